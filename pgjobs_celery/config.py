@@ -1,0 +1,146 @@
+"""What can be set, in one place: transport options and ``pgjobs_*`` settings, read once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from .errors import InvalidOption, UnknownOption
+
+#: A schema name is written into statements, so it is held to what needs no quoting rules.
+_SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_$]{0,62}\Z")
+
+#: Options that kombu itself, or Celery through it, puts into ``transport_options``.
+_KOMBU_OPTIONS = frozenset({
+    "max_retries", "interval_start", "interval_step", "interval_max", "errback", "callback",
+    "retry_errors", "timeout", "client_properties", "confirm_publish", "confirm_timeout",
+    "polling_interval", "visibility_timeout", "login_method", "on_revive", "global_keyprefix",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """The transport options, ``broker_transport_options`` in Celery; durations in seconds."""
+
+    #: The schema that holds the tables.
+    schema: str = "pgjobs"
+    #: How often a waiting worker looks for work although nothing woke it. The safety net, and
+    #: the pace where ``listen`` is off.
+    poll_interval: float = 1.0
+    #: Wait by LISTEN. Off behind a transaction pooler without ``listen_url``: then polling only.
+    listen: bool = True
+    #: Where LISTEN connects when the main URL leads to a transaction pooler.
+    listen_url: str | None = None
+    #: Use server-side prepared statements. Off for a pooler that cannot carry them
+    #: (pgbouncer before 1.21, or with ``max_prepared_statements = 0``).
+    prepare: bool = True
+    #: ``"asc"``: priority 0 runs first, as on Redis; ``"desc"``: the highest, as on RabbitMQ.
+    priority_order: str = "asc"
+    #: How long to wait for the server when connecting. Celery's ``broker_connection_timeout``
+    #: where that is set.
+    connect_timeout: float = 4.0
+    #: The largest message body accepted, in bytes.
+    max_body_size: int = 100 * 1024 * 1024
+    #: The most jobs one statement claims.
+    max_claim: int = 100
+    #: How far ahead of Celery's prefetch window a worker may claim, as time: never more than
+    #: it finishes in this long at its present rate. 0 claims only what fits the window.
+    read_ahead: float = 0.1
+    #: The most connections one process opens for publishing and results together.
+    pool_size: int = 10
+
+    def __post_init__(self) -> None:
+        if not _SCHEMA_NAME.match(self.schema):
+            raise InvalidOption(
+                f"schema {self.schema!r} is not a plain lower-case PostgreSQL name "
+                "(letters, digits and _, not starting with a digit, at most 63)"
+            )
+        if self.priority_order not in ("asc", "desc"):
+            raise InvalidOption(
+                f"priority_order is {self.priority_order!r}; use 'asc' (0 runs first) "
+                "or 'desc' (the highest runs first)"
+            )
+        for name in ("poll_interval", "connect_timeout", "max_body_size", "max_claim", "pool_size"):
+            if not getattr(self, name) > 0:
+                raise InvalidOption(f"{name} must be above 0, not {getattr(self, name)!r}")
+        if self.read_ahead < 0:
+            raise InvalidOption(f"read_ahead must be 0 or more, not {self.read_ahead!r}")
+
+
+def read_options(
+    given: Mapping[str, Any] | None, base: Options | None = None
+) -> tuple[Options, list[str]]:
+    """Options from a mapping, and a warning line for each name that is not ours.
+
+    Names that belong to another transport (``visibility_timeout`` left over from Redis) must
+    never stop an app, so they come back as warnings. Raises InvalidOption for a value that
+    cannot be used.
+    """
+    known = {field.name: field.type for field in fields(Options)}
+    chosen: dict[str, Any] = {}
+    warnings = []
+    for name, value in (given or {}).items():
+        if name in known:
+            chosen[name] = _coerce(name, value)
+        elif name not in _KOMBU_OPTIONS:
+            warnings.append(f"transport option {name!r} is not used here{_did_you_mean(name, known)}")
+    return replace(base or Options(), **chosen), warnings
+
+
+def _coerce(name: str, value: Any) -> Any:
+    default = getattr(Options, name)
+    try:
+        if isinstance(default, bool):
+            if isinstance(value, str):
+                return {"true": True, "1": True, "yes": True, "on": True,
+                        "false": False, "0": False, "no": False, "off": False}[value.lower()]  # fmt: skip
+            return bool(value)
+        if isinstance(default, int):
+            return int(value)
+        if isinstance(default, float):
+            return float(value)
+    except (KeyError, TypeError, ValueError):
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+        raise InvalidOption(f"{name} must be {kind}, not {value!r}") from None
+    return value
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The app's ``pgjobs_*`` settings; durations in seconds."""
+
+    #: Run the maintenance services (stage due jobs, ...) inside this worker.
+    maintenance: bool = True
+    #: How long a worker's node row may stay without a heartbeat before others take its jobs.
+    lease: float = 15.0
+    #: How often a worker renews its node row.
+    heartbeat_interval: float = 3.0
+
+
+def read_settings(conf: Mapping[str, Any]) -> Settings:
+    """The ``pgjobs_*`` settings in Celery's configuration.
+
+    Raises UnknownOption for a ``pgjobs_*`` name that does not exist, naming the nearest one,
+    and InvalidOption for a value that cannot be used.
+    """
+    known = {f"pgjobs_{field.name}": field.name for field in fields(Settings)}
+    chosen = {}
+    for key in sorted(name for name in conf if name.startswith("pgjobs_")):
+        if key not in known:
+            raise UnknownOption(f"there is no setting {key!r}{_did_you_mean(key, known)}")
+        chosen[known[key]] = conf.get(key)
+    settings = Settings(**chosen)
+    if not 0 < settings.heartbeat_interval < settings.lease:
+        raise InvalidOption(
+            f"pgjobs_heartbeat_interval ({settings.heartbeat_interval}) must be above 0 and "
+            f"below pgjobs_lease ({settings.lease})"
+        )
+    return settings
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,66 @@
+"""Every error this package raises; each says what happened and what to do about it."""
+
+from __future__ import annotations
+
+
+class PgJobsError(Exception):
+    """Something went wrong in pgjobs-celery."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or type(self).__doc__ or "")
+
+
+class InvalidURL(PgJobsError, ValueError):
+    """The broker or backend URL cannot be read as a PostgreSQL connection string."""
+
+
+class UnknownOption(PgJobsError, ValueError):
+    """An option or setting with this name does not exist."""
+
+
+class InvalidOption(PgJobsError, ValueError):
+    """An option or setting has a value that cannot be used."""
+
+
+class SchemaError(PgJobsError):
+    """The database schema does not fit this release."""
+
+
+class SchemaMissing(SchemaError):
+    """The jobs tables do not exist yet: run ``celery -A proj pgjobs migrate``."""
+
+
+class SchemaOutOfDate(SchemaError):
+    """The database is behind this release: run ``celery -A proj pgjobs migrate``."""
+
+
+class SchemaTooNew(SchemaError):
+    """The database was migrated by a newer, incompatible release: upgrade pgjobs-celery."""
+
+
+class MigrationLocked(SchemaError):
+    """Another process is migrating, or a long transaction holds the tables: try again later."""
+
+
+class MigrationFailed(SchemaError):
+    """A migration file could not be applied; its transaction was rolled back."""
+
+
+class PermissionMissing(PgJobsError):
+    """The database role lacks a privilege that this operation needs."""
+
+
+class MessageRefused(PgJobsError, ValueError):
+    """The message cannot be stored as it is."""
+
+
+class BodyTooLarge(MessageRefused):
+    """The message body is larger than ``max_body_size``: pass a reference instead of the data."""
+
+
+class UndecodableRow(PgJobsError):
+    """A stored message could not be read back; its row was set aside."""
+
+
+class UnknownExchange(PgJobsError):
+    """The exchange was never declared."""
