@@ -64,3 +64,7 @@ class UndecodableRow(PgJobsError):
 
 class UnknownExchange(PgJobsError):
     """The exchange was never declared."""
+
+
+class ConnectionFailed(PgJobsError):
+    """The server cannot be reached or refuses the login."""

@@ -1,0 +1,115 @@
+"""Decide where and how much to claim next; nothing here touches the database.
+
+A claim starts at a floor: the place in line below which nothing was ready. What becomes ready
+later stands behind it, except for what was committed late or put back, so a look without floors
+follows whenever a claim comes back short, and now and then under load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .job import Bucket, Claim
+
+#: A full look follows the last one after this many times its own duration: at most 2 percent.
+FULL_LOOK_SPACING = 50
+#: Under load a full look is due this often, in seconds.
+FULL_LOOK_INTERVAL = 1.0
+#: Over how long the rate of finished jobs is averaged, in seconds.
+RATE_PERIOD = 0.1
+
+
+class ClaimPlan:
+    """The floors, the rate and the appetite of one channel. Times are monotonic seconds."""
+
+    def __init__(self, max_claim: int, read_ahead: float) -> None:
+        self._max_claim = max_claim
+        self._read_ahead = read_ahead
+        self._queues: list[str] = []
+        self._floors: dict[str, dict[int, int]] = {}
+        self._last_full = float("-inf")
+        self._next_full = float("-inf")
+        self._is_full = False
+        self._rate = 0.0
+        self._finished = 0
+        self._rate_from = 0.0
+        #: When the next claim is worth its price; infinite while there is nothing to expect.
+        self.due_at = float("inf")
+
+    def set_queues(self, queues: Iterable[str]) -> None:
+        """Claim from these from now on, beginning with a look at all of them."""
+        self._queues = list(queues)
+        self._floors = {queue: self._floors.get(queue, {}) for queue in self._queues}
+        self.look_again()
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues that are claimed from."""
+        return list(self._queues)
+
+    def expect(self, now: float) -> None:
+        """Something new stands in line: claim at once."""
+        self.due_at = min(self.due_at, now)
+
+    def look_again(self) -> None:
+        """Something may be ready anywhere, below the floors as well: look at everything at once."""
+        self._next_full = float("-inf")
+        self.due_at = float("-inf")
+
+    def count_finished(self, count: int, now: float) -> None:
+        """Jobs have made room; their rate bounds how far ahead to claim."""
+        self._finished += count
+        elapsed = now - self._rate_from
+        if elapsed >= RATE_PERIOD:
+            self._rate = (self._rate + self._finished / elapsed) / 2
+            self._finished = 0
+            self._rate_from = now
+
+    def limit(self, window: int, buffered: int) -> int:
+        """How many jobs to claim for ``window`` free places, with ``buffered`` at hand.
+
+        Beyond the window only what is finished within ``read_ahead`` at the present rate: a
+        worker with long tasks must not sit on jobs that another could start.
+        """
+        if window <= 0 and not buffered:
+            return 0
+        ahead = int(self._rate * self._read_ahead)
+        return max(0, min(max(window, ahead) - buffered, self._max_claim))
+
+    def buckets(self, now: float) -> list[Bucket]:
+        """Where to look now, in the order of the priorities and taking the queues in turn."""
+        overdue = now - self._last_full >= FULL_LOOK_INTERVAL
+        self._is_full = now >= self._next_full and (overdue or self._next_full == float("-inf"))
+        if self._is_full:
+            return [Bucket(queue) for queue in self._queues]
+        buckets = [
+            Bucket(queue, priority, priority, floor)
+            for queue in self._queues
+            for priority, floor in (self._floors[queue] or {0: 0}).items()
+        ]
+        buckets.sort(key=lambda bucket: bucket.lowest)
+        return buckets
+
+    def record(
+        self, buckets: Sequence[Bucket], limit: int, claims: Sequence[Claim], start: float, end: float
+    ) -> None:
+        """Learn from a claim over ``buckets`` that ran from ``start`` to ``end``."""
+        for claim in claims:
+            floors = self._floors.get(claim.queue)
+            if floors is not None:
+                floors[claim.priority] = max(floors.get(claim.priority, 0), claim.seq)
+        if self._is_full:
+            self._last_full = end
+            self._next_full = end + FULL_LOOK_SPACING * (end - start)
+        if len(claims) >= limit:
+            self.due_at = end
+        elif self._is_full:
+            self.due_at = float("inf")
+        else:
+            # Short: the rest may stand below the floors.
+            self.due_at = max(end, self._next_full)
+            self._last_full = float("-inf")
+        if claims and len(self._queues) > 1:
+            # The next claim begins with the queue after the one that filled this.
+            last = self._queues.index(claims[-1].queue) if claims[-1].queue in self._queues else 0
+            self._queues = self._queues[last + 1 :] + self._queues[: last + 1]

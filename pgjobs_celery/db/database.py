@@ -1,0 +1,197 @@
+"""Everything one process has to do with one database: its connections and its rows.
+
+The pool connects in the thread that asks, so that an error names its cause and comes at once,
+and it is made anew after a fork. psycopg-pool does neither: it connects in background threads
+(a refused login is a PoolTimeout 30 s later, with three more threads in each pool child).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, TypeVar
+
+from ..config import Options
+from .connection import CONNECTION_ERRORS, Call, Connection, Row, call
+from .dsn import parse_url
+from .jobs import Jobs
+from .messages import Messages
+from .migrations import check_schema
+from .nodes import Nodes
+from .notify import Listener
+from .results import Results
+from .routes import Routes
+
+__all__ = ["CONNECTION_ERRORS", "Database", "get_database"]
+
+T = TypeVar("T")
+
+
+class Database:
+    """A database as one process sees it. Thread-safe; connects when it is first used.
+
+    Get one with :func:`get_database`: transport, backend and maintenance of a process share it.
+    """
+
+    def __init__(self, conninfo: str, options: Options) -> None:
+        self.conninfo = conninfo
+        self.options = options
+        self.schema = options.schema
+        self._idle: list[Connection] = []
+        self._free = threading.BoundedSemaphore(options.pool_size)
+        self._checked = False
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The rows of ``jobs``."""
+        return Jobs(self)
+
+    @cached_property
+    def results(self) -> Results:
+        """The results in the rows of ``jobs``."""
+        return Results(self)
+
+    @cached_property
+    def messages(self) -> Messages:
+        """What is not a job."""
+        return Messages(self)
+
+    @cached_property
+    def routes(self) -> Routes:
+        """Exchanges, queues and bindings."""
+        return Routes(self)
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """The processes that claim jobs."""
+        return Nodes(self)
+
+    def call(self, name: str, **values: Any) -> Call:
+        """The statement ``queries/<name>.sql`` with its values, ready to run."""
+        return call(name, self.schema, values)
+
+    def run(self, *transactions: Sequence[Call]) -> list[list[Row]]:
+        """Run each transaction, all in one flush; the rows of each call, in order."""
+        with self.connection() as connection:
+            return connection.run(*transactions)
+
+    def fetch(self, name: str, **values: Any) -> list[Row]:
+        """Run one statement in a transaction of its own; its rows."""
+        return self.run([self.call(name, **values)])[0]
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection for the duration of the block, from the pool or new.
+
+        Raises a psycopg OperationalError if there is no server, and SchemaMissing or
+        SchemaOutOfDate if there are no tables for this release.
+        """
+        with self._free:
+            connection = self._take() or self.connect()
+            try:
+                yield connection
+            finally:
+                if connection.is_usable:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
+
+    def connect(self) -> Connection:
+        """A new connection that belongs to the caller; checks the schema on the first one."""
+        connection = self._open(self.conninfo)
+        if not self._checked:
+            try:
+                check_schema(connection.psycopg, self.schema)
+            except BaseException:
+                connection.close()
+                raise
+            self._checked = True
+        return connection
+
+    def listener(self) -> Listener:
+        """A connection of its own that waits for notifications."""
+        url = self.options.listen_url
+        return Listener(self._open(parse_url(url) if url else self.conninfo), self.schema)
+
+    def verify(self) -> None:
+        """Connect if no connection is open; raises as :meth:`connection` does."""
+        with self.connection():
+            pass
+
+    def close(self) -> None:
+        """Close the pooled connections; the next use opens new ones."""
+        while connection := self._take():
+            connection.close()
+
+    def forget_connections(self) -> None:
+        """Drop the pooled connections unclosed: they belong to the process we were forked from."""
+        self._idle = []
+        self._free = threading.BoundedSemaphore(self.options.pool_size)
+
+    def retrying(self, work: Callable[[], T]) -> T:
+        """``work()``, once more if its connection turns out to have been cut while it was idle.
+
+        For statements that may run twice: a server restart is not the caller's business.
+        """
+        try:
+            return work()
+        except CONNECTION_ERRORS:
+            self.close()
+            return work()
+
+    def _take(self) -> Connection | None:
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if connection.is_usable:
+                return connection
+            connection.close()
+        return None
+
+    def _open(self, conninfo: str) -> Connection:
+        connection = Connection(
+            conninfo,
+            connect_timeout=self.options.connect_timeout,
+            prepare=self.options.prepare,
+        )
+        _open_connections.add(connection)
+        return connection
+
+
+_databases: dict[tuple[str, Options], Database] = {}
+_lock = threading.Lock()
+_open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def get_database(conninfo: str, options: Options) -> Database:
+    """This process's Database for a connection string; the same one for all who ask."""
+    with _lock:
+        key = (conninfo, options)
+        if key not in _databases:
+            _databases[key] = Database(conninfo, options)
+        return _databases[key]
+
+
+def _forget_parent() -> None:
+    """In a forked child: nothing of the parent's may be used, or closed with a goodbye.
+
+    The sockets are closed here, below libpq: PQfinish would end the parent's session, and a
+    socket left open would keep the server from seeing that the parent died.
+    """
+    global _lock
+    _lock = threading.Lock()
+    for database in _databases.values():
+        database.forget_connections()
+    _databases.clear()
+    for connection in list(_open_connections):
+        connection.abandon()
+    _open_connections.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)

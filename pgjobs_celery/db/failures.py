@@ -1,0 +1,44 @@
+"""Say what a failed connection or statement means, and what to do about it."""
+
+from __future__ import annotations
+
+import psycopg
+
+from ..errors import ConnectionFailed
+from .dsn import describe
+
+#: What libpq or the server says, and the remedy. libpq gives no SQLSTATE for a failed login.
+_REMEDIES = (
+    ("password authentication failed", "check the user and the password in the URL"),
+    ("no password supplied", "put the password into the URL, or use a service or passfile"),
+    ("no pg_hba.conf entry", "let pg_hba.conf accept this user from this host, or add sslmode=require"),
+    ("does not exist", "create it, or correct the name in the URL"),
+    ("Connection refused", "is the server running, and is this its host and port?"),
+    ("No such file or directory", "is the server running, and is this its socket directory?"),
+    ("Name or service not known", "check the host name in the URL"),
+    ("could not translate host name", "check the host name in the URL"),
+    ("failed to resolve host", "check the host name in the URL"),
+    ("timeout expired", "is the server reachable from here (firewall, address)?"),
+    ("too many", "raise max_connections, or put a pooler in between"),
+    ("remaining connection slots", "raise max_connections, or put a pooler in between"),
+    ("is starting up", "the server will be there in a moment"),
+    ("is shutting down", "the server is being stopped"),
+)
+
+
+def connection_failed(error: psycopg.Error, conninfo: str) -> psycopg.OperationalError:
+    """The error for a connection that could not be made.
+
+    Both a ConnectionFailed, with where and what to do, and a psycopg OperationalError, so that
+    kombu sees a connection error and tries again where it is told to.
+    """
+    said = " ".join(str(error).split())
+    remedy = next((advice for words, advice in _REMEDIES if words in said), "")
+    return CannotConnect(
+        f"cannot connect to PostgreSQL at {describe(conninfo)}: {said}"
+        + (f" ({remedy})" if remedy else "")
+    )
+
+
+class CannotConnect(ConnectionFailed, psycopg.OperationalError):
+    """The server cannot be reached or refuses the login."""

@@ -1,0 +1,132 @@
+"""The rows of ``jobs``: put in line, claim, settle, stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ..job import Bucket, Claim, NewJob
+from ..outcome import Outcome
+from . import notify
+from .connection import Call
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+class Jobs:
+    """What can be done to job rows; one method for each statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def insert_job(self, job: NewJob, holder: UUID | None = None) -> None:
+        """Put a job in line, committed when this returns, and wake who waits for its queue.
+
+        ``holder`` is the node on whose behalf the job's own run publishes it again.
+        """
+        insert = self._database.call("insert_job", holder=holder, **job._asdict())
+        wakes = [[self._wake(notify.JOB, job.queue)]]
+        if job.eta is not None:
+            wakes.append([self._wake(notify.DUE)])
+        self._database.run([insert], *wakes)
+
+    def claim_jobs(
+        self,
+        node: UUID,
+        name: str,
+        buckets: Sequence[Bucket],
+        limit: int,
+        outcomes: Sequence[Outcome] = (),
+    ) -> tuple[list[Claim], list[Outcome]]:
+        """Settle ``outcomes``, then take up to ``limit`` ready jobs, each for one attempt.
+
+        One transaction. Returns the claims in the order of their buckets, priority and place in
+        line, and the outcomes that changed nothing because the claim was lost before.
+        """
+        calls = [self._database.call("pin_plans")]
+        if outcomes:
+            calls.append(self._settle(node, outcomes))
+        if buckets and limit > 0:
+            calls.append(
+                self._database.call(
+                    "claim_jobs",
+                    node=node,
+                    name=name,
+                    queues=[bucket.queue for bucket in buckets],
+                    lowest=[bucket.lowest for bucket in buckets],
+                    highest=[bucket.highest for bucket in buckets],
+                    floors=[bucket.floor for bucket in buckets],
+                    limit=limit,
+                )
+            )
+        rows = self._database.run(calls)
+        settled = {row[0] for row in rows[1]} if outcomes else set()
+        claims = [Claim(*row) for row in rows[-1]] if buckets and limit > 0 else []
+        order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
+        claims.sort(key=lambda claim: (claim.priority, order[claim.queue], claim.seq))
+        return claims, [outcome for outcome in outcomes if outcome.id not in settled]
+
+    def settle_jobs(self, node: UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Write what became of claimed jobs; returns those whose claim was lost before."""
+        return self.claim_jobs(node, "", (), 0, outcomes)[1]
+
+    def release_unknown_jobs(self, node: UUID, queues: Sequence[str], known: Iterable[int]) -> int:
+        """Put back what ``node`` claimed without learning of it; how many those were."""
+        calls = [
+            self._database.call("pin_plans"),
+            self._database.call(
+                "release_unknown_jobs", node=node, queues=list(queues), known=list(known)
+            ),
+        ]
+        return len(self._database.run(calls)[1])
+
+    def stage_jobs(self, limit: int) -> dict[str, int]:
+        """Move up to ``limit`` due jobs into line and wake who waits; how many for each queue."""
+        rows = self._database.run(
+            [self._database.call("pin_plans"), self._database.call("stage_jobs", limit=limit)]
+        )[1]
+        if rows:
+            self._database.run(*([self._wake(notify.JOB, queue)] for queue, _ in rows))
+        return dict(rows)
+
+    def next_due(self) -> float | None:
+        """Seconds until the next job is due (0 or less if one is); None if none waits."""
+        rows = self._database.run([self._database.call("pin_plans"), self._database.call("next_due")])[1]
+        return rows[0][0] if rows else None
+
+    def wake_queues(self, queues: Iterable[str]) -> None:
+        """Wake who waits for these queues: jobs were put back in line."""
+        self._database.run(*([self._wake(notify.BACK, queue)] for queue in queues))
+
+    def count_ready(self, queue: str) -> int:
+        """How many jobs and messages a consumer of the queue would get."""
+        return int(self._database.fetch("count_ready", queue=queue)[0][0])
+
+    def purge_jobs(self, queue: str, batch: int = 10_000) -> int:
+        """Cancel every job of the queue that has not been claimed; how many."""
+        total = 0
+        while count := self._database.fetch("purge_jobs", queue=queue, limit=batch)[0][0]:
+            total += count
+        return total
+
+    def _wake(self, kind: str, name: str = "") -> Call:
+        return self._database.call(
+            "wake_sleepers",
+            channel=notify.channel(self._database.schema),
+            kind=kind,
+            name=name,
+            space=notify.SLEEPERS,
+        )
+
+    def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:
+        return self._database.call(
+            "settle_jobs",
+            node=node,
+            ids=[outcome.id for outcome in outcomes],
+            attempts=[outcome.attempt for outcome in outcomes],
+            states=[outcome.state.value for outcome in outcomes],
+            counts=["t" if outcome.counts else "f" for outcome in outcomes],
+            errors=[outcome.error for outcome in outcomes],
+        )

@@ -1,0 +1,78 @@
+"""The rows of ``messages``: what is not a job. Small, short-lived, one copy a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from . import notify
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+class Delivery(NamedTuple):
+    """A message on its way to a consumer."""
+
+    id: int
+    queue: str
+    redelivered: bool
+    message: str
+    body: bytes
+
+
+class NewMessage(NamedTuple):
+    """A message to be put into queues."""
+
+    message: str
+    body: bytes
+    #: False for what may be lost in a server crash: remote control, replies, events.
+    durable: bool
+    #: Its rank: 0 is delivered first.
+    priority: int
+    #: Seconds until it is not worth delivering; None for ever.
+    ttl: float | None
+
+
+class Messages:
+    """What can be done to message rows; one method for each statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def insert_messages(self, message: NewMessage, queues: Sequence[str]) -> None:
+        """Put a copy into each queue and wake who listens."""
+        self._fetch("insert_messages", queues=list(queues), **message._asdict())
+
+    def publish_messages(self, message: NewMessage, exchange: str, routing_key: str) -> int:
+        """Put a copy into each queue that the exchange routes it to; how many."""
+        values = message._asdict()
+        return len(self._fetch("publish_messages", exchange=exchange, routing_key=routing_key, **values))
+
+    def take_messages(self, queues: Sequence[str], limit: int) -> list[Delivery]:
+        """Read up to ``limit`` messages and delete them."""
+        rows = self._database.fetch("take_messages", queues=list(queues), limit=limit)
+        return [Delivery(*row) for row in rows]
+
+    def claim_messages(self, node: UUID, queues: Sequence[str], limit: int) -> list[Delivery]:
+        """Take up to ``limit`` messages, to be deleted or released later."""
+        rows = self._database.fetch("claim_messages", node=node, queues=list(queues), limit=limit)
+        return [Delivery(*row) for row in rows]
+
+    def delete_messages(self, node: UUID, ids: Sequence[int]) -> None:
+        """Acknowledge messages that ``node`` claimed."""
+        self._database.fetch("delete_messages", node=node, ids=list(ids))
+
+    def release_messages(self, node: UUID, ids: Sequence[int]) -> None:
+        """Put messages that ``node`` claimed back into their queues, redelivered."""
+        self._fetch("release_messages", node=node, ids=list(ids))
+
+    def purge_messages(self, queue: str) -> int:
+        """Delete what nobody has claimed; how many."""
+        return int(self._database.fetch("purge_messages", queue=queue)[0][0])
+
+    def _fetch(self, name: str, **values: Any) -> list[tuple[Any, ...]]:
+        return self._database.fetch(
+            name, channel=notify.channel(self._database.schema), kind=notify.MESSAGE, **values
+        )

@@ -1,0 +1,84 @@
+"""Wait for something to happen in the database, and let others know that somebody waits.
+
+Every notification of a schema goes through one channel; its payload is one letter for the kind
+and the name of what it is about. A process that waits holds an advisory lock on the name, shared,
+on its LISTEN connection: the server frees it when the process dies, and nothing is left to clean
+up. Whoever has news tries that lock, and notifies only if it is taken.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+#: Kinds of payload: a job is ready, a job was put back in line, a message came, a job was
+#: scheduled, a result is there.
+JOB, BACK, MESSAGE, DUE, RESULT = "j", "b", "m", "d", "r"
+
+#: The first half of the advisory keys ("pgj" and a number); the second is a hash of the name.
+SLEEPERS = 0x70676A01
+MIGRATION = 0x70676A02
+
+
+def channel(schema: str) -> str:
+    """The channel that a schema's notifications go through."""
+    return f"pgjobs_{schema}"[:63]
+
+
+class Listener:
+    """A connection that waits for notifications and says for what."""
+
+    def __init__(self, connection: Connection, schema: str) -> None:
+        self._connection = connection
+        self._channel = channel(schema)
+        self._held: set[str] = set()
+        connection.psycopg.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+
+    def fileno(self) -> int:
+        """The socket, for an event loop."""
+        return self._connection.fileno()
+
+    def announce(self, names: Iterable[str]) -> None:
+        """From now on we wait for these, and for nothing else.
+
+        Look once more before waiting: what came before the announcement woke nobody.
+        """
+        names = set(names)
+        if new := names - self._held:
+            self._connection.psycopg.execute(
+                "SELECT pg_advisory_lock_shared(%s::integer, hashtext(n)) FROM unnest(%s::text[]) AS n",
+                (SLEEPERS, [self._channel + name for name in sorted(new)]),
+            )
+        if old := self._held - names:
+            self._connection.psycopg.execute(
+                "SELECT pg_advisory_unlock_shared(%s::integer, hashtext(n)) "
+                "FROM unnest(%s::text[]) AS n",
+                (SLEEPERS, [self._channel + name for name in sorted(old)]),
+            )
+        self._held = names
+
+    def read(self) -> set[str]:
+        """The payloads that have arrived; does not wait. Raises if the connection is gone."""
+        pgconn = self._connection.psycopg.pgconn
+        pgconn.consume_input()
+        payloads = set()
+        while notification := pgconn.notifies():
+            payloads.add(notification.extra.decode())
+        return payloads
+
+    def wait(self, timeout: float) -> set[str]:
+        """The payloads that have arrived, waiting up to ``timeout`` seconds for the first."""
+        payloads = self.read()
+        if not payloads and select.select([self], [], [], max(0.0, timeout))[0]:
+            payloads = self.read()
+        return payloads
+
+    def close(self) -> None:
+        """End the session, and with it all that was announced."""
+        self._connection.close()

@@ -1,0 +1,31 @@
+-- Take what is ready, in the order of the buckets and within one by (priority, seq).
+-- A bucket is a queue, a span of priorities and the place in line to start from: without that
+-- floor 200,000 dead entries under somebody's old snapshot turn 0.4 ms into 20.
+-- The row comparison, and no equality on priority, keeps the planner on jobs_ready; ARRAY() runs
+-- once, where a join may run the LIMIT again and claim too many; ctid is safe, the rows are locked.
+UPDATE pgjobs.jobs AS j
+SET state = 'executing',
+    attempt = j.attempt + 1,
+    claimed_by = %(node)s::uuid,
+    attempted_at = now(),
+    attempted_by = %(name)s
+WHERE j.ctid = ANY (ARRAY(
+  SELECT s.ctid
+  FROM unnest(%(queues)s::text[], %(lowest)s::smallint[], %(highest)s::smallint[],
+              %(floors)s::bigint[]) AS b (queue, lowest, highest, floor)
+  CROSS JOIN LATERAL (
+    SELECT r.ctid
+    FROM pgjobs.jobs AS r
+    WHERE r.queue = b.queue
+      AND (r.priority, r.seq) >= (b.lowest, b.floor)
+      AND r.priority <= b.highest
+      AND r.finished_at IS NULL
+      AND r.due_at IS NULL
+      AND r.claimed_by IS NULL
+    ORDER BY r.priority, r.seq
+    LIMIT %(limit)s::bigint
+    FOR NO KEY UPDATE SKIP LOCKED
+  ) AS s
+  LIMIT %(limit)s::bigint
+))
+RETURNING j.id, j.attempt, j.queue, j.priority, j.seq, j.redelivered, j.message, j.body

@@ -1,0 +1,1 @@
+DELETE FROM pgjobs.nodes AS n WHERE n.node = %(node)s::uuid

@@ -1,0 +1,1 @@
+SELECT e.type FROM pgjobs.exchanges AS e WHERE e.name = %(name)s

@@ -1,0 +1,25 @@
+-- The one write after a claim: outcome and result together, from the process that ran the task.
+-- The wake-up is tried inside the transaction: the lock is held until the commit, so whoever
+-- begins to wait in between waits for it and then sees the result. Nobody waits, no NOTIFY.
+WITH finished AS (
+  UPDATE pgjobs.jobs AS j
+  SET state = %(state)s,
+      finished_at = now(),
+      claimed_by = NULL,
+      reported_state = NULL,
+      result = %(result)s::bytea,
+      result_type = %(result_type)s,
+      traceback = %(traceback)s,
+      children = %(children)s,
+      errors = CASE WHEN %(error)s::text IS NULL THEN j.errors
+                    ELSE j.errors || (%(error)s::jsonb
+                                      || jsonb_build_object('attempt', j.attempt, 'at', now())) END
+  WHERE j.task_id = %(task_id)s
+    AND j.attempt = %(attempt)s::integer
+    AND j.claimed_by = %(node)s::uuid
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM finished),
+       (SELECT pg_notify(%(channel)s, %(kind)s || %(task_id)s)
+        WHERE NOT pg_try_advisory_xact_lock(
+          %(space)s::integer, hashtext(%(channel)s || %(waiter)s)))

@@ -1,0 +1,44 @@
+-- One row per task id. An id that still waits is the same job, not a second one: nothing changes.
+-- An id that has finished runs again as a new job. An id that its own worker publishes again while
+-- it runs (retry, replace) goes back in line with the new message; nobody else may do that, or a
+-- worker that lost its claim would take the job from the one that holds it now.
+INSERT INTO pgjobs.jobs AS j
+  (task_id, task, queue, root_id, parent_id, group_id, expires_at, message, body, priority,
+   scheduled_at, due_at, state)
+SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
+       %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
+       coalesce(%(eta)s::timestamptz, now()),
+       CASE WHEN %(eta)s::timestamptz > now() THEN %(eta)s::timestamptz END,
+       CASE WHEN %(eta)s::timestamptz > now() THEN 'scheduled' ELSE 'available' END
+ON CONFLICT (task_id) DO UPDATE
+SET task = excluded.task,
+    queue = excluded.queue,
+    root_id = excluded.root_id,
+    parent_id = excluded.parent_id,
+    group_id = excluded.group_id,
+    expires_at = excluded.expires_at,
+    message = excluded.message,
+    body = excluded.body,
+    priority = excluded.priority,
+    seq = excluded.seq,
+    inserted_at = CASE WHEN j.finished_at IS NULL THEN j.inserted_at ELSE excluded.inserted_at END,
+    scheduled_at = excluded.scheduled_at,
+    due_at = excluded.due_at,
+    state = CASE WHEN excluded.due_at IS NULL THEN 'available'
+                 WHEN j.finished_at IS NULL THEN 'retryable'
+                 ELSE 'scheduled' END,
+    attempt = CASE WHEN j.finished_at IS NULL THEN j.attempt ELSE 0 END,
+    max_attempts = CASE WHEN j.finished_at IS NULL
+                        THEN greatest(j.max_attempts, j.attempt + excluded.max_attempts)
+                        ELSE excluded.max_attempts END,
+    redelivered = false,
+    claimed_by = NULL,
+    finished_at = NULL,
+    reported_state = NULL,
+    result = NULL,
+    result_type = NULL,
+    traceback = NULL,
+    children = NULL,
+    errors = CASE WHEN j.finished_at IS NULL THEN j.errors ELSE '[]' END
+WHERE j.finished_at IS NOT NULL
+   OR j.claimed_by = %(holder)s::uuid

@@ -1,0 +1,10 @@
+-- One copy a queue. The wake-up belongs to the transaction: what is transient is not flushed, so
+-- the lock that NOTIFY takes is short, and durable messages that are no jobs are few.
+WITH put AS (
+  INSERT INTO pgjobs.messages (durable, queue, priority, expires_at, message, body)
+  SELECT %(durable)s::boolean, q, %(priority)s::smallint,
+         now() + %(ttl)s::double precision * interval '1 second', %(message)s, %(body)s::bytea
+  FROM unnest(%(queues)s::text[]) AS q
+  RETURNING queue
+)
+SELECT pg_notify(%(channel)s, %(kind)s || put.queue) FROM put

@@ -1,0 +1,20 @@
+-- Purged is not lost: the rows stay, cancelled, and say why.
+WITH purged AS (
+  UPDATE pgjobs.jobs AS j
+  SET state = 'cancelled',
+      finished_at = now(),
+      due_at = NULL,
+      errors = j.errors || jsonb_build_object(
+        'attempt', j.attempt, 'at', now(), 'type', 'Purged', 'message', 'the queue was purged')
+  WHERE j.ctid = ANY (ARRAY(
+    SELECT r.ctid
+    FROM pgjobs.jobs AS r
+    WHERE r.queue = %(queue)s
+      AND r.finished_at IS NULL
+      AND r.claimed_by IS NULL
+    LIMIT %(limit)s::bigint
+    FOR NO KEY UPDATE SKIP LOCKED
+  ))
+  RETURNING 1
+)
+SELECT count(*) FROM purged

@@ -1,0 +1,7 @@
+WITH purged AS (
+  DELETE FROM pgjobs.messages AS m
+  WHERE m.queue = %(queue)s
+    AND m.claimed_by IS NULL
+  RETURNING 1
+)
+SELECT count(*) FROM purged

@@ -1,0 +1,25 @@
+-- Move what is due into line, at its tail and in the order of the due times: the one update that
+-- carries a row from one index to the other. Any worker may do it; SKIP LOCKED lets several.
+-- Always ORDER BY: without it the probe is a sequential scan (203 ms at 2,000,000 rows).
+WITH due AS MATERIALIZED (
+  SELECT d.ctid, nextval('pgjobs.jobs_seq') AS seq
+  FROM (
+    SELECT j.ctid
+    FROM pgjobs.jobs AS j
+    WHERE j.finished_at IS NULL
+      AND j.due_at IS NOT NULL
+      AND j.due_at <= now()
+    ORDER BY j.due_at, j.id
+    LIMIT %(limit)s::bigint
+    FOR NO KEY UPDATE SKIP LOCKED
+  ) AS d
+), staged AS (
+  UPDATE pgjobs.jobs AS j
+  SET state = 'available',
+      due_at = NULL,
+      seq = due.seq
+  FROM due
+  WHERE j.ctid = due.ctid
+  RETURNING j.queue
+)
+SELECT queue, count(*) FROM staged GROUP BY queue

@@ -1,0 +1,36 @@
+-- A result that no claim stands behind: the task came through another broker, or somebody writes a
+-- state by hand. Such a job is nobody's to run (no message), and what has finished stays as it is.
+WITH stored AS (
+  INSERT INTO pgjobs.jobs AS j
+    (task_id, task, queue, root_id, parent_id, group_id, state, finished_at, claimed_by,
+     attempt, attempted_at, attempted_by, due_at, reported_state, result, result_type, traceback,
+     children, errors)
+  VALUES (%(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
+          CASE WHEN %(state)s = 'retryable' THEN 'executing' ELSE %(state)s END,
+          CASE WHEN %(state)s IN ('completed', 'discarded', 'cancelled') THEN now() END,
+          CASE WHEN %(state)s IN ('executing', 'retryable')
+               THEN '00000000-0000-0000-0000-000000000000'::uuid END,
+          1, now(), %(attempted_by)s, NULL, %(reported_state)s, %(result)s::bytea,
+          %(result_type)s, %(traceback)s, %(children)s,
+          CASE WHEN %(error)s::text IS NULL THEN '[]'
+               ELSE jsonb_build_array(%(error)s::jsonb
+                                      || jsonb_build_object('attempt', 1, 'at', now())) END)
+  ON CONFLICT (task_id) DO UPDATE
+  SET state = excluded.state,
+      finished_at = excluded.finished_at,
+      due_at = NULL,
+      claimed_by = excluded.claimed_by,
+      reported_state = excluded.reported_state,
+      result = excluded.result,
+      result_type = excluded.result_type,
+      traceback = excluded.traceback,
+      children = excluded.children,
+      errors = j.errors || excluded.errors
+  WHERE j.finished_at IS NULL
+    AND (excluded.finished_at IS NOT NULL OR j.message IS NULL)
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM stored),
+       (SELECT pg_notify(%(channel)s, %(kind)s || %(task_id)s)
+        WHERE NOT pg_try_advisory_xact_lock(
+          %(space)s::integer, hashtext(%(channel)s || %(waiter)s)))

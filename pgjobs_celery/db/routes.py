@@ -1,0 +1,124 @@
+"""The rows of ``exchanges``, ``queues`` and ``bindings``, shared between processes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+class Routes:
+    """What can be done to exchanges, queues and bindings; one method for each statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def declare_exchange(
+        self, name: str, type: str, durable: bool, auto_delete: bool, arguments: Mapping[str, Any]
+    ) -> str:
+        """Make an exchange unless it is there; the type it has."""
+        rows = self._database.fetch(
+            "declare_exchange",
+            name=name,
+            type=type,
+            durable=durable,
+            auto_delete=auto_delete,
+            arguments=json.dumps(arguments, default=str),
+        )
+        # Nothing is seen of a row that another session is just inserting; its type is ours.
+        return str(rows[0][0]) if rows else type
+
+    def find_exchange(self, name: str) -> str | None:
+        """The exchange's type; None if there is no such exchange."""
+        rows = self._database.fetch("find_exchange", name=name)
+        return str(rows[0][0]) if rows else None
+
+    def delete_exchange(self, name: str) -> None:
+        """Take away an exchange and its bindings."""
+        self._database.fetch("delete_exchange", name=name)
+
+    def declare_queue(
+        self,
+        name: str,
+        *,
+        durable: bool = True,
+        auto_delete: bool = False,
+        exclusive: bool = False,
+        owner: UUID | None = None,
+        expires_after: float | None = None,
+        message_ttl: float | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make a queue unless it is there."""
+        self._database.fetch(
+            "declare_queue",
+            name=name,
+            durable=durable,
+            auto_delete=auto_delete,
+            exclusive=exclusive,
+            owner=owner,
+            expires_after=expires_after,
+            message_ttl=message_ttl,
+            arguments=json.dumps(arguments or {}, default=str),
+        )
+
+    def has_queue(self, name: str) -> bool:
+        """True if the queue was declared."""
+        return bool(self._database.fetch("find_queue", name=name))
+
+    def delete_queue(self, name: str) -> None:
+        """Take away a queue, its bindings and its messages."""
+        self._database.fetch("delete_queue", name=name)
+
+    def bind_queue(self, exchange: str, routing_key: str, queue: str) -> None:
+        """Route what comes to ``exchange`` with ``routing_key`` to ``queue``."""
+        self._database.fetch(
+            "bind_queue",
+            exchange=exchange,
+            routing_key=routing_key,
+            queue=queue,
+            pattern=topic_pattern(routing_key),
+        )
+
+    def unbind_queue(self, exchange: str, routing_key: str, queue: str) -> None:
+        """Take a binding away."""
+        self._database.fetch(
+            "unbind_queue", exchange=exchange, routing_key=routing_key, queue=queue
+        )
+
+    def list_bindings(self) -> list[tuple[str, str, str]]:
+        """Every binding: queue, exchange, routing key."""
+        return [(row[0], row[1], row[2]) for row in self._database.fetch("list_bindings")]
+
+    def route_message(self, exchange: str, routing_key: str) -> list[str]:
+        """The queues that a message to a named exchange goes to."""
+        rows = self._database.fetch("route_message", exchange=exchange, routing_key=routing_key)
+        return [row[0] for row in rows]
+
+
+def topic_pattern(routing_key: str) -> str:
+    """AMQP 0-9-1's topic wildcards as a regular expression: ``*`` is one word, ``#`` any number.
+
+    >>> topic_pattern("task.#")
+    '^task(\\\\.[^.]+)*$'
+    """
+    pattern = ""
+    for index, word in enumerate(routing_key.split(".")):
+        dot = r"\." if index else ""
+        if word == "#":
+            # Zero words take their dot with them.
+            pattern += r"(\.[^.]+)*" if index else r"([^.]+(\.[^.]+)*)?"
+        elif word == "*":
+            pattern += dot + "[^.]+"
+        else:
+            pattern += dot + re.escape(word)
+    if routing_key.startswith("#."):
+        # "#.x" also matches "x" alone.
+        rest = topic_pattern(routing_key[2:])[1:-1]
+        return rf"^([^.]+\.)*{rest}$"
+    return f"^{pattern}$"

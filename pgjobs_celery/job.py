@@ -1,0 +1,51 @@
+"""What a job is on its way in and on its way to a worker."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+#: A priority's rank: 0 runs first, 255 last.
+LOWEST_RANK, HIGHEST_RANK = 0, 255
+
+
+class NewJob(NamedTuple):
+    """A job to be put in line; the columns of its row."""
+
+    task_id: str
+    task: str
+    queue: str
+    root_id: str | None
+    parent_id: str | None
+    group_id: str | None
+    #: When it is not worth running any more.
+    expires_at: datetime | None
+    #: The envelope as JSON text; see :mod:`pgjobs_celery.message`.
+    message: str
+    body: bytes
+    #: Its rank: 0 runs first.
+    priority: int
+    #: When it may run; None for at once.
+    eta: datetime | None
+
+
+class Bucket(NamedTuple):
+    """Where one claim looks: a queue, a span of ranks and the place in line to start from."""
+
+    queue: str
+    lowest: int = LOWEST_RANK
+    highest: int = HIGHEST_RANK
+    floor: int = 0
+
+
+class Claim(NamedTuple):
+    """A job that is ours for one attempt."""
+
+    id: int
+    attempt: int
+    queue: str
+    priority: int
+    seq: int
+    redelivered: bool
+    message: str
+    body: bytes

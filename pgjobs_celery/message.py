@@ -1,0 +1,178 @@
+"""A kombu message as a row, and back: the envelope is kept as it was published.
+
+The envelope (content type and encoding, headers, properties) is JSON text, the body its bytes.
+jsonb would refuse NUL and NaN, and a body may be in any serializer, compressed or signed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, tzinfo
+from typing import Any, NamedTuple
+
+from kombu.utils import json as kombu_json
+
+from .errors import BodyTooLarge, MessageRefused, UndecodableRow
+from .job import HIGHEST_RANK, LOWEST_RANK, NewJob
+
+#: The properties that AMQP 0-9-1 has; any other is dropped when publishing, as there.
+PROPERTIES = frozenset({
+    "delivery_mode", "priority", "correlation_id", "reply_to", "expiration", "message_id",
+    "timestamp", "type", "user_id", "app_id", "cluster_id",
+})  # fmt: skip
+
+#: kombu's delivery mode for what need not survive a server crash.
+TRANSIENT = 1
+
+#: Markers that only kombu's JSON decoder understands.
+_KOMBU_TYPE = '"__type__"'
+
+
+class Envelope(NamedTuple):
+    """A message without its body."""
+
+    content_type: str | None
+    content_encoding: str | None
+    headers: dict[str, Any]
+    properties: dict[str, Any]
+    exchange: str
+    routing_key: str
+
+
+def is_job(message: Mapping[str, Any]) -> bool:
+    """True for a Celery task (message protocol 2): it becomes a row of ``jobs``."""
+    headers = message["headers"]
+    return bool(headers and headers.get("task") and headers.get("id"))
+
+
+def is_durable(message: Mapping[str, Any]) -> bool:
+    """False where the publisher said ``transient``: remote control, replies, events."""
+    return bool(message["properties"].get("delivery_mode") != TRANSIENT)
+
+
+def time_to_live(message: Mapping[str, Any]) -> float | None:
+    """Seconds the message is worth delivering, from its ``expiration`` (milliseconds, AMQP)."""
+    expiration = message["properties"].get("expiration")
+    try:
+        return None if expiration is None else int(expiration) / 1000
+    except ValueError:
+        raise MessageRefused(f"expiration must be milliseconds, not {expiration!r}") from None
+
+
+def rank(priority: Any, order: str) -> int:
+    """The place of a priority in line: 0 runs first.
+
+    ``order`` is ``"asc"`` (priority 0 first, as on Redis) or ``"desc"`` (the highest first, as on
+    RabbitMQ, whose priorities are one byte).
+    """
+    try:
+        value = min(max(int(priority or 0), LOWEST_RANK), HIGHEST_RANK)
+    except (TypeError, ValueError):
+        value = 0
+    return HIGHEST_RANK - value if order == "desc" else value
+
+
+def encode_envelope(message: Mapping[str, Any], exchange: str, routing_key: str) -> str:
+    """The envelope as JSON text. Raises MessageRefused for a header that JSON cannot hold."""
+    envelope = {
+        "content-type": message["content-type"],
+        "content-encoding": message["content-encoding"],
+        "headers": message["headers"] or {},
+        "properties": {
+            name: value for name, value in message["properties"].items() if name in PROPERTIES
+        },
+    }
+    if exchange:
+        envelope["exchange"] = exchange
+        envelope["routing-key"] = routing_key
+    try:
+        return json.dumps(envelope)
+    except (TypeError, ValueError):
+        pass
+    try:
+        return str(kombu_json.dumps(envelope))  # datetime, UUID, Decimal, ...
+    except (TypeError, ValueError) as error:
+        raise MessageRefused(
+            f"a header or property of this message cannot be written as JSON: {error}"
+        ) from error
+
+
+def decode_envelope(text: str, queue: str) -> Envelope:
+    """The envelope of a row. Raises UndecodableRow."""
+    try:
+        loads = kombu_json.loads if _KOMBU_TYPE in text else json.loads
+        envelope = loads(text)
+        return Envelope(
+            envelope["content-type"],
+            envelope["content-encoding"],
+            envelope["headers"],
+            envelope["properties"],
+            envelope.get("exchange", ""),
+            envelope.get("routing-key", queue),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UndecodableRow(f"its message is not what was published: {error!r}") from error
+
+
+def encode_body(message: Mapping[str, Any], max_size: int) -> bytes:
+    """The body's bytes. Raises BodyTooLarge."""
+    body = message["body"]
+    encoded = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body or b"")
+    if len(encoded) > max_size:
+        raise BodyTooLarge(
+            f"the body of this message has {len(encoded):,} bytes, more than max_body_size "
+            f"({max_size:,}): pass a reference to the data, or raise "
+            'broker_transport_options["max_body_size"]'
+        )
+    return encoded
+
+
+def to_job(
+    message: Mapping[str, Any],
+    queue: str,
+    *,
+    exchange: str,
+    routing_key: str,
+    order: str,
+    max_body_size: int,
+    timezone: tzinfo,
+) -> NewJob:
+    """The row of a task message. ``timezone`` is that of an eta that has none of its own."""
+    headers = message["headers"]
+    return NewJob(
+        task_id=text(headers["id"]),
+        task=text(headers["task"]),
+        queue=queue,
+        root_id=headers.get("root_id"),
+        parent_id=headers.get("parent_id"),
+        group_id=headers.get("group"),
+        expires_at=moment(headers.get("expires"), timezone),
+        message=encode_envelope(message, exchange, routing_key),
+        body=encode_body(message, max_body_size),
+        priority=rank(message["properties"].get("priority"), order),
+        eta=moment(headers.get("eta"), timezone),
+    )
+
+
+def moment(value: Any, timezone: tzinfo) -> datetime | None:
+    """An eta or expiry from a header; None where there is none or it cannot be read.
+
+    An unreadable one is left to Celery's worker, which refuses the task and says why.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        try:
+            value = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+        except ValueError:
+            return None
+    return value if value.tzinfo else value.replace(tzinfo=timezone)
+
+
+def text(value: Any) -> str:
+    """A name or id as PostgreSQL can store it. Raises MessageRefused where it cannot."""
+    value = str(value)
+    if "\x00" in value:
+        raise MessageRefused(f"a NUL character cannot stand in a name or id: {value!r}")
+    return str(value)

@@ -1,0 +1,75 @@
+"""Decide what becomes of a claimed job; nothing here writes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from .states import State
+
+#: How much of a message or traceback goes into the row, in characters.
+MESSAGE_LIMIT, TRACEBACK_LIMIT = 4_000, 40_000
+
+
+class Outcome(NamedTuple):
+    """What is to be written for one claim, which (id, attempt) and the node fence."""
+
+    id: int
+    attempt: int
+    state: State
+    #: An entry for the row's ``errors``, as JSON; None for none.
+    error: str | None = None
+    #: False gives the attempt back: the job never started.
+    counts: bool = True
+    #: False where the process that ran the task may have written its outcome before us.
+    is_sole: bool = True
+
+
+def completed(id: int, attempt: int) -> Outcome:
+    """The task returned, or decided that there is nothing to store."""
+    return Outcome(id, attempt, State.COMPLETED)
+
+
+def discarded(id: int, attempt: int, error: str) -> Outcome:
+    """The job failed for good."""
+    return Outcome(id, attempt, State.DISCARDED, error)
+
+
+def released(id: int, attempt: int) -> Outcome:
+    """Claimed but never started: back in line, and the attempt does not count."""
+    return Outcome(id, attempt, State.AVAILABLE, counts=False)
+
+
+def requeued(id: int, attempt: int) -> Outcome:
+    """Started and put back: in line again until its attempts are used up."""
+    return Outcome(id, attempt, State.AVAILABLE)
+
+
+def error_entry(kind: str, message: str, traceback: str | None = None) -> str:
+    """One entry of ``errors`` as JSON: exception type, message and traceback, bounded in size."""
+    entry: dict[str, Any] = {"type": kind, "message": clean_text(shorten(message, MESSAGE_LIMIT))}
+    if traceback:
+        entry["traceback"] = clean_text(shorten(traceback, TRACEBACK_LIMIT))
+    return json.dumps(entry)
+
+
+def error_from(exception: BaseException, traceback: str | None = None) -> str:
+    """The entry of ``errors`` for an exception."""
+    try:
+        message = str(exception)
+    except Exception as broken:  # a __str__ of the task's own may raise
+        message = f"<unprintable {type(exception).__name__}: {type(broken).__name__}>"
+    return error_entry(type(exception).__qualname__, message, traceback)
+
+
+def shorten(text: str, limit: int) -> str:
+    """``text`` with its middle left out where it is longer than ``limit``."""
+    if len(text) <= limit:
+        return text
+    head = limit // 3
+    return f"{text[:head]}\n… {len(text) - limit} characters left out …\n{text[head - limit:]}"
+
+
+def clean_text(text: str) -> str:
+    """``text`` as PostgreSQL can store it: without NUL and lone surrogates."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,628 @@
+"""The schema goes up and down in whole steps, whoever else is at it, and says where it stands."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgjobs_celery.db import migrations
+from pgjobs_celery.db.migrations import check_schema, migrate, plan, script, status
+from pgjobs_celery.errors import (
+    ConnectionFailed,
+    InvalidOption,
+    MigrationFailed,
+    MigrationLocked,
+    PermissionMissing,
+    PgJobsError,
+    SchemaError,
+    SchemaMissing,
+    SchemaOutOfDate,
+    SchemaTooNew,
+)
+
+#: Everything that lives outside the system catalogs: relations, functions, types, schemas.
+LEFT_BEHIND = """
+SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema|public$)'
+UNION ALL
+SELECT 'relation ' || c.oid::regclass FROM pg_class AS c JOIN pg_namespace AS n
+  ON n.oid = c.relnamespace WHERE n.nspname !~ '^(pg_|information_schema)'
+UNION ALL
+SELECT 'function ' || p.oid::regprocedure FROM pg_proc AS p JOIN pg_namespace AS n
+  ON n.oid = p.pronamespace WHERE n.nspname !~ '^(pg_|information_schema)'
+"""
+
+#: The schema as the catalogs have it, names and definitions.
+SHAPE = """
+SELECT c.relname, c.relkind::text, c.relpersistence::text, c.reloptions::text,
+       a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+       pg_get_expr(d.adbin, d.adrelid)
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE n.nspname = %(schema)s
+UNION ALL
+SELECT c.relname, 'constraint', '', '', k.conname, pg_get_constraintdef(k.oid), NULL, NULL
+FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s
+ORDER BY 1, 2, 5
+"""
+
+
+@pytest.fixture
+def empty_database(server_url: str) -> Iterator[str]:
+    name = f"pgjobs_mig_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield make_conninfo(server_url, dbname=name)
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def connect(empty_database: str) -> Iterator[Callable[..., psycopg.Connection]]:
+    opened = []
+
+    def connect(**params: object) -> psycopg.Connection:
+        opened.append(migrations.connect(make_conninfo(empty_database, **params)))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture
+def db(connect: Callable[..., psycopg.Connection]) -> psycopg.Connection:
+    return connect()
+
+
+@pytest.fixture
+def role(server_url: str, empty_database: str) -> Iterator[str]:
+    name = f"pgjobs_mig_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'role-secret'")
+        yield name
+        with psycopg.connect(empty_database, autocommit=True) as database:
+            database.execute(f"DROP OWNED BY {name} CASCADE")
+        server.execute(f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def as_role(
+    connect: Callable[..., psycopg.Connection], role: str
+) -> Callable[[], psycopg.Connection]:
+    return lambda: connect(user=role, password="role-secret")
+
+
+def write(folder: Path, *files: str, breaking: bool = False) -> Path:
+    """A folder with one migration for each table name in ``files``."""
+    folder.mkdir(exist_ok=True)
+    for version, table in enumerate(files, start=1):
+        (folder / f"{version:04d}_create_{table}.sql").write_text(
+            f"-- {table}\n"
+            + ("-- migrate:breaking\n" if breaking and version == len(files) else "")
+            + f"-- migrate:up\nCREATE TABLE pgjobs.{table} (id int);\n"
+            f"-- migrate:down\nDROP TABLE pgjobs.{table};\n"
+        )
+    return folder
+
+
+def tables(db: psycopg.Connection, schema: str = "pgjobs") -> list[str]:
+    rows = db.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s ORDER BY 1", (schema,))
+    return [name for (name,) in rows]
+
+
+def shape(db: psycopg.Connection, schema: str) -> list[tuple[object, ...]]:
+    rows = db.execute(SHAPE, {"schema": schema}).fetchall()
+    return [
+        tuple(v.replace(f"{schema}.", "S.") if isinstance(v, str) else v for v in row)
+        for row in rows
+    ]
+
+
+def left_behind(db: psycopg.Connection) -> list[str]:
+    return [thing for (thing,) in db.execute(LEFT_BEHIND)]
+
+
+# -- up and down ---------------------------------------------------------------------------------
+
+
+def test_migrating_an_empty_database_makes_it_fit_this_release(db):
+    steps = migrate(db, "pgjobs")
+    assert [str(step.migration) for step in steps] == [str(m) for m in migrations.load_migrations()]
+    assert all(step.seconds > 0 for step in steps)
+    check_schema(db, "pgjobs")
+    assert {"jobs", "messages", "nodes", "migrations"} <= set(tables(db))
+    recorded = db.execute(
+        "SELECT version, applied_by, applied_at FROM pgjobs.migrations"
+    ).fetchall()
+    assert [row[0] for row in recorded] == [step.migration.version for step in steps]
+    assert all(row[1] == db.info.user and row[2] for row in recorded)
+
+
+def test_migrating_twice_does_nothing_the_second_time(db):
+    migrate(db, "pgjobs")
+    assert migrate(db, "pgjobs") == []
+
+
+def test_up_down_up_leaves_nothing_behind_and_ends_where_it_began(db):
+    before = left_behind(db)
+    up = migrate(db, "pgjobs")
+    first = shape(db, "pgjobs")
+    down = migrate(db, "pgjobs", to=0)
+    assert [step.migration for step in down] == [step.migration for step in reversed(up)]
+    assert left_behind(db) == before
+    migrate(db, "pgjobs")
+    assert shape(db, "pgjobs") == first
+
+
+def test_every_single_step_can_be_taken_down_and_up_again(db):
+    for file in migrations.load_migrations():
+        migrate(db, "pgjobs", to=file.version - 1)
+        before = shape(db, "pgjobs")
+        migrate(db, "pgjobs", to=file.version)
+        migrate(db, "pgjobs", to=file.version - 1)
+        assert shape(db, "pgjobs") == before
+
+
+def test_a_version_in_between_is_reached_from_below_and_from_above(db, tmp_path):
+    folder = write(tmp_path / "files", "a", "b", "c")
+    migrate(db, "pgjobs", to=2, folder=folder)
+    assert tables(db) == ["a", "b", "migrations"]
+    migrate(db, "pgjobs", folder=folder)
+    steps = migrate(db, "pgjobs", to=1, folder=folder)
+    assert [str(step) for step in steps] == ["down 0003_create_c", "down 0002_create_b"]
+    assert tables(db) == ["a", "migrations"]
+
+
+def test_a_version_that_does_not_exist_is_refused(db):
+    with pytest.raises(InvalidOption, match="no migration 4711; the newest is"):
+        migrate(db, "pgjobs", to=4711)
+
+
+def test_another_schema_name_gets_the_same_tables_and_nothing_else(db):
+    migrate(db, "pgjobs")
+    migrate(db, "my_jobs")
+    check_schema(db, "my_jobs")
+    assert shape(db, "my_jobs") == shape(db, "pgjobs")
+    migrate(db, "pgjobs", to=0)
+    check_schema(db, "my_jobs")
+    args = "SELECT my_jobs.args(j) FROM my_jobs.jobs AS j"
+    assert db.execute(args).fetchall() == []
+
+
+def test_steps_are_reported_as_they_are_committed(db, connect, tmp_path):
+    other, seen = connect(), []
+    folder = write(tmp_path / "files", "a", "b")
+    migrate(db, "pgjobs", folder=folder, on_step=lambda step: seen.append(tables(other)))
+    assert seen == [["a", "migrations"], ["a", "b", "migrations"]]
+
+
+def test_a_connection_without_autocommit_is_committed_too(empty_database, db):
+    with psycopg.connect(empty_database) as connection:
+        migrate(connection, "pgjobs")
+        check_schema(db, "pgjobs")
+        check_schema(connection, "pgjobs")
+
+
+def test_a_connection_in_a_transaction_is_refused(db):
+    with db.transaction(), pytest.raises(MigrationFailed, match="not in a transaction"):
+        migrate(db, "pgjobs")
+
+
+def test_session_defaults_that_would_break_a_migration_are_overridden(connect):
+    strict = connect(
+        options="-c default_transaction_isolation=serializable"
+        " -c default_transaction_read_only=on -c statement_timeout=1500"
+    )
+    migrate(strict, "pgjobs")
+    check_schema(strict, "pgjobs")
+
+
+# -- the schema itself ---------------------------------------------------------------------------
+
+
+def test_a_schema_that_a_dba_made_is_used_and_left_standing(db, as_role, role):
+    db.execute(f"CREATE SCHEMA pgjobs AUTHORIZATION {role}")
+    connection = as_role()  # may not create a schema in this database
+    migrate(connection, "pgjobs")
+    check_schema(connection, "pgjobs")
+    migrate(connection, "pgjobs", to=0)
+    assert left_behind(db) == ["schema pgjobs"]
+
+
+def test_a_schema_with_other_tables_in_it_is_left_standing(db):
+    migrate(db, "pgjobs")
+    db.execute("CREATE TABLE pgjobs.theirs (id int)")
+    migrate(db, "pgjobs", to=0)
+    assert tables(db) == ["theirs"]
+
+
+def test_a_migrations_table_of_somebody_else_is_named_as_such(db):
+    db.execute("CREATE SCHEMA pgjobs")
+    db.execute("CREATE TABLE pgjobs.migrations (id int, migration text, batch int)")
+    for action in (check_schema, status, migrate):
+        with pytest.raises(SchemaError, match="choose another schema"):
+            action(db, "pgjobs")
+
+
+# -- failures ------------------------------------------------------------------------------------
+
+
+def test_a_failing_file_is_rolled_back_with_its_record_and_names_its_line(db, tmp_path):
+    folder = write(tmp_path / "files", "a", "b", "c")
+    broken = folder / "0002_create_b.sql"
+    broken.write_text(
+        "-- migrate:up\nCREATE TABLE pgjobs.b (id int);\n\nINSERT INTO pgjobs.nowhere VALUES (1);\n"
+        "-- migrate:down\nDROP TABLE pgjobs.b;\n"
+    )
+    with pytest.raises(MigrationFailed) as caught:
+        migrate(db, "pgjobs", folder=folder)
+    said = str(caught.value)
+    assert "0002_create_b.sql line 4" in said
+    assert "pgjobs.nowhere" in said
+    assert "rolled back" in said
+    assert isinstance(caught.value.__cause__, psycopg.Error)
+    assert tables(db) == ["a", "migrations"]
+    assert status(db, "pgjobs").version == 1
+    assert_unlocked(db)
+
+
+def test_a_file_that_fails_while_going_down_names_its_line(db, tmp_path):
+    folder = write(tmp_path / "files", "a")
+    path = folder / "0001_create_a.sql"
+    path.write_text(path.read_text() + "\nDROP TABEL pgjobs.a;\n")
+    migrate(db, "pgjobs", folder=folder)
+    with pytest.raises(MigrationFailed, match=r"0001_create_a\.sql line 7: syntax error"):
+        migrate(db, "pgjobs", to=0, folder=folder)
+    assert tables(db) == ["a", "migrations"]
+
+
+def test_a_first_file_that_fails_leaves_no_schema_behind(db, tmp_path):
+    folder = write(tmp_path / "files", "a")
+    (folder / "0001_create_a.sql").write_text("-- migrate:up\nSELECT 1/0;\n-- migrate:down\n")
+    with pytest.raises(MigrationFailed, match="division by zero"):
+        migrate(db, "pgjobs", folder=folder)
+    assert left_behind(db) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("create_a.sql", "-- migrate:up\n-- migrate:down\n", "NNNN_verb_noun"),
+        ("0000_create_a.sql", "-- migrate:up\n-- migrate:down\n", "NNNN_verb_noun"),
+        ("0001_create_a.sql", "CREATE TABLE pgjobs.a (id int)", "needs '-- migrate:up'"),
+        ("0001_create_a.sql", "-- migrate:down\n-- migrate:up\n", "needs '-- migrate:up'"),
+    ],
+)
+def test_a_malformed_file_is_refused(tmp_path, name, text, complaint):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SchemaError, match=complaint):
+        migrations.load_migrations(tmp_path)
+
+
+def test_two_files_with_one_number_are_refused(tmp_path):
+    write(tmp_path, "a")
+    (tmp_path / "0001_create_z.sql").write_text("-- migrate:up\n-- migrate:down\n")
+    with pytest.raises(SchemaError, match=r"0001_create_z\.sql has the number of 0001_"):
+        migrations.load_migrations(tmp_path)
+
+
+def test_an_installation_without_migration_files_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(migrations, "_PACKAGE", tmp_path / "pgjobs_celery")
+    with pytest.raises(SchemaError, match="reinstall pgjobs-celery"):
+        migrations.find_folder()
+
+
+def test_the_files_of_an_installed_package_go_before_a_folder_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(migrations, "_PACKAGE", tmp_path / "pgjobs_celery")
+    beside = write(tmp_path / "migrations", "a")
+    assert migrations.find_folder() == beside
+    (tmp_path / "pgjobs_celery").mkdir()
+    inside = write(tmp_path / "pgjobs_celery" / "_migrations", "a")
+    assert migrations.find_folder() == inside
+
+
+# -- several at once, and locks ------------------------------------------------------------------
+
+MIGRATE_WHEN_TOLD = """
+import sys
+from pathlib import Path
+from pgjobs_celery.db import migrations
+connection = migrations.connect(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for step in migrations.migrate(connection, "pgjobs", folder=Path(sys.argv[2])):
+    print(step.migration, flush=True)
+"""
+
+
+def test_of_eight_processes_exactly_one_applies_each_file(empty_database, db, tmp_path):
+    folder = write(tmp_path / "files", "a", "b", "c", "d", "e", "f")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MIGRATE_WHEN_TOLD, empty_database, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(8)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n", process.stderr.read()
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    applied = []
+    for process in processes:
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        applied += output.split()
+    assert sorted(applied) == [str(m) for m in migrations.load_migrations(folder)]
+    assert status(db, "pgjobs").pending == []
+
+
+def assert_unlocked(db: psycopg.Connection) -> None:
+    locks = "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database"
+    where = " WHERE l.locktype = 'advisory' AND d.datname = current_database()"
+    assert db.execute(locks + where).fetchone() == (0,)
+
+
+def test_a_lock_that_stays_held_ends_in_migration_locked(db, connect):
+    key = migrations.lock_key("pgjobs")
+    connect().execute("SELECT pg_advisory_lock(%s)", (key,))
+    began = time.monotonic()
+    with pytest.raises(MigrationLocked, match=r"another process .* schema pgjobs for 0\.5 s"):
+        migrate(db, "pgjobs", wait=0.5)
+    assert 0.5 <= time.monotonic() - began < 3
+    assert left_behind(db) == []
+    migrate(db, "my_jobs", wait=0)  # another schema is another lock
+
+
+def test_a_lock_that_is_released_in_time_is_waited_for(db, connect):
+    holder = connect()
+    key = migrations.lock_key("pgjobs")
+    holder.execute("SELECT pg_advisory_lock(%s)", (key,))
+    release = threading.Timer(0.6, holder.execute, ("SELECT pg_advisory_unlock(%s)", (key,)))
+    release.start()
+    assert migrate(db, "pgjobs", wait=20)
+    release.join()
+    assert_unlocked(db)
+
+
+def test_an_index_that_is_built_concurrently_is_no_deadlock_with_a_waiting_migration(db, connect):
+    holder, builder = connect(), connect()
+    db.execute("CREATE TABLE big AS SELECT 1 AS id")
+    holder.execute("SELECT pg_advisory_lock(%s)", (migrations.lock_key("pgjobs"),))
+    waiting = threading.Thread(target=lambda: migrate(db, "pgjobs", wait=20))
+    waiting.start()
+    builder.execute("SET statement_timeout = '10s'")
+    builder.execute("CREATE INDEX CONCURRENTLY big_id ON big (id)")
+    holder.close()
+    waiting.join()
+    check_schema(builder, "pgjobs")
+
+
+def test_a_table_locked_by_a_long_transaction_ends_in_migration_locked(db, connect, monkeypatch):
+    monkeypatch.setattr(migrations, "LOCK_ATTEMPTS", 2)
+    migrate(db, "pgjobs")
+    holder = connect()
+    with holder.transaction():
+        holder.execute("SELECT count(*) FROM pgjobs.jobs")
+        with pytest.raises(MigrationLocked) as caught:
+            migrate(db, "pgjobs", to=0, lock_timeout=0.2)
+    said = str(caught.value)
+    assert f"server process {holder.info.backend_pid}" in said
+    assert "pg_terminate_backend" in said
+    assert "--lock-timeout" in said
+    assert "jobs" in tables(db)
+    assert_unlocked(db)
+    migrate(db, "pgjobs", to=0)
+
+
+def test_a_table_that_is_free_in_time_is_waited_for(db, connect, monkeypatch):
+    migrate(db, "pgjobs")
+    holder = connect()
+    holder.execute("BEGIN; SELECT count(*) FROM pgjobs.jobs")
+    release = threading.Timer(0.5, holder.execute, ("COMMIT",))
+    release.start()
+    assert migrate(db, "pgjobs", to=0, lock_timeout=0.3)
+    release.join()
+
+
+def test_two_processes_that_pull_in_two_directions_do_not_go_on_for_ever(db, connect, tmp_path):
+    folder = write(tmp_path / "files", "a", "b")
+    other = connect()
+
+    def undo(step: object) -> None:
+        migrate(other, "pgjobs", to=0, folder=folder)
+
+    with pytest.raises(MigrationLocked, match="another version at the same time"):
+        migrate(db, "pgjobs", folder=folder, on_step=undo)
+
+
+# -- does it fit ---------------------------------------------------------------------------------
+
+
+def test_a_database_without_tables_is_schema_missing_and_stays_empty(db):
+    with pytest.raises(SchemaMissing, match=r"schema pgjobs .*celery -A proj pgjobs migrate"):
+        check_schema(db, "pgjobs")
+    db.execute("CREATE SCHEMA pgjobs")
+    with pytest.raises(SchemaMissing):
+        check_schema(db, "pgjobs")
+    assert left_behind(db) == ["schema pgjobs"]
+
+
+def test_a_missing_schema_does_not_break_the_callers_transaction(db):
+    with db.transaction():
+        with pytest.raises(SchemaMissing):
+            check_schema(db, "pgjobs")
+        assert db.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_database_that_is_behind_is_schema_out_of_date(db, tmp_path):
+    folder = write(tmp_path / "files", "a", "b", "c")
+    migrate(db, "pgjobs", to=1, folder=folder)
+    with pytest.raises(SchemaOutOfDate, match=r"pgjobs is at version 1, this release needs 3: run"):
+        check_schema(db, "pgjobs", folder=folder)
+
+
+def test_a_newer_schema_is_fine_unless_it_is_breaking(db, tmp_path):
+    old = write(tmp_path / "old", "a")
+    migrate(db, "pgjobs", folder=write(tmp_path / "new", "a", "b"))
+    check_schema(db, "pgjobs", folder=old)
+    assert migrate(db, "pgjobs", folder=old) == []
+    with pytest.raises(SchemaTooNew, match="only the release that brought it there"):
+        migrate(db, "pgjobs", to=0, folder=old)
+    migrate(db, "pgjobs", folder=write(tmp_path / "newer", "a", "b", "c", breaking=True))
+    for action in (check_schema, migrate, plan):
+        with pytest.raises(SchemaTooNew, match=r"schema pgjobs .* version 3 .* knows 1: upgrade"):
+            action(db, "pgjobs", folder=old)
+    check_schema(db, "pgjobs", folder=tmp_path / "newer")
+
+
+def test_an_edited_file_is_reported_and_not_refused(db, tmp_path):
+    folder = write(tmp_path / "files", "a")
+    migrate(db, "pgjobs", folder=folder)
+    edited = write(tmp_path / "edited", "a")
+    with (edited / "0001_create_a.sql").open("a") as file:
+        file.write("-- a second thought\n")
+    check_schema(db, "pgjobs", folder=edited)
+    assert [str(file) for file in status(db, "pgjobs", folder=edited).changed] == ["0001_create_a"]
+    assert status(db, "pgjobs", folder=folder).changed == []
+
+
+def test_the_check_is_one_statement(db):
+    migrate(db, "pgjobs")
+    check_schema(db, "pgjobs")
+    statements = []
+    execute = psycopg.Cursor.execute
+
+    class Counting(psycopg.Cursor):
+        def execute(self, query, *args, **kwargs):
+            statements.append(query)
+            return execute(self, query, *args, **kwargs)
+
+    db.cursor_factory = Counting
+    check_schema(db, "pgjobs")
+    assert len(statements) == 1
+
+
+# -- roles ---------------------------------------------------------------------------------------
+
+
+def grants(error: PgJobsError) -> list[str]:
+    return [part for part in str(error).split("let its owner run: ")[1].split(";") if part.strip()]
+
+
+def test_a_role_without_rights_learns_what_to_grant_and_is_fine_after_it(db, as_role, role):
+    migrate(db, "pgjobs")
+    connection = as_role()
+    for action in (check_schema, status, plan, migrate):
+        with pytest.raises(PermissionMissing, match=f"role {role} may not use schema pgjobs"):
+            action(connection, "pgjobs")
+    db.execute(f"GRANT USAGE ON SCHEMA pgjobs TO {role}")
+    db.execute(f"GRANT SELECT ON pgjobs.migrations TO {role}")
+    with pytest.raises(
+        PermissionMissing, match=r"no rights on bindings, .*jobs, jobs_seq"
+    ) as caught:
+        check_schema(connection, "pgjobs")
+    for statement in grants(caught.value):
+        db.execute(statement)
+    check_schema(connection, "pgjobs")
+    connection.execute(
+        "INSERT INTO pgjobs.jobs (task_id, task, queue) VALUES ('1', 'proj.add', 'celery')"
+    )
+    connection.execute(
+        "INSERT INTO pgjobs.messages (durable, queue, message, body) VALUES (true, 'q', '{}', '')"
+    )
+
+
+def test_a_role_that_may_not_create_a_schema_learns_what_to_do(db, as_role, role):
+    with pytest.raises(PermissionMissing, match=f"CREATE SCHEMA pgjobs AUTHORIZATION {role}"):
+        migrate(as_role(), "pgjobs")
+    db.execute("CREATE SCHEMA pgjobs")
+    db.execute(f"GRANT USAGE ON SCHEMA pgjobs TO {role}")
+    with pytest.raises(PermissionMissing, match=f"GRANT USAGE, CREATE ON SCHEMA pgjobs TO {role}"):
+        migrate(as_role(), "pgjobs")
+
+
+# -- plans and scripts ---------------------------------------------------------------------------
+
+
+def test_a_plan_writes_nothing(db, connect):
+    reader = connect(options="-c default_transaction_read_only=on")
+    assert plan(reader, "pgjobs")
+    assert left_behind(db) == []
+
+
+@pytest.mark.skipif(not shutil.which("psql"), reason="needs psql")
+def test_the_script_does_in_psql_what_migrate_does(db, empty_database):
+    def psql(sql: str) -> None:
+        command = ["psql", "-X", "-q", "-d", empty_database]
+        done = subprocess.run(command, input=sql, text=True, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    psql(script(plan(db, "by_hand")))
+    migrate(db, "by_tool")
+    assert shape(db, "by_hand") == shape(db, "by_tool")
+    records = "SELECT version, name, checksum, breaking, applied_by FROM {}.migrations"
+    by_hand, by_tool = (db.execute(records.format(s)).fetchall() for s in ("by_hand", "by_tool"))
+    assert by_hand == by_tool
+    check_schema(db, "by_hand")
+    assert status(db, "by_hand").changed == []
+    migrate(db, "by_tool", to=0)
+    psql(script(plan(db, "by_hand", to=0)))
+    assert left_behind(db) == []
+
+
+@pytest.mark.skipif(not shutil.which("psql"), reason="needs psql")
+def test_a_script_stops_at_the_step_that_fails(db, empty_database, tmp_path):
+    folder = write(tmp_path / "files", "a", "b", "c")
+    sql = script(plan(db, "pgjobs", folder=folder)).replace('"pgjobs".b (id', '"pgjobs".a (id')
+    command = ["psql", "-X", "-q", "-d", empty_database]
+    done = subprocess.run(command, input=sql, text=True, capture_output=True, check=False)
+    assert done.returncode != 0
+    assert tables(db) == ["a", "migrations"]
+    assert status(db, "pgjobs", folder=folder).version == 1
+
+
+# -- connections ---------------------------------------------------------------------------------
+
+
+def test_a_connection_error_says_where_and_what_to_do_without_the_password(empty_database):
+    nowhere = make_conninfo(empty_database, dbname="pgjobs_mig_nowhere", password="top-secret")
+    with pytest.raises(ConnectionFailed) as caught:
+        migrations.connect(nowhere)
+    user = conninfo_to_dict(empty_database).get("user", "")
+    assert "createdb" in str(caught.value)
+    assert str(caught.value).endswith("pgjobs_mig_nowhere")
+    assert str(user) in str(caught.value)
+    assert "top-secret" not in str(caught.value)
+
+
+def test_errors_in_a_session_are_ours(empty_database, db):
+    with pytest.raises(PgJobsError, match="nowhere"), migrations.session(empty_database) as other:
+        other.execute("SELECT * FROM nowhere")
+
+
+def test_a_connection_that_is_cut_in_a_session_is_a_failed_connection(empty_database, db):
+    def be_cut() -> None:
+        with migrations.session(empty_database) as other:
+            db.execute("SELECT pg_terminate_backend(%s)", (other.info.backend_pid,))
+            other.execute("SELECT 1")
+
+    with pytest.raises(ConnectionFailed, match="connection was lost"):
+        be_cut()
