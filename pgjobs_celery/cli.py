@@ -1,0 +1,277 @@
+"""``celery pgjobs``: migrate the schema and see what the queues hold.
+
+Celery finds the group through its entry point group ``celery.commands`` and loads it with every
+``celery`` command, so whatever takes long to import is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import click
+from celery.bin.base import handle_preload_options
+
+from .config import Options, read_options
+from .db import migrations
+from .db.dsn import SCHEMES, describe, parse_url
+from .db.sql import statement
+from .errors import PgJobsError, SchemaMissing
+from .states import State
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group()
+@click.pass_context
+@handle_preload_options  # type: ignore[untyped-decorator]
+def pgjobs(ctx: click.Context, **preload: Any) -> None:
+    """Look after the PostgreSQL schema and the jobs in it."""
+
+
+def database_options(command: F) -> F:
+    """``--url`` and ``--schema``, for a command that opens the database."""
+    for option in (
+        click.option("--schema", help="The schema of the tables; default: as the app has it."),
+        click.option("--url", help="pgjobs://user@host:5432/database; default: the app's."),
+    ):
+        command = option(command)
+    return command
+
+
+@pgjobs.command()
+@database_options
+@click.option("--to", type=click.IntRange(min=0), help="Go up or down to this version; 0: remove.")
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if there is work to do.")
+@click.option("--sql", "as_sql", is_flag=True, help="Change nothing; print the SQL for psql.")
+@click.option(
+    "--lock-timeout",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    help="Seconds to wait for a locked table; 0: for ever.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for another process that migrates.",
+)
+@click.pass_context
+def migrate(
+    ctx: click.Context,
+    *,
+    url: str | None,
+    schema: str | None,
+    to: int | None,
+    check: bool,
+    as_sql: bool,
+    lock_timeout: float,
+    wait: float,
+) -> None:
+    """Bring the schema to the version this release needs, or to another one."""
+    if check and as_sql:
+        raise click.UsageError("--check and --sql cannot be used together")
+    with opened(ctx, url, schema) as db:
+        if as_sql:
+            steps = migrations.plan(db.connection, db.schema, to)
+            click.echo(migrations.script(steps, lock_timeout), nl=False)
+        elif check:
+            ctx.exit(0 if check_version(db, to) else 1)
+        else:
+            steps = migrations.migrate(
+                db.connection,
+                db.schema,
+                to,
+                lock_timeout=lock_timeout,
+                wait=wait,
+                on_step=lambda step: click.echo(f"{step}  {step.seconds:.2f} s"),
+            )
+            version = migrations.status(db.connection, db.schema).version
+            click.echo(f"{db} is at version {version}" + ("" if steps else ": nothing to do"))
+
+
+@pgjobs.command()
+@database_options
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.pass_context
+def status(ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool) -> None:
+    """Show how many jobs each queue holds, by state, and how long the oldest has waited."""
+    with opened(ctx, url, schema) as db:
+        now = migrations.status(db.connection, db.schema)
+        if not now.version:
+            raise SchemaMissing(f"{db} has no tables yet: run `{migrations.COMMAND}`")
+        queues = count_jobs(db)
+    if as_json:
+        click.echo(json.dumps(as_data(db, now, queues), indent=2))
+        return
+    if queues:
+        print_table(queues, no_color=bool(getattr(ctx.obj, "no_color", False)))
+    else:
+        click.echo("No jobs.")
+    click.echo(describe_version(db, now))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The database a command works on."""
+
+    connection: migrations.Connection
+    conninfo: str
+    schema: str
+
+    def __str__(self) -> str:
+        return f"schema {self.schema} at {describe(self.conninfo)}"
+
+
+@dataclass
+class QueueCount:
+    """The jobs of one queue."""
+
+    queue: str
+    states: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
+    #: Seconds since the oldest ready job could have run; None where none is ready.
+    oldest_wait: float | None = None
+
+
+@contextmanager
+def opened(ctx: click.Context, url: str | None, schema: str | None) -> Iterator[Opened]:
+    """The database of the app or of ``--url``; every error in the block is one line."""
+    try:
+        conninfo, options = find_database(getattr(ctx.obj, "app", None), url, schema)
+        with migrations.session(conninfo, options.connect_timeout) as connection:
+            yield Opened(connection, conninfo, options.schema)
+    except PgJobsError as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+
+
+def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, Options]:
+    """The connection string and the options: ``--url``, or the app's broker, or its backend.
+
+    Raises click.UsageError where none of them is a pgjobs URL.
+    """
+    # As attributes: Celery lets -b and the environment speak there, but not in conf.get().
+    conf = app.conf if app is not None else None
+    broker = first_url(getattr(conf, "broker_url", None))
+    backend = first_url(getattr(conf, "result_backend", None))
+    broker_options = getattr(conf, "broker_transport_options", None) or {}
+    backend_options = getattr(conf, "result_backend_transport_options", None) or {}
+    given = broker_options if broker or not backend else backend_options
+    options, warnings = read_options(given)
+    named = [schema, broker_options.get("schema"), backend_options.get("schema")]
+    chosen = next((name for name in named if name), options.schema)
+    options, _ = read_options({"schema": chosen}, options)
+    url = url or broker or backend
+    if not url:
+        raise click.UsageError(
+            "there is no pgjobs URL: set broker_url or result_backend to "
+            "pgjobs://user@host:5432/database, name the app with `celery -A proj`, or give --url"
+        )
+    for warning in warnings if broker or backend else ():
+        click.echo(f"Warning: {warning}", err=True)
+    return parse_url(url), options
+
+
+def first_url(setting: Any) -> str | None:
+    """The first pgjobs URL of a ``broker_url``: one, several with ``;`` between, or a list."""
+    if not setting:
+        return None
+    urls = setting.split(";") if isinstance(setting, str) else setting
+    return next((url for url in urls if str(url).partition("://")[0] in SCHEMES), None)
+
+
+def check_version(db: Opened, to: int | None) -> bool:
+    """Say what ``migrate`` would do; True if that is nothing."""
+    now = migrations.status(db.connection, db.schema)
+    steps = migrations.plan(db.connection, db.schema, to)
+    if steps:
+        click.echo(f"{db} is at version {now.version}, to be done:")
+        for step in steps:
+            click.echo(f"  {step}")
+        click.echo(f"run `{migrations.COMMAND}{'' if to is None else f' --to {to}'}`")
+    elif to is None:
+        click.echo(describe_version(db, now))
+    else:
+        click.echo(f"{db} is at version {now.version}: nothing to do")
+    for file in now.changed:
+        click.echo(f"note: {file}.sql is not what was applied; the file was edited since")
+    return not steps
+
+
+def describe_version(db: Opened, now: migrations.Status) -> str:
+    """Where the schema stands, in one line."""
+    if now.pending:
+        return (
+            f"{db} is at version {now.version}, this release needs {now.newest}: "
+            f"run `{migrations.COMMAND}`"
+        )
+    if now.version > now.newest:
+        fits = "not fit for this one" if now.is_breaking else "fit for this one"
+        return f"{db} is at version {now.version}, from a newer release, {fits} ({now.newest})"
+    return f"{db} is at version {now.version}: up to date"
+
+
+def count_jobs(db: Opened) -> list[QueueCount]:
+    """What each queue holds; reads every retained row."""
+    queues: dict[str, QueueCount] = {}
+    rows = db.connection.execute(statement("count_jobs", db.schema).encode()).fetchall()
+    for queue, state, jobs, oldest_wait in rows:
+        count = queues.setdefault(queue, QueueCount(queue))
+        count.states[State(state)] = jobs
+        if oldest_wait is not None:
+            count.oldest_wait = max(0.0, oldest_wait)
+    return list(queues.values())
+
+
+def as_data(db: Opened, now: migrations.Status, queues: list[QueueCount]) -> dict[str, Any]:
+    """What ``status --json`` prints; waits in seconds."""
+    waits = [queue.oldest_wait for queue in queues if queue.oldest_wait is not None]
+    return {
+        "database": describe(db.conninfo),
+        "schema": db.schema,
+        "version": now.version,
+        "newest": now.newest,
+        "pending": [str(file) for file in now.pending],
+        "oldest_wait": max(waits, default=None),
+        "queues": [
+            {
+                "queue": queue.queue,
+                "jobs": {state.value: jobs for state, jobs in queue.states.items()},
+                "oldest_wait": queue.oldest_wait,
+            }
+            for queue in queues
+        ],
+    }
+
+
+def print_table(queues: list[QueueCount], *, no_color: bool) -> None:
+    """One line per queue; a state that no job is in gets no column."""
+    # Every celery command imports this module; only this one pays for rich.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(no_color=no_color)
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no edge to wrap at
+    states = [state for state in State if any(queue.states[state] for queue in queues)]
+    table = Table(box=box.SIMPLE)
+    table.add_column("queue", overflow="fold")
+    for state in states:
+        table.add_column(state.value, justify="right")
+    table.add_column("oldest wait", justify="right")
+    for queue in queues:
+        counts = (str(queue.states[state]) for state in states)
+        table.add_row(Text(queue.queue), *counts, readable(queue.oldest_wait))
+    console.print(table)
+
+
+def readable(seconds: float | None) -> str:
+    """A duration for people: ``0:04:10``; nothing for None."""
+    return "" if seconds is None else str(timedelta(seconds=round(seconds)))
