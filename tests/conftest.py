@@ -1,0 +1,142 @@
+"""A real PostgreSQL for every test: PGJOBS_TEST_DSN, or an embedded server for the session."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from celery import Celery
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from pgjobs_celery.db import migrations
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.embedded import EmbeddedServer
+
+DSN = os.environ.get("PGJOBS_TEST_DSN", "")
+REDIS_URL = os.environ.get("PGJOBS_TEST_REDIS_URL", "redis://127.0.0.1:6379/11")
+RABBITMQ_URL = os.environ.get("PGJOBS_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
+
+#: What a test may have put something into.
+TABLES = ("jobs", "messages", "queues", "exchanges", "bindings", "nodes")
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer]:
+    """The embedded server itself, for tests that restart it."""
+    if DSN:
+        pytest.skip("restarts the server, and PGJOBS_TEST_DSN names one that is not ours")
+    with EmbeddedServer(settings={"max_connections": 200}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server_url(request: pytest.FixtureRequest) -> str:
+    """Where databases may be created: a ``postgresql://`` URI."""
+    if DSN:
+        return DSN
+    url: str = request.getfixturevalue("server").url
+    return url.replace("pgjobs://", "postgresql://", 1)
+
+
+@pytest.fixture(scope="session")
+def make_database(server_url: str) -> Iterator[Callable[[], str]]:
+    """A factory of empty databases; each call gives the ``pgjobs://`` URL of a new one."""
+    names: list[str] = []
+    with psycopg.connect(server_url, autocommit=True) as connection:
+
+        def make_database() -> str:
+            name = f"pgjobs_test_{uuid4().hex[:12]}"
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            names.append(name)
+            return urlunsplit(urlsplit(server_url)._replace(scheme="pgjobs", path=f"/{name}"))
+
+        yield make_database
+    # A new connection: a test may have restarted the server.
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        for name in names:
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+
+
+@pytest.fixture(scope="session")
+def database_url(make_database: Callable[[], str]) -> str:
+    """A migrated database that all tests of this run share."""
+    url = make_database()
+    with migrations.session(parse_url(url)) as connection:
+        migrations.migrate(connection, "pgjobs")
+    return url
+
+
+@pytest.fixture
+def url(database_url: str) -> str:
+    """The broker and backend URL of a migrated database with nothing in it."""
+    with psycopg.connect(parse_url(database_url), autocommit=True) as connection:
+        # Who still holds a lock is a worker that an earlier test forgot.
+        connection.execute("SET lock_timeout = '5s'")
+        connection.execute(f"TRUNCATE {', '.join(f'pgjobs.{table}' for table in TABLES)}")
+    return database_url
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[Connection]:
+    """A plain connection to the database, autocommit, rows as dicts."""
+    with psycopg.connect(parse_url(url), autocommit=True, row_factory=dict_row) as connection:
+        yield connection
+
+
+@pytest.fixture
+def make_app(url: str) -> Iterator[Callable[..., Celery]]:
+    """A factory of Celery apps on the database; keywords are settings."""
+    apps: list[Celery] = []
+
+    def make_app(name: str = "tests", **conf: Any) -> Celery:
+        app = Celery(name, broker=url, backend=url, set_as_current=False)
+        app.conf.update(conf)
+        apps.append(app)
+        return app
+
+    yield make_app
+    for app in apps:
+        close_app(app)
+
+
+def close_app(app: Celery) -> None:
+    """Close every connection of an app that stays imported."""
+    app.pool.force_close_all()
+    app.close()
+    # Celery keeps one backend per thread and has no way to put it back; ours can be closed.
+    backend = getattr(app._local, "backend", None)
+    close = getattr(backend, "close", None)
+    if close:
+        close()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """A Redis to compare with, or to come from."""
+    return _reachable(REDIS_URL, 6379, "Redis", "PGJOBS_TEST_REDIS_URL")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> str:
+    """A RabbitMQ to compare with, or to come from."""
+    return _reachable(RABBITMQ_URL, 5672, "RabbitMQ", "PGJOBS_TEST_RABBITMQ_URL")
+
+
+def _reachable(url: str, port: int, name: str, variable: str) -> str:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or port), timeout=1).close()
+    except OSError as error:
+        pytest.skip(f"no {name} at {parts.hostname}:{parts.port or port} ({error}); {variable}")
+    return url

@@ -1,0 +1,41 @@
+"""Wait for what another process does to the database, where no event tells of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+#: Seconds between two looks.
+INTERVAL = 0.02
+
+
+def wait_for(
+    condition: Callable[[], T], timeout: float = 10.0, message: str | Callable[[], object] = ""
+) -> T:
+    """Call ``condition`` until what it returns is true, and return that.
+
+    An AssertionError of the condition counts as "not yet", and is what fails the test in the end.
+    ``message``, text or a callable asked at the end, says what was hoped for, or how things stand.
+
+    >>> wait_for(lambda: count_jobs("completed") == 3, message=lambda: all_jobs())
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        failed: AssertionError | None = None
+        value: object = None
+        try:
+            value = result = condition()
+            if result:
+                return result
+        except AssertionError as error:
+            failed = error
+        if time.monotonic() > deadline:
+            hoped = message() if callable(message) else message
+            raise AssertionError(
+                f"not within {timeout} s: {hoped or getattr(condition, '__name__', condition)}"
+                + (f"\n{failed}" if failed else f" (the last look gave {value!r})")
+            ) from failed
+        time.sleep(INTERVAL)
