@@ -1,0 +1,133 @@
+"""``python -m benchmarks``: measure, print, and write the numbers down."""
+
+import contextlib
+import dataclasses
+import signal
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks.errors import Unavailable
+from benchmarks.machine import describe_machine
+from benchmarks.measures import MEASURES, Measure, Scale
+from benchmarks.report import Report, print_report, to_json, to_markdown
+from benchmarks.runner import run_all
+from benchmarks.systems import SYSTEMS, System
+
+#: Columns of the tables where the output is no terminal.
+PIPE_WIDTH = 140
+
+MEASURE_NAMES = list(dict.fromkeys(measure.name for measure in MEASURES))
+
+
+class Names(click.ParamType[list[str]]):
+    """A comma-separated list of known names."""
+
+    name = "names"
+
+    def __init__(self, known: list[str]) -> None:
+        self.known = known
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        names = value if isinstance(value, list) else str(value).split(",")
+        for name in names:
+            if name not in self.known:
+                self.fail(f"{name!r} is none of {', '.join(self.known)}", param, ctx)
+        return names
+
+
+@click.command()
+@click.option(
+    "--quick", is_flag=True, help="A small scale and one round: to try it, not to publish."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), help="Interleaved rounds.  [default: 3; quick: 1]"
+)
+@click.option(
+    "--only",
+    type=Names(MEASURE_NAMES),
+    default=",".join(MEASURE_NAMES),
+    help="Measures, comma-separated.",
+    show_default=True,
+)
+@click.option(
+    "--systems",
+    "names",
+    type=Names(list(SYSTEMS)),
+    default=",".join(SYSTEMS),
+    help="Systems, comma-separated.",
+    show_default=True,
+)
+@click.option(
+    "--tasks", type=click.IntRange(1), help="Tasks per drain.  [default: 10000; quick: 2000]"
+)
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write every reading here."
+)
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write the tables here.")
+def main(  # noqa: PLR0917 - click passes options by name
+    quick: bool,
+    rounds: int | None,
+    only: list[str],
+    names: list[str],
+    tasks: int | None,
+    json_file: Path | None,
+    markdown: Path | None,
+) -> None:
+    """Measure Celery on PostgreSQL rows side by side with Celery on Redis and on RabbitMQ.
+
+    The servers are those at PGJOBS_BENCH_DSN, BENCH_REDIS_URL and BENCH_RABBITMQ_URL (default:
+    on this machine). Database pgjobs_bench and Redis databases 9 and 10 are the harness's own
+    and are emptied.
+    """
+    scale = Scale.quick() if quick else Scale()
+    if tasks is not None:
+        scale = dataclasses.replace(scale, tasks=tasks)
+    rounds = rounds or (1 if quick else 3)
+    measures = [measure for measure in MEASURES if measure.name in only]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    machine = describe_machine()
+    with contextlib.ExitStack() as stack:
+        systems, skipped = start_systems(names, measures, stack)
+        for name, reason in skipped.items():
+            tell(f"{name}: skipped, {reason}")
+        servers = {system.name: system.version() for system in systems}
+        results = run_all(measures, systems, rounds, scale, tell)
+    report = Report(machine, servers, skipped, rounds, measures, results)
+    print_report(report, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH))
+    if markdown is not None:
+        markdown.write_text(to_markdown(report))
+    if json_file is not None:
+        json_file.write_text(to_json(report))
+    sys.exit(0 if results.is_sound else 1)
+
+
+def start_systems(
+    names: list[str], measures: list[Measure], stack: contextlib.ExitStack
+) -> tuple[list[System], dict[str, str]]:
+    """Start what some measure asks for; what is not there is returned with its reason."""
+    systems: list[System] = []
+    skipped: dict[str, str] = {}
+    for name, system_class in SYSTEMS.items():
+        if name in names and any(name in measure.systems for measure in measures):
+            system = system_class()
+            stack.callback(system.stop)
+            try:
+                system.start()
+            except Unavailable as error:
+                skipped[name] = system.redact(str(error))
+            else:
+                systems.append(system)
+    return systems, skipped
+
+
+if __name__ == "__main__":
+    main()

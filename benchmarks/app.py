@@ -1,0 +1,53 @@
+"""The Celery app under measurement, configured by the environment of the process that imports it.
+
+BENCH_BROKER, BENCH_BACKEND
+    The URLs.
+BENCH_QUEUE
+    The one queue of this run.
+BENCH_RESULTS
+    ``1`` to store results, ``0`` to ignore them.
+BENCH_TRANSPORT_OPTIONS
+    ``broker_transport_options`` as JSON.
+BENCH_HITS
+    The folder in which tasks note that they started.
+BENCH_READY_FD
+    A pipe that is told when the worker is ready.
+
+All else is Celery's default.
+"""
+
+import json
+import os
+
+from celery import Celery
+from celery.signals import worker_ready
+
+from benchmarks.hits import record
+
+HITS = os.environ.get("BENCH_HITS", "")
+
+app = Celery(  # type: ignore[no-untyped-call]
+    "benchmarks",
+    broker=os.environ.get("BENCH_BROKER", "memory://"),
+    backend=os.environ.get("BENCH_BACKEND", "cache+memory://"),
+)
+app.conf.update(
+    task_default_queue=os.environ.get("BENCH_QUEUE", "benchmarks"),
+    task_ignore_result=os.environ.get("BENCH_RESULTS", "0") == "0",
+    broker_transport_options=json.loads(os.environ.get("BENCH_TRANSPORT_OPTIONS", "{}")),
+)
+
+
+@app.task(name="noop")  # type: ignore[no-untyped-call, untyped-decorator]
+def noop(index: int) -> int:
+    """Do nothing but note the time, and return the index so that its result can be checked."""
+    record(HITS, index)
+    return index
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def tell_that_the_worker_is_ready(**_: object) -> None:
+    """Write a line into the pipe that the harness waits on."""
+    ready = os.environ.get("BENCH_READY_FD")
+    if ready is not None:
+        os.write(int(ready), b"ready\n")

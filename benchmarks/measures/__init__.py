@@ -1,0 +1,24 @@
+"""The measures, in the order of the report."""
+
+from benchmarks.measures.base import Measure, Metric, Scale
+from benchmarks.measures.drain import Drain
+from benchmarks.measures.enqueue import Enqueue
+from benchmarks.measures.eta import Eta
+from benchmarks.measures.idle import Idle
+from benchmarks.measures.latency import Latency
+from benchmarks.workers import PREFORK, SOLO, THREADS
+
+__all__ = ["MEASURES", "Measure", "Metric", "Scale"]
+
+MEASURES: tuple[Measure, ...] = (
+    Enqueue(),
+    Drain(PREFORK, results=False, durable=True),
+    Drain(THREADS, results=False),
+    Drain(SOLO, results=False),
+    Drain(PREFORK, results=True),
+    Drain(THREADS, results=True),
+    Drain(SOLO, results=True),
+    Latency(),
+    Eta(),
+    Idle(),
+)

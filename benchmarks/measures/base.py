@@ -1,0 +1,98 @@
+"""What a measure is: a name, metrics, the systems it is for, and one run of one system."""
+
+import contextlib
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+from benchmarks.systems import System
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a measure, as a table's row shows it."""
+
+    key: str
+    label: str
+    better: Literal["more", "less"]
+    digits: int = 0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything; ``quick`` is for trying the harness, not for numbers to publish."""
+
+    tasks: int = 10_000
+    enqueued: int = 3_000
+    samples: int = 300
+    later: int = 20_000
+    now: int = 1_000
+    idle_seconds: float = 20
+    #: Seconds after which a drain, or the ETA tasks, count as unfinished.
+    patience: float = 120
+
+    @classmethod
+    def quick(cls) -> "Scale":
+        return cls(
+            tasks=2_000,
+            enqueued=1_000,
+            samples=100,
+            later=4_000,
+            now=200,
+            idle_seconds=6,
+            patience=30,
+        )
+
+
+@dataclass
+class Run:
+    """The surroundings of one run: a queue of its own and an empty folder."""
+
+    system: System
+    scale: Scale
+    queue: str
+    folder: Path
+    #: The queue of rpc:// results, once the producer has named it.
+    reply_to: str = ""
+
+    def environment(self, results: bool) -> dict[str, str]:
+        return self.system.environment(self.queue, str(self.folder), results)
+
+
+class Measure(ABC):
+    """A kind of measurement; each instance is a table."""
+
+    #: The word for ``--only``; several tables may share it.
+    name: str
+    title: str
+    metrics: tuple[Metric, ...]
+    systems: frozenset[str]
+
+    @abstractmethod
+    def run(self, run: Run) -> dict[str, float]:
+        """Measure once and return a number per metric that could be taken."""
+
+
+@contextlib.contextmanager
+def prepared(system: System, scale: Scale) -> Iterator[Run]:
+    """An empty broker, queue and folder before the run, and nothing left after it."""
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+        run = Run(system, scale, f"bench-{uuid4().hex[:12]}", Path(folder))
+        system.clean(run.queue)
+        try:
+            yield run
+        finally:
+            system.clean(run.queue, run.reply_to)
+
+
+def wait_for_messages(run: Run, count: int, timeout: float = 10) -> int:
+    """The broker's count of messages once it reaches ``count``, or after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while (found := run.system.unsettled(run.queue)) != count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found

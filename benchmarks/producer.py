@@ -1,0 +1,97 @@
+"""The publishing side, a process of its own: clean import and connections, its own CPU clock.
+
+Each command prints one line of JSON.
+"""
+
+import json
+import random
+import sys
+import time
+
+import click
+
+from benchmarks.app import app, noop
+
+#: How many task ids `enqueue` hands back, evenly spread, so that their results can be read.
+SAMPLED = 100
+
+
+@click.group()
+def cli() -> None:
+    """Publish no-op tasks; the environment says where to (benchmarks/app.py)."""
+
+
+@cli.command()
+@click.argument("count", type=int)
+@click.option("--warm-up", type=int, default=0, help="Tasks to send first, untimed.")
+def enqueue(count: int, warm_up: int) -> None:
+    """Call delay() COUNT times, one after the other."""
+    for index in range(warm_up):
+        noop.delay(index)
+    step = max(1, count // SAMPLED)
+    sampled: dict[str, int] = {}
+    cpu, clock = time.process_time(), time.perf_counter()
+    for index in range(count):
+        result = noop.delay(index)
+        if index % step == 0:
+            sampled[result.id] = index
+    seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
+    click.echo(
+        json.dumps({"seconds": seconds, "cpu": cpu, "reply_to": app.thread_oid, "sampled": sampled})
+    )
+
+
+@cli.command()
+@click.argument("later", type=int)
+@click.argument("now", type=int)
+def eta(later: int, now: int) -> None:
+    """Send LATER tasks due in an hour, then NOW tasks due at once, numbered from 0."""
+    for index in range(later):
+        noop.apply_async((now + index,), countdown=3600)
+    for index in range(now):
+        noop.delay(index)
+    click.echo(json.dumps({"reply_to": app.thread_oid}))
+
+
+@cli.command()
+@click.argument("samples", type=int)
+@click.option("--warm-up", type=int, default=20, help="Tasks of each kind to send first, untimed.")
+def latency(samples: int, warm_up: int) -> None:
+    """Time SAMPLES round trips, then send SAMPLES tasks whose starts the worker notes."""
+    think = random.Random(1)
+    trips: list[float] = []
+    sent: dict[int, float] = {}
+    each = warm_up + samples
+    for index in range(each):
+        time.sleep(think.uniform(0.005, 0.020))
+        clock = time.perf_counter()
+        noop.delay(index).get(timeout=30)
+        trips.append(time.perf_counter() - clock)
+    for index in range(each, 2 * each):
+        time.sleep(think.uniform(0.005, 0.020))
+        sent[index] = time.time()
+        noop.apply_async((index,), ignore_result=True)
+    click.echo(
+        json.dumps(
+            {
+                "trips": trips[warm_up:],
+                "sent": list(sent.items())[warm_up:],
+                "total": 2 * each,
+                "reply_to": app.thread_oid,
+            }
+        )
+    )
+
+
+@cli.command()
+def check() -> None:
+    """Read {task id: index} as JSON from stdin and count the results that are right."""
+    expected: dict[str, int] = json.load(sys.stdin)
+    right = sum(
+        app.AsyncResult(task_id).get(timeout=10) == index for task_id, index in expected.items()
+    )
+    click.echo(json.dumps({"right": right}))
+
+
+if __name__ == "__main__":
+    cli()
