@@ -1,0 +1,179 @@
+"""Real ``celery worker`` processes, and the app and tasks they run (tasks.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+from celery import Celery
+
+from ..conftest import close_app
+from . import tasks
+
+ROOT = Path(__file__).parents[2]
+
+#: Seconds a worker may take to be ready, and to leave on SIGTERM.
+START_LIMIT = 30.0
+STOP_LIMIT = 20.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+class Worker:
+    """A running ``celery worker``; every attribute of the process is open to the test."""
+
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], guard: subprocess.Popen[bytes], log: Path
+    ) -> None:
+        self.name = name
+        self.process = process
+        self.pid = process.pid
+        self._guard = guard
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """All that the worker has printed so far."""
+        return self._log.read_text(errors="replace")
+
+    def children(self) -> list[int]:
+        """The process ids of the pool's children."""
+        return [child.pid for child in psutil.Process(self.pid).children()]
+
+    def send(self, number: int) -> None:
+        """Send a signal to the worker's main process."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """``kill -9`` the worker with all its children, as a crash of the machine would."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = STOP_LIMIT) -> int:
+        """Ask the worker to leave, wait until it has, and return its exit code.
+
+        Fails the test, after killing it, when it stays for longer than ``timeout`` seconds.
+        """
+        if self.process.poll() is None:
+            self.send(number)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{self.name} did not leave on signal {number} within {timeout} s")
+        finally:
+            # Children that outlive their worker would hold on to the database.
+            self.kill()
+            self._guard.communicate(b"\n")
+
+
+StartWorker = Callable[..., Worker]
+
+
+@pytest.fixture
+def worker(url: str, tmp_path: Path) -> Iterator[StartWorker]:
+    """A factory of workers on the test's database; each is ready when the call returns.
+
+    ``worker(pool="threads", concurrency=10, queues=["mail"], conf={"task_acks_late": True})``.
+    At the end each must leave on SIGTERM. What they printed is shown when the test fails.
+    """
+    workers: list[Worker] = []
+
+    def start(
+        *,
+        pool: str = "prefork",
+        concurrency: int = 2,
+        queues: Sequence[str] = (),
+        args: Sequence[str] = (),
+        conf: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        broker: str | None = None,
+        app: str = "tests.e2e.tasks",
+        wait: bool = True,
+    ) -> Worker:
+        name = f"worker{len(workers) + 1}-{uuid4().hex[:6]}@test"
+        log = tmp_path / f"{name}.log"
+        command = [
+            *(sys.executable, "-m", "celery", "-A", app, "worker", "--loglevel", "INFO"),
+            *("--pool", pool, "--concurrency", str(concurrency), "--hostname", name),
+            *(("--queues", ",".join(queues)) if queues else ()),
+            *args,
+        ]
+        ready, told = os.pipe()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "PGJOBS_TEST_URL": broker or url,
+                    "PGJOBS_TEST_CONF": json.dumps(dict(conf or {})),
+                    "PGJOBS_TEST_READY": str(told),
+                    "PYTHONUNBUFFERED": "1",
+                    **(env or {}),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[told],
+            )
+        os.close(told)
+        # Should pytest be killed, its input ends and it takes the worker along.
+        guard = subprocess.Popen(
+            ["sh", "-c", 'read -r _ || kill -s KILL -- "-$1"', "sh", str(process.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        started = Worker(name, process, guard, log)
+        workers.append(started)
+        try:
+            if wait:
+                _wait_until_ready(started, ready)
+        finally:
+            os.close(ready)
+        return started
+
+    yield start
+    failures = []
+    for started in workers:
+        try:
+            started.stop()
+        except pytest.fail.Exception as error:
+            failures.append(str(error))
+        print(f"---- {started.name}, exit code {started.process.returncode}\n{started.log}")
+    if failures:
+        pytest.fail("\n".join(failures))
+
+
+def _wait_until_ready(worker: Worker, ready: int) -> None:
+    """Wait for the worker's own word; its death closes the pipe and is noticed at once."""
+    readable, _, _ = select.select([ready], [], [], START_LIMIT)
+    if not readable:
+        pytest.fail(f"{worker.name} is not ready after {START_LIMIT} s:\n{worker.log}")
+    if not os.read(ready, 16):
+        code = worker.process.wait()
+        pytest.fail(f"{worker.name} ended with exit code {code}:\n{worker.log}")
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[Celery]:
+    """The workers' app, here as the producer."""
+    tasks.app.conf.update(broker_url=url, result_backend=url)
+    yield tasks.app
+    close_app(tasks.app)

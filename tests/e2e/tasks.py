@@ -1,0 +1,288 @@
+"""The app that the end-to-end tests' workers run, and the tasks they are given.
+
+A worker is told what it is to be by its environment (see conftest.py):
+
+- ``PGJOBS_TEST_URL``: broker and backend;
+- ``PGJOBS_TEST_CONF``: more settings, as JSON;
+- ``PGJOBS_TEST_READY``: a file descriptor to write to when it is ready.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import Ignore, Reject
+from celery.signals import worker_ready
+
+URL = os.environ.get("PGJOBS_TEST_URL")
+
+app = Celery("tests.e2e", broker=URL, backend=URL, set_as_current=False)
+app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=True)
+app.conf.update(json.loads(os.environ.get("PGJOBS_TEST_CONF", "{}")))
+
+
+@worker_ready.connect
+def report_ready(**_: Any) -> None:
+    """Tell the test that waits: an event instead of a guess."""
+    descriptor = os.environ.get("PGJOBS_TEST_READY")
+    if descriptor:
+        os.write(int(descriptor), b"ready\n")
+
+
+class CustomError(Exception):
+    """An exception of the project's own, with data in it."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message, code)
+        self.message, self.code = message, code
+
+
+class UnpicklableError(Exception):
+    """Cannot be rebuilt from its arguments, as third-party exceptions often cannot."""
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(f"because of {reason}")
+
+
+# Results
+
+
+@app.task
+def add(x: float, y: float) -> float:
+    return x + y
+
+
+@app.task
+def tsum(numbers: Sequence[float]) -> float:
+    return sum(numbers)
+
+
+@app.task
+def echo(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    """What came in, so that a test sees whether it came through unchanged."""
+    return {"args": list(args), "kwargs": kwargs}
+
+
+@app.task
+def size(data: bytes | str) -> int:
+    """How much came through; for bodies that are large, binary, or hold NUL."""
+    return len(data)
+
+
+@app.task
+def big(length: int) -> str:
+    return "x" * length
+
+
+@app.task
+def identity(value: Any) -> Any:
+    return value
+
+
+@app.task(ignore_result=True)
+def ignored(path: str, line: str = "ran") -> str:
+    """No result is stored: the file tells that it ran."""
+    append(path, line)
+    return "never seen"
+
+
+@app.task(bind=True)
+def report_progress(self: Task, path: str | None = None) -> str:
+    """Reports a state of its own; with a path, waits there until the file exists."""
+    self.update_state(state="PROGRESS", meta={"done": 1, "total": 2})
+    if path:
+        wait_for_file(path)
+    return "done"
+
+
+@app.task(bind=True)
+def request_info(self: Task) -> dict[str, Any]:
+    """How the request looks from inside."""
+    request = self.request
+    return {
+        "id": request.id,
+        "root_id": request.root_id,
+        "parent_id": request.parent_id,
+        "group": request.group,
+        "retries": request.retries,
+        "redelivered": (request.delivery_info or {}).get("redelivered"),
+        "priority": (request.delivery_info or {}).get("priority"),
+        "routing_key": (request.delivery_info or {}).get("routing_key"),
+        "hostname": request.hostname,
+        "pid": os.getpid(),
+        "headers": request.headers,
+    }
+
+
+# Failures
+
+
+@app.task
+def fail(message: str = "no", code: int = 7) -> None:
+    raise CustomError(message, code)
+
+
+@app.task
+def fail_builtin(message: str = "no such key") -> None:
+    raise KeyError(message)
+
+
+@app.task
+def fail_unpicklable() -> None:
+    raise UnpicklableError(reason="the weather")
+
+
+@app.task
+def return_unserializable() -> object:
+    return object()
+
+
+@app.task(bind=True, max_retries=10)
+def retry(self: Task, times: int, countdown: float = 0.0) -> int:
+    """Fails ``times`` times, then returns how often it has been retried."""
+    if self.request.retries < times:
+        error = CustomError("again", self.request.retries)
+        raise self.retry(exc=error, countdown=countdown)
+    return int(self.request.retries)
+
+
+@app.task(bind=True, max_retries=1)
+def retry_in_vain(self: Task) -> None:
+    raise self.retry(exc=CustomError("in vain", self.request.retries), countdown=0)
+
+
+@app.task(autoretry_for=(CustomError,), max_retries=2, retry_backoff=False, default_retry_delay=0)
+def autoretry() -> None:
+    raise CustomError("automatically", 0)
+
+
+@app.task(bind=True, acks_late=True)
+def reject(self: Task, requeue: bool = False) -> str:
+    """Rejects its first delivery."""
+    if requeue and self.request.delivery_info.get("redelivered"):
+        return "second delivery"
+    raise Reject("not mine", requeue=requeue)
+
+
+@app.task
+def ignore() -> None:
+    raise Ignore
+
+
+# Time
+
+
+@app.task
+def sleep(seconds: float, path: str | None = None) -> float:
+    """Takes its time; writes its process id to ``path`` first."""
+    if path:
+        append(path, os.getpid())
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task(acks_late=True)
+def sleep_late(seconds: float, path: str | None = None) -> float:
+    if path:
+        append(path, os.getpid())
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task
+def hold(started: str, release: str) -> str:
+    """Runs until the file ``release`` exists; ``started`` gets a line when it begins."""
+    append(started, os.getpid())
+    wait_for_file(release)
+    return "released"
+
+
+@app.task(acks_late=True)
+def hold_late(started: str, release: str) -> str:
+    append(started, os.getpid())
+    wait_for_file(release)
+    return "released"
+
+
+# Traces
+
+
+@app.task
+def record(path: str, value: Any) -> Any:
+    """Appends a line of JSON: which value, in which process, when."""
+    append(path, json.dumps({"value": value, "pid": os.getpid(), "at": time.time()}))
+    return value
+
+
+@app.task(acks_late=True)
+def record_late(path: str, value: Any) -> Any:
+    append(path, json.dumps({"value": value, "pid": os.getpid(), "at": time.time()}))
+    return value
+
+
+# Deaths
+
+
+@app.task
+def die(path: str | None = None, number: int = signal.SIGKILL) -> None:
+    """Kills the process it runs in, having been acknowledged before."""
+    if path:
+        append(path, os.getpid())
+    os.kill(os.getpid(), number)
+
+
+@app.task(acks_late=True)
+def die_late(path: str | None = None, number: int = signal.SIGKILL) -> None:
+    if path:
+        append(path, os.getpid())
+    os.kill(os.getpid(), number)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def die_and_come_back(path: str, times: int = 1) -> str:
+    """Kills its process the first ``times`` times; the lines in ``path`` count the runs."""
+    if append(path, os.getpid()) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+@app.task
+def leave(code: int = 1) -> None:
+    sys.exit(code)
+
+
+# Children
+
+
+@app.task(bind=True)
+def publish_child(self: Task, x: float, y: float) -> str:
+    """Publishes a task from inside a task, out of a pool child."""
+    return str(add.apply_async((x, y)).id)
+
+
+@app.task(bind=True)
+def replace(self: Task, x: float, y: float) -> Any:
+    return self.replace(add.si(x, y))
+
+
+def append(path: str, line: object) -> int:
+    """Add a line and return how many there are; one write, so that processes do not mix."""
+    with open(path, "a") as file:
+        file.write(f"{line}\n")
+    return len(Path(path).read_text().splitlines())
+
+
+def wait_for_file(path: str, timeout: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} did not appear within {timeout} s")
+        time.sleep(0.02)
