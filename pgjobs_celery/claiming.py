@@ -42,6 +42,11 @@ class ClaimPlan:
         self._floors = {queue: self._floors.get(queue, {}) for queue in self._queues}
         self.look_again()
 
+    @staticmethod
+    def everything(queues: Iterable[str]) -> list[Bucket]:
+        """A look at all of these, from the start."""
+        return [Bucket(queue) for queue in queues]
+
     @property
     def queues(self) -> list[str]:
         """The queues that are claimed from."""
@@ -81,7 +86,7 @@ class ClaimPlan:
         overdue = now - self._last_full >= FULL_LOOK_INTERVAL
         self._is_full = now >= self._next_full and (overdue or self._next_full == float("-inf"))
         if self._is_full:
-            return [Bucket(queue) for queue in self._queues]
+            return self.everything(self._queues)
         buckets = [
             Bucket(queue, priority, priority, floor)
             for queue in self._queues

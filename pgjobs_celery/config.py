@@ -27,9 +27,9 @@ class Options:
 
     #: The schema that holds the tables.
     schema: str = "pgjobs"
-    #: How often a waiting worker looks for work although nothing woke it. The safety net, and
-    #: the pace where ``listen`` is off.
-    poll_interval: float = 1.0
+    #: How often a waiting worker looks for work although nothing woke it: the safety net, and
+    #: the pace where ``listen`` is off. 0 stands for 5 with LISTEN and 1 without.
+    poll_interval: float = 0.0
     #: Wait by LISTEN. Off behind a transaction pooler without ``listen_url``: then polling only.
     listen: bool = True
     #: Where LISTEN connects when the main URL leads to a transaction pooler.
@@ -63,11 +63,17 @@ class Options:
                 f"priority_order is {self.priority_order!r}; use 'asc' (0 runs first) "
                 "or 'desc' (the highest runs first)"
             )
-        for name in ("poll_interval", "connect_timeout", "max_body_size", "max_claim", "pool_size"):
+        for name in ("connect_timeout", "max_body_size", "max_claim", "pool_size"):
             if not getattr(self, name) > 0:
                 raise InvalidOption(f"{name} must be above 0, not {getattr(self, name)!r}")
-        if self.read_ahead < 0:
-            raise InvalidOption(f"read_ahead must be 0 or more, not {self.read_ahead!r}")
+        for name in ("read_ahead", "poll_interval"):
+            if getattr(self, name) < 0:
+                raise InvalidOption(f"{name} must be 0 or more, not {getattr(self, name)!r}")
+
+    @property
+    def poll(self) -> float:
+        """Seconds between two looks of a waiting worker."""
+        return self.poll_interval or (5.0 if self.listen else 1.0)
 
 
 def read_options(

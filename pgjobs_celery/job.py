@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 #: A priority's rank: 0 runs first, 255 last.
 LOWEST_RANK, HIGHEST_RANK = 0, 255
@@ -27,6 +28,13 @@ class NewJob(NamedTuple):
     priority: int
     #: When it may run; None for at once.
     eta: datetime | None
+
+
+class Fence(NamedTuple):
+    """The claim that a write stands on: without it, nothing is changed."""
+
+    node: UUID
+    attempt: int
 
 
 class Bucket(NamedTuple):

@@ -7,7 +7,7 @@ jsonb would refuse NUL and NaN, and a body may be in any serializer, compressed 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 
@@ -118,7 +118,15 @@ def decode_envelope(text: str, queue: str) -> Envelope:
 def encode_body(message: Mapping[str, Any], max_size: int) -> bytes:
     """The body's bytes. Raises BodyTooLarge."""
     body = message["body"]
-    encoded = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body or b"")
+    if isinstance(body, str):
+        encoding = message["content-encoding"]
+        named = encoding if encoding and encoding.lower() not in ("binary", "ascii-8bit") else "utf-8"
+        try:
+            encoded = body.encode(named, "surrogatepass")
+        except (LookupError, UnicodeEncodeError) as error:
+            raise MessageRefused(f"the body cannot be encoded as {named!r}: {error}") from error
+    else:
+        encoded = bytes(body or b"")
     if len(encoded) > max_size:
         raise BodyTooLarge(
             f"the body of this message has {len(encoded):,} bytes, more than max_body_size "
@@ -136,9 +144,9 @@ def to_job(
     routing_key: str,
     order: str,
     max_body_size: int,
-    timezone: tzinfo,
+    timezone: Callable[[], tzinfo],
 ) -> NewJob:
-    """The row of a task message. ``timezone`` is that of an eta that has none of its own."""
+    """The row of a task message. ``timezone`` is asked for an eta that has none of its own."""
     headers = message["headers"]
     return NewJob(
         task_id=text(headers["id"]),
@@ -155,7 +163,7 @@ def to_job(
     )
 
 
-def moment(value: Any, timezone: tzinfo) -> datetime | None:
+def moment(value: Any, timezone: Callable[[], tzinfo]) -> datetime | None:
     """An eta or expiry from a header; None where there is none or it cannot be read.
 
     An unreadable one is left to Celery's worker, which refuses the task and says why.
@@ -167,7 +175,7 @@ def moment(value: Any, timezone: tzinfo) -> datetime | None:
             value = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
         except ValueError:
             return None
-    return value if value.tzinfo else value.replace(tzinfo=timezone)
+    return value if value.tzinfo else value.replace(tzinfo=timezone())
 
 
 def text(value: Any) -> str:

@@ -11,17 +11,25 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 from uuid import UUID, uuid4
 
+from .config import Settings
 from .db.database import CONNECTION_ERRORS, Database
+from .db.messages import Delivery
 from .job import Bucket, Claim
-from .maintenance.loop import Loop
 from .maintenance.heartbeat import Heartbeat
+from .maintenance.loop import Loop
+from .maintenance.settle import Settle
+from .maintenance.stage import Stage
 from .outcome import Outcome
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Node:
@@ -31,27 +39,32 @@ class Node:
         self.database = database
         self.id: UUID = uuid4()
         self.name = f"{os.getpid()}@{socket.gethostname()}"
-        self.maintenance = Loop(database)
-        #: Called when an outcome was added by a thread other than the one that flushes.
-        self.on_outcome = lambda: None
+        self.settings = Settings()
+        self._loop = Loop(database)
+        self._settle = Settle(self)
+        self._stage = Stage()
         self._queues: set[str] = set()
         self._held: dict[int, int] = {}
         self._outcomes: deque[Outcome] = deque()
+        self._read: deque[int] = deque()
+        self._returned: deque[int] = deque()
+        self._held_messages: set[int] = set()
+        self._oldest = 0.0
         self._is_uncertain = False
-        self._is_beating = False
+        self._is_started = False
         self._lock = threading.Lock()
 
     @property
-    def has_outcomes(self) -> bool:
-        """True while something is still to be written."""
-        return bool(self._outcomes)
+    def unwritten(self) -> int:
+        """How many outcomes and acknowledgements are still to be written."""
+        return len(self._outcomes) + len(self._read) + len(self._returned)
 
     @property
-    def outcome_count(self) -> int:
-        """How many outcomes are still to be written."""
-        return len(self._outcomes)
+    def unwritten_since(self) -> float:
+        """When the oldest of them came, by the monotonic clock."""
+        return self._oldest
 
-    def claim(self, buckets: Sequence[Bucket], limit: int) -> list[Claim]:
+    def claim_jobs(self, buckets: Sequence[Bucket], limit: int) -> list[Claim]:
         """Write what is due and take up to ``limit`` jobs, in one transaction.
 
         Raises a connection error with nothing lost: outcomes stay, and jobs claimed by a
@@ -60,16 +73,19 @@ class Node:
         with self._lock:
             self._queues.update(bucket.queue for bucket in buckets)
             if buckets:
-                self._start_beating()
+                self._start()
             if self._is_uncertain:
                 self._put_back_unknown()
-            outcomes = self._take_outcomes()
+            outcomes = _take_all(self._outcomes)
+            read, returned = _take_all(self._read), _take_all(self._returned)
             try:
                 claims, lost = self.database.jobs.claim_jobs(
-                    self.id, self.name, buckets, limit, outcomes
+                    self.id, self.name, buckets, limit, outcomes, read, returned
                 )
             except BaseException:
                 self._outcomes.extendleft(reversed(outcomes))
+                self._read.extendleft(reversed(read))
+                self._returned.extendleft(reversed(returned))
                 self._is_uncertain = True
                 raise
             for claim in claims:
@@ -77,35 +93,74 @@ class Node:
             self._report_lost(lost)
             return claims
 
+    def claim_messages(self, queues: Sequence[str], limit: int) -> list[Delivery]:
+        """Take up to ``limit`` messages, to be settled or released."""
+        with self._lock:
+            self._start()
+            if self._is_uncertain:
+                self._put_back_unknown()
+            try:
+                deliveries = self.database.messages.claim_messages(self.id, queues, limit)
+            except BaseException:
+                self._is_uncertain = True
+                raise
+            self._held_messages.update(delivery.id for delivery in deliveries)
+            return deliveries
+
     def flush(self) -> None:
-        """Write the outcomes that are due; raises a connection error with none lost."""
-        if self._outcomes:
-            self.claim((), 0)
+        """Write what is due; raises a connection error with nothing lost."""
+        if self.unwritten:
+            self.claim_jobs((), 0)
 
     def settle(self, outcome: Outcome) -> None:
-        """Note what became of a job; written with the next claim or flush."""
+        """Note what became of a job: written with the next claim, or soon by itself."""
         self._held.pop(outcome.id, None)
-        self._outcomes.append(outcome)
-        self.on_outcome()
+        self._note(self._outcomes, outcome)
+
+    def settle_message(self, id: int) -> None:
+        """Note that a message was acknowledged."""
+        self._held_messages.discard(id)
+        self._note(self._read, id)
+
+    def return_message(self, id: int) -> None:
+        """Put a message back into its queue, redelivered."""
+        self._held_messages.discard(id)
+        self._note(self._returned, id)
 
     def done(self, id: int) -> None:
         """The job's outcome was written by the process that ran it."""
         self._held.pop(id, None)
-        self.on_outcome()
 
-    def wake(self, queues: Iterable[str]) -> None:
-        """Wake other workers: jobs of these queues were put back in line."""
-        self.database.jobs.wake_queues(queues)
+    def expect_due(self) -> None:
+        """A job was scheduled: it may be due before the one that was the nearest."""
+        self._loop.hurry(self._stage)
 
-    def _take_outcomes(self) -> list[Outcome]:
-        outcomes = []
-        while self._outcomes:
-            outcomes.append(self._outcomes.popleft())
-        return outcomes
+    def start(self, name: str, settings: Settings) -> None:
+        """Be the node of a Celery worker of this name."""
+        self.name, self.settings = name, settings
+
+    def close(self) -> None:
+        """Write what is due and leave; never raises for a lost connection."""
+        self._loop.stop()
+        try:
+            self.flush()
+            if self._is_started and not self._held:
+                self.database.nodes.delete_node(self.id)
+                self._is_started = False
+        except CONNECTION_ERRORS as error:
+            logger.warning("could not say goodbye to the database: %s", error)
+
+    def _note(self, pending: deque[Outcome] | deque[int], what: Outcome | int) -> None:
+        if not self.unwritten:
+            self._oldest = time.monotonic()
+        pending.append(what)  # type: ignore[arg-type]
+        self._loop.expect(self._settle)
 
     def _put_back_unknown(self) -> None:
         known = [*self._held, *(outcome.id for outcome in self._outcomes)]
         count = self.database.jobs.release_unknown_jobs(self.id, sorted(self._queues), known)
+        known = [*self._held_messages, *self._read, *self._returned]
+        self.database.messages.release_unknown_messages(self.id, known)
         self._is_uncertain = False
         if count:
             logger.warning("put back %d jobs whose claim was cut off by a lost connection", count)
@@ -118,35 +173,51 @@ class Node:
                     outcome.id, outcome.attempt, outcome.state,
                 )  # fmt: skip
 
-    def _start_beating(self) -> None:
-        if not self._is_beating:
-            heartbeat = Heartbeat(self.id, lambda: (self.name, sorted(self._queues)))
-            heartbeat.run(self.database)
-            self.maintenance.add(heartbeat)
-            self._is_beating = True
+    def _start(self) -> None:
+        """Before the first claim: others must be able to see that we live."""
+        if self._is_started:
+            return
+        heartbeat = Heartbeat(
+            self.id, lambda: (self.name, sorted(self._queues)), self.settings.heartbeat_interval
+        )
+        heartbeat.run(self.database)
+        self._loop.add(heartbeat)
+        self._loop.add(self._settle)
+        if self.settings.maintenance:
+            self._loop.add(self._stage)
+        self._is_started = True
 
-    def close(self) -> None:
-        """Write what is due and leave; never raises for a lost connection."""
-        self.maintenance.stop()
-        try:
-            self.flush()
-            if self._is_beating and not self._held:
-                self.database.nodes.delete_node(self.id)
-        except CONNECTION_ERRORS as error:
-            logger.warning("could not say goodbye to the database: %s", error)
+
+def _take_all(pending: deque[T]) -> list[T]:
+    taken = []
+    while pending:
+        taken.append(pending.popleft())
+    return taken
 
 
 _nodes: dict[Database, Node] = {}
+_lock = threading.Lock()
 
 
 def get_node(database: Database) -> Node:
     """This process's node in a database; the same one for all who ask."""
-    return _nodes.setdefault(database, Node(database)) if database not in _nodes else _nodes[database]
+    with _lock:
+        if database not in _nodes:
+            _nodes[database] = Node(database)
+        return _nodes[database]
 
 
-def find_node(database: Database) -> Node | None:
-    """This process's node in a database if it has claimed anything yet."""
-    return _nodes.get(database)
+def close_nodes() -> None:
+    """Before the process ends: write what is due everywhere."""
+    for node in list(_nodes.values()):
+        node.close()
 
 
-os.register_at_fork(after_in_child=_nodes.clear)
+def _forget_parent() -> None:
+    """In a forked child: the claims are the parent's."""
+    global _lock
+    _lock = threading.Lock()
+    _nodes.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)

@@ -45,9 +45,13 @@ def requeued(id: int, attempt: int) -> Outcome:
     return Outcome(id, attempt, State.AVAILABLE)
 
 
-def error_entry(kind: str, message: str, traceback: str | None = None) -> str:
+def error_entry(
+    kind: str, message: str, traceback: str | None = None, module: str | None = None
+) -> str:
     """One entry of ``errors`` as JSON: exception type, message and traceback, bounded in size."""
     entry: dict[str, Any] = {"type": kind, "message": clean_text(shorten(message, MESSAGE_LIMIT))}
+    if module:
+        entry["module"] = module
     if traceback:
         entry["traceback"] = clean_text(shorten(traceback, TRACEBACK_LIMIT))
     return json.dumps(entry)
@@ -59,7 +63,8 @@ def error_from(exception: BaseException, traceback: str | None = None) -> str:
         message = str(exception)
     except Exception as broken:  # a __str__ of the task's own may raise
         message = f"<unprintable {type(exception).__name__}: {type(broken).__name__}>"
-    return error_entry(type(exception).__qualname__, message, traceback)
+    kind = type(exception)
+    return error_entry(kind.__qualname__, message, traceback, kind.__module__)
 
 
 def shorten(text: str, limit: int) -> str:

@@ -13,7 +13,10 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, TypeVar
+
+import psycopg
 
 from ..config import Options
 from .connection import CONNECTION_ERRORS, Call, Connection, Row, call
@@ -41,6 +44,8 @@ class Database:
         self.conninfo = conninfo
         self.options = options
         self.schema = options.schema
+        #: The same for every process that spells the URL and the schema alike; tells nothing of it.
+        self.key = sha256(f"{conninfo} {options.schema}".encode()).hexdigest()[:16]
         self._idle: list[Connection] = []
         self._free = threading.BoundedSemaphore(options.pool_size)
         self._checked = False
@@ -70,7 +75,7 @@ class Database:
         """The processes that claim jobs."""
         return Nodes(self)
 
-    def call(self, name: str, **values: Any) -> Call:
+    def call(self, name: str, /, **values: Any) -> Call:
         """The statement ``queries/<name>.sql`` with its values, ready to run."""
         return call(name, self.schema, values)
 
@@ -79,7 +84,7 @@ class Database:
         with self.connection() as connection:
             return connection.run(*transactions)
 
-    def fetch(self, name: str, **values: Any) -> list[Row]:
+    def fetch(self, name: str, /, **values: Any) -> list[Row]:
         """Run one statement in a transaction of its own; its rows."""
         return self.run([self.call(name, **values)])[0]
 
@@ -121,6 +126,11 @@ class Database:
         """Connect if no connection is open; raises as :meth:`connection` does."""
         with self.connection():
             pass
+
+    @property
+    def driver_version(self) -> str:
+        """psycopg's."""
+        return psycopg.__version__
 
     def close(self) -> None:
         """Close the pooled connections; the next use opens new ones."""
@@ -188,7 +198,6 @@ def _forget_parent() -> None:
     _lock = threading.Lock()
     for database in _databases.values():
         database.forget_connections()
-    _databases.clear()
     for connection in list(_open_connections):
         connection.abandon()
     _open_connections.clear()

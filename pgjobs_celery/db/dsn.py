@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -48,7 +48,7 @@ def _refuse_unescaped(params: dict[str, Any]) -> None:
     and would then show pieces of the password in its errors."""
     port = str(params.get("port") or "")
     name_and_host = f"{params.get('dbname') or ''}{params.get('host') or ''}"
-    if "@" in name_and_host or not port.replace(",", "").isdigit() and port:
+    if "@" in name_and_host or (port.strip(",") and not port.replace(",", "").isdigit()):
         raise InvalidURL(
             "the broker or backend URL cannot be split into user, host, port and database; "
             "write /, @, : and # in a user name or password as %2F, %40, %3A and %23"
@@ -116,7 +116,3 @@ def describe(conninfo: str) -> str:
     user = f"{params['user']}@" if params.get("user") else ""
     return f"{user}{host}{port}/{params.get('dbname') or ''}"
 
-
-def is_url(text: str) -> bool:
-    """True for something with a scheme that this package answers to."""
-    return urlsplit(text).scheme in SCHEMES

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from ..job import Bucket, Claim, NewJob
+from ..job import Bucket, Claim, Fence, NewJob
 from ..outcome import Outcome
 from . import notify
 from .connection import Call
@@ -21,12 +21,17 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def insert_job(self, job: NewJob, holder: UUID | None = None) -> None:
+    def insert_job(self, job: NewJob, holder: Fence | None = None) -> None:
         """Put a job in line, committed when this returns, and wake who waits for its queue.
 
-        ``holder`` is the node on whose behalf the job's own run publishes it again.
+        ``holder`` is the claim of the job's own run when that publishes it again.
         """
-        insert = self._database.call("insert_job", holder=holder, **job._asdict())
+        insert = self._database.call(
+            "insert_job",
+            holder=holder and holder.node,
+            holder_attempt=holder and holder.attempt,
+            **job._asdict(),
+        )
         wakes = [[self._wake(notify.JOB, job.queue)]]
         if job.eta is not None:
             wakes.append([self._wake(notify.DUE)])
@@ -39,15 +44,22 @@ class Jobs:
         buckets: Sequence[Bucket],
         limit: int,
         outcomes: Sequence[Outcome] = (),
+        read: Sequence[int] = (),
+        returned: Sequence[int] = (),
     ) -> tuple[list[Claim], list[Outcome]]:
         """Settle ``outcomes``, then take up to ``limit`` ready jobs, each for one attempt.
 
-        One transaction. Returns the claims in the order of their buckets, priority and place in
-        line, and the outcomes that changed nothing because the claim was lost before.
+        One transaction, in which messages are deleted (``read``) and put back (``returned``) too.
+        Returns the claims in the order of priority, buckets and place in line, and the outcomes
+        that changed nothing because the claim was lost before.
         """
         calls = [self._database.call("pin_plans")]
         if outcomes:
             calls.append(self._settle(node, outcomes))
+        if read:
+            calls.append(self._database.call("delete_messages", node=node, ids=list(read)))
+        if returned:
+            calls.append(self._database.messages.release(node, returned))
         if buckets and limit > 0:
             calls.append(
                 self._database.call(

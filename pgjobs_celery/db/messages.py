@@ -9,6 +9,7 @@ from uuid import UUID
 from . import notify
 
 if TYPE_CHECKING:
+    from .connection import Call
     from .database import Database
 
 
@@ -60,19 +61,20 @@ class Messages:
         rows = self._database.fetch("claim_messages", node=node, queues=list(queues), limit=limit)
         return [Delivery(*row) for row in rows]
 
-    def delete_messages(self, node: UUID, ids: Sequence[int]) -> None:
-        """Acknowledge messages that ``node`` claimed."""
-        self._database.fetch("delete_messages", node=node, ids=list(ids))
+    def release(self, node: UUID, ids: Sequence[int]) -> Call:
+        """The call that puts messages that ``node`` claimed back into their queues, redelivered."""
+        return self._database.call("release_messages", node=node, ids=list(ids), **self._wake())
 
-    def release_messages(self, node: UUID, ids: Sequence[int]) -> None:
-        """Put messages that ``node`` claimed back into their queues, redelivered."""
-        self._fetch("release_messages", node=node, ids=list(ids))
+    def release_unknown_messages(self, node: UUID, known: Sequence[int]) -> None:
+        """Put back what ``node`` claimed without learning of it."""
+        self._fetch("release_unknown_messages", node=node, known=list(known))
 
     def purge_messages(self, queue: str) -> int:
         """Delete what nobody has claimed; how many."""
         return int(self._database.fetch("purge_messages", queue=queue)[0][0])
 
-    def _fetch(self, name: str, **values: Any) -> list[tuple[Any, ...]]:
-        return self._database.fetch(
-            name, channel=notify.channel(self._database.schema), kind=notify.MESSAGE, **values
-        )
+    def _fetch(self, name: str, /, **values: Any) -> list[tuple[Any, ...]]:
+        return self._database.fetch(name, **self._wake(), **values)
+
+    def _wake(self) -> dict[str, Any]:
+        return {"channel": notify.channel(self._database.schema), "kind": notify.MESSAGE}

@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import UUID
 
+from ..job import Fence
 from ..states import State
 from . import notify
 
@@ -16,13 +16,6 @@ if TYPE_CHECKING:
 
 #: Waiters share this many keys, so that waiting for 10,000 results takes no 10,000 locks.
 SLOTS = 1024
-
-
-class Fence(NamedTuple):
-    """The claim that a write stands on."""
-
-    node: UUID
-    attempt: int
 
 
 class NewResult(NamedTuple):
@@ -56,7 +49,7 @@ class StoredResult(NamedTuple):
     queue: str
     attempted_by: str | None
     attempt: int
-    failures: int
+    last_error: dict[str, Any] | None
     message: str | None
     body: bytes | None
 

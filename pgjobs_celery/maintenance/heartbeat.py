@@ -16,9 +16,11 @@ class Heartbeat(Service):
     """Renew the node row of this process."""
 
     name = "heartbeat"
-    interval = 3.0
 
-    def __init__(self, node: UUID, describe: Callable[[], tuple[str, list[str]]]) -> None:
+    def __init__(
+        self, node: UUID, describe: Callable[[], tuple[str, list[str]]], interval: float
+    ) -> None:
+        self.interval = interval
         self._node = node
         self._describe = describe
 

@@ -1,4 +1,4 @@
-"""Run services one after the other, each at its interval, in one thread with one connection."""
+"""Run services one after the other, each at its interval, in one thread."""
 
 from __future__ import annotations
 
@@ -34,60 +34,81 @@ class Service:
 
 
 class Loop:
-    """The thread that runs the services of this process."""
+    """The thread that runs the services of this process. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._due: dict[Service, float] = {}
-        self._wake = threading.Event()
+        self._changed = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
 
     def add(self, service: Service) -> None:
         """Run ``service`` from now on; starts the thread with the first one."""
-        self._due[service] = time.monotonic() + service.next_delay()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="pgjobs-maintenance", daemon=True)
-            self._thread.start()
-        self._wake.set()
+        with self._changed:
+            self._due[service] = time.monotonic() + service.next_delay()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="pgjobs-maintenance", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify()
+
+    def expect(self, service: Service) -> None:
+        """Something happened that may bring the service's next run forward."""
+        due = time.monotonic() + service.next_delay()
+        if due < self._due.get(service, 0.0):
+            with self._changed:
+                self._due[service] = due
+                self._changed.notify()
 
     def hurry(self, service: Service) -> None:
         """Run ``service`` at once: it was told of something to do."""
-        if service in self._due:
-            self._due[service] = 0.0
-            self._wake.set()
+        with self._changed:
+            if service in self._due:
+                self._due[service] = 0.0
+                self._changed.notify()
 
     def stop(self) -> None:
         """End the thread after the service that runs now."""
-        self._stopping = True
-        self._wake.set()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while not self._stopping:
-            now = time.monotonic()
-            for service, due in list(self._due.items()):
-                if due <= now and not self._stopping:
-                    self._due[service] = now + service.interval
-                    self._run_service(service)
-            self._wake.wait(max(0.0, min(self._due.values()) - time.monotonic()))
-            self._wake.clear()
+        while service := self._next():
+            self._run_service(service)
+
+    def _next(self) -> Service | None:
+        """The service whose turn it is, once it is; None when it is time to stop."""
+        with self._changed:
+            while not self._stopping:
+                service, due = min(self._due.items(), key=lambda item: item[1])
+                wait = due - time.monotonic()
+                if wait <= 0:
+                    # What hurries it from now on is about something that this run may not see.
+                    self._due[service] = float("inf")
+                    return service
+                self._changed.wait(wait)
+        return None
 
     def _run_service(self, service: Service) -> None:
+        delay = service.interval
         try:
             done = service.run(self._database)
+            delay = service.next_delay()
         except CONNECTION_ERRORS as error:
             logger.warning("%s: no connection, trying again: %s", service.name, error)
         except PgJobsError as error:
             logger.error("%s: %s", service.name, error)
         except Exception:
-            logger.exception("%s failed; trying again in %s s", service.name, service.interval)
+            logger.exception("%s failed; trying again in %s s", service.name, delay)
         else:
-            self._due[service] = min(
-                self._due[service] or 0.0, time.monotonic() + service.next_delay()
-            )
             if done := {what: count for what, count in done.items() if count}:
                 logger.info(
                     "%s: %s", service.name, ", ".join(f"{count} {what}" for what, count in done.items())
                 )
+        with self._changed:
+            self._due[service] = min(self._due[service], time.monotonic() + delay)

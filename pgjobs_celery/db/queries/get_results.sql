@@ -1,7 +1,7 @@
 -- message and body only where args and kwargs were asked for (result_extended): they may be large.
 SELECT j.task_id, j.state, j.reported_state, j.result, j.result_type, j.traceback, j.children,
        j.finished_at, j.group_id, j.parent_id, j.task, j.queue, j.attempted_by, j.attempt,
-       jsonb_array_length(j.errors),
+       j.errors -> -1,
        CASE WHEN %(extended)s::boolean THEN j.message END,
        CASE WHEN %(extended)s::boolean THEN j.body END
 FROM pgjobs.jobs AS j

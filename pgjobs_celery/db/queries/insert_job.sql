@@ -41,4 +41,4 @@ SET task = excluded.task,
     children = NULL,
     errors = CASE WHEN j.finished_at IS NULL THEN j.errors ELSE '[]' END
 WHERE j.finished_at IS NOT NULL
-   OR j.claimed_by = %(holder)s::uuid
+   OR j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::integer

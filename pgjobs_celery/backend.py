@@ -1,0 +1,268 @@
+"""PostgreSQL result backend for Celery: states and results stand in the job's own row.
+
+    app = Celery("proj", broker="pgjobs://app@db/app", backend="pgjobs://app@db/app")
+
+Options are the transport's (:class:`pgjobs_celery.config.Options`), taken from
+``result_backend_transport_options`` and, where that says nothing, ``broker_transport_options``.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timezone
+from typing import Any
+from uuid import UUID
+
+from celery import states
+from celery.backends import base
+from celery.backends.asynchronous import AsyncBackendMixin
+from celery.utils.log import get_logger
+from kombu.compression import decompress
+from kombu.serialization import loads
+from kombu.utils.compat import register_after_fork
+
+from .awaiting import ResultConsumer
+from .config import Options, read_options
+from .db.database import CONNECTION_ERRORS, Database, get_database
+from .db.dsn import Target
+from .db.results import NewResult, Origin, StoredResult
+from .delivery import CLAIM
+from .errors import UndecodableRow
+from .job import Fence
+from .message import decode_envelope
+from .outcome import clean_text, error_entry
+from .states import FROM_CELERY, State, celery_state
+
+logger = get_logger(__name__)
+
+#: New in Celery 5.7, with ``result_compression``.
+_decompress = getattr(base, "decompress_payload", lambda payload: payload)
+
+
+class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
+    """Celery's result backend on job rows."""
+
+    ResultConsumer = ResultConsumer
+
+    supports_autoexpire = True
+    supports_native_join = True
+    supports_result_compression = True
+
+    def __init__(self, app: Any, url: str | None = None, **kwargs: Any) -> None:
+        super().__init__(app, url=url, **kwargs)
+        #: One backend, and one connection that waits for results, serves all threads of a process.
+        self.thread_safe = True
+        self._target = Target(url or "pgjobs://")
+        self._options = self._read_options()
+        self.result_consumer = self.ResultConsumer(
+            self, self.app, self.accept, self._pending_results, self._pending_messages
+        )
+        if register_after_fork is not None:
+            register_after_fork(self, PgBackend._after_fork)
+
+    @property
+    def database(self) -> Database:
+        """Where the rows are; the transport's own, if broker and backend are the same."""
+        return get_database(self._target.conninfo, self._options)
+
+    def _read_options(self) -> Options:
+        conf = self.app.conf
+        given = {
+            "connect_timeout": conf.get("broker_connection_timeout") or Options.connect_timeout,
+            **(conf.get("broker_transport_options") or {}),
+            **(conf.get("result_backend_transport_options") or {}),
+        }
+        return read_options(given)[0]
+
+    def _after_fork(self) -> None:
+        """In a pool child: who waits is the parent's."""
+        self._pending_results.concrete.clear()
+        self._pending_results.weak.clear()
+        self.result_consumer._after_fork()
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """The URI without its secrets, whatever is asked for: it is meant to be shown."""
+        return f"pgjobs://{self._target}"
+
+    def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__reduce__(args, {**(kwargs or {}), "url": self.url})
+
+    def close(self) -> None:
+        """Close what waits for results; the next wait opens it again."""
+        self.result_consumer.stop()
+
+    def exception_safe_to_retry(self, exc: BaseException) -> bool:
+        """True for a lost connection: ``result_backend_always_retry`` tries again."""
+        return isinstance(exc, CONNECTION_ERRORS)
+
+    # Store
+
+    def _store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: str | None = None,
+        request: Any = None,
+        **_: Any,
+    ) -> None:
+        children = self.current_task_children(request)
+        new = NewResult(
+            task_id=task_id,
+            result=None if result is None else _to_bytes(self.encode(result)),
+            result_type=self.content_type,
+            traceback=None if traceback is None else clean_text(str(traceback)),
+            children=json.dumps(children) if children else None,
+            error=_error(result, state, traceback),
+        )
+        database = self.database
+        database.retrying(lambda: self._write(database, new, state, request))
+
+    def _write(self, database: Database, new: NewResult, state: str, request: Any) -> None:
+        fence = _fence(database, request)
+        becomes = FROM_CELERY.get(state, State.EXECUTING)
+        results = database.results
+        if becomes is State.RETRYABLE and fence:
+            results.record_retry(new, fence)
+        elif becomes.is_final and fence:
+            if not results.finish_job(new, becomes, fence):
+                _report_lost(new.task_id, fence, state)
+        elif becomes.is_final or not results.report_job(new, state, fence):
+            if fence:
+                _report_lost(new.task_id, fence, state)
+            else:
+                reported = None if becomes.is_final else state
+                results.upsert_result(new, becomes, reported, _origin(request))
+
+    def _forget(self, task_id: str) -> None:
+        self.database.results.forget_result(task_id)
+
+    # Read
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        database = self.database
+        extended = bool(self.app.conf.find_value_for_key("extended", "result"))
+        rows = database.retrying(lambda: database.results.get_results([task_id], extended))
+        if not rows:
+            return {"task_id": task_id, "status": states.PENDING, "result": None}
+        return self._to_meta(rows[0], extended)
+
+    def _to_meta(self, row: StoredResult, extended: bool) -> dict[str, Any]:
+        state = celery_state(row.state, row.reported_state)
+        result = self._decode_result(row)
+        if result is None and state in self.EXCEPTION_STATES:
+            result = _exception(row, state)
+        meta = {
+            "task_id": row.task_id,
+            "status": state,
+            "result": result,
+            "traceback": row.traceback,
+            "children": json.loads(row.children) if row.children else [],
+            "date_done": _iso(row),
+        }
+        if row.group_id:
+            meta["group_id"] = row.group_id
+        if row.parent_id:
+            meta["parent_id"] = row.parent_id
+        if extended:
+            meta.update(self._extended_meta(row))
+        decoded: dict[str, Any] = self.meta_from_decoded(meta)
+        return decoded
+
+    def _decode_result(self, row: StoredResult) -> Any:
+        if row.result is None:
+            return None
+        if row.result_type in (None, self.content_type):
+            return self.decode(row.result)
+        # Another serializer wrote it; accept_content says whether it may be read.
+        return loads(_decompress(row.result), row.result_type, "utf-8", accept=self.accept)
+
+    def _extended_meta(self, row: StoredResult) -> dict[str, Any]:
+        """What ``result_extended`` adds: it stands in the row anyway."""
+        meta = {
+            "name": row.task,
+            "args": None,
+            "kwargs": None,
+            "worker": row.attempted_by,
+            "retries": max(0, row.attempt - 1),
+            "queue": row.queue,
+        }
+        if row.message is None or row.body is None:
+            return meta
+        try:
+            envelope = decode_envelope(row.message, row.queue)
+            body, headers = row.body, envelope.headers
+            if headers.get("compression"):
+                body = decompress(body, headers["compression"])
+            args, kwargs, _ = loads(
+                body, envelope.content_type, envelope.content_encoding, accept=self.accept
+            )
+        except Exception as error:
+            logger.warning("the arguments of task %s cannot be read back: %s", row.task_id, error)
+            return meta
+        meta.update(args=args, kwargs=kwargs, retries=headers.get("retries") or 0)
+        if headers.get("stamps"):
+            meta.update(headers["stamps"], stamped_headers=headers.get("stamped_headers"))
+        return meta
+
+
+def _fence(database: Database, request: Any) -> Fence | None:
+    """The claim that the task runs on; None if it came another way."""
+    claim = (getattr(request, "properties", None) or {}).get(CLAIM)
+    if claim is None or claim[2] != database.key:
+        return None
+    return Fence(UUID(claim[0]), claim[1])
+
+
+def _origin(request: Any) -> Origin:
+    """What can be known of a task that has no row."""
+    delivery_info = getattr(request, "delivery_info", None) or {}
+    return Origin(
+        task=str(getattr(request, "task", None) or ""),
+        queue=str(delivery_info.get("routing_key") or ""),
+        root_id=getattr(request, "root_id", None),
+        parent_id=getattr(request, "parent_id", None),
+        group_id=getattr(request, "group", None),
+        attempted_by=getattr(request, "hostname", None),
+    )
+
+
+def _report_lost(task_id: str, fence: Fence, state: str) -> None:
+    logger.warning(
+        "task %s: attempt %s has ended or is not ours any more; %s was not written",
+        task_id, fence.attempt, state,
+    )  # fmt: skip
+
+
+def _error(result: Any, state: str, traceback: str | None) -> str | None:
+    """The entry of ``errors`` for an attempt that failed; None for one that did not."""
+    if state not in states.EXCEPTION_STATES:
+        return None
+    if isinstance(result, dict) and "exc_type" in result:
+        message = result.get("exc_message")
+        parts = message if isinstance(message, (list, tuple)) else [message]
+        return error_entry(
+            str(result["exc_type"]), ", ".join(str(part) for part in parts), traceback
+        )
+    kind = type(result).__qualname__ if isinstance(result, BaseException) else state
+    return error_entry(kind, str(result), traceback)
+
+
+def _exception(row: StoredResult, state: str) -> dict[str, Any]:
+    """The exception of a job that failed without storing one: results are ignored, or its worker
+    was lost, or it was set aside."""
+    error = row.last_error or {}
+    default = "TaskRevokedError" if state == states.REVOKED else "Exception"
+    return {
+        "exc_type": error.get("type", default),
+        "exc_message": [error.get("message", state.lower())],
+        "exc_module": error.get("module", "celery.exceptions"),
+    }
+
+
+def _iso(row: StoredResult) -> str | None:
+    return row.finished_at.astimezone(timezone.utc).isoformat() if row.finished_at else None
+
+
+def _to_bytes(encoded: str | bytes) -> bytes:
+    return encoded.encode() if isinstance(encoded, str) else encoded

@@ -1,0 +1,87 @@
+"""A row as kombu delivers it: a message that knows the claim behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kombu.message import Message as BaseMessage
+
+from .message import Envelope
+
+if TYPE_CHECKING:
+    from .channel import Channel
+    from .job import Claim, Fence
+
+#: The message property that tells the process that runs the task which claim it stands on.
+CLAIM = "pgjobs_claim"
+
+
+class Message(BaseMessage):
+    """A delivered message.
+
+    Its ``__init__`` does what kombu's does, without the detours: this runs once per task.
+    """
+
+    #: The job behind it; None for a message that is no job.
+    claim: Claim | None = None
+    #: The row of ``messages`` behind it, where it is no job and has to be acknowledged.
+    row: int | None = None
+    #: A worker's request says what becomes of the job: acknowledging only makes room.
+    is_tracked = False
+    #: The task has begun.
+    is_started = False
+    #: The job was put back in line, or its outcome is known: nothing more is to be settled.
+    is_settled = False
+    #: Why the body could not be read.
+    failure: BaseException | None = None
+
+    def __init__(
+        self,
+        channel: Channel,
+        tag: int,
+        envelope: Envelope,
+        body: bytes,
+        redelivered: bool,
+        fence: Fence | None = None,
+    ) -> None:
+        headers, properties = envelope.headers, envelope.properties
+        if headers.get("compression"):
+            # The rare case goes the long way: kombu knows how to decompress.
+            super().__init__(body=body, headers=headers)
+        else:
+            self.errors = []
+            self.body = body
+            self.headers = headers
+            self._decoded_cache = None
+            self._state = "RECEIVED"
+            self.accept = None
+        if headers.get("eta") is not None:
+            # It has waited in the row; the worker must not hold it for a clock that differs.
+            headers["eta"] = None
+        if fence is not None:
+            properties[CLAIM] = (fence.node.hex, fence.attempt, channel.database.key)
+        self.channel = channel
+        self.delivery_tag = tag
+        self.content_type = envelope.content_type
+        self.content_encoding = envelope.content_encoding
+        self.properties = properties
+        self.delivery_info = {
+            "exchange": envelope.exchange,
+            "routing_key": envelope.routing_key,
+            "priority": properties.get("priority"),
+            "redelivered": redelivered,
+        }
+
+    def _decode(self) -> Any:
+        try:
+            return super()._decode()
+        except Exception as error:
+            self.failure = error
+            raise
+
+    @property
+    def unreadable(self) -> BaseException | None:
+        """Why this message cannot be read; None if it can, or nobody tried."""
+        if self.errors:
+            return self.errors[0][1]  # type: ignore[no-any-return]
+        return self.failure

@@ -1,0 +1,349 @@
+"""PostgreSQL transport for kombu: every Celery task is a row of ``pgjobs.jobs``.
+
+Features
+========
+* Type: Native (PostgreSQL 14 to 18)
+* Supports Direct: Yes
+* Supports Topic: Yes
+* Supports Fanout: Yes
+* Supports Priority: Yes
+* Supports TTL: Yes
+
+Connection string
+=================
+``pgjobs://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require``; whatever stands behind the scheme is
+libpq's (several hosts, ``?host=/socket``, ``?service=name``). ``pgjobs+postgresql://`` is the same.
+
+Transport options
+=================
+See :class:`pgjobs_celery.config.Options`: ``schema``, ``poll_interval``, ``listen``, ``listen_url``,
+``prepare``, ``priority_order``, ``connect_timeout``, ``max_body_size``, ``max_claim``,
+``read_ahead``, ``pool_size``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from typing import Any
+
+from kombu.exceptions import ChannelError
+from kombu.transport import base
+
+from . import worker
+from .channel import Channel
+from .config import Options, read_options
+from .db import notify
+from .db.database import CONNECTION_ERRORS, Database, get_database
+from .db.dsn import Target
+from .db.notify import Listener
+from .node import get_node
+
+logger = logging.getLogger(__name__)
+
+#: How long one turn of the event loop may hand out messages, in seconds.
+TURN = 0.01
+#: How many outcomes are collected before they are written although jobs are still at hand.
+OUTCOMES = 100
+
+
+class Transport(base.Transport):  # type: ignore[misc]
+    """kombu's transport, and as kombu's virtual transports do, its own connection."""
+
+    Channel = Channel
+
+    can_parse_url = True
+    default_port = 5432
+    driver_type = "pgjobs"
+    driver_name = "psycopg"
+    connection_errors = (*base.Transport.connection_errors, *CONNECTION_ERRORS)
+    recoverable_connection_errors = CONNECTION_ERRORS
+    channel_errors = (ChannelError,)
+    recoverable_channel_errors = ()
+    implements = base.Transport.implements.extend(
+        asynchronous=True,
+        exchange_type=frozenset(["direct", "topic", "fanout"]),
+        heartbeats=False,
+    )
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        _hide_passwords(client)
+        self.options = _read_options(client)
+        self.database: Database = get_database(client.hostname.conninfo, self.options)
+        self.channels: list[Channel] = []
+        self._listener: Listener | None = None
+        self._is_asleep = False
+        self._next_poll = 0.0
+        self._pid = os.getpid()
+        self._loop: Any = None
+        self._loop_thread = 0
+        self._poll_timer: Any = None
+        self._waker: tuple[socket.socket, socket.socket] | None = None
+        self._is_waking = False
+
+    # Connect
+
+    def establish_connection(self) -> Transport:
+        """Connect, and check that the schema is there; raises with the cause and the remedy."""
+        self.database.verify()
+        self._pid = os.getpid()
+        return self
+
+    def create_channel(self, connection: Transport) -> Channel:
+        """A new channel on the connection."""
+        channel = self.Channel(self)
+        self.channels.append(channel)
+        return channel
+
+    def close_connection(self, connection: Transport) -> None:
+        """Close the channels and leave the event loop; the pool's connections stay."""
+        self._leave_event_loop()
+        try:
+            for channel in list(self.channels):
+                channel.close()
+        finally:
+            self.channels.clear()
+            self._close_listener()
+
+    def _collect(self, connection: Transport | None) -> None:
+        """After a fork: what we have is the parent's."""
+        for channel in self.channels:
+            channel.abandon()
+        self.channels.clear()
+        self._listener = None
+
+    def forget_channel(self, channel: Channel) -> None:
+        """The channel is closing."""
+        if channel in self.channels:
+            self.channels.remove(channel)
+
+    def verify_connection(self, connection: Transport) -> bool:
+        """False in a forked process: the connection is the parent's."""
+        return self._pid == os.getpid()
+
+    def driver_version(self) -> str:
+        """psycopg's."""
+        return self.database.driver_version
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        """The URI without its secrets, whatever is asked for: it is meant to be shown."""
+        return f"pgjobs://{uri if isinstance(uri, Target) else Target(_with_scheme(uri))}"
+
+    @property
+    def client_info(self) -> str:
+        """Where we are connected to, to be shown."""
+        return self.as_uri(self.client.hostname)
+
+    # Consume without an event loop
+
+    def drain_events(self, connection: Transport, timeout: float | None = None, **_: Any) -> None:
+        """Deliver what is there, or wait for it; raises socket.timeout after ``timeout`` seconds."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if self._take_turn():
+                return
+            now = time.monotonic()
+            if end is not None and now >= end:
+                raise socket.timeout()  # noqa: UP041
+            if self._fall_asleep():
+                continue
+            self._next_poll = self._next_poll or now + self.options.poll
+            self._wait(min(self._next_poll, end if end is not None else self._next_poll) - now)
+            if time.monotonic() >= self._next_poll:
+                self._poll()
+
+    def _wait(self, seconds: float) -> None:
+        """Until something comes, something was settled by another thread, or time is up."""
+        sources: list[Any] = [self._open_waker()]
+        if self._listener is not None:
+            sources.append(self._listener)
+        readable, _, _ = select.select(sources, [], [], max(0.0, seconds))
+        self._drain_waker()
+        if self._listener is not None and self._listener in readable:
+            self._read_notifications()
+
+    # Consume in the event loop of a worker
+
+    def register_with_event_loop(self, connection: Transport, loop: Any) -> None:
+        """Take a turn whenever the loop does, and wake it when something comes."""
+        self._loop = loop
+        self._loop_thread = threading.get_ident()
+        loop.on_tick.add(self._on_tick)
+        loop.add_reader(self._open_waker(), self._drain_waker)
+        if self.options.listen:
+            loop.add_reader(self._open_listener().fileno(), self._read_notifications)
+        self._poll_timer = loop.call_repeatedly(self.options.poll, self._poll)
+
+    def _leave_event_loop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.on_tick.discard(self._on_tick)
+            if self._waker is not None:
+                loop.remove(self._waker[0])
+            if self._listener is not None:
+                loop.remove(self._listener.fileno())
+            self._poll_timer.cancel()
+        if self._waker is not None:
+            waker, self._waker = self._waker, None
+            for end in waker:
+                end.close()
+
+    def _on_tick(self) -> None:
+        if self._take_turn() or self._fall_asleep():
+            # There may be more: the loop must not wait before it asks again.
+            self.wake(always=True)
+
+    # One turn
+
+    def _take_turn(self) -> int:
+        """Deliver for a while, and write what became of jobs where no claim carried it along."""
+        until = time.monotonic() + TURN
+        delivered = 0
+        for channel in list(self.channels):
+            delivered += channel.deliver(until)
+        node = get_node(self.database)
+        if node.unwritten and (
+            node.unwritten >= OUTCOMES or not any(channel.buffered for channel in self.channels)
+        ):
+            node.flush()
+        return delivered
+
+    def _fall_asleep(self) -> bool:
+        """Say that we wait, when there is nothing; True if everything must be looked at again."""
+        if self._is_asleep or not self.options.listen:
+            return False
+        channels = [channel for channel in self.channels if channel.queues]
+        if not channels or not all(channel.is_dry for channel in channels):
+            return False
+        queues = {queue for channel in channels for queue in channel.queues}
+        self._open_listener().announce(queues | {""})
+        self._is_asleep = True
+        for channel in channels:
+            channel.look_again()
+        return True
+
+    def stop_sleeping(self) -> None:
+        """There is so much to do that nobody has to wake us."""
+        if self._is_asleep and self._listener is not None:
+            self._listener.announce([""])
+            self._is_asleep = False
+
+    def queues_changed(self) -> None:
+        """A channel consumes from other queues than before."""
+        self._is_asleep = False
+        self.wake()
+
+    def _poll(self) -> None:
+        """The safety net: somebody may not have woken us."""
+        self._next_poll = time.monotonic() + self.options.poll
+        for channel in self.channels:
+            channel.look_again()
+
+    # Notifications
+
+    def _open_listener(self) -> Listener:
+        if self._listener is None:
+            self._listener = self.database.listener()
+        return self._listener
+
+    def _close_listener(self) -> None:
+        listener, self._listener = self._listener, None
+        self._is_asleep = False
+        if listener is not None:
+            listener.close()
+
+    def _read_notifications(self) -> None:
+        assert self._listener is not None
+        for payload in self._listener.read():
+            kind, name = payload[:1], payload[1:]
+            if kind == notify.DUE:
+                get_node(self.database).expect_due()
+                continue
+            for channel in self.channels:
+                if kind == notify.JOB:
+                    channel.expect(name)
+                elif kind == notify.BACK:
+                    channel.expect(name, anywhere=True)
+                elif kind == notify.MESSAGE:
+                    channel.expect_message(name)
+
+    # Wake the loop, from any thread
+
+    def wake(self, *, always: bool = False) -> None:
+        """Have another turn soon: there is room for another message."""
+        if self._is_waking or self._waker is None:
+            return
+        if always or threading.get_ident() != self._loop_thread:
+            self._is_waking = True
+            try:
+                self._waker[1].send(b"\0")
+            except OSError:  # closed by the loop's thread just now
+                self._is_waking = False
+
+    def _open_waker(self) -> socket.socket:
+        if self._waker is None:
+            self._waker = socket.socketpair()
+            for end in self._waker:
+                end.setblocking(False)
+            self._is_waking = False
+        return self._waker[0]
+
+    def _drain_waker(self) -> None:
+        # First the flag: what comes after the read must be able to write.
+        self._is_waking = False
+        if self._waker is not None:
+            try:
+                self._waker[0].recv(64)
+            except BlockingIOError:
+                pass
+
+
+def _hide_passwords(client: Any) -> None:
+    """Put what may be shown where kombu looks for what to show.
+
+    kombu shows a connection's hostname and alternates in log lines, ``inspect stats`` and reprs.
+    A Target reads ``user@host:port/database``; having no ``://``, kombu's failover takes it as the
+    host it is, where it would read the URL's scheme as a transport's name.
+    """
+    if not isinstance(client.hostname, Target):
+        client.hostname = Target(_with_scheme(client.hostname))
+    if any(not isinstance(alternate, Target) for alternate in client.alt):
+        client.alt[:] = [
+            each if isinstance(each, Target) else Target(_with_scheme(each)) for each in client.alt
+        ]
+        client.cycle = client.failover_strategy(client.alt)
+        next(client.cycle)
+    client._initial_params.update(hostname=client.hostname, transport="pgjobs")
+
+
+def _with_scheme(url: str | None) -> str:
+    """The URL as it was given: kombu cuts the scheme off ``pgjobs+postgresql://``."""
+    return url if url and "://" in url else f"pgjobs://{url or ''}"
+
+
+def _read_options(client: Any) -> Options:
+    given = dict(client.transport_options or {})
+    if "connect_timeout" not in given and client.connect_timeout:
+        given["connect_timeout"] = client.connect_timeout
+    options, warnings = read_options(given)
+    for warning in warnings:
+        _warn_once(warning)
+    return options
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
+        logger.warning(text)
+
+
+worker.install()
+

@@ -1,0 +1,195 @@
+"""What a Celery worker's main process learns of its tasks, for the row.
+
+``Task.Request`` is Celery's extension point: the class that stands for a task in the worker's main
+process. Celery derives one more class from it for each task, and overrides ``on_success`` there;
+``__init_subclass__`` puts itself in front of that.
+
+Acknowledging is not the outcome: Celery acknowledges most tasks when they begin. What became of the
+job is decided here, from what Celery calls when a task ends, and written in batches.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionWithTraceback
+from celery import bootsteps, signals
+from celery.exceptions import Ignore, Retry
+from kombu.utils.imports import symbol_by_name
+
+from .config import read_settings
+from .delivery import Message
+from .node import close_nodes, get_node
+from .outcome import Outcome, completed, discarded, error_entry, error_from, requeued
+from .states import State
+
+if TYPE_CHECKING:
+    from .job import Claim
+
+
+class JobRequest:
+    """Mixin for ``Task.Request``: the request of a task whose message may be a job."""
+
+    _message: Any
+    task: Any
+
+    def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(message, *args, **kwargs)
+        if _claim_of(message) is not None:
+            message.is_tracked = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        specialised = cls.__dict__.get("on_success")
+        if specialised is not None:
+
+            def on_success(self: JobRequest, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+                returned = specialised(self, failed__retval__runtime, **kwargs)
+                if not failed__retval__runtime[0]:
+                    self._succeeded()
+                return returned
+
+            cls.on_success = on_success  # type: ignore[method-assign]
+
+    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+        """The task returned, or (Celery calls this for both) failed."""
+        returned = super().on_success(failed__retval__runtime, **kwargs)  # type: ignore[misc]
+        if not failed__retval__runtime[0]:
+            self._succeeded()
+        return returned
+
+    def on_accepted(self, pid: int, time_accepted: float) -> Any:
+        """The task begins."""
+        message = self._message
+        if _claim_of(message) is not None:
+            if message.is_settled and pid == os.getpid():
+                # Put back in line while it waited in the pool of this process: not ours any more.
+                raise GivenBack(f"job {message.claim.id} was put back in line before it began")
+            message.is_started = True
+        return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        """The task failed, was rejected, ignored, retried or killed."""
+        try:
+            return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            claim = _claim_of(self._message)
+            if claim is not None:
+                self._settle(self._decide_failure(claim, exc_info))
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        """A time limit was exceeded; the hard one has killed the task."""
+        claim = _claim_of(self._message)
+        if claim is None or soft:
+            return super().on_timeout(soft, timeout)  # type: ignore[misc]
+        if self.task.acks_late and not self.task.acks_on_timeout:
+            # Celery stores a failure and then requeues. The row would be finished by the first.
+            self._settle(requeued(claim.id, claim.attempt))
+            self._message.channel.node.flush()
+        try:
+            return super().on_timeout(soft, timeout)  # type: ignore[misc]
+        finally:
+            entry = error_entry("TimeLimitExceeded", f"the hard time limit ({timeout} s) was exceeded")
+            self._settle(discarded(claim.id, claim.attempt, entry))
+
+    def _announce_revoked(
+        self, reason: str, terminated: bool, signum: str | None, expired: bool
+    ) -> None:
+        """Revoked or expired before it began, or terminated: Celery calls all of it REVOKED."""
+        try:
+            super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
+        finally:
+            claim = _claim_of(self._message)
+            if claim is not None:
+                entry = error_entry("TaskRevokedError", reason)
+                self._settle(Outcome(claim.id, claim.attempt, State.CANCELLED, entry))
+
+    def _succeeded(self) -> None:
+        claim = _claim_of(self._message)
+        if claim is None:
+            return
+        if self._result_is_in_the_row():
+            self._message.is_settled = True
+            self._message.channel.node.done(claim.id)
+        else:
+            self._settle(completed(claim.id, claim.attempt))
+
+    def _result_is_in_the_row(self) -> bool:
+        """True where the process that ran the task has finished the row with its result."""
+        if self._ignore_result:  # type: ignore[attr-defined]
+            return False
+        database = getattr(self.task.backend, "database", None)
+        if database is not self._message.channel.database:
+            return False
+        # Celery may have skipped the run as one that succeeded before, and stored nothing.
+        return not (
+            self._message.delivery_info["redelivered"]
+            and self.task.app.conf.worker_deduplicate_successful_tasks
+        )
+
+    def _decide_failure(self, claim: Claim, exc_info: Any) -> Outcome:
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if self._already_revoked:  # type: ignore[attr-defined]
+            return Outcome(claim.id, claim.attempt, State.CANCELLED)
+        if self._already_cancelled:  # type: ignore[attr-defined]
+            return requeued(claim.id, claim.attempt)
+        if isinstance(error, (Ignore, Retry)):
+            # A retry has put its row back in line already, and this changes nothing.
+            return completed(claim.id, claim.attempt)
+        return discarded(claim.id, claim.attempt, error_from(error, exc_info.traceback))
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Write ``outcome``, unless the row knows better: the task's own process wrote it, or
+        somebody else has the job by now. Its first outcome counts."""
+        message = self._message
+        if not message.is_settled:
+            message.is_settled = True
+            is_sole = outcome.state is State.COMPLETED and bool(self._ignore_result)  # type: ignore[attr-defined]
+            message.channel.node.settle(outcome._replace(is_sole=is_sole))
+            message.channel.connection.wake()
+
+
+class GivenBack(Exception):
+    """A job was put back in line before the pool came to it."""
+
+
+class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Make every task's request one that tells the row."""
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        made: dict[type, type] = {}
+        for task in consumer.app.tasks.values():
+            base = symbol_by_name(task.Request)
+            if not issubclass(base, JobRequest):
+                if base not in made:
+                    made[base] = type("Request", (JobRequest, base), {"__module__": __name__})
+                task.Request = made[base]
+
+
+def install() -> None:
+    """Have every worker that starts in this process track its jobs; called by the transport."""
+    signals.worker_init.connect(_on_worker_init, dispatch_uid="pgjobs")
+    signals.worker_shutdown.connect(_on_worker_shutdown, dispatch_uid="pgjobs")
+
+
+def _on_worker_init(sender: Any, **_: Any) -> None:
+    app = sender.app
+    transport = app.connection_for_read().transport
+    database = getattr(transport, "database", None)
+    if database is None:
+        return
+    app.steps["consumer"].add(Tracking)
+    get_node(database).start(sender.hostname, read_settings(app.conf))
+
+
+def _on_worker_shutdown(**_: Any) -> None:
+    close_nodes()
+
+
+def _claim_of(message: Any) -> Claim | None:
+    """The job behind a message; None for another broker's, or one that is no job."""
+    return message.claim if isinstance(message, Message) else None
