@@ -14,8 +14,7 @@ from celery.utils.log import get_logger
 
 from .db import notify
 from .db.database import CONNECTION_ERRORS
-from .db.notify import Listener
-from .db.results import waiter
+from .db.notify import Listener, waiter
 
 logger = get_logger(__name__)
 

@@ -25,13 +25,14 @@ from .awaiting import ResultConsumer
 from .config import Options, read_options
 from .db.database import CONNECTION_ERRORS, Database, get_database
 from .db.dsn import Target
-from .db.results import NewResult, Origin, StoredResult
+from .db.results import Origin, StoredResult
 from .delivery import CLAIM
 from .errors import UndecodableRow
 from .job import Fence
 from .message import decode_envelope
-from .outcome import clean_text, error_entry
+from .outcome import Result, clean_text, error_entry
 from .states import FROM_CELERY, State, celery_state
+from .tracing import hand_over
 
 logger = get_logger(__name__)
 
@@ -107,7 +108,7 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         **_: Any,
     ) -> None:
         children = self.current_task_children(request)
-        new = NewResult(
+        new = Result(
             task_id=task_id,
             result=None if result is None else _to_bytes(self.encode(result)),
             result_type=self.content_type,
@@ -118,13 +119,15 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         database = self.database
         database.retrying(lambda: self._write(database, new, state, request))
 
-    def _write(self, database: Database, new: NewResult, state: str, request: Any) -> None:
+    def _write(self, database: Database, new: Result, state: str, request: Any) -> None:
         fence = _fence(database, request)
         becomes = FROM_CELERY.get(state, State.EXECUTING)
         results = database.results
         if becomes is State.RETRYABLE and fence:
             results.record_retry(new, fence)
         elif becomes.is_final and fence:
+            if state == states.SUCCESS and not request.chord and hand_over(new):
+                return
             if not results.finish_job(new, becomes, fence):
                 _report_lost(new.task_id, fence, state)
         elif becomes.is_final or not results.report_job(new, state, fence):

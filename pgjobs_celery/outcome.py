@@ -11,6 +11,20 @@ from .states import State
 MESSAGE_LIMIT, TRACEBACK_LIMIT = 4_000, 40_000
 
 
+class Result(NamedTuple):
+    """What a task's attempt came to, encoded."""
+
+    task_id: str
+    result: bytes | None
+    #: The content type of ``result``.
+    result_type: str | None
+    traceback: str | None
+    #: The tasks it started, as JSON.
+    children: str | None
+    #: The entry for ``errors``, as JSON.
+    error: str | None
+
+
 class Outcome(NamedTuple):
     """What is to be written for one claim, which (id, attempt) and the node fence."""
 
@@ -23,11 +37,15 @@ class Outcome(NamedTuple):
     counts: bool = True
     #: False where the process that ran the task may have written its outcome before us.
     is_sole: bool = True
+    #: What the task returned, where the process that ran it left that to be written with the rest.
+    result: Result | None = None
+    #: The task's id, where somebody may wait for it to finish.
+    awaited: str | None = None
 
 
-def completed(id: int, attempt: int) -> Outcome:
+def completed(id: int, attempt: int, result: Result | None = None) -> Outcome:
     """The task returned, or decided that there is nothing to store."""
-    return Outcome(id, attempt, State.COMPLETED)
+    return Outcome(id, attempt, State.COMPLETED, result=result, awaited=result and result.task_id)
 
 
 def discarded(id: int, attempt: int, error: str) -> Outcome:

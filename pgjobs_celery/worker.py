@@ -23,6 +23,7 @@ from .delivery import Message
 from .node import close_nodes, get_node
 from .outcome import Outcome, completed, discarded, error_entry, error_from, requeued
 from .states import State
+from .tracing import Summary, TracingPool
 
 if TYPE_CHECKING:
     from .job import Claim
@@ -47,17 +48,25 @@ class JobRequest:
             def on_success(self: JobRequest, failed__retval__runtime: Any, **kwargs: Any) -> Any:
                 returned = specialised(self, failed__retval__runtime, **kwargs)
                 if not failed__retval__runtime[0]:
-                    self._succeeded()
+                    self._succeeded(failed__retval__runtime[1])
                 return returned
 
             cls.on_success = on_success  # type: ignore[method-assign]
+            # Celery's own is as good as the specialised one, and takes the pool from us.
+            cls.execute_using_pool = JobRequest.execute_using_pool  # type: ignore[method-assign]
 
     def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
         """The task returned, or (Celery calls this for both) failed."""
         returned = super().on_success(failed__retval__runtime, **kwargs)  # type: ignore[misc]
         if not failed__retval__runtime[0]:
-            self._succeeded()
+            self._succeeded(failed__retval__runtime[1])
         return returned
+
+    def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
+        """Send the task to the pool."""
+        if _claim_of(self._message) is not None:
+            pool = TracingPool(pool)
+        return super().execute_using_pool(pool, **kwargs)  # type: ignore[misc]
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         """The task begins."""
@@ -105,11 +114,13 @@ class JobRequest:
                 entry = error_entry("TaskRevokedError", reason)
                 self._settle(Outcome(claim.id, claim.attempt, State.CANCELLED, entry))
 
-    def _succeeded(self) -> None:
+    def _succeeded(self, returned: Any) -> None:
         claim = _claim_of(self._message)
         if claim is None:
             return
-        if self._result_is_in_the_row():
+        if isinstance(returned, Summary):
+            self._settle(completed(claim.id, claim.attempt, returned.result))
+        elif self._result_is_in_the_row():
             self._message.is_settled = True
             self._message.channel.node.done(claim.id)
         else:
@@ -147,7 +158,11 @@ class JobRequest:
         message = self._message
         if not message.is_settled:
             message.is_settled = True
-            is_sole = outcome.state is State.COMPLETED and bool(self._ignore_result)  # type: ignore[attr-defined]
+            is_sole = outcome.state is State.COMPLETED and (
+                outcome.result is not None or bool(self._ignore_result)  # type: ignore[attr-defined]
+            )
+            if outcome.state is not State.COMPLETED:
+                outcome = outcome._replace(awaited=self.id)  # type: ignore[attr-defined]
             message.channel.node.settle(outcome._replace(is_sole=is_sole))
             message.channel.connection.wake()
 

@@ -10,6 +10,7 @@ from ..job import Bucket, Claim, Fence, NewJob
 from ..outcome import Outcome
 from . import notify
 from .connection import Call
+from .notify import waiter
 
 if TYPE_CHECKING:
     from .database import Database
@@ -141,4 +142,11 @@ class Jobs:
             states=[outcome.state.value for outcome in outcomes],
             counts=["t" if outcome.counts else "f" for outcome in outcomes],
             errors=[outcome.error for outcome in outcomes],
+            results=[outcome.result and outcome.result.result for outcome in outcomes],
+            result_types=[outcome.result and outcome.result.result_type for outcome in outcomes],
+            children=[outcome.result and outcome.result.children for outcome in outcomes],
+            waiters=[outcome.awaited and waiter(outcome.awaited) for outcome in outcomes],
+            channel=notify.channel(self._database.schema),
+            kind=notify.RESULT,
+            space=notify.SLEEPERS,
         )

@@ -9,6 +9,7 @@ up. Whoever has news tries that lock, and notifies only if it is taken.
 from __future__ import annotations
 
 import select
+import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,15 @@ JOB, BACK, MESSAGE, DUE, RESULT = "j", "b", "m", "d", "r"
 #: The first half of the advisory keys ("pgj" and a number); the second is a hash of the name.
 SLEEPERS = 0x70676A01
 MIGRATION = 0x70676A02
+
+
+#: Who waits for results shares this many keys, so that waiting for 10,000 takes no 10,000 locks.
+SLOTS = 1024
+
+
+def waiter(task_id: str) -> str:
+    """The name that whoever waits for this result announces."""
+    return f":{RESULT}{zlib.crc32(task_id.encode()) % SLOTS}"
 
 
 def channel(schema: str) -> str:

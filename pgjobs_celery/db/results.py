@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..job import Fence
+from ..outcome import Result
 from ..states import State
 from . import notify
 
 if TYPE_CHECKING:
     from .database import Database
-
-#: Waiters share this many keys, so that waiting for 10,000 results takes no 10,000 locks.
-SLOTS = 1024
-
-
-class NewResult(NamedTuple):
-    """What a task's attempt came to, encoded."""
-
-    task_id: str
-    result: bytes | None
-    #: The content type of ``result``.
-    result_type: str | None
-    traceback: str | None
-    #: The tasks it started, as JSON.
-    children: str | None
-    #: The entry for ``errors``, as JSON.
-    error: str | None
-
 
 class StoredResult(NamedTuple):
     """What the row says."""
@@ -71,7 +53,7 @@ class Results:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def finish_job(self, result: NewResult, state: State, fence: Fence) -> bool:
+    def finish_job(self, result: Result, state: State, fence: Fence) -> bool:
         """Finish the job with its result; False if the claim was lost."""
         rows = self._database.fetch(
             "finish_job",
@@ -83,7 +65,7 @@ class Results:
         )
         return bool(rows[0][0])
 
-    def report_job(self, result: NewResult, reported: str, fence: Fence | None) -> bool:
+    def report_job(self, result: Result, reported: str, fence: Fence | None) -> bool:
         """Store what an unfinished job says of itself; False if there is no such job."""
         values = result._asdict()
         del values["error"]
@@ -96,7 +78,7 @@ class Results:
         )
         return bool(rows)
 
-    def record_retry(self, result: NewResult, fence: Fence) -> bool:
+    def record_retry(self, result: Result, fence: Fence) -> bool:
         """Store why an attempt failed whose job runs again; False if the claim was lost."""
         values = result._asdict()
         del values["children"]
@@ -106,7 +88,7 @@ class Results:
         return bool(rows)
 
     def upsert_result(
-        self, result: NewResult, state: State, reported: str | None, origin: Origin
+        self, result: Result, state: State, reported: str | None, origin: Origin
     ) -> bool:
         """Store a result that no claim stands behind; False if the job has finished already."""
         rows = self._database.fetch(
@@ -137,10 +119,6 @@ class Results:
             "channel": notify.channel(self._database.schema),
             "kind": notify.RESULT,
             "space": notify.SLEEPERS,
-            "waiter": waiter(task_id),
+            "waiter": notify.waiter(task_id),
         }
 
-
-def waiter(task_id: str) -> str:
-    """The name that whoever waits for this result announces."""
-    return f":{notify.RESULT}{zlib.crc32(task_id.encode()) % SLOTS}"

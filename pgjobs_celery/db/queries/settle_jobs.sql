@@ -2,29 +2,42 @@
 -- attempt and node, and not by state: a predicate on state lets a tiny partial index capture it.
 -- Back in line keeps its place; an attempt that never started is not counted (counts = false);
 -- one that was the last is discarded instead, so that a job that kills its worker stops at some point.
-UPDATE pgjobs.jobs AS j
-SET state = CASE WHEN s.is_spent THEN 'discarded' ELSE s.state END,
-    attempt = j.attempt - CASE WHEN s.counts THEN 0 ELSE 1 END,
-    finished_at = CASE WHEN s.state = 'available' AND NOT s.is_spent THEN NULL ELSE now() END,
-    redelivered = j.redelivered OR s.state = 'available',
-    claimed_by = NULL,
-    reported_state = NULL,
-    errors = CASE
-      WHEN s.is_spent THEN j.errors || jsonb_build_object(
-        'attempt', j.attempt, 'at', now(), 'type', 'DeliveryLimitExceeded',
-        'message', 'delivered ' || j.attempt || ' times without being finished')
-      WHEN s.error IS NULL THEN j.errors
-      ELSE j.errors || (s.error::jsonb || jsonb_build_object('attempt', j.attempt, 'at', now()))
-    END
-FROM (
-  SELECT u.id, u.attempt, u.state, u.counts, u.error,
-         u.state = 'available' AND u.counts AND u.attempt >= c.max_attempts AS is_spent
-  FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[],
-              %(counts)s::boolean[], %(errors)s::text[])
-       AS u (id, attempt, state, counts, error)
-  JOIN pgjobs.jobs AS c ON c.id = u.id
-) AS s
-WHERE j.id = s.id
-  AND j.attempt = s.attempt
-  AND j.claimed_by = %(node)s::uuid
-RETURNING j.id
+-- Who waits for a result is woken as in finish_job.
+WITH settled AS (
+  UPDATE pgjobs.jobs AS j
+  SET state = CASE WHEN s.is_spent THEN 'discarded' ELSE s.state END,
+      attempt = j.attempt - CASE WHEN s.counts THEN 0 ELSE 1 END,
+      finished_at = CASE WHEN s.state = 'available' AND NOT s.is_spent THEN NULL ELSE now() END,
+      redelivered = j.redelivered OR s.state = 'available',
+      claimed_by = NULL,
+      reported_state = NULL,
+      result = CASE WHEN s.result_type IS NULL THEN j.result ELSE s.result END,
+      result_type = coalesce(s.result_type, j.result_type),
+      children = coalesce(s.children, j.children),
+      errors = CASE
+        WHEN s.is_spent THEN j.errors || jsonb_build_object(
+          'attempt', j.attempt, 'at', now(), 'type', 'DeliveryLimitExceeded',
+          'message', 'delivered ' || j.attempt || ' times without being finished')
+        WHEN s.error IS NULL THEN j.errors
+        ELSE j.errors || (s.error::jsonb || jsonb_build_object('attempt', j.attempt, 'at', now()))
+      END
+  FROM (
+    SELECT u.*, u.state = 'available' AND u.counts AND u.attempt >= c.max_attempts AS is_spent
+    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[],
+                %(counts)s::boolean[], %(errors)s::text[], %(results)s::bytea[],
+                %(result_types)s::text[], %(children)s::text[], %(waiters)s::text[])
+         AS u (id, attempt, state, counts, error, result, result_type, children, waiter)
+    JOIN pgjobs.jobs AS c ON c.id = u.id
+  ) AS s
+  WHERE j.id = s.id
+    AND j.attempt = s.attempt
+    AND j.claimed_by = %(node)s::uuid
+  RETURNING j.id, j.task_id, s.waiter
+)
+SELECT s.id,
+       CASE WHEN s.waiter IS NOT NULL THEN (
+         SELECT pg_notify(%(channel)s, %(kind)s || s.task_id)
+         WHERE NOT pg_try_advisory_xact_lock(
+           %(space)s::integer, hashtext(%(channel)s || s.waiter)))
+       END
+FROM settled AS s
