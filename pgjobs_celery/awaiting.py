@@ -121,7 +121,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             return False
         if self.backend.database.options.listen:
             if self._listener is None:
-                self._listener = self.backend.database.listener()
+                self._listener = self.backend.database.listen_for_results()
                 self._announced = set()
             needed = {waiter(task_id) for task_id in set(self._waiting)}
             if not needed <= self._announced:

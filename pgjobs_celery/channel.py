@@ -403,13 +403,17 @@ class Channel(StdChannel):  # type: ignore[misc]
         if self._finished:
             self._plan.count_finished(self._finished, time.monotonic())
             self._finished = 0
+        is_full = True
         while self._by_queue and not self.closed:
             while self._buffer and self.room() > 0:
                 if delivered and time.monotonic() >= until:
                     return delivered
                 delivered += self._deliver_job(self._buffer.popleft())
-            if self._buffer or not self._claim():
+            # After a claim that came back short the loop has its turn first: it sends the jobs to
+            # the pool's children, and another look would hold them up.
+            if self._buffer or not is_full or not self._claim():
                 break
+            is_full = self._plan.is_full
         return delivered
 
     def _claim(self) -> bool:
@@ -422,7 +426,8 @@ class Channel(StdChannel):  # type: ignore[misc]
             return False
         buckets = self._plan.buckets(start)
         claims = self.node.claim_jobs(buckets, limit)
-        self._plan.record(buckets, limit, claims, start, time.monotonic())
+        is_told = self.connection.is_asleep
+        self._plan.record(limit, claims, start, time.monotonic(), is_told)
         self._buffer.extend(claims)
         if len(claims) >= limit:
             self.connection.stop_sleeping()

@@ -29,7 +29,9 @@ class ClaimPlan:
         self._floors: dict[str, dict[int, int]] = {}
         self._last_full = float("-inf")
         self._next_full = float("-inf")
-        self._is_full = False
+        self._is_everything = False
+        #: The last claim came back with as much as it asked for.
+        self.is_full = False
         self._rate = 0.0
         self._finished = 0
         self._rate_from = 0.0
@@ -84,8 +86,8 @@ class ClaimPlan:
     def buckets(self, now: float) -> list[Bucket]:
         """Where to look now, in the order of the priorities and taking the queues in turn."""
         overdue = now - self._last_full >= FULL_LOOK_INTERVAL
-        self._is_full = now >= self._next_full and (overdue or self._next_full == float("-inf"))
-        if self._is_full:
+        self._is_everything = now >= self._next_full and (overdue or self._next_full == float("-inf"))
+        if self._is_everything:
             return self.everything(self._queues)
         buckets = [
             Bucket(queue, priority, priority, floor)
@@ -96,19 +98,29 @@ class ClaimPlan:
         return buckets
 
     def record(
-        self, buckets: Sequence[Bucket], limit: int, claims: Sequence[Claim], start: float, end: float
+        self,
+        limit: int,
+        claims: Sequence[Claim],
+        start: float,
+        end: float,
+        is_told: bool = False,
     ) -> None:
-        """Learn from a claim over ``buckets`` that ran from ``start`` to ``end``."""
+        """Learn from a claim that ran from ``start`` to ``end``.
+
+        ``is_told``: whatever becomes ready is announced to us, so nothing stands below the floors
+        that we shall not hear of.
+        """
         for claim in claims:
             floors = self._floors.get(claim.queue)
             if floors is not None:
                 floors[claim.priority] = max(floors.get(claim.priority, 0), claim.seq)
-        if self._is_full:
+        if self._is_everything:
             self._last_full = end
             self._next_full = end + FULL_LOOK_SPACING * (end - start)
-        if len(claims) >= limit:
+        self.is_full = len(claims) >= limit
+        if self.is_full:
             self.due_at = end
-        elif self._is_full:
+        elif self._is_everything or is_told:
             self.due_at = float("inf")
         else:
             # Short: the rest may stand below the floors.

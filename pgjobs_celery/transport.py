@@ -77,7 +77,8 @@ class Transport(base.Transport):  # type: ignore[misc]
         self.database: Database = get_database(client.hostname.conninfo, self.options)
         self.channels: list[Channel] = []
         self._listener: Listener | None = None
-        self._is_asleep = False
+        #: It is known that we wait: whatever becomes ready for us is announced.
+        self.is_asleep = False
         self._next_poll = 0.0
         self._pid = os.getpid()
         self._loop: Any = None
@@ -215,27 +216,27 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def _fall_asleep(self) -> bool:
         """Say that we wait, when there is nothing; True if everything must be looked at again."""
-        if self._is_asleep or not self.options.listen:
+        if self.is_asleep or not self.options.listen:
             return False
         channels = [channel for channel in self.channels if channel.queues]
         if not channels or not all(channel.is_dry for channel in channels):
             return False
         queues = {queue for channel in channels for queue in channel.queues}
         self._open_listener().announce(queues | {""})
-        self._is_asleep = True
+        self.is_asleep = True
         for channel in channels:
             channel.look_again()
         return True
 
     def stop_sleeping(self) -> None:
         """There is so much to do that nobody has to wake us."""
-        if self._is_asleep and self._listener is not None:
+        if self.is_asleep and self._listener is not None:
             self._listener.announce([""])
-            self._is_asleep = False
+            self.is_asleep = False
 
     def queues_changed(self) -> None:
         """A channel consumes from other queues than before."""
-        self._is_asleep = False
+        self.is_asleep = False
         self.wake()
 
     def _poll(self) -> None:
@@ -248,12 +249,12 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def _open_listener(self) -> Listener:
         if self._listener is None:
-            self._listener = self.database.listener()
+            self._listener = self.database.listen_for_work()
         return self._listener
 
     def _close_listener(self) -> None:
         listener, self._listener = self._listener, None
-        self._is_asleep = False
+        self.is_asleep = False
         if listener is not None:
             listener.close()
 

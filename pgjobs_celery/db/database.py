@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from ..config import Options
+from . import notify
 from .connection import CONNECTION_ERRORS, Call, Connection, Row, call
 from .dsn import parse_url
 from .jobs import Jobs
@@ -117,10 +118,17 @@ class Database:
             self._checked = True
         return connection
 
-    def listener(self) -> Listener:
-        """A connection of its own that waits for notifications."""
+    def listen_for_work(self) -> Listener:
+        """A connection of its own that hears of jobs and messages."""
+        return self._listen(notify.work_channel(self.schema))
+
+    def listen_for_results(self) -> Listener:
+        """A connection of its own that hears of results."""
+        return self._listen(notify.result_channel(self.schema))
+
+    def _listen(self, channel: str) -> Listener:
         url = self.options.listen_url
-        return Listener(self._open(parse_url(url) if url else self.conninfo), self.schema)
+        return Listener(self._open(parse_url(url) if url else self.conninfo), channel)
 
     def verify(self) -> None:
         """Connect if no connection is open; raises as :meth:`connection` does."""

@@ -36,7 +36,8 @@ class Jobs:
         wakes = [[self._wake(notify.JOB, job.queue)]]
         if job.eta is not None:
             wakes.append([self._wake(notify.DUE)])
-        self._database.run([insert], *wakes)
+        # Twice does no harm: the second finds the first waiting.
+        self._database.retrying(lambda: self._database.run([insert], *wakes))
 
     def claim_jobs(
         self,
@@ -127,7 +128,7 @@ class Jobs:
     def _wake(self, kind: str, name: str = "") -> Call:
         return self._database.call(
             "wake_sleepers",
-            channel=notify.channel(self._database.schema),
+            channel=notify.work_channel(self._database.schema),
             kind=kind,
             name=name,
             space=notify.SLEEPERS,
@@ -146,7 +147,7 @@ class Jobs:
             result_types=[outcome.result and outcome.result.result_type for outcome in outcomes],
             children=[outcome.result and outcome.result.children for outcome in outcomes],
             waiters=[outcome.awaited and waiter(outcome.awaited) for outcome in outcomes],
-            channel=notify.channel(self._database.schema),
+            channel=notify.result_channel(self._database.schema),
             kind=notify.RESULT,
             space=notify.SLEEPERS,
         )

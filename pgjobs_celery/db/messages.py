@@ -77,4 +77,4 @@ class Messages:
         return self._database.fetch(name, **self._wake(), **values)
 
     def _wake(self) -> dict[str, Any]:
-        return {"channel": notify.channel(self._database.schema), "kind": notify.MESSAGE}
+        return {"channel": notify.work_channel(self._database.schema), "kind": notify.MESSAGE}

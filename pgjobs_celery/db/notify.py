@@ -1,7 +1,7 @@
 """Wait for something to happen in the database, and let others know that somebody waits.
 
-Every notification of a schema goes through one channel; its payload is one letter for the kind
-and the name of what it is about. A process that waits holds an advisory lock on the name, shared,
+Workers listen on one channel and who waits for results on another, so that they do not wake each
+other. A payload is one letter for the kind and the name of what it is about. A process that waits holds an advisory lock on the name, shared,
 on its LISTEN connection: the server frees it when the process dies, and nothing is left to clean
 up. Whoever has news tries that lock, and notifies only if it is taken.
 """
@@ -24,7 +24,6 @@ JOB, BACK, MESSAGE, DUE, RESULT = "j", "b", "m", "d", "r"
 
 #: The first half of the advisory keys ("pgj" and a number); the second is a hash of the name.
 SLEEPERS = 0x70676A01
-MIGRATION = 0x70676A02
 
 
 #: Who waits for results shares this many keys, so that waiting for 10,000 takes no 10,000 locks.
@@ -36,17 +35,22 @@ def waiter(task_id: str) -> str:
     return f":{RESULT}{zlib.crc32(task_id.encode()) % SLOTS}"
 
 
-def channel(schema: str) -> str:
-    """The channel that a schema's notifications go through."""
-    return f"pgjobs_{schema}"[:63]
+def work_channel(schema: str) -> str:
+    """The channel on which workers hear of jobs and messages."""
+    return f"pgjobs_w_{schema}"[:63]
+
+
+def result_channel(schema: str) -> str:
+    """The channel on which who waits for results hears of them."""
+    return f"pgjobs_r_{schema}"[:63]
 
 
 class Listener:
     """A connection that waits for notifications and says for what."""
 
-    def __init__(self, connection: Connection, schema: str) -> None:
+    def __init__(self, connection: Connection, channel: str) -> None:
         self._connection = connection
-        self._channel = channel(schema)
+        self._channel = channel
         self._held: set[str] = set()
         connection.psycopg.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
 

@@ -116,7 +116,7 @@ class Results:
 
     def _wake(self, task_id: str) -> dict[str, Any]:
         return {
-            "channel": notify.channel(self._database.schema),
+            "channel": notify.result_channel(self._database.schema),
             "kind": notify.RESULT,
             "space": notify.SLEEPERS,
             "waiter": notify.waiter(task_id),

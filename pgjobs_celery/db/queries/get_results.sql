@@ -1,3 +1,4 @@
+-- The subselect hides the length of the array: a plan of its own for each length costs 0.1 ms a call.
 -- message and body only where args and kwargs were asked for (result_extended): they may be large.
 SELECT j.task_id, j.state, j.reported_state, j.result, j.result_type, j.traceback, j.children,
        j.finished_at, j.group_id, j.parent_id, j.task, j.queue, j.attempted_by, j.attempt,
@@ -5,4 +6,4 @@ SELECT j.task_id, j.state, j.reported_state, j.result, j.result_type, j.tracebac
        CASE WHEN %(extended)s::boolean THEN j.message END,
        CASE WHEN %(extended)s::boolean THEN j.body END
 FROM pgjobs.jobs AS j
-WHERE j.task_id = ANY (%(task_ids)s::text[])
+WHERE j.task_id = ANY (ARRAY(SELECT unnest(%(task_ids)s::text[])))
