@@ -69,7 +69,7 @@ class Names(click.ParamType[list[str]]):
     "--json", "json_file", type=click.Path(path_type=Path), help="Write every reading here."
 )
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the tables here.")
-def main(  # noqa: PLR0917 - click passes options by name
+def main(
     quick: bool,
     rounds: int | None,
     only: list[str],

@@ -1,8 +1,9 @@
 """Make ``pgjobs://`` known to kombu.
 
-kombu finds transports in ``kombu.transport.TRANSPORT_ALIASES`` and nowhere else. It loads the entry
-points of the group ``kombu.serializers`` when Celery imports it, and that is where this module is
-named: loading it extends the table. What it registers as a serializer can neither encode nor decode.
+kombu finds transports in ``kombu.transport.TRANSPORT_ALIASES`` and nowhere else. It loads the
+entry points of the group ``kombu.serializers`` when Celery imports it, and that is where this
+module is named: loading it extends the table. What it registers as a serializer can neither encode
+nor decode.
 """
 
 from __future__ import annotations

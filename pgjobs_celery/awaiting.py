@@ -1,4 +1,4 @@
-"""Wait for results: by LISTEN, with a poll as the net; one connection for all threads of a process."""
+"""Wait for results: by LISTEN, with a poll as the net; one connection for all threads."""
 
 from __future__ import annotations
 

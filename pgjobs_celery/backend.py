@@ -27,7 +27,6 @@ from .db.database import CONNECTION_ERRORS, Database, get_database
 from .db.dsn import Target
 from .db.results import Origin, StoredResult
 from .delivery import CLAIM
-from .errors import UndecodableRow
 from .job import Fence
 from .message import decode_envelope
 from .outcome import Result, clean_text, error_entry

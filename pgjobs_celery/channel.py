@@ -10,34 +10,20 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from datetime import tzinfo
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import UUID, uuid4
-
-from amqp.protocol import queue_declare_ok_t
-from celery import current_app, current_task
-from kombu.exceptions import ChannelError
-from kombu.transport.base import StdChannel, to_rabbitmq_queue_arguments
 
 from .claiming import ClaimPlan
-from .db.messages import Delivery, NewMessage
-from .delivery import CLAIM, Message
+from .db.messages import Delivery
+from .delivery import Message
 from .errors import UndecodableRow
 from .job import Claim, Fence
 from .message import (
     decode_envelope,
-    encode_body,
-    encode_envelope,
-    is_durable,
-    is_job,
-    rank,
-    time_to_live,
-    to_job,
 )
-from .node import get_node
 from .outcome import completed, discarded, error_entry, error_from, released, requeued
+from .publishing import Publisher
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -77,15 +63,12 @@ class QoS:
         return self._channel.room() > 0
 
 
-class Channel(StdChannel):  # type: ignore[misc]
+class Channel(Publisher):
     """Publishes, declares and consumes; one thread at a time, but for acknowledgements."""
 
     def __init__(self, transport: Transport) -> None:
-        self.connection = transport
+        super().__init__(transport)
         self.channel_id = next(_ids)
-        self.database = transport.database
-        self.options = transport.options
-        self.node = get_node(self.database)
         self.prefetch_count = 0
         self.qos = QoS(self)
         self.closed = False
@@ -99,208 +82,6 @@ class Channel(StdChannel):  # type: ignore[misc]
         self._finished = 0
         #: Queues with messages that are no jobs, as far as we have heard.
         self._news: set[str] = set()
-        self._own_queues: set[str] = set()
-
-    # Exchanges, queues, bindings
-
-    def exchange_declare(
-        self,
-        exchange: str,
-        type: str = "direct",
-        passive: bool = False,
-        durable: bool = False,
-        auto_delete: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        """Make an exchange; ChannelError if it is there with another type, or not at all (passive)."""
-        if not exchange:
-            return
-        if passive:
-            found = self.database.routes.find_exchange(exchange)
-            if found is None:
-                raise ChannelError(f"{NOT_FOUND} no exchange {exchange!r}")
-            return
-        found = self.database.routes.declare_exchange(
-            exchange, type, durable, auto_delete, arguments or {}
-        )
-        if found != type:
-            raise ChannelError(
-                f"{PRECONDITION_FAILED} exchange {exchange!r} is there already, and of type {found}, "
-                f"not {type}: give this one another name, or delete the old one"
-            )
-
-    def exchange_delete(self, exchange: str, **_: Any) -> None:
-        """Take away an exchange and its bindings."""
-        self.database.routes.delete_exchange(exchange)
-
-    def exchange_bind(self, *_: Any, **__: Any) -> None:
-        """Not offered: bind the queue to both exchanges instead."""
-        raise NotImplementedError("exchanges cannot be bound to each other: bind the queue to both")
-
-    exchange_unbind = exchange_bind
-
-    def queue_declare(
-        self,
-        queue: str = "",
-        passive: bool = False,
-        durable: bool = True,
-        exclusive: bool = False,
-        auto_delete: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        **_: Any,
-    ) -> queue_declare_ok_t:
-        """Make a queue, or (passive) count what a consumer of it would get.
-
-        ChannelError if it is not there (passive).
-        """
-        if passive:
-            if not self.database.routes.has_queue(queue):
-                raise ChannelError(f"{NOT_FOUND} no queue {queue!r}")
-            return queue_declare_ok_t(queue, self.database.jobs.count_ready(queue), 0)
-        queue = queue or f"pgjobs.gen-{uuid4()}"
-        arguments = arguments or {}
-        self.database.routes.declare_queue(
-            queue,
-            durable=durable,
-            auto_delete=auto_delete,
-            exclusive=exclusive,
-            owner=self.node.id if auto_delete or exclusive else None,
-            expires_after=_seconds(arguments.get("x-expires")),
-            message_ttl=_seconds(arguments.get("x-message-ttl")),
-            arguments=arguments,
-        )
-        if auto_delete or exclusive:
-            self._own_queues.add(queue)
-        return queue_declare_ok_t(queue, 0, 0)
-
-    def queue_bind(
-        self, queue: str, exchange: str = "", routing_key: str = "", **_: Any
-    ) -> None:
-        """Route what comes to the exchange with the key to the queue."""
-        if exchange:
-            self.database.routes.bind_queue(exchange, routing_key or "", queue)
-
-    def queue_unbind(
-        self, queue: str, exchange: str = "", routing_key: str = "", **_: Any
-    ) -> None:
-        """Take a binding away."""
-        self.database.routes.unbind_queue(exchange, routing_key or "", queue)
-
-    def queue_purge(self, queue: str, **_: Any) -> int:
-        """Empty a queue of what nobody has claimed; how much that was. Its jobs are cancelled."""
-        return self.database.jobs.purge_jobs(queue) + self.database.messages.purge_messages(queue)
-
-    def queue_delete(
-        self, queue: str, if_unused: bool = False, if_empty: bool = False, **_: Any
-    ) -> int:
-        """Take a queue away, with all that waits in it; how much that was."""
-        if if_empty and self.database.jobs.count_ready(queue):
-            raise ChannelError(f"{PRECONDITION_FAILED} queue {queue!r} is not empty")
-        if if_unused and queue in self._by_queue:
-            raise ChannelError(f"{PRECONDITION_FAILED} queue {queue!r} is in use")
-        purged = self.queue_purge(queue)
-        self.database.routes.delete_queue(queue)
-        self._own_queues.discard(queue)
-        return purged
-
-    def after_reply_message_received(self, queue: str) -> None:
-        """A reply queue has served its purpose."""
-        self.queue_delete(queue)
-
-    def get_bindings(self) -> list[tuple[str, str, str]]:
-        """Every binding: queue, exchange, routing key."""
-        return self.database.routes.list_bindings()
-
-    def prepare_queue_arguments(self, arguments: Mapping[str, Any], **kwargs: Any) -> Any:
-        """kombu's queue options as AMQP's arguments."""
-        return to_rabbitmq_queue_arguments(arguments, **kwargs)
-
-    # Publish
-
-    def prepare_message(
-        self,
-        body: Any,
-        priority: int | None = None,
-        content_type: str | None = None,
-        content_encoding: str | None = None,
-        headers: dict[str, Any] | None = None,
-        properties: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """A message as :meth:`basic_publish` takes it."""
-        properties = dict(properties or {})
-        if priority is not None:
-            properties["priority"] = priority
-        return {
-            "body": body,
-            "content-type": content_type,
-            "content-encoding": content_encoding,
-            "headers": headers or {},
-            "properties": properties,
-        }
-
-    def basic_publish(
-        self, message: dict[str, Any], exchange: str = "", routing_key: str = "", **_: Any
-    ) -> None:
-        """Put a message where it belongs; it is committed when this returns.
-
-        A Celery task for one queue is a job. Everything else, and a copy for each of several
-        queues, is a message. Raises MessageRefused for what cannot be stored.
-        """
-        if not is_job(message):
-            self._publish_message(message, exchange, routing_key)
-            return
-        queues = (
-            self.database.routes.route_message(exchange, routing_key) if exchange else [routing_key]
-        )
-        if len(queues) != 1:
-            if not queues and self.database.routes.find_exchange(exchange) != "fanout":
-                logger.warning(
-                    "task %s[%s] reaches no queue: nothing is bound to exchange %r with key %r",
-                    message["headers"]["task"], message["headers"]["id"], exchange, routing_key,
-                )  # fmt: skip
-            self.database.messages.insert_messages(
-                self._new_message(message, exchange, routing_key), queues
-            )
-            return
-        job = to_job(
-            message,
-            queues[0],
-            exchange=exchange,
-            routing_key=routing_key,
-            order=self.options.priority_order,
-            max_body_size=self.options.max_body_size,
-            timezone=_timezone,
-        )
-        self.database.jobs.insert_job(job, self._holder(job.task_id))
-
-    def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
-        new = self._new_message(message, exchange, routing_key)
-        if exchange:
-            self.database.messages.publish_messages(new, exchange, routing_key)
-        else:
-            self.database.messages.insert_messages(new, [routing_key])
-
-    def _new_message(
-        self, message: dict[str, Any], exchange: str, routing_key: str
-    ) -> NewMessage:
-        return NewMessage(
-            message=encode_envelope(message, exchange, routing_key),
-            body=encode_body(message, self.options.max_body_size),
-            durable=is_durable(message),
-            priority=rank(message["properties"].get("priority"), self.options.priority_order),
-            ttl=time_to_live(message),
-        )
-
-    def _holder(self, task_id: str) -> Fence | None:
-        """The claim of a task that publishes itself again: ``retry()``, ``replace()``."""
-        task = current_task._get_current_object() if current_task else None
-        if task is None or task.request.id != task_id:
-            return None
-        claim = (task.request.properties or {}).get(CLAIM)
-        return Fence(UUID(claim[0]), claim[1]) if claim else None
-
-    # Consume
 
     def basic_consume(
         self,
@@ -333,7 +114,9 @@ class Channel(StdChannel):  # type: ignore[misc]
             self._news.update(set(self._by_queue) - before)
             self.connection.queues_changed()
 
-    def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, *_: Any, **__: Any) -> None:
+    def basic_qos(
+        self, prefetch_size: int = 0, prefetch_count: int = 0, *_: Any, **__: Any
+    ) -> None:
         """Hold at most ``prefetch_count`` unacknowledged messages; 0 for any number."""
         self.prefetch_count = prefetch_count
         self.connection.wake()
@@ -548,7 +331,9 @@ class Channel(StdChannel):  # type: ignore[misc]
                     self._plan.look_again()
                 else:
                     self.node.settle(
-                        discarded(claim.id, claim.attempt, _refusal(message))._replace(is_sole=False)
+                        discarded(claim.id, claim.attempt, _refusal(message))._replace(
+                            is_sole=False
+                        )
                     )
         self._made_room()
 
@@ -591,7 +376,7 @@ class Channel(StdChannel):  # type: ignore[misc]
         self._release(waiting)
         self._unacked.clear()
         self.node.flush()
-        for queue in list(self._own_queues):
+        for queue in list(self.own_queues):
             self.queue_delete(queue)
 
     def abandon(self) -> None:
@@ -621,16 +406,6 @@ class Channel(StdChannel):  # type: ignore[misc]
         self.node.flush()
         if queues:
             self.database.jobs.wake_queues(queues)
-
-
-def _timezone() -> tzinfo:
-    """The zone of an eta that names none: the app's."""
-    zone: tzinfo = current_app.timezone
-    return zone
-
-
-def _seconds(milliseconds: Any) -> float | None:
-    return None if milliseconds is None else float(milliseconds) / 1000
 
 
 def _refusal(message: Message) -> str:

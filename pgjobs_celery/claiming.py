@@ -86,7 +86,9 @@ class ClaimPlan:
     def buckets(self, now: float) -> list[Bucket]:
         """Where to look now, in the order of the priorities and taking the queues in turn."""
         overdue = now - self._last_full >= FULL_LOOK_INTERVAL
-        self._is_everything = now >= self._next_full and (overdue or self._next_full == float("-inf"))
+        self._is_everything = now >= self._next_full and (
+            overdue or self._next_full == float("-inf")
+        )
         if self._is_everything:
             return self.everything(self._queues)
         buckets = [

@@ -21,6 +21,11 @@ _KOMBU_OPTIONS = frozenset({
 })  # fmt: skip
 
 
+_BOOLEANS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
+    ("false", "0", "no", "off"), False
+)
+
+
 @dataclass(frozen=True)
 class Options:
     """The transport options, ``broker_transport_options`` in Celery; durations in seconds."""
@@ -92,7 +97,9 @@ def read_options(
         if name in known:
             chosen[name] = _coerce(name, value)
         elif name not in _KOMBU_OPTIONS:
-            warnings.append(f"transport option {name!r} is not used here{_did_you_mean(name, known)}")
+            warnings.append(
+                f"transport option {name!r} is not used here{_did_you_mean(name, known)}"
+            )
     return replace(base or Options(), **chosen), warnings
 
 
@@ -101,8 +108,7 @@ def _coerce(name: str, value: Any) -> Any:
     try:
         if isinstance(default, bool):
             if isinstance(value, str):
-                return {"true": True, "1": True, "yes": True, "on": True,
-                        "false": False, "0": False, "no": False, "off": False}[value.lower()]  # fmt: skip
+                return _BOOLEANS[value.lower()]
             return bool(value)
         if isinstance(default, int):
             return int(value)
@@ -133,7 +139,7 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
     and InvalidOption for a value that cannot be used.
     """
     known = {f"pgjobs_{field.name}": field.name for field in fields(Settings)}
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for key in sorted(name for name in conf if name.startswith("pgjobs_")):
         if key not in known:
             raise UnknownOption(f"there is no setting {key!r}{_did_you_mean(key, known)}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CLAIM = "pgjobs_claim"
 
 
-class Message(BaseMessage):
+class Message(BaseMessage):  # type: ignore[misc]
     """A delivered message.
 
     Its ``__init__`` does what kombu's does, without the detours: this runs once per task.
@@ -49,7 +49,7 @@ class Message(BaseMessage):
             # The rare case goes the long way: kombu knows how to decompress.
             super().__init__(body=body, headers=headers)
         else:
-            self.errors = []
+            self.errors: list[Any] = []
             self.body = body
             self.headers = headers
             self._decoded_cache = None

@@ -120,7 +120,9 @@ def encode_body(message: Mapping[str, Any], max_size: int) -> bytes:
     body = message["body"]
     if isinstance(body, str):
         encoding = message["content-encoding"]
-        named = encoding if encoding and encoding.lower() not in ("binary", "ascii-8bit") else "utf-8"
+        named = (
+            encoding if encoding and encoding.lower() not in ("binary", "ascii-8bit") else "utf-8"
+        )
         try:
             encoded = body.encode(named, "surrogatepass")
         except (LookupError, UnicodeEncodeError) as error:
@@ -175,7 +177,8 @@ def moment(value: Any, timezone: Callable[[], tzinfo]) -> datetime | None:
             value = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
         except ValueError:
             return None
-    return value if value.tzinfo else value.replace(tzinfo=timezone())
+    at: datetime = value if value.tzinfo else value.replace(tzinfo=timezone())
+    return at
 
 
 def text(value: Any) -> str:

@@ -90,7 +90,7 @@ def shorten(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     head = limit // 3
-    return f"{text[:head]}\n… {len(text) - limit} characters left out …\n{text[head - limit:]}"
+    return f"{text[:head]}\n… {len(text) - limit} characters left out …\n{text[head - limit :]}"
 
 
 def clean_text(text: str) -> str:

@@ -1,9 +1,9 @@
 """Carry a task's result from the process that ran it to the one that writes the rows.
 
 A result that each pool child commits by itself costs a commit per task: 1,500 tasks a second where
-ignored results make 3,000 (prefork -c 2). So the child hands a small result of a task that succeeded
-to the worker's main process together with the news that it did, and the batch that finishes the rows
-writes it: one write after the claim, whatever is kept of the result.
+ignored results make 3,000 (prefork -c 2). So the child hands a small result of a task that
+succeeded to the worker's main process together with the news that it did, and the batch that
+finishes the rows writes it: one write after the claim, whatever is kept of the result.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Summary(str):
 
 
 def trace_job(trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
-    """Run a task through Celery's ``trace`` function, in the pool; its return value, and the result."""
+    """Run a task through Celery's ``trace`` function, in the pool, and return its result along."""
     _local.task_id, _local.result = task_id, None
     try:
         failed, returned, runtime = trace(name, task_id, *args)
@@ -48,7 +48,7 @@ def trace_job(trace: Callable[..., Any], name: str, task_id: str, *args: Any) ->
 
 
 def hand_over(result: Result) -> bool:
-    """Leave the result of the task that runs in this thread to the worker; False if nobody takes it."""
+    """Leave the result of the task that runs in this thread to the worker; False if it won't do."""
     if getattr(_local, "task_id", None) != result.task_id:
         return False
     if result.result is not None and len(result.result) > LIMIT:

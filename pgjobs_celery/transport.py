@@ -16,13 +16,14 @@ libpq's (several hosts, ``?host=/socket``, ``?service=name``). ``pgjobs+postgres
 
 Transport options
 =================
-See :class:`pgjobs_celery.config.Options`: ``schema``, ``poll_interval``, ``listen``, ``listen_url``,
-``prepare``, ``priority_order``, ``connect_timeout``, ``max_body_size``, ``max_claim``,
-``read_ahead``, ``pool_size``.
+See :class:`pgjobs_celery.config.Options`: ``schema``, ``poll_interval``, ``listen``,
+``listen_url``, ``prepare``, ``priority_order``, ``connect_timeout``, ``max_body_size``,
+``max_claim``, ``read_ahead``, ``pool_size``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -53,8 +54,6 @@ OUTCOMES = 100
 
 class Transport(base.Transport):  # type: ignore[misc]
     """kombu's transport, and as kombu's virtual transports do, its own connection."""
-
-    Channel = Channel
 
     can_parse_url = True
     default_port = 5432
@@ -97,7 +96,7 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def create_channel(self, connection: Transport) -> Channel:
         """A new channel on the connection."""
-        channel = self.Channel(self)
+        channel = Channel(self)
         self.channels.append(channel)
         return channel
 
@@ -143,7 +142,7 @@ class Transport(base.Transport):  # type: ignore[misc]
     # Consume without an event loop
 
     def drain_events(self, connection: Transport, timeout: float | None = None, **_: Any) -> None:
-        """Deliver what is there, or wait for it; raises socket.timeout after ``timeout`` seconds."""
+        """Deliver what is there, or wait for it; raises socket.timeout after ``timeout``."""
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             if self._take_turn():
@@ -298,10 +297,8 @@ class Transport(base.Transport):  # type: ignore[misc]
         # First the flag: what comes after the read must be able to write.
         self._is_waking = False
         if self._waker is not None:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 self._waker[0].recv(64)
-            except BlockingIOError:
-                pass
 
 
 def _hide_passwords(client: Any) -> None:
@@ -347,4 +344,3 @@ def _warn_once(text: str) -> None:
 
 
 worker.install()
-

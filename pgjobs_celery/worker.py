@@ -36,7 +36,7 @@ class JobRequest:
     task: Any
 
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(message, *args, **kwargs)
+        super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
         if _claim_of(message) is not None:
             message.is_tracked = True
 
@@ -99,7 +99,9 @@ class JobRequest:
         try:
             return super().on_timeout(soft, timeout)  # type: ignore[misc]
         finally:
-            entry = error_entry("TimeLimitExceeded", f"the hard time limit ({timeout} s) was exceeded")
+            entry = error_entry(
+                "TimeLimitExceeded", f"the hard time limit ({timeout} s) was exceeded"
+            )
             self._settle(discarded(claim.id, claim.attempt, entry))
 
     def _announce_revoked(

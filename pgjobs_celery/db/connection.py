@@ -13,7 +13,7 @@ import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -55,7 +55,7 @@ class Call(NamedTuple):
     formats: list[int]
 
 
-@lru_cache(maxsize=None)
+@cache
 def prepared(name: str, schema: str) -> Prepared:
     """``queries/<name>.sql`` with ``%(x)s`` turned into ``$1``, as libpq wants it."""
     params: list[str] = []
@@ -139,9 +139,7 @@ class Connection:
     def is_usable(self) -> bool:
         """False once the server is gone or an exchange was left half done."""
         return (
-            not self._busy
-            and self._pgconn.status == pq.ConnStatus.OK
-            and self._pid == os.getpid()
+            not self._busy and self._pgconn.status == pq.ConnStatus.OK and self._pid == os.getpid()
         )
 
     def fileno(self) -> int:
@@ -172,7 +170,7 @@ class Connection:
 
     def exchange(
         self, transactions: Sequence[Sequence[Call]]
-    ) -> Generator[Wait, Ready, list[list[Row]]]:
+    ) -> Generator[Wait, Ready | int, list[list[Row]]]:
         """As :meth:`run`, as a generator that yields when it has to wait for the socket."""
         pgconn = self._pgconn
         self._busy = True

@@ -31,7 +31,7 @@ def parse_url(url: str) -> str:
             f"{hide_secrets(url)!r} is not a pgjobs URL; write pgjobs://user@host:5432/database"
         )
     try:
-        params = conninfo_to_dict(f"postgresql://{rest}")
+        params: dict[str, Any] = conninfo_to_dict(f"postgresql://{rest}")
         _refuse_unescaped(params)
         return make_conninfo(**params)
     except ProgrammingError as error:
@@ -115,4 +115,3 @@ def describe(conninfo: str) -> str:
     port = f":{params['port']}" if params.get("port") else ""
     user = f"{params['user']}@" if params.get("user") else ""
     return f"{user}{host}{port}/{params.get('dbname') or ''}"
-

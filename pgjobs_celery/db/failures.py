@@ -11,7 +11,10 @@ from .dsn import describe
 _REMEDIES = (
     ("password authentication failed", "check the user and the password in the URL"),
     ("no password supplied", "put the password into the URL, or use a service or passfile"),
-    ("no pg_hba.conf entry", "let pg_hba.conf accept this user from this host, or add sslmode=require"),
+    (
+        "no pg_hba.conf entry",
+        "let pg_hba.conf accept this user from this host, or add sslmode=require",
+    ),
     ("does not exist", "create it, or correct the name in the URL"),
     ("Connection refused", "is the server running, and is this its host and port?"),
     ("No such file or directory", "is the server running, and is this its socket directory?"),

@@ -107,7 +107,9 @@ class Jobs:
 
     def next_due(self) -> float | None:
         """Seconds until the next job is due (0 or less if one is); None if none waits."""
-        rows = self._database.run([self._database.call("pin_plans"), self._database.call("next_due")])[1]
+        rows = self._database.run(
+            [self._database.call("pin_plans"), self._database.call("next_due")]
+        )[1]
         return rows[0][0] if rows else None
 
     def wake_queues(self, queues: Iterable[str]) -> None:

@@ -49,7 +49,9 @@ class Messages:
     def publish_messages(self, message: NewMessage, exchange: str, routing_key: str) -> int:
         """Put a copy into each queue that the exchange routes it to; how many."""
         values = message._asdict()
-        return len(self._fetch("publish_messages", exchange=exchange, routing_key=routing_key, **values))
+        return len(
+            self._fetch("publish_messages", exchange=exchange, routing_key=routing_key, **values)
+        )
 
     def take_messages(self, queues: Sequence[str], limit: int) -> list[Delivery]:
         """Read up to ``limit`` messages and delete them."""

@@ -1,9 +1,10 @@
 """Wait for something to happen in the database, and let others know that somebody waits.
 
 Workers listen on one channel and who waits for results on another, so that they do not wake each
-other. A payload is one letter for the kind and the name of what it is about. A process that waits holds an advisory lock on the name, shared,
-on its LISTEN connection: the server frees it when the process dies, and nothing is left to clean
-up. Whoever has news tries that lock, and notifies only if it is taken.
+other. A payload is one letter for the kind and the name of what it is about. A process that waits
+holds an advisory lock on the name, shared, on its LISTEN connection: the server frees it when the
+process dies, and nothing is left to clean up. Whoever has news tries that lock, and notifies only
+if it is taken.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Listener:
         names = set(names)
         if new := names - self._held:
             self._connection.psycopg.execute(
-                "SELECT pg_advisory_lock_shared(%s::integer, hashtext(n)) FROM unnest(%s::text[]) AS n",
+                "SELECT pg_advisory_lock_shared(%s::integer, hashtext(n)) "
+                "FROM unnest(%s::text[]) AS n",
                 (SLEEPERS, [self._channel + name for name in sorted(new)]),
             )
         if old := self._held - names:

@@ -14,6 +14,7 @@ from . import notify
 if TYPE_CHECKING:
     from .database import Database
 
+
 class StoredResult(NamedTuple):
     """What the row says."""
 
@@ -121,4 +122,3 @@ class Results:
             "space": notify.SLEEPERS,
             "waiter": notify.waiter(task_id),
         }
-

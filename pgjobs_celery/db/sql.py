@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 QUERIES = Path(__file__).with_name("queries")
@@ -20,7 +20,7 @@ def in_schema(text: str, schema: str) -> str:
     return _DEFAULT_SCHEMA.sub(f'"{schema}"', text)
 
 
-@lru_cache(maxsize=None)
+@cache
 def statement(name: str, schema: str) -> str:
     """The statement in ``queries/<name>.sql`` for ``schema``, without comments or line breaks."""
     text = (QUERIES / f"{name}.sql").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Say that this process is alive, from a thread of its own: a long task must not look like death."""
+"""Say that this process is alive, from another thread: a long task must not look like death."""
 
 from __future__ import annotations
 

@@ -108,7 +108,9 @@ class Loop:
         else:
             if done := {what: count for what, count in done.items() if count}:
                 logger.info(
-                    "%s: %s", service.name, ", ".join(f"{count} {what}" for what, count in done.items())
+                    "%s: %s",
+                    service.name,
+                    ", ".join(f"{count} {what}" for what, count in done.items()),
                 )
         with self._changed:
             self._due[service] = min(self._due[service], time.monotonic() + delay)

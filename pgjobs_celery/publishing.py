@@ -1,0 +1,116 @@
+"""Put messages where they belong: a Celery task becomes a job, everything else a message."""
+
+from __future__ import annotations
+
+import logging
+from datetime import tzinfo
+from typing import Any
+from uuid import UUID
+
+from celery import current_app, current_task
+
+from .db.messages import NewMessage
+from .delivery import CLAIM
+from .job import Fence
+from .message import (
+    encode_body,
+    encode_envelope,
+    is_durable,
+    is_job,
+    rank,
+    time_to_live,
+    to_job,
+)
+from .topology import Topology
+
+logger = logging.getLogger(__name__)
+
+
+class Publisher(Topology):
+    """The part of a channel that publishes. Thread-safe."""
+
+    def prepare_message(
+        self,
+        body: Any,
+        priority: int | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        headers: dict[str, Any] | None = None,
+        properties: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """A message as :meth:`basic_publish` takes it."""
+        properties = dict(properties or {})
+        if priority is not None:
+            properties["priority"] = priority
+        return {
+            "body": body,
+            "content-type": content_type,
+            "content-encoding": content_encoding,
+            "headers": headers or {},
+            "properties": properties,
+        }
+
+    def basic_publish(
+        self, message: dict[str, Any], exchange: str = "", routing_key: str = "", **_: Any
+    ) -> None:
+        """Put a message where it belongs; it is committed when this returns.
+
+        A Celery task for one queue is a job. Everything else, and a copy for each of several
+        queues, is a message. Raises MessageRefused for what cannot be stored.
+        """
+        if not is_job(message):
+            self._publish_message(message, exchange, routing_key)
+            return
+        queues = (
+            self.database.routes.route_message(exchange, routing_key) if exchange else [routing_key]
+        )
+        if len(queues) != 1:
+            if not queues and self.database.routes.find_exchange(exchange) != "fanout":
+                logger.warning(
+                    "task %s[%s] reaches no queue: nothing is bound to exchange %r with key %r",
+                    message["headers"]["task"], message["headers"]["id"], exchange, routing_key,
+                )  # fmt: skip
+            self.database.messages.insert_messages(
+                self._new_message(message, exchange, routing_key), queues
+            )
+            return
+        job = to_job(
+            message,
+            queues[0],
+            exchange=exchange,
+            routing_key=routing_key,
+            order=self.options.priority_order,
+            max_body_size=self.options.max_body_size,
+            timezone=_timezone,
+        )
+        self.database.jobs.insert_job(job, self._holder(job.task_id))
+
+    def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
+        new = self._new_message(message, exchange, routing_key)
+        if exchange:
+            self.database.messages.publish_messages(new, exchange, routing_key)
+        else:
+            self.database.messages.insert_messages(new, [routing_key])
+
+    def _new_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> NewMessage:
+        return NewMessage(
+            message=encode_envelope(message, exchange, routing_key),
+            body=encode_body(message, self.options.max_body_size),
+            durable=is_durable(message),
+            priority=rank(message["properties"].get("priority"), self.options.priority_order),
+            ttl=time_to_live(message),
+        )
+
+    def _holder(self, task_id: str) -> Fence | None:
+        """The claim of a task that publishes itself again: ``retry()``, ``replace()``."""
+        task = current_task._get_current_object() if current_task else None
+        if task is None or task.request.id != task_id:
+            return None
+        claim = (task.request.properties or {}).get(CLAIM)
+        return Fence(UUID(claim[0]), claim[1]) if claim else None
+
+
+def _timezone() -> tzinfo:
+    """The zone of an eta that names none: the app's."""
+    zone: tzinfo = current_app.timezone
+    return zone
