@@ -31,7 +31,7 @@ from psycopg.rows import dict_row
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from zones import read_countries, read_zones
 
 from pgjobs_celery.embedded import EmbeddedServer
@@ -55,10 +55,12 @@ STATES = {
     "cancelled": "revoked before it ran",
 }
 
+FINAL = ("completed", "discarded", "cancelled")
+
 QUERIES = """\
 SELECT state, count(*) FROM pgjobs.job_details GROUP BY state;
 
-SELECT task, state, attempt, scheduled_at - inserted_at AS waited, traceback
+SELECT task, state, attempt, scheduled_at - inserted_at AS waited, errors->-1->>'message' AS error
 FROM pgjobs.job_details WHERE state <> 'completed' OR attempt > 1;
 
 SELECT args->>0 AS country, change->>'zone' AS zone, change->>'at' AS changes_at
@@ -163,9 +165,10 @@ def start_worker(log: Path) -> Iterator[subprocess.Popen[bytes]]:
         )
     guard: subprocess.Popen[bytes] | None = None
     try:
-        # Sees its input end should this process be killed, and takes the worker along.
+        # Sees its input end should this process be killed, and takes worker and log along.
+        end = 'read -r _ || { kill -s KILL -- "-$1"; rm -rf "$2"; }'
         guard = subprocess.Popen(
-            ["sh", "-c", 'read -r _ || kill -s KILL -- "-$1"', "sh", str(worker.pid)],
+            ["sh", "-c", end, "sh", str(worker.pid), log.parent],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -214,10 +217,10 @@ def follow(
     """Show how the rows move until all are finished; revoke one as soon as the worker is there."""
     progress = Progress(
         TextColumn("  [bold]Jobs     [/]"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
         console=console,
     )
     deadline = time.monotonic() + LIMIT
@@ -226,10 +229,8 @@ def follow(
         bar = progress.add_task("", total=len(jobs))
         while True:
             counts = count_jobs(jobs, connection)
-            finished = sum(counts.get(s, 0) for s in ("completed", "discarded", "cancelled"))
-            moving = ", ".join(
-                f"{n} {state}" for state, n in counts.items() if state != "completed"
-            )
+            finished = sum(counts.get(state, 0) for state in FINAL)
+            moving = ", ".join(f"{n} {state}" for state, n in counts.items() if state not in FINAL)
             progress.update(bar, completed=finished, description=moving)
             if finished == len(jobs):
                 return
@@ -269,6 +270,7 @@ def show(jobs: dict[str, AsyncResult], connection: psycopg.Connection[dict[str, 
     console.print(table)
 
     table = Table("job", "state", "runs", "", title="Four that were special", title_justify="left")
+    table.columns[2].justify = "right"
     labels = {
         "scheduled": f"scheduled, countdown={COUNTDOWN}",
         "flaky": "fails and retries",
@@ -312,13 +314,18 @@ def show(jobs: dict[str, AsyncResult], connection: psycopg.Connection[dict[str, 
 def tell(job: AsyncResult, row: dict[str, Any]) -> str:
     """One line on what became of a job."""
     if row["state"] == "completed" and row["attempt"] > 1:
-        return f"{job.result['tries'] - 1} times no answer, then {job.result.get('at', 'none')}"
+        return f"{row['attempt'] - 1} errors, then {job.result['zone']} {_day(job.result)}"
     if row["state"] == "completed":
         waited = row["attempted_at"] - row["inserted_at"]
-        return f"started after {waited / timedelta(seconds=1):.2f} s: {job.result['zone']}"
+        first = f"{job.result['zone']} {_day(job.result)}"
+        return f"began after {waited / timedelta(seconds=1):.2f} s: {first}"
     if row["state"] == "discarded":
         return f"{type(job.result).__name__}: {job.result}"
     return f"result.state is {job.state}"
+
+
+def _day(change: dict[str, Any]) -> str:
+    return str(change.get("at", "never"))[:10]
 
 
 def show_next_steps(server: EmbeddedServer | None, url: str, keep: bool) -> None:
@@ -414,7 +421,7 @@ def say(topic: str, text: str) -> None:
 def echo(text: str) -> None:
     """Print what is to be copied: as it stands, no line broken."""
     for line in text.splitlines():
-        console.print(f"  {line}", style="cyan", markup=False, soft_wrap=True)
+        console.print(f"  {line}".rstrip(), style="cyan", markup=False, soft_wrap=True)
 
 
 class _Raw(argparse.RawDescriptionHelpFormatter):

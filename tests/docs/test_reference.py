@@ -1,0 +1,99 @@
+"""Hold the reference against what it describes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+
+from pgjobs_celery import embedded, errors
+from pgjobs_celery.config import Options, Settings
+from pgjobs_celery.db import failures
+from pgjobs_celery.states import TO_CELERY, State
+
+from ..conftest import Connection
+from .documents import ROOT, read_tables
+
+REFERENCE = ROOT / "docs" / "reference"
+
+#: Views and tables with their columns; a partition looks like its parent.
+COLUMNS = """
+SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type
+FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'pgjobs'::regnamespace AND c.relkind IN ('r', 'p', 'v')
+  AND NOT c.relispartition AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY c.relname, a.attnum
+"""
+
+CHECKS = """
+SELECT conname AS name FROM pg_constraint
+WHERE connamespace = 'pgjobs'::regnamespace AND contype = 'c'
+"""
+
+INDEXES = (
+    "SELECT indexname AS name FROM pg_indexes WHERE schemaname = 'pgjobs' AND tablename = 'jobs'"
+)
+
+
+def rows(file: str, heading: str) -> list[list[str]]:
+    """The rows of all tables below a heading; names without their backticks."""
+    found = [
+        row for title, table in read_tables(REFERENCE / file) if title == heading for row in table
+    ]
+    assert found, f"{file} has no table below {heading!r}"
+    return [[cell.strip("`") for cell in row] for row in found]
+
+
+def test_every_transport_option_is_described_with_its_default():
+    shown = {row[0]: row[1] for row in rows("settings.md", "Transport options")}
+    assert shown == {field.name: shown_default(field.default) for field in fields(Options)}
+
+
+def test_every_setting_is_described_with_its_default():
+    shown = {row[0]: row[1] for row in rows("settings.md", "`pgjobs_*` settings")}
+    assert shown == {
+        f"pgjobs_{field.name}": shown_default(field.default) for field in fields(Settings)
+    }
+
+
+def test_every_error_is_described_with_what_to_do():
+    there = {errors.PgJobsError.__name__}
+    classes: list[type] = [errors.PgJobsError]
+    while classes:
+        for each in classes.pop().__subclasses__():
+            if each.__module__ in (errors.__name__, embedded.__name__, failures.__name__):
+                there.add(each.__name__)
+                classes.append(each)
+    table = next(table for _, table in read_tables(REFERENCE / "errors.md"))
+    assert {row[0].strip("`") for row in table} == there
+    for name, _, when, remedy in table:
+        assert when, name
+        assert remedy or "root of" in when, name
+
+
+def test_every_column_is_described(connection: Connection):
+    there: dict[str, list[list[str]]] = {}
+    for row in connection.execute(COLUMNS):
+        there.setdefault(row["relname"], []).append([row["attname"], row["type"]])
+    shown = {
+        title: [[cell.strip("`") for cell in row[:2]] for row in table]
+        for title, table in reversed(list(read_tables(REFERENCE / "schema.md")))
+        if title != "States"
+    }
+    assert shown == there
+
+
+def test_every_state_is_described():
+    shown = {row[0]: row[2].split(",")[0] for row in rows("schema.md", "States")}
+    assert shown == {state.value: TO_CELERY[state] for state in State}
+
+
+def test_every_check_and_index_of_jobs_is_described(connection: Connection):
+    text = (REFERENCE / "schema.md").read_text()
+    named = set(re.findall(r"`(\w+)`", text))
+    there = {row["name"] for query in (CHECKS, INDEXES) for row in connection.execute(query)}
+    assert there <= named
+    assert {name for name in named if re.match(r"(jobs|exchanges)_", name)} <= there
+
+
+def shown_default(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
