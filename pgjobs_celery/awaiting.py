@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import select
+import os
+import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from celery.backends.asynchronous import BaseResultConsumer
@@ -21,6 +24,8 @@ logger = get_logger(__name__)
 #: How many announcements of results that nobody waits for any more are kept: taking one back costs
 #: a round trip, leaving it only now and then a notification for nothing.
 STALE = 64
+#: How many results are read at a time.
+CHUNK = 100
 
 
 class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
@@ -31,18 +36,23 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reset()
+        _consumers.add(self)
 
     def _reset(self) -> None:
         self._waiting: set[str] = set()
         #: Those of them that came after the last look at all.
         self._new: set[str] = set()
         self._announced: set[str] = set()
+        #: Not only results were announced, but every state: there is an ``on_message``.
+        self._sees_states = False
         self._listener: Listener | None = None
         self._next_poll = 0.0
         self._changed = threading.Condition()
         self._is_reading = False
         self._turns = 0
-        self._waker: tuple[socket.socket, socket.socket] | None = None
+        self._waker = socket.socketpair()
+        for end in self._waker:
+            end.setblocking(False)
 
     def start(self, initial_task_id: str, **_: Any) -> None:
         """Celery calls this where it would open a connection; ours opens with the first wait."""
@@ -59,19 +69,43 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
 
     def consume_from(self, task_id: str) -> None:
         """Wait for this result, too."""
-        self._waiting.add(task_id)
-        self._new.add(task_id)
-        if self._is_reading and self._waker is not None:
-            self._waker[1].send(b"\0")
+        with self._changed:
+            self._waiting.add(task_id)
+            self._new.add(task_id)
+            if self._is_reading:
+                with suppress(BlockingIOError):  # it has been woken often enough
+                    self._waker[1].send(b"\0")
 
     def cancel_for(self, task_id: str) -> None:
         """Nobody waits for this result any more."""
-        self._waiting.discard(task_id)
+        with self._changed:
+            self._waiting.discard(task_id)
+            self._new.discard(task_id)
 
     def on_wait_for_pending(self, result: Any, timeout: float | None = None, **_: Any) -> None:
         """Before the wait. With no time to wait, one look is all there is."""
         if timeout is not None and timeout <= 0:
-            self._look(self._waiting)
+            self._look(self._all())
+
+    def drain_events_until(
+        self, p: Any, timeout: float | None = None, on_interval: Callable[[], Any] | None = None
+    ) -> Iterator[None]:
+        """As Celery's, which waits a whole second at a time, but no longer than ``timeout``.
+
+        A timeout of 0 has had its look; Celery before 5.7 takes it for none.
+        """
+        if p.ready:
+            return
+        if timeout is not None and timeout <= 0:
+            raise socket.timeout()  # noqa: UP041
+        end = float("inf") if timeout is None else time.monotonic() + timeout
+
+        def wait(timeout: float) -> None:
+            self.drain_events(max(0.0, min(timeout, end - time.monotonic())))
+
+        yield from self.drainer.drain_events_until(
+            p, timeout=timeout, on_interval=on_interval, wait=wait
+        )
 
     def drain_events(self, timeout: float | None = None) -> None:
         """Wait up to ``timeout`` seconds for news; raises socket.timeout if there is none."""
@@ -88,7 +122,8 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         except CONNECTION_ERRORS as error:
             logger.warning("waiting for results, the connection was lost, trying again: %s", error)
             self._drop_listener()
-            self._new.update(self._waiting)
+            with self._changed:
+                self._new.update(self._waiting)
             time.sleep(min(0.5, 0.5 if timeout is None else timeout))
         finally:
             with self._changed:
@@ -99,58 +134,67 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
     def _read(self, timeout: float | None) -> None:
         end = float("inf") if timeout is None else time.monotonic() + timeout
         while True:
-            if self._announce() and self._look(self._take_new()):
-                return
-            if time.monotonic() >= self._next_poll and self._look(set(self._waiting)):
+            new = self._take_new()
+            if self.on_message is not None and not self._sees_states:
+                new = self._all()
+            if new:
+                # In this order: what came before the announcement woke nobody.
+                self._announce(new)
+                if self._look(new):
+                    return
+            if time.monotonic() >= self._next_poll and self._look(self._all()):
                 return
             now = time.monotonic()
             if now >= end:
                 raise socket.timeout()  # noqa: UP041
             heard = self._wait(min(end, self._next_poll) - now) & self._waiting
             if heard:
-                for task_id in heard:
-                    self._hand_over(task_id)
+                self._hand_over(heard)
                 return
 
-    def _announce(self) -> bool:
-        """Have the results that are new to us announced; True if there are new ones.
-
-        Look after this, and before waiting: what came before the announcement woke nobody.
-        """
-        if not self._new:
-            return False
-        if self.backend.database.options.listen:
-            if self._listener is None:
-                self._listener = self.backend.database.listen_for_results()
-                self._announced = set()
-            needed = {waiter(task_id) for task_id in set(self._waiting)}
-            if not needed <= self._announced:
-                stale = self._announced - needed
-                self._announced = needed if len(stale) > STALE else needed | stale
-                self._listener.announce(self._announced)
-        return True
+    def _announce(self, new: set[str]) -> None:
+        """Have the results that are new to us announced."""
+        if not self.backend.database.options.listen:
+            return
+        if self._listener is None:
+            self._listener = self.backend.database.listen_for_results()
+            self._announced = set()
+            new = new | self._all()
+        self._sees_states = self.on_message is not None
+        kinds = (notify.RESULT, notify.STATE) if self._sees_states else (notify.RESULT,)
+        if not {waiter(task_id, kind) for task_id in new for kind in kinds} <= self._announced:
+            needed = {waiter(task_id, kind) for task_id in new | self._all() for kind in kinds}
+            stale = self._announced - needed
+            self._announced = needed if len(stale) > STALE else needed | stale
+            self._listener.announce(self._announced)
 
     def _take_new(self) -> set[str]:
-        new, self._new = self._new, set()
+        with self._changed:
+            new, self._new = self._new, set()
         return new
+
+    def _all(self) -> set[str]:
+        with self._changed:
+            return set(self._waiting)
 
     def _wait(self, seconds: float) -> set[str]:
         """Until results are announced or somebody else begins to wait; the ids announced."""
-        if self._waker is None:
-            self._waker = socket.socketpair()
-            for end in self._waker:
-                end.setblocking(False)
-        sources: list[Any] = [self._waker[0]]
-        if self._listener is not None:
-            sources.append(self._listener)
-        readable, _, _ = select.select(sources, [], [], max(0.0, seconds))
+        if heard := self._read_listener():  # it came while an announcement ran
+            return heard
+        # Not select(): a web server may have more than 1,024 files open.
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._waker[0], selectors.EVENT_READ)
+            if self._listener is not None:
+                selector.register(self._listener, selectors.EVENT_READ)
+            readable = [key.fileobj for key, _ in selector.select(max(0.0, seconds))]
         if self._waker[0] in readable:
             self._waker[0].recv(4096)
-        if self._listener is None or self._listener not in readable:
-            return set()
-        return {
-            payload[1:] for payload in self._listener.read() if payload.startswith(notify.RESULT)
-        }
+        return self._read_listener() if self._listener in readable else set()
+
+    def _read_listener(self) -> set[str]:
+        payloads = self._listener.read() if self._listener is not None else set()
+        kinds = notify.RESULT if self.on_message is None else notify.RESULT + notify.STATE
+        return {payload[1:] for payload in payloads if payload[0] in kinds}
 
     def _look(self, task_ids: Iterable[str]) -> bool:
         """Hand over those that have finished; True if any had."""
@@ -162,15 +206,30 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         if not wanted:
             return False
         finished = database.retrying(lambda: database.results.finished_ids(wanted))
-        for task_id in finished:
-            self._hand_over(task_id)
+        self._hand_over(finished)
         return bool(finished)
 
-    def _hand_over(self, task_id: str) -> None:
-        self.on_state_change(self.backend.get_task_meta(task_id, cache=False), None)
+    def _hand_over(self, task_ids: Iterable[str]) -> None:
+        wanted = list(task_ids)
+        for start in range(0, len(wanted), CHUNK):
+            for meta in self.backend.read_results(wanted[start : start + CHUNK]):
+                self.on_state_change(meta, None)
 
     def _drop_listener(self) -> None:
         listener, self._listener = self._listener, None
         self._announced = set()
+        self._sees_states = False
         if listener is not None:
             listener.close()
+
+
+_consumers: weakref.WeakSet[ResultConsumer] = weakref.WeakSet()
+
+
+def _forget_parent() -> None:
+    """In a forked child, however it was forked: who waits, and on which socket, is the parent's."""
+    for consumer in list(_consumers):
+        consumer.backend.forget_waiters()
+
+
+os.register_at_fork(after_in_child=_forget_parent)

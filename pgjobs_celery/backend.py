@@ -9,6 +9,7 @@ Options are the transport's (:class:`pgjobs_celery.config.Options`), taken from
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import timezone
 from typing import Any
 from uuid import UUID
@@ -17,9 +18,9 @@ from celery import states
 from celery.backends import base
 from celery.backends.asynchronous import AsyncBackendMixin
 from celery.utils.log import get_logger
+from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.compression import decompress
 from kombu.serialization import loads
-from kombu.utils.compat import register_after_fork
 
 from .awaiting import ResultConsumer
 from .config import Options, read_options
@@ -29,9 +30,9 @@ from .db.results import Origin, StoredResult
 from .delivery import CLAIM
 from .job import Fence
 from .message import decode_envelope
-from .outcome import Result, clean_text, error_entry
+from .outcome import Result, clean_text, error_entry, error_from
 from .states import FROM_CELERY, State, celery_state
-from .tracing import hand_over
+from .tracing import hand_over, returned
 
 logger = get_logger(__name__)
 
@@ -57,8 +58,6 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         self.result_consumer = self.ResultConsumer(
             self, self.app, self.accept, self._pending_results, self._pending_messages
         )
-        if register_after_fork is not None:
-            register_after_fork(self, PgBackend._after_fork)
 
     @property
     def database(self) -> Database:
@@ -74,11 +73,16 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         }
         return read_options(given)[0]
 
-    def _after_fork(self) -> None:
-        """In a pool child: who waits is the parent's."""
+    def forget_waiters(self) -> None:
+        """In a forked child: who waits is the parent's."""
         self._pending_results.concrete.clear()
         self._pending_results.weak.clear()
         self.result_consumer._after_fork()
+
+    def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """Begin to wait for a result."""
+        result.id = str(result.id)  # Django's URLs give UUIDs, and rows are found by text
+        return super().add_pending_result(result, *args, **kwargs)
 
     def as_uri(self, include_password: bool = False) -> str:
         """The URI without its secrets, whatever is asked for: it is meant to be shown."""
@@ -96,6 +100,11 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         return isinstance(exc, CONNECTION_ERRORS)
 
     # Store
+
+    def mark_as_done(self, task_id: str, *args: Any, **kwargs: Any) -> None:
+        """The task has returned: the one result that may travel with that news."""
+        with returned(task_id):
+            super().mark_as_done(task_id, *args, **kwargs)
 
     def _store_result(
         self,
@@ -119,11 +128,12 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         database.retrying(lambda: self._write(database, new, state, request))
 
     def _write(self, database: Database, new: Result, state: str, request: Any) -> None:
-        fence = _fence(database, request)
+        fence = _fence(database, request, new.task_id)
         becomes = FROM_CELERY.get(state, State.EXECUTING)
         results = database.results
         if becomes is State.RETRYABLE and fence:
-            results.record_retry(new, fence)
+            if not results.record_retry(new, fence):
+                _report_lost(new.task_id, fence, state)
         elif becomes.is_final and fence:
             if state == states.SUCCESS and not request.chord and hand_over(new):
                 return
@@ -134,24 +144,60 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
                 _report_lost(new.task_id, fence, state)
             else:
                 reported = None if becomes.is_final else state
-                results.upsert_result(new, becomes, reported, _origin(request))
+                results.upsert_result(new, becomes, reported, self._origin(request))
 
     def _forget(self, task_id: str) -> None:
         self.database.results.forget_result(task_id)
+
+    def _origin(self, request: Any) -> Origin:
+        """What can be known of a task that has no row."""
+        delivery_info = getattr(request, "delivery_info", None) or {}
+        body = None
+        if request is not None and self._is_extended:
+            body = _to_bytes(self.encode([request.args, request.kwargs]))
+        return Origin(
+            task=str(getattr(request, "task", None) or ""),
+            queue=str(delivery_info.get("routing_key") or ""),
+            root_id=getattr(request, "root_id", None),
+            parent_id=getattr(request, "parent_id", None),
+            group_id=getattr(request, "group", None),
+            attempt=1 + (getattr(request, "retries", None) or 0),
+            attempted_by=getattr(request, "hostname", None),
+            body=body,
+        )
+
+    @property
+    def _is_extended(self) -> bool:
+        return bool(self.app.conf.find_value_for_key("extended", "result"))
 
     # Read
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         database = self.database
-        extended = bool(self.app.conf.find_value_for_key("extended", "result"))
+        extended = self._is_extended
         rows = database.retrying(lambda: database.results.get_results([task_id], extended))
         if not rows:
             return {"task_id": task_id, "status": states.PENDING, "result": None}
         return self._to_meta(rows[0], extended)
 
+    def read_results(self, task_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """The metas of those that have a row, for who waits for them.
+
+        Where one cannot be decoded, whoever waits for it gets the error, and nobody else.
+        """
+        database, extended = self.database, self._is_extended
+        rows = database.retrying(lambda: database.results.get_results(task_ids, extended))
+        metas = []
+        for row in rows:
+            try:
+                metas.append(self._to_meta(row, extended))
+            except Exception as error:
+                metas.append({"task_id": row.task_id, "status": states.FAILURE, "result": error})
+        return metas
+
     def _to_meta(self, row: StoredResult, extended: bool) -> dict[str, Any]:
         state = celery_state(row.state, row.reported_state)
-        result = self._decode_result(row)
+        result = self._decode_as(row.result_type, row.result)
         if result is None and state in self.EXCEPTION_STATES:
             result = _exception(row, state)
         meta = {
@@ -171,13 +217,13 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         decoded: dict[str, Any] = self.meta_from_decoded(meta)
         return decoded
 
-    def _decode_result(self, row: StoredResult) -> Any:
-        if row.result is None:
+    def _decode_as(self, content_type: str | None, payload: bytes | None) -> Any:
+        if payload is None:
             return None
-        if row.result_type in (None, self.content_type):
-            return self.decode(row.result)
+        if content_type in (None, self.content_type):
+            return self.decode(payload)
         # Another serializer wrote it; accept_content says whether it may be read.
-        return loads(_decompress(row.result), row.result_type, "utf-8", accept=self.accept)
+        return loads(_decompress(payload), content_type, "utf-8", accept=self.accept)
 
     def _extended_meta(self, row: StoredResult) -> dict[str, Any]:
         """What ``result_extended`` adds: it stands in the row anyway."""
@@ -189,44 +235,37 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
             "retries": max(0, row.attempt - 1),
             "queue": row.queue,
         }
-        if row.message is None or row.body is None:
+        if row.body is None:
             return meta
+        headers: dict[str, Any] = {}
         try:
-            envelope = decode_envelope(row.message, row.queue)
-            body, headers = row.body, envelope.headers
-            if headers.get("compression"):
-                body = decompress(body, headers["compression"])
-            args, kwargs, _ = loads(
-                body, envelope.content_type, envelope.content_encoding, accept=self.accept
-            )
+            if row.message is None:  # it came through another broker: _origin kept this
+                args, kwargs = self._decode_as(row.result_type, row.body)
+            else:
+                envelope = decode_envelope(row.message, row.queue)
+                body, headers = row.body, envelope.headers
+                if headers.get("compression"):
+                    body = decompress(body, headers["compression"])
+                args, kwargs, _ = loads(
+                    body, envelope.content_type, envelope.content_encoding, accept=self.accept
+                )
         except Exception as error:
             logger.warning("the arguments of task %s cannot be read back: %s", row.task_id, error)
             return meta
-        meta.update(args=args, kwargs=kwargs, retries=headers.get("retries") or 0)
+        meta.update(args=args, kwargs=kwargs)
+        if row.message is not None:
+            meta["retries"] = headers.get("retries") or 0
         if headers.get("stamps"):
             meta.update(headers["stamps"], stamped_headers=headers.get("stamped_headers"))
         return meta
 
 
-def _fence(database: Database, request: Any) -> Fence | None:
-    """The claim that the task runs on; None if it came another way."""
+def _fence(database: Database, request: Any, task_id: str) -> Fence | None:
+    """The claim that the task runs on; None if it came another way, or speaks for another task."""
     claim = (getattr(request, "properties", None) or {}).get(CLAIM)
-    if claim is None or claim[2] != database.key:
+    if claim is None or claim[2] != database.key or request.id != task_id:
         return None
     return Fence(UUID(claim[0]), claim[1])
-
-
-def _origin(request: Any) -> Origin:
-    """What can be known of a task that has no row."""
-    delivery_info = getattr(request, "delivery_info", None) or {}
-    return Origin(
-        task=str(getattr(request, "task", None) or ""),
-        queue=str(delivery_info.get("routing_key") or ""),
-        root_id=getattr(request, "root_id", None),
-        parent_id=getattr(request, "parent_id", None),
-        group_id=getattr(request, "group", None),
-        attempted_by=getattr(request, "hostname", None),
-    )
 
 
 def _report_lost(task_id: str, fence: Fence, state: str) -> None:
@@ -243,11 +282,13 @@ def _error(result: Any, state: str, traceback: str | None) -> str | None:
     if isinstance(result, dict) and "exc_type" in result:
         message = result.get("exc_message")
         parts = message if isinstance(message, (list, tuple)) else [message]
-        return error_entry(
-            str(result["exc_type"]), ", ".join(str(part) for part in parts), traceback
-        )
-    kind = type(result).__qualname__ if isinstance(result, BaseException) else state
-    return error_entry(kind, str(result), traceback)
+        text = ", ".join(str(part) for part in parts)
+        return error_entry(str(result["exc_type"]), text, traceback, result.get("exc_module"))
+    if isinstance(result, UnpickleableExceptionWrapper):
+        return error_entry(result.exc_cls_name, str(result), traceback, result.exc_module)
+    if isinstance(result, BaseException):
+        return error_from(result, traceback)
+    return error_entry(state, str(result), traceback)
 
 
 def _exception(row: StoredResult, state: str) -> dict[str, Any]:

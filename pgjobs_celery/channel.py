@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,8 +78,12 @@ class Channel(Publisher):
         self._by_queue: dict[str, Consumer] = {}
         self._plan = ClaimPlan(self.options.max_claim, self.options.read_ahead)
         self._buffer: deque[Claim] = deque()
+        #: Messages that are no jobs, on their way.
+        self._mail: deque[Delivery] = deque()
+        self._is_jobs_turn = False
         self._unacked: dict[int, Message] = {}
         self._finished = 0
+        self._is_flowing = True
         #: Queues with messages that are no jobs, as far as we have heard.
         self._news: set[str] = set()
 
@@ -103,16 +107,23 @@ class Channel(Publisher):
         if consumer is None:
             return
         self._consumers_changed()
-        if consumer.queue not in self._by_queue:
-            self._release_buffer([claim for claim in self._buffer if claim.queue == consumer.queue])
+        self._release_buffer()
+        self.node.flush()
 
     def _consumers_changed(self) -> None:
         before = set(self._by_queue)
         self._by_queue = {consumer.queue: consumer for consumer in self._consumers.values()}
-        if set(self._by_queue) != before:
-            self._plan.set_queues(self._by_queue)
-            self._news.update(set(self._by_queue) - before)
-            self.connection.queues_changed()
+        self._news.update(set(self._by_queue) - before)
+        self._plan.set_queues(self._job_queues() if self._is_flowing else ())
+        self.connection.queues_changed()
+
+    def _job_queues(self) -> list[str]:
+        """The queues that may hold jobs: not those for replies, broadcasts and events."""
+        return [
+            consumer.queue
+            for consumer in self._by_queue.values()
+            if not (consumer.no_ack and consumer.queue in self.own_queues)
+        ]
 
     def basic_qos(
         self, prefetch_size: int = 0, prefetch_count: int = 0, *_: Any, **__: Any
@@ -123,17 +134,17 @@ class Channel(Publisher):
 
     def flow(self, active: bool = True) -> None:
         """Pause or resume deliveries."""
-        self._plan.set_queues(self._by_queue if active else ())
+        self._is_flowing = active
+        self._consumers_changed()
 
     def basic_get(self, queue: str, no_ack: bool = False, **_: Any) -> Message | None:
         """The next message of a queue, claimed for us; None if there is none."""
-        claims = self.node.claim_jobs(ClaimPlan.everything([queue]), 1)
-        for claim in claims:
-            message = self._to_message(claim)
+        while claims := self.node.claim_jobs(ClaimPlan.everything([queue]), 1):
+            message = self._to_message(claims[0])
             if message is not None:
                 return self._hand_out(message, no_ack)
-        for delivery in self._take(no_ack, [queue], 1):
-            message = self._from_delivery(delivery)
+        while deliveries := self._take(no_ack, [queue], 1):
+            message = self._from_delivery(deliveries[0])
             if message is not None:
                 return self._hand_out(message, no_ack)
         return None
@@ -146,7 +157,12 @@ class Channel(Publisher):
     @property
     def is_dry(self) -> bool:
         """True when the last look found all that there was."""
-        return not self._buffer and self._plan.due_at == float("inf")
+        return not (self._buffer or self._mail) and self._plan.is_dry
+
+    @property
+    def due_at(self) -> float:
+        """When the next claim is worth its price, by the monotonic clock; infinite for not now."""
+        return self._plan.due_at if self.room() > 0 else float("inf")
 
     @property
     def buffered(self) -> int:
@@ -166,10 +182,11 @@ class Channel(Publisher):
         if queue in self._by_queue:
             self._news.add(queue)
 
-    def look_again(self) -> None:
+    def look_again(self, *, messages: bool = True) -> None:
         """Look at everything: time has passed, or somebody might not have told us."""
         self._plan.look_again()
-        self._news.update(self._by_queue)
+        if messages:
+            self._news.update(self._by_queue)
 
     def room(self) -> int:
         """How many more messages may be delivered."""
@@ -182,10 +199,19 @@ class Channel(Publisher):
 
         The solo pool runs the task inside: whoever calls must get its turn again.
         """
-        delivered = self._deliver_messages()
         if self._finished:
             self._plan.count_finished(self._finished, time.monotonic())
             self._finished = 0
+        # In turns: neither jobs nor other messages keep the others waiting.
+        self._is_jobs_turn = not self._is_jobs_turn
+        first, second = self._deliver_jobs, self._deliver_messages
+        if not self._is_jobs_turn:
+            first, second = second, first
+        delivered = first(until)
+        return delivered if delivered and time.monotonic() >= until else delivered + second(until)
+
+    def _deliver_jobs(self, until: float) -> int:
+        delivered = 0
         is_full = True
         while self._by_queue and not self.closed:
             while self._buffer and self.room() > 0:
@@ -209,8 +235,7 @@ class Channel(Publisher):
             return False
         buckets = self._plan.buckets(start)
         claims = self.node.claim_jobs(buckets, limit)
-        is_told = self.connection.is_asleep
-        self._plan.record(limit, claims, start, time.monotonic(), is_told)
+        self._plan.record(limit, claims, start, time.monotonic())
         self._buffer.extend(claims)
         if len(claims) >= limit:
             self.connection.stop_sleeping()
@@ -227,29 +252,48 @@ class Channel(Publisher):
         consumer.callback(self._hand_out(message, consumer.no_ack))
         return 1
 
-    def _deliver_messages(self) -> int:
+    def _deliver_messages(self, until: float) -> int:
         delivered = 0
-        while self._news and self.room() > 0:
-            queues, self._news = self._news, set()
-            for no_ack in (True, False):
-                wanted = [
-                    queue
-                    for queue in queues
-                    if queue in self._by_queue and self._by_queue[queue].no_ack is no_ack
-                ]
-                if not wanted:
-                    continue
-                limit = MESSAGE_BATCH if no_ack else min(self.room(), MESSAGE_BATCH)
-                deliveries = self._take(no_ack, wanted, limit)
-                if len(deliveries) == limit:
-                    self._news.update(wanted)
-                for delivery in deliveries:
-                    message = self._from_delivery(delivery)
-                    consumer = self._by_queue.get(delivery.queue)
-                    if message is not None and consumer is not None:
-                        consumer.callback(self._hand_out(message, no_ack))
-                        delivered += 1
+        while (self._mail or self._fetch_mail()) and self.room() > 0:
+            if delivered and time.monotonic() >= until:
+                break
+            delivered += self._deliver_message(self._mail.popleft())
         return delivered
+
+    def _fetch_mail(self) -> bool:
+        """Take what has come; True if there is something to deliver."""
+        if not self._news or self.room() <= 0:
+            return False
+        queues, self._news = self._news, set()
+        for no_ack in (True, False):
+            wanted = [
+                queue
+                for queue in queues
+                if queue in self._by_queue and self._by_queue[queue].no_ack is no_ack
+            ]
+            if not wanted:
+                continue
+            limit = MESSAGE_BATCH if no_ack else min(self.room(), MESSAGE_BATCH)
+            try:
+                deliveries = self._take(no_ack, wanted, limit)
+            except BaseException:
+                self._news |= queues
+                raise
+            if len(deliveries) == limit:
+                self._news.update(wanted)
+            self._mail.extend(deliveries)
+        return bool(self._mail)
+
+    def _deliver_message(self, delivery: Delivery) -> int:
+        consumer = self._by_queue.get(delivery.queue)
+        if consumer is None:
+            self.node.return_message(delivery.id)
+            return 0
+        message = self._from_delivery(delivery)
+        if message is None:
+            return 0
+        consumer.callback(self._hand_out(message, consumer.no_ack))
+        return 1
 
     def _take(self, no_ack: bool, queues: list[str], limit: int) -> list[Delivery]:
         if no_ack:
@@ -326,20 +370,21 @@ class Channel(Publisher):
                     self.node.settle_message(message.row or 0)
             elif not message.is_settled:
                 message.is_settled = True
-                if requeue:
-                    self.node.settle(requeued(claim.id, claim.attempt))
-                    self._plan.look_again()
-                else:
-                    self.node.settle(
-                        discarded(claim.id, claim.attempt, _refusal(message))._replace(
-                            is_sole=False
-                        )
+                self.node.settle(
+                    requeued(claim.id, claim.attempt)
+                    if requeue
+                    else discarded(claim.id, claim.attempt, _refusal(message))._replace(
+                        is_sole=False
                     )
+                )
+            if claim is not None and requeue:
+                self._plan.look_again()
         self._made_room()
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Put back what was delivered and not acknowledged."""
         self._release(list(self._unacked.values()))
+        self.node.flush()
         self.look_again()
 
     def _pop_unacked(self, tag: int, multiple: bool) -> list[Message]:
@@ -361,51 +406,63 @@ class Channel(Publisher):
         if self.closed or self._pid != os.getpid():
             self.closed = True
             return
-        self.closed = True
-        self._consumers.clear()
-        self._by_queue = {}
-        self.connection.forget_channel(self)
-        waiting = [
-            message
-            for message in self._unacked.values()
-            if not (message.is_tracked and message.is_started)
-        ]
-        if waiting:
-            logger.info("Restoring %d unacknowledged message(s)", len(waiting))
-        self._release_buffer(list(self._buffer))
-        self._release(waiting)
-        self._unacked.clear()
+        self.let_go()
         self.node.flush()
         for queue in list(self.own_queues):
             self.queue_delete(queue)
 
-    def abandon(self) -> None:
-        """Forget everything: the process has forked, or the server is gone with our session."""
+    def let_go(self, *, is_orderly: bool = False) -> None:
+        """As :meth:`close`, without the server: the node writes it when it can.
+
+        ``is_orderly``: the pool finishes what it was sent. Otherwise Celery's does not listen to
+        what becomes of a task that its child has not begun by then.
+        """
         self.closed = True
-        self._buffer.clear()
+        self._consumers.clear()
+        self._by_queue = {}
+        self.connection.forget_channel(self)
+        count = self._release(
+            message
+            for message in list(self._unacked.values())
+            if not (is_orderly and message.was_sent)
+        )
+        if count:
+            logger.info("Restoring %d unacknowledged message(s)", count)
+        self._release_buffer()
         self._unacked.clear()
 
-    def _release_buffer(self, claims: list[Claim]) -> None:
-        for claim in claims:
+    def abandon(self) -> None:
+        """Forget everything: the process has forked, and the claims are the parent's."""
+        self.closed = True
+        self._buffer.clear()
+        self._mail.clear()
+        self._unacked.clear()
+
+    def _release_buffer(self) -> None:
+        """Put back what was taken for queues that have no consumer any more."""
+        for claim in [each for each in self._buffer if each.queue not in self._by_queue]:
             self._buffer.remove(claim)
             self.node.settle(released(claim.id, claim.attempt))
-        if claims:
-            self.node.flush()
-            self.database.jobs.wake_queues({claim.queue for claim in claims})
+        for delivery in [each for each in self._mail if each.queue not in self._by_queue]:
+            self._mail.remove(delivery)
+            self.node.return_message(delivery.id)
 
-    def _release(self, messages: list[Message]) -> None:
-        queues = set()
+    def _release(self, messages: Iterable[Message]) -> int:
+        """Put back what was handed out and has neither begun nor been acknowledged; how many.
+
+        What a child was sent may run all the same: that attempt counts.
+        """
+        count = 0
         for message in messages:
             self._unacked.pop(message.delivery_tag, None)
             if message.claim is None:
                 self.node.return_message(message.row or 0)
-            elif not message.is_settled:
-                message.is_settled = True
-                self.node.settle(released(message.claim.id, message.claim.attempt))
-                queues.add(message.claim.queue)
-        self.node.flush()
-        if queues:
-            self.database.jobs.wake_queues(queues)
+                count += 1
+            elif message.give_back():
+                put_back = requeued if message.was_sent else released
+                self.node.settle(put_back(message.claim.id, message.claim.attempt))
+                count += 1
+        return count
 
 
 def _refusal(message: Message) -> str:

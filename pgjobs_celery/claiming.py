@@ -15,6 +15,10 @@ from .job import Bucket, Claim
 FULL_LOOK_SPACING = 50
 #: Under load a full look is due this often, in seconds.
 FULL_LOOK_INTERVAL = 1.0
+#: How long after a look that found too little it is repeated, in seconds: a row that somebody has
+#: locked is passed over, and its release is not announced (a retry that is recorded just when
+#: its job is in line again; a hand that cancels and thinks better of it).
+ECHOES = (0.02, 0.2)
 #: Over how long the rate of finished jobs is averaged, in seconds.
 RATE_PERIOD = 0.1
 
@@ -35,6 +39,9 @@ class ClaimPlan:
         self._rate = 0.0
         self._finished = 0
         self._rate_from = 0.0
+        #: The last look was at everything, and found all that there was.
+        self.is_dry = False
+        self._echoes = 0
         #: When the next claim is worth its price; infinite while there is nothing to expect.
         self.due_at = float("inf")
 
@@ -56,12 +63,21 @@ class ClaimPlan:
 
     def expect(self, now: float) -> None:
         """Something new stands in line: claim at once."""
+        if not self._queues:
+            return
+        self._echoes = 0
+        if self.is_dry:
+            # We waited: it may stand below a floor, if its transaction began before another's
+            # that was committed first, or in a priority that we have not met.
+            self._last_full = float("-inf")
         self.due_at = min(self.due_at, now)
 
     def look_again(self) -> None:
         """Something may be ready anywhere, below the floors as well: look at everything at once."""
+        self._echoes = 0
         self._next_full = float("-inf")
-        self.due_at = float("-inf")
+        self.is_dry = not self._queues
+        self.due_at = float("-inf") if self._queues else float("inf")
 
     def count_finished(self, count: int, now: float) -> None:
         """Jobs have made room; their rate bounds how far ahead to claim."""
@@ -99,19 +115,8 @@ class ClaimPlan:
         buckets.sort(key=lambda bucket: bucket.lowest)
         return buckets
 
-    def record(
-        self,
-        limit: int,
-        claims: Sequence[Claim],
-        start: float,
-        end: float,
-        is_told: bool = False,
-    ) -> None:
-        """Learn from a claim that ran from ``start`` to ``end``.
-
-        ``is_told``: whatever becomes ready is announced to us, so nothing stands below the floors
-        that we shall not hear of.
-        """
+    def record(self, limit: int, claims: Sequence[Claim], start: float, end: float) -> None:
+        """Learn from a claim that ran from ``start`` to ``end``."""
         for claim in claims:
             floors = self._floors.get(claim.queue)
             if floors is not None:
@@ -120,9 +125,14 @@ class ClaimPlan:
             self._last_full = end
             self._next_full = end + FULL_LOOK_SPACING * (end - start)
         self.is_full = len(claims) >= limit
+        self.is_dry = self._is_everything and not self.is_full
         if self.is_full:
             self.due_at = end
-        elif self._is_everything or is_told:
+        elif self._is_everything and self._echoes < len(ECHOES):
+            self.due_at = end + ECHOES[self._echoes]
+            self._next_full = float("-inf")
+            self._echoes += 1
+        elif self._is_everything:
             self.due_at = float("inf")
         else:
             # Short: the rest may stand below the floors.

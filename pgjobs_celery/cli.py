@@ -17,7 +17,7 @@ import click
 from celery.bin.base import handle_preload_options
 
 from .config import Options, read_options
-from .db import migrations
+from .db import migration_files, migrations, versions
 from .db.dsn import SCHEMES, describe, parse_url
 from .db.sql import statement
 from .errors import PgJobsError, SchemaMissing
@@ -80,7 +80,7 @@ def migrate(
     with opened(ctx, url, schema) as db:
         if as_sql:
             steps = migrations.plan(db.connection, db.schema, to)
-            click.echo(migrations.script(steps, lock_timeout), nl=False)
+            click.echo(migration_files.script(steps, lock_timeout), nl=False)
         elif check:
             ctx.exit(0 if check_version(db, to) else 1)
         else:
@@ -92,7 +92,7 @@ def migrate(
                 wait=wait,
                 on_step=lambda step: click.echo(f"{step}  {step.seconds:.2f} s"),
             )
-            version = migrations.status(db.connection, db.schema).version
+            version = versions.status(db.connection, db.schema).version
             click.echo(f"{db} is at version {version}" + ("" if steps else ": nothing to do"))
 
 
@@ -103,9 +103,9 @@ def migrate(
 def status(ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool) -> None:
     """Show how many jobs each queue holds, by state, and how long the oldest has waited."""
     with opened(ctx, url, schema) as db:
-        now = migrations.status(db.connection, db.schema)
+        now = versions.status(db.connection, db.schema)
         if not now.version:
-            raise SchemaMissing(f"{db} has no tables yet: run `{migrations.COMMAND}`")
+            raise SchemaMissing(f"{db} has no tables yet: run `{versions.COMMAND}`")
         queues = count_jobs(db)
     if as_json:
         click.echo(json.dumps(as_data(db, now, queues), indent=2))
@@ -121,7 +121,7 @@ def status(ctx: click.Context, *, url: str | None, schema: str | None, as_json: 
 class Opened:
     """The database a command works on."""
 
-    connection: migrations.Connection
+    connection: versions.Connection
     conninfo: str
     schema: str
 
@@ -187,13 +187,13 @@ def first_url(setting: Any) -> str | None:
 
 def check_version(db: Opened, to: int | None) -> bool:
     """Say what ``migrate`` would do; True if that is nothing."""
-    now = migrations.status(db.connection, db.schema)
+    now = versions.status(db.connection, db.schema)
     steps = migrations.plan(db.connection, db.schema, to)
     if steps:
         click.echo(f"{db} is at version {now.version}, to be done:")
         for step in steps:
             click.echo(f"  {step}")
-        click.echo(f"run `{migrations.COMMAND}{'' if to is None else f' --to {to}'}`")
+        click.echo(f"run `{versions.COMMAND}{'' if to is None else f' --to {to}'}`")
     elif to is None:
         click.echo(describe_version(db, now))
     else:
@@ -203,12 +203,12 @@ def check_version(db: Opened, to: int | None) -> bool:
     return not steps
 
 
-def describe_version(db: Opened, now: migrations.Status) -> str:
+def describe_version(db: Opened, now: versions.Status) -> str:
     """Where the schema stands, in one line."""
     if now.pending:
         return (
             f"{db} is at version {now.version}, this release needs {now.newest}: "
-            f"run `{migrations.COMMAND}`"
+            f"run `{versions.COMMAND}`"
         )
     if now.version > now.newest:
         fits = "not fit for this one" if now.is_breaking else "fit for this one"
@@ -228,7 +228,7 @@ def count_jobs(db: Opened) -> list[QueueCount]:
     return list(queues.values())
 
 
-def as_data(db: Opened, now: migrations.Status, queues: list[QueueCount]) -> dict[str, Any]:
+def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[str, Any]:
     """What ``status --json`` prints; waits in seconds."""
     waits = [queue.oldest_wait for queue in queues if queue.oldest_wait is not None]
     return {

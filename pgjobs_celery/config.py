@@ -72,7 +72,7 @@ class Options:
             if not getattr(self, name) > 0:
                 raise InvalidOption(f"{name} must be above 0, not {getattr(self, name)!r}")
         for name in ("read_ahead", "poll_interval"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise InvalidOption(f"{name} must be 0 or more, not {getattr(self, name)!r}")
 
     @property
@@ -95,7 +95,7 @@ def read_options(
     warnings = []
     for name, value in (given or {}).items():
         if name in known:
-            chosen[name] = _coerce(name, value)
+            chosen[name] = _coerce(name, value, getattr(Options, name))
         elif name not in _KOMBU_OPTIONS:
             warnings.append(
                 f"transport option {name!r} is not used here{_did_you_mean(name, known)}"
@@ -103,8 +103,7 @@ def read_options(
     return replace(base or Options(), **chosen), warnings
 
 
-def _coerce(name: str, value: Any) -> Any:
-    default = getattr(Options, name)
+def _coerce(name: str, value: Any, default: Any) -> Any:
     try:
         if isinstance(default, bool):
             if isinstance(value, str):
@@ -138,12 +137,22 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
     Raises UnknownOption for a ``pgjobs_*`` name that does not exist, naming the nearest one,
     and InvalidOption for a value that cannot be used.
     """
-    known = {f"pgjobs_{field.name}": field.name for field in fields(Settings)}
+    known = {f"pgjobs_{field.name}": field for field in fields(Settings)}
+    # Celery keeps the names as they were written: PGJOBS_LEASE, or CELERY_PGJOBS_LEASE with
+    # config_from_object(..., namespace="CELERY"). It reads them, and its prefix, when first asked.
+    names = sorted(conf)
+    namespace = (getattr(conf, "prefix", None) or "").lower()
     chosen: dict[str, Any] = {}
-    for key in sorted(name for name in conf if name.startswith("pgjobs_")):
+    for written in names:
+        key = written.lower().removeprefix(namespace)
+        if not key.startswith("pgjobs_"):
+            continue
         if key not in known:
             raise UnknownOption(f"there is no setting {key!r}{_did_you_mean(key, known)}")
-        chosen[known[key]] = conf.get(key)
+        value = conf.get(key)  # Celery's own look-up, in case it is there twice
+        value = conf.get(written) if value is None else value
+        if value is not None:
+            chosen[known[key].name] = _coerce(key, value, known[key].default)
     settings = Settings(**chosen)
     if not 0 < settings.heartbeat_interval < settings.lease:
         raise InvalidOption(

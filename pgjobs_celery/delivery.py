@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
 from kombu.message import Message as BaseMessage
 
-from .message import Envelope
+from .message import Envelope, moment
 
 if TYPE_CHECKING:
     from .channel import Channel
     from .job import Claim, Fence
+
+#: A pool's thread may begin a task while the worker's main thread puts it back in line.
+_fate = threading.Lock()
 
 #: The message property that tells the process that runs the task which claim it stands on.
 CLAIM = "pgjobs_claim"
@@ -30,6 +36,8 @@ class Message(BaseMessage):  # type: ignore[misc]
     is_tracked = False
     #: The task has begun.
     is_started = False
+    #: Gives the worker's request, where there is one.
+    request: Callable[[], Any] | None = None
     #: The job was put back in line, or its outcome is known: nothing more is to be settled.
     is_settled = False
     #: Why the body could not be read.
@@ -55,10 +63,10 @@ class Message(BaseMessage):  # type: ignore[misc]
             self._decoded_cache = None
             self._state = "RECEIVED"
             self.accept = None
-        if headers.get("eta") is not None:
-            # It has waited in the row; the worker must not hold it for a clock that differs.
-            headers["eta"] = None
         if fence is not None:
+            if headers.get("eta") is not None and moment(headers["eta"], lambda: timezone.utc):
+                # It has waited in the row; the worker must not hold it for a clock that differs.
+                headers["eta"] = None
             properties[CLAIM] = (fence.node.hex, fence.attempt, channel.database.key)
         self.channel = channel
         self.delivery_tag = tag
@@ -71,6 +79,27 @@ class Message(BaseMessage):  # type: ignore[misc]
             "priority": properties.get("priority"),
             "redelivered": redelivered,
         }
+
+    def begin(self) -> bool:
+        """The task begins in a thread of this process; False if it was put back in line before."""
+        with _fate:
+            if not self.is_settled:
+                self.is_started = True
+            return self.is_started
+
+    def give_back(self) -> bool:
+        """The job is to go back in line; False if it has begun, or its outcome is known."""
+        with _fate:
+            if self.is_settled or (self.is_tracked and self.is_started):
+                return False
+            self.is_settled = True
+            return True
+
+    @property
+    def was_sent(self) -> bool:
+        """A child that has been sent the task will run it, though it has not said so yet."""
+        request = self.request and self.request()
+        return bool(request and request.was_sent())
 
     def _decode(self) -> Any:
         try:

@@ -62,9 +62,5 @@ class UndecodableRow(PgJobsError):
     """A stored message could not be read back; its row was set aside."""
 
 
-class UnknownExchange(PgJobsError):
-    """The exchange was never declared."""
-
-
 class ConnectionFailed(PgJobsError):
     """The server cannot be reached or refuses the login."""

@@ -25,6 +25,9 @@ PROPERTIES = frozenset({
 #: kombu's delivery mode for what need not survive a server crash.
 TRANSIENT = 1
 
+#: The longest name or id, in bytes: it goes into an index (2,704 bytes) and a notification (7,999).
+LONGEST_NAME = 1000
+
 #: Markers that only kombu's JSON decoder understands.
 _KOMBU_TYPE = '"__type__"'
 
@@ -56,7 +59,7 @@ def time_to_live(message: Mapping[str, Any]) -> float | None:
     expiration = message["properties"].get("expiration")
     try:
         return None if expiration is None else int(expiration) / 1000
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         raise MessageRefused(f"expiration must be milliseconds, not {expiration!r}") from None
 
 
@@ -68,7 +71,7 @@ def rank(priority: Any, order: str) -> int:
     """
     try:
         value = min(max(int(priority or 0), LOWEST_RANK), HIGHEST_RANK)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = 0
     return HIGHEST_RANK - value if order == "desc" else value
 
@@ -102,17 +105,20 @@ def decode_envelope(text: str, queue: str) -> Envelope:
     """The envelope of a row. Raises UndecodableRow."""
     try:
         loads = kombu_json.loads if _KOMBU_TYPE in text else json.loads
-        envelope = loads(text)
-        return Envelope(
-            envelope["content-type"],
-            envelope["content-encoding"],
-            envelope["headers"],
-            envelope["properties"],
-            envelope.get("exchange", ""),
-            envelope.get("routing-key", queue),
+        read = loads(text)
+        envelope = Envelope(
+            read["content-type"],
+            read["content-encoding"],
+            read["headers"],
+            read["properties"],
+            read.get("exchange", ""),
+            read.get("routing-key", queue),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableRow(f"its message is not what was published: {error!r}") from error
+    if not isinstance(envelope.headers, dict) or not isinstance(envelope.properties, dict):
+        raise UndecodableRow("its message is not what was published: no headers or properties")
+    return envelope
 
 
 def encode_body(message: Mapping[str, Any], max_size: int) -> bytes:
@@ -153,10 +159,10 @@ def to_job(
     return NewJob(
         task_id=text(headers["id"]),
         task=text(headers["task"]),
-        queue=queue,
-        root_id=headers.get("root_id"),
-        parent_id=headers.get("parent_id"),
-        group_id=headers.get("group"),
+        queue=text(queue),
+        root_id=_text_or_none(headers.get("root_id")),
+        parent_id=_text_or_none(headers.get("parent_id")),
+        group_id=_text_or_none(headers.get("group")),
         expires_at=moment(headers.get("expires"), timezone),
         message=encode_envelope(message, exchange, routing_key),
         body=encode_body(message, max_body_size),
@@ -186,4 +192,16 @@ def text(value: Any) -> str:
     value = str(value)
     if "\x00" in value:
         raise MessageRefused(f"a NUL character cannot stand in a name or id: {value!r}")
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        raise MessageRefused(f"a name or id must be valid Unicode: {value!r}") from None
+    if length > LONGEST_NAME:
+        raise MessageRefused(
+            f"a name or id may have {LONGEST_NAME:,} bytes, not {length:,}: {value[:40]!r}..."
+        )
     return str(value)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else text(value)

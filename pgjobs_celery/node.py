@@ -7,6 +7,7 @@ fence makes writing it twice harmless.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import socket
@@ -18,14 +19,15 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from .config import Settings
-from .db.database import CONNECTION_ERRORS, Database
+from .db.database import CONNECTION_ERRORS, REFUSALS, Database
 from .db.messages import Delivery
+from .errors import PgJobsError
 from .job import Bucket, Claim
 from .maintenance.heartbeat import Heartbeat
 from .maintenance.loop import Loop
 from .maintenance.settle import Settle
 from .maintenance.stage import Stage
-from .outcome import Outcome
+from .outcome import Outcome, discarded, error_from
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,9 @@ class Node:
         self._loop = Loop(database)
         self._settle = Settle(self)
         self._stage = Stage()
+        if not database.options.listen:
+            # Nobody tells us of a job that is due before the others.
+            self._stage.interval = min(self._stage.interval, database.options.poll)
         self._queues: set[str] = set()
         self._held: dict[int, int] = {}
         self._outcomes: deque[Outcome] = deque()
@@ -79,9 +84,7 @@ class Node:
             outcomes = _take_all(self._outcomes)
             read, returned = _take_all(self._read), _take_all(self._returned)
             try:
-                claims, lost = self.database.jobs.claim_jobs(
-                    self.id, self.name, buckets, limit, outcomes, read, returned
-                )
+                claims, lost = self._claim(buckets, limit, outcomes, read, returned)
             except BaseException:
                 self._outcomes.extendleft(reversed(outcomes))
                 self._read.extendleft(reversed(read))
@@ -114,22 +117,24 @@ class Node:
 
     def settle(self, outcome: Outcome) -> None:
         """Note what became of a job: written with the next claim, or soon by itself."""
-        self._held.pop(outcome.id, None)
+        # In this order: what is neither held nor noted would be put back as unknown.
         self._note(self._outcomes, outcome)
+        self.done(outcome.id, outcome.attempt)
 
     def settle_message(self, id: int) -> None:
         """Note that a message was acknowledged."""
-        self._held_messages.discard(id)
         self._note(self._read, id)
+        self._held_messages.discard(id)
 
     def return_message(self, id: int) -> None:
         """Put a message back into its queue, redelivered."""
-        self._held_messages.discard(id)
         self._note(self._returned, id)
+        self._held_messages.discard(id)
 
-    def done(self, id: int) -> None:
-        """The job's outcome was written by the process that ran it."""
-        self._held.pop(id, None)
+    def done(self, id: int, attempt: int) -> None:
+        """The outcome of that attempt is known; a retry may have become our next one already."""
+        if self._held.get(id) == attempt:
+            del self._held[id]
 
     def expect_due(self) -> None:
         """A job was scheduled: it may be due before the one that was the nearest."""
@@ -147,7 +152,7 @@ class Node:
             if self._is_started and not self._held:
                 self.database.nodes.delete_node(self.id)
                 self._is_started = False
-        except CONNECTION_ERRORS as error:
+        except (*CONNECTION_ERRORS, PgJobsError) as error:
             logger.warning("could not say goodbye to the database: %s", error)
 
     def _note(self, pending: deque[Outcome] | deque[int], what: Outcome | int) -> None:
@@ -156,8 +161,43 @@ class Node:
         pending.append(what)  # type: ignore[arg-type]
         self._loop.expect(self._settle)
 
+    def _claim(
+        self,
+        buckets: Sequence[Bucket],
+        limit: int,
+        outcomes: Sequence[Outcome],
+        read: Sequence[int],
+        returned: Sequence[int],
+    ) -> tuple[list[Claim], list[Outcome]]:
+        jobs = self.database.jobs
+        try:
+            return jobs.claim_jobs(self.id, self.name, buckets, limit, outcomes, read, returned)
+        except REFUSALS:
+            if not outcomes:
+                raise
+            # One of them it is: the others must not wait for it.
+            lost = [each for outcome in outcomes for each in self._settle_alone(outcome)]
+            claims, _ = jobs.claim_jobs(self.id, self.name, buckets, limit, (), read, returned)
+            return claims, lost
+
+    def _settle_alone(self, outcome: Outcome) -> list[Outcome]:
+        try:
+            return self.database.jobs.settle_jobs(self.id, [outcome])
+        except REFUSALS as error:
+            logger.error(
+                "job %s: its outcome (%s) was refused: %s", outcome.id, outcome.state, error
+            )
+            why = error_from(error)
+        try:
+            instead = discarded(outcome.id, outcome.attempt, why)
+            return self.database.jobs.settle_jobs(self.id, [instead])
+        except REFUSALS as error:
+            logger.error("job %s cannot be set aside either: %s", outcome.id, error)
+            return []
+
     def _put_back_unknown(self) -> None:
-        known = [*self._held, *(outcome.id for outcome in self._outcomes)]
+        # Copies, for other threads go on noting; held before noted, see settle().
+        known = [*self._held, *(outcome.id for outcome in list(self._outcomes))]
         count = self.database.jobs.release_unknown_jobs(self.id, sorted(self._queues), known)
         known = [*self._held_messages, *self._read, *self._returned]
         self.database.messages.release_unknown_messages(self.id, known)
@@ -221,3 +261,4 @@ def _forget_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_parent)
+atexit.register(close_nodes)

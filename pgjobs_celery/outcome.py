@@ -67,9 +67,12 @@ def error_entry(
     kind: str, message: str, traceback: str | None = None, module: str | None = None
 ) -> str:
     """One entry of ``errors`` as JSON: exception type, message and traceback, bounded in size."""
-    entry: dict[str, Any] = {"type": kind, "message": clean_text(shorten(message, MESSAGE_LIMIT))}
+    entry: dict[str, Any] = {
+        "type": clean_text(kind),
+        "message": clean_text(shorten(message, MESSAGE_LIMIT)),
+    }
     if module:
-        entry["module"] = module
+        entry["module"] = clean_text(module)
     if traceback:
         entry["traceback"] = clean_text(shorten(traceback, TRACEBACK_LIMIT))
     return json.dumps(entry)

@@ -21,6 +21,7 @@ from .message import (
     time_to_live,
     to_job,
 )
+from .node import get_node
 from .topology import Topology
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,11 @@ class Publisher(Topology):
             max_body_size=self.options.max_body_size,
             timezone=_timezone,
         )
-        self.database.jobs.insert_job(job, self._holder(job.task_id))
+        put = self.database.jobs.insert_job(job, self._holder(job.task_id))
+        if not put and (node := get_node(self.database)).unwritten:
+            # It may have finished here just now, and its row does not know yet.
+            node.flush()
+            self.database.jobs.insert_job(job, self._holder(job.task_id))
 
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         new = self._new_message(message, exchange, routing_key)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 #: AMQP's reply codes.
-NOT_FOUND, PRECONDITION_FAILED = 404, 406
+NOT_FOUND, PRECONDITION_FAILED, NOT_IMPLEMENTED = 404, 406, 540
 
 
 class Topology(StdChannel):  # type: ignore[misc]
@@ -51,6 +51,12 @@ class Topology(StdChannel):  # type: ignore[misc]
             if found is None:
                 raise ChannelError(f"{NOT_FOUND} no exchange {exchange!r}")
             return
+        offered = self.connection.implements.exchange_type
+        if type not in offered:
+            raise ChannelError(
+                f"{NOT_IMPLEMENTED} exchange {exchange!r} cannot be of type {type}: "
+                f"use {', '.join(sorted(offered))}"
+            )
         found = self.database.routes.declare_exchange(
             exchange, type, durable, auto_delete, arguments or {}
         )
@@ -121,7 +127,8 @@ class Topology(StdChannel):  # type: ignore[misc]
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **_: Any
     ) -> int:
         """Take a queue away, with all that waits in it; how much that was."""
-        if if_empty and self.database.jobs.count_ready(queue):
+        jobs = self.database.jobs
+        if if_empty and (jobs.count_ready(queue) or jobs.has_due_job(queue)):
             raise ChannelError(f"{PRECONDITION_FAILED} queue {queue!r} is not empty")
         if if_unused and queue in self.queues:
             raise ChannelError(f"{PRECONDITION_FAILED} queue {queue!r} is in use")

@@ -9,7 +9,8 @@ finishes the rows writes it: one write after the claim, whatever is kept of the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .outcome import Result
@@ -47,9 +48,21 @@ def trace_job(trace: Callable[..., Any], name: str, task_id: str, *args: Any) ->
         _local.task_id = _local.result = None
 
 
+@contextmanager
+def returned(task_id: str) -> Iterator[None]:
+    """In this block, SUCCESS is the task's end, and not what it says of itself on the way."""
+    _local.returned = task_id
+    try:
+        yield
+    finally:
+        _local.returned = None
+
+
 def hand_over(result: Result) -> bool:
-    """Leave the result of the task that runs in this thread to the worker; False if it won't do."""
+    """Leave what the task in this thread has returned to the worker; False if it won't do."""
     if getattr(_local, "task_id", None) != result.task_id:
+        return False
+    if getattr(_local, "returned", None) != result.task_id:
         return False
     if result.result is not None and len(result.result) > LIMIT:
         return False

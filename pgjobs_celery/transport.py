@@ -76,13 +76,17 @@ class Transport(base.Transport):  # type: ignore[misc]
         self.database: Database = get_database(client.hostname.conninfo, self.options)
         self.channels: list[Channel] = []
         self._listener: Listener | None = None
+        self._listener_fd: int | None = None
         #: It is known that we wait: whatever becomes ready for us is announced.
         self.is_asleep = False
         self._next_poll = 0.0
+        self._polls = 0
         self._pid = os.getpid()
         self._loop: Any = None
         self._loop_thread = 0
         self._poll_timer: Any = None
+        self._due_timer: Any = None
+        self._due_timer_at = float("inf")
         self._waker: tuple[socket.socket, socket.socket] | None = None
         self._is_waking = False
 
@@ -105,17 +109,28 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._leave_event_loop()
         try:
             for channel in list(self.channels):
-                channel.close()
+                try:
+                    channel.close()
+                except CONNECTION_ERRORS as error:
+                    # What the channel let go of is written over the next connection.
+                    logger.debug("a channel was closed without a connection: %s", error)
         finally:
             self.channels.clear()
             self._close_listener()
 
     def _collect(self, connection: Transport | None) -> None:
-        """After a fork: what we have is the parent's."""
-        for channel in self.channels:
-            channel.abandon()
+        """The connection is lost, or (after a fork) the parent's: let go without a word to it."""
+        if self._pid == os.getpid():
+            self._leave_event_loop()
+            for channel in list(self.channels):
+                channel.let_go()
+            self._close_listener()
+        else:
+            for channel in self.channels:
+                channel.abandon()
+            self._listener = self._waker = self._loop = None
+            self.is_asleep = False
         self.channels.clear()
-        self._listener = None
 
     def forget_channel(self, channel: Channel) -> None:
         """The channel is closing."""
@@ -142,10 +157,10 @@ class Transport(base.Transport):  # type: ignore[misc]
     # Consume without an event loop
 
     def drain_events(self, connection: Transport, timeout: float | None = None, **_: Any) -> None:
-        """Deliver what is there, or wait for it; raises socket.timeout after ``timeout``."""
+        """Deliver one message, or wait for it; raises socket.timeout after ``timeout``."""
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            if self._take_turn():
+            if self._take_turn(single=True):
                 return
             now = time.monotonic()
             if end is not None and now >= end:
@@ -153,7 +168,8 @@ class Transport(base.Transport):  # type: ignore[misc]
             if self._fall_asleep():
                 continue
             self._next_poll = self._next_poll or now + self.options.poll
-            self._wait(min(self._next_poll, end if end is not None else self._next_poll) - now)
+            until = min(self._next_poll, self._due_at())
+            self._wait((until if end is None else min(until, end)) - now)
             if time.monotonic() >= self._next_poll:
                 self._poll()
 
@@ -176,7 +192,9 @@ class Transport(base.Transport):  # type: ignore[misc]
         loop.on_tick.add(self._on_tick)
         loop.add_reader(self._open_waker(), self._drain_waker)
         if self.options.listen:
-            loop.add_reader(self._open_listener().fileno(), self._read_notifications)
+            # A lost connection has no number any more by which to take it from the loop.
+            self._listener_fd = self._open_listener().fileno()
+            loop.add_reader(self._listener_fd, self._read_notifications)
         self._poll_timer = loop.call_repeatedly(self.options.poll, self._poll)
 
     def _leave_event_loop(self) -> None:
@@ -185,9 +203,13 @@ class Transport(base.Transport):  # type: ignore[misc]
             loop.on_tick.discard(self._on_tick)
             if self._waker is not None:
                 loop.remove(self._waker[0])
-            if self._listener is not None:
-                loop.remove(self._listener.fileno())
+            if self._listener_fd is not None:
+                loop.remove(self._listener_fd)
+                self._listener_fd = None
             self._poll_timer.cancel()
+            if self._due_timer is not None:
+                self._due_timer.cancel()
+                self._on_due()
         if self._waker is not None:
             waker, self._waker = self._waker, None
             for end in waker:
@@ -197,15 +219,42 @@ class Transport(base.Transport):  # type: ignore[misc]
         if self._take_turn() or self._fall_asleep():
             # There may be more: the loop must not wait before it asks again.
             self.wake(always=True)
+        elif (due_at := self._due_at()) < self._due_timer_at:
+            # Nobody wakes us for what stands below the floors.
+            if self._due_timer is not None:
+                self._due_timer.cancel()
+            self._due_timer_at = due_at
+            self._due_timer = self._loop.call_later(
+                max(0.0, due_at - time.monotonic()), self._on_due
+            )
+            # The loop has asked its timers already how long it may sleep: once more.
+            self.wake(always=True)
+
+    def _on_due(self) -> None:
+        # The timer alone makes the loop turn.
+        self._due_timer, self._due_timer_at = None, float("inf")
 
     # One turn
 
-    def _take_turn(self) -> int:
-        """Deliver for a while, and write what became of jobs where no claim carried it along."""
-        until = time.monotonic() + TURN
+    def _due_at(self) -> float:
+        """When the next look is worth its price although nothing has come."""
+        return min((channel.due_at for channel in self.channels), default=float("inf"))
+
+    def _take_turn(self, *, single: bool = False) -> int:
+        """Deliver for a while, and write what became of jobs where no claim carried it along.
+
+        ``single``: only one message.
+        """
+        until = 0.0 if single else time.monotonic() + TURN
         delivered = 0
         for channel in list(self.channels):
             delivered += channel.deliver(until)
+            if delivered and single:
+                if len(self.channels) > 1 and channel in self.channels:
+                    # The others first, next time.
+                    self.channels.remove(channel)
+                    self.channels.append(channel)
+                break
         node = get_node(self.database)
         if node.unwritten and (
             node.unwritten >= OUTCOMES or not any(channel.buffered for channel in self.channels)
@@ -222,6 +271,7 @@ class Transport(base.Transport):  # type: ignore[misc]
             return False
         queues = {queue for channel in channels for queue in channel.queues}
         self._open_listener().announce(queues | {""})
+        self._read_notifications()
         self.is_asleep = True
         for channel in channels:
             channel.look_again()
@@ -231,6 +281,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         """There is so much to do that nobody has to wake us."""
         if self.is_asleep and self._listener is not None:
             self._listener.announce([""])
+            self._read_notifications()
             self.is_asleep = False
 
     def queues_changed(self) -> None:
@@ -239,16 +290,24 @@ class Transport(base.Transport):  # type: ignore[misc]
         self.wake()
 
     def _poll(self) -> None:
-        """The safety net: somebody may not have woken us."""
+        """The safety net: somebody may not have woken us.
+
+        A job may have been put in line by hand. A message that is no job is always announced, with
+        its commit, so that where we listen a look now and then is enough.
+        """
         self._next_poll = time.monotonic() + self.options.poll
+        self._polls += 1
         for channel in self.channels:
-            channel.look_again()
+            channel.look_again(messages=not self.options.listen or self._polls % 6 == 0)
 
     # Notifications
 
     def _open_listener(self) -> Listener:
         if self._listener is None:
             self._listener = self.database.listen_for_work()
+            # From now on we hear of jobs that are scheduled; of those before nobody told us.
+            self._listener.announce([""])
+            get_node(self.database).expect_due()
         return self._listener
 
     def _close_listener(self) -> None:
@@ -316,6 +375,9 @@ def _hide_passwords(client: Any) -> None:
         ]
         client.cycle = client.failover_strategy(client.alt)
         next(client.cycle)
+    listen_url = (client.transport_options or {}).get("listen_url")
+    if listen_url and not isinstance(listen_url, Target):
+        client.transport_options = {**client.transport_options, "listen_url": Target(listen_url)}
     client._initial_params.update(hostname=client.hostname, transport="pgjobs")
 
 

@@ -10,8 +10,10 @@ job is decided here, from what Celery calls when a task ends, and written in bat
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import bootsteps, signals
@@ -19,7 +21,9 @@ from celery.exceptions import Ignore, Retry
 from kombu.utils.imports import symbol_by_name
 
 from .config import read_settings
+from .db.database import CONNECTION_ERRORS
 from .delivery import Message
+from .errors import PgJobsError
 from .node import close_nodes, get_node
 from .outcome import Outcome, completed, discarded, error_entry, error_from, requeued
 from .states import State
@@ -39,6 +43,7 @@ class JobRequest:
         super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
         if _claim_of(message) is not None:
             message.is_tracked = True
+            message.request = ref(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -72,11 +77,16 @@ class JobRequest:
         """The task begins."""
         message = self._message
         if _claim_of(message) is not None:
-            if message.is_settled and pid == os.getpid():
-                # Put back in line while it waited in the pool of this process: not ours any more.
-                raise GivenBack(f"job {message.claim.id} was put back in line before it began")
+            if pid == os.getpid() and (self.revoked() or not message.begin()):  # type: ignore[attr-defined]
+                # It waited in the pool of this process, and is not ours, or not to run, any more.
+                raise NotOurs(f"job {message.claim.id} was put back or revoked before it began")
             message.is_started = True
         return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
+
+    def was_sent(self) -> bool:
+        """True once the task is on its way to a process of the pool, which will run it."""
+        sent = self._apply_result and self._apply_result()  # type: ignore[attr-defined]
+        return bool(getattr(sent, "_write_to", None) or getattr(sent, "_scheduled_for", None))
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """The task failed, was rejected, ignored, retried or killed."""
@@ -86,6 +96,13 @@ class JobRequest:
             claim = _claim_of(self._message)
             if claim is not None:
                 self._settle(self._decide_failure(claim, exc_info))
+
+    def reject(self, requeue: bool = False) -> Any:
+        """Celery refuses the message: the channel hears of it later, from the event loop."""
+        claim = _claim_of(self._message)
+        if claim is not None and requeue and not self.acknowledged:  # type: ignore[attr-defined]
+            self._settle(requeued(claim.id, claim.attempt))
+        return super().reject(requeue=requeue)  # type: ignore[misc]
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         """A time limit was exceeded; the hard one has killed the task."""
@@ -124,7 +141,7 @@ class JobRequest:
             self._settle(completed(claim.id, claim.attempt, returned.result))
         elif self._result_is_in_the_row():
             self._message.is_settled = True
-            self._message.channel.node.done(claim.id)
+            self._message.channel.node.done(claim.id, claim.attempt)
         else:
             self._settle(completed(claim.id, claim.attempt))
 
@@ -133,7 +150,7 @@ class JobRequest:
         if self._ignore_result:  # type: ignore[attr-defined]
             return False
         database = getattr(self.task.backend, "database", None)
-        if database is not self._message.channel.database:
+        if database is None or database.key != self._message.channel.database.key:
             return False
         # Celery may have skipped the run as one that succeeded before, and stored nothing.
         return not (
@@ -151,7 +168,7 @@ class JobRequest:
             return requeued(claim.id, claim.attempt)
         if isinstance(error, (Ignore, Retry)):
             # A retry has put its row back in line already, and this changes nothing.
-            return completed(claim.id, claim.attempt)
+            return completed(claim.id, claim.attempt)._replace(is_sole=isinstance(error, Ignore))
         return discarded(claim.id, claim.attempt, error_from(error, exc_info.traceback))
 
     def _settle(self, outcome: Outcome) -> None:
@@ -160,17 +177,19 @@ class JobRequest:
         message = self._message
         if not message.is_settled:
             message.is_settled = True
-            is_sole = outcome.state is State.COMPLETED and (
-                outcome.result is not None or bool(self._ignore_result)  # type: ignore[attr-defined]
+            is_sole = (
+                outcome.is_sole
+                and outcome.state is State.COMPLETED
+                and (outcome.result is not None or self._ignore_result)  # type: ignore[attr-defined]
             )
             if outcome.state is not State.COMPLETED:
                 outcome = outcome._replace(awaited=self.id)  # type: ignore[attr-defined]
-            message.channel.node.settle(outcome._replace(is_sole=is_sole))
+            message.channel.node.settle(outcome._replace(is_sole=bool(is_sole)))
             message.channel.connection.wake()
 
 
-class GivenBack(Exception):
-    """A job was put back in line before the pool came to it."""
+class NotOurs(Exception):
+    """A job was put back in line, or revoked, before the pool came to it."""
 
 
 class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -186,6 +205,17 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
                     made[base] = type("Request", (JobRequest, base), {"__module__": __name__})
                 task.Request = made[base]
 
+    def stop(self, consumer: Any) -> None:
+        """Consuming has ended, and what runs may take long: the rest goes back in line now.
+
+        Celery closes the channel only when the last task has ended.
+        """
+        channel: Any = getattr(consumer.task_consumer, "channel", None)
+        if hasattr(channel, "let_go") and not channel.closed:
+            channel.let_go(is_orderly=True)
+            with contextlib.suppress(*CONNECTION_ERRORS):  # the node goes on trying
+                channel.node.flush()
+
 
 def install() -> None:
     """Have every worker that starts in this process track its jobs; called by the transport."""
@@ -195,12 +225,14 @@ def install() -> None:
 
 def _on_worker_init(sender: Any, **_: Any) -> None:
     app = sender.app
-    transport = app.connection_for_read().transport
-    database = getattr(transport, "database", None)
-    if database is None:
-        return
-    app.steps["consumer"].add(Tracking)
-    get_node(database).start(sender.hostname, read_settings(app.conf))
+    try:
+        database = getattr(app.connection_for_read().transport, "database", None)
+        if database is not None:
+            get_node(database).start(sender.hostname, read_settings(app.conf))
+            app.steps["consumer"].add(Tracking)
+    except PgJobsError as error:
+        # Celery would log any other exception here, and go on without us.
+        raise SystemExit(f"{type(error).__name__}: {error}") from None
 
 
 def _on_worker_shutdown(**_: Any) -> None:

@@ -20,6 +20,7 @@ from uuid import UUID
 import psycopg
 from psycopg import pq
 from psycopg.adapt import Transformer
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
 from psycopg.waiting import Ready, Wait
 
@@ -30,6 +31,9 @@ from .sql import statement
 
 #: What kombu is to treat as a lost connection: worth another try on a new one.
 CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
+
+#: The server, or the driver, will not have these values, however often they are sent.
+REFUSALS = (psycopg.DataError, psycopg.IntegrityError)
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _BINARY = 1
@@ -72,16 +76,16 @@ def prepared(name: str, schema: str) -> Prepared:
 def call(name: str, schema: str, values: Mapping[str, Any]) -> Call:
     """The statement ``name`` with ``values`` in place."""
     query = prepared(name, schema)
-    encoded = [_encode(values[param]) for param in query.params]
+    encoded = [encode(values[param]) for param in query.params]
     return Call(query, [value for value, _ in encoded], [format for _, format in encoded])
 
 
-def _encode(value: Any) -> Param:
+def encode(value: Any) -> Param:
     """A parameter in PostgreSQL's text format, or binary for bytes."""
     if value is None:
         return None, 0
     if isinstance(value, str):
-        return value.encode(), 0
+        return _text(value).encode(), 0
     if isinstance(value, bool):
         return (b"t" if value else b"f"), 0
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -91,6 +95,13 @@ def _encode(value: Any) -> Param:
     if isinstance(value, datetime):
         return value.isoformat().encode(), 0
     return str(value).encode(), 0  # int, float, UUID
+
+
+def _text(value: str) -> str:
+    # libpq takes a parameter in text format for a C string, and would cut it off at the NUL.
+    if "\x00" in value:
+        raise psycopg.DataError("PostgreSQL text cannot contain NUL (0x00) characters")
+    return value
 
 
 def _array(values: Sequence[Any]) -> str:
@@ -103,9 +114,9 @@ def _array(values: Sequence[Any]) -> str:
 def _element(value: Any) -> str:
     if value is None:
         return "NULL"
-    if isinstance(value, bytes):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return f'"\\\\x{value.hex()}"'
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    escaped = _text(str(value)).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
@@ -119,13 +130,12 @@ class Connection:
     def __init__(self, conninfo: str, *, connect_timeout: float, prepare: bool) -> None:
         self._where = describe(conninfo)
         self._pid = os.getpid()
+        params: dict[str, Any] = conninfo_to_dict(conninfo)
+        params.setdefault("connect_timeout", max(2, round(connect_timeout)))
+        params.setdefault("application_name", "pgjobs-celery")
         try:
             self._connection = psycopg.connect(
-                conninfo,
-                autocommit=True,
-                connect_timeout=max(2, round(connect_timeout)),
-                application_name="pgjobs-celery",
-                prepare_threshold=5 if prepare else None,
+                **params, autocommit=True, prepare_threshold=5 if prepare else None
             )
         except psycopg.Error as error:
             raise connection_failed(error, conninfo) from None
@@ -176,6 +186,14 @@ class Connection:
         self._busy = True
         pgconn.enter_pipeline_mode()
         expected: list[tuple[bool, bytes | None]] = []  # a command: are its rows wanted; its name
+        if self._prepare:
+            # Apart from the transactions: one that fails must not take along what others need.
+            for query in (query for transaction in transactions for query, _, _ in transaction):
+                if query.name not in self._known:
+                    pgconn.send_prepare(query.name, query.sql)
+                    pgconn.pipeline_sync()
+                    expected += [(False, query.name), (False, None)]
+                    self._known.add(query.name)
         for transaction in transactions:
             for query, values, formats in transaction:
                 if not self._prepare:
@@ -183,10 +201,6 @@ class Connection:
                         query.sql, values, param_formats=formats, result_format=_BINARY
                     )
                 else:
-                    if query.name not in self._known:
-                        pgconn.send_prepare(query.name, query.sql)
-                        expected.append((False, query.name))
-                        self._known.add(query.name)
                     pgconn.send_query_prepared(
                         query.name, values, param_formats=formats, result_format=_BINARY
                     )

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -19,18 +20,19 @@ from typing import Any, TypeVar
 import psycopg
 
 from ..config import Options
+from ..errors import ConnectionFailed
 from . import notify
-from .connection import CONNECTION_ERRORS, Call, Connection, Row, call
-from .dsn import parse_url
+from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
+from .dsn import Target
 from .jobs import Jobs
 from .messages import Messages
-from .migrations import check_schema
 from .nodes import Nodes
 from .notify import Listener
 from .results import Results
 from .routes import Routes
+from .versions import check_schema
 
-__all__ = ["CONNECTION_ERRORS", "Database", "get_database"]
+__all__ = ["CONNECTION_ERRORS", "REFUSALS", "Database", "get_database"]
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ class Database:
 
     def __init__(self, conninfo: str, options: Options) -> None:
         self.conninfo = conninfo
-        self.options = options
+        self.options = _hide_password(options)
         self.schema = options.schema
         #: The same for every process that spells the URL and the schema alike; tells nothing of it.
         self.key = sha256(f"{conninfo} {options.schema}".encode()).hexdigest()[:16]
@@ -105,6 +107,8 @@ class Database:
                     self._idle.append(connection)
                 else:
                     connection.close()
+                    # What cut it has most likely cut the idle ones too; each would be an error.
+                    self.close()
 
     def connect(self) -> Connection:
         """A new connection that belongs to the caller; checks the schema on the first one."""
@@ -128,12 +132,15 @@ class Database:
 
     def _listen(self, channel: str) -> Listener:
         url = self.options.listen_url
-        return Listener(self._open(parse_url(url) if url else self.conninfo), channel)
+        conninfo = url.conninfo if isinstance(url, Target) else self.conninfo
+        return Listener(self._open(conninfo), channel)
 
     def verify(self) -> None:
-        """Connect if no connection is open; raises as :meth:`connection` does."""
-        with self.connection():
-            pass
+        """See that the server answers, and connect if need be; raises as :meth:`connection` does.
+
+        Of the pooled connections none is left afterwards that a restart of the server has cut.
+        """
+        self.retrying(lambda: self.fetch("ping"))
 
     @property
     def driver_version(self) -> str:
@@ -157,6 +164,8 @@ class Database:
         """
         try:
             return work()
+        except ConnectionFailed:
+            raise  # a new connection, and there is no server
         except CONNECTION_ERRORS:
             self.close()
             return work()
@@ -182,6 +191,14 @@ class Database:
         return connection
 
 
+def _hide_password(options: Options) -> Options:
+    """The options as they may be shown, and as they are the same for all who ask."""
+    url = options.listen_url
+    if not url or isinstance(url, Target):
+        return options
+    return replace(options, listen_url=Target(url))
+
+
 _databases: dict[tuple[str, Options], Database] = {}
 _lock = threading.Lock()
 _open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -190,7 +207,7 @@ _open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 def get_database(conninfo: str, options: Options) -> Database:
     """This process's Database for a connection string; the same one for all who ask."""
     with _lock:
-        key = (conninfo, options)
+        key = (conninfo, _hide_password(options))
         if key not in _databases:
             _databases[key] = Database(conninfo, options)
         return _databases[key]

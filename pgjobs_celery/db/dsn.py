@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 
 from ..errors import InvalidURL
 
@@ -14,6 +16,12 @@ SCHEMES = ("pgjobs+postgresql", "pgjobs+postgres", "pgjobs", "postgresql", "post
 
 #: libpq parameters that hold a secret.
 _SECRETS = frozenset({"password", "sslpassword", "sslkey", "passfile", "oauth_client_secret"})
+
+#: Every parameter that libpq knows, and one that it takes in a URI only.
+_PARAMETERS = {option.keyword.decode() for option in Conninfo.get_defaults()} | {"ssl"}
+
+_HOST = r"(?:\[[^\[\]]*\]|[^\[\]:,]*)(?::\d*)?"
+_HOSTS = re.compile(f"{_HOST}(?:,{_HOST})*")
 
 
 def parse_url(url: str) -> str:
@@ -32,8 +40,6 @@ def parse_url(url: str) -> str:
         )
     try:
         params: dict[str, Any] = conninfo_to_dict(f"postgresql://{rest}")
-        _refuse_unescaped(params)
-        return make_conninfo(**params)
     except ProgrammingError as error:
         # libpq's message may quote the URI, password and all; keep only what it says is wrong.
         reason = str(error).split(":", 1)[0].split('"', 1)[0].strip()
@@ -41,14 +47,15 @@ def parse_url(url: str) -> str:
             f"{hide_secrets(url)!r} is not a PostgreSQL URI ({reason or 'cannot be parsed'}); "
             "write pgjobs://user@host:5432/database?sslmode=require"
         ) from None
+    _refuse_unescaped(rest, params)
+    return make_conninfo(**params)
 
 
-def _refuse_unescaped(params: dict[str, Any]) -> None:
+def _refuse_unescaped(rest: str, params: dict[str, Any]) -> None:
     """libpq reads an unescaped ``/`` or ``@`` in a password as part of host, port or database,
     and would then show pieces of the password in its errors."""
     port = str(params.get("port") or "")
-    name_and_host = f"{params.get('dbname') or ''}{params.get('host') or ''}"
-    if "@" in name_and_host or (port.strip(",") and not port.replace(",", "").isdigit()):
+    if _is_ambiguous(rest) or (port.strip(",") and not port.replace(",", "").isdigit()):
         raise InvalidURL(
             "the broker or backend URL cannot be split into user, host, port and database; "
             "write /, @, : and # in a user name or password as %2F, %40, %3A and %23"
@@ -83,35 +90,47 @@ def _target_from(text: str, conninfo: str) -> Target:
 def hide_secrets(url: str) -> str:
     """``url`` with every secret in it replaced by ``**``, fit for a log line.
 
+    Where it cannot be told what is a secret (a ``/``, ``@`` or ``?`` that was not escaped), only
+    the scheme is shown.
+
     >>> hide_secrets("pgjobs://app:secret@db/app")
     'pgjobs://app:**@db/app'
     """
     head, separator, rest = url.partition("://")
-    if not separator:
-        return "**" if "=" in url or "@" in url else url
-    # The last @ before the path: a password may hold one.
-    authority, slash, tail = rest.partition("/")
-    if "@" not in authority and "@" in rest:  # an unescaped / in the password
-        authority, _, tail = rest.rpartition("@")
-        authority, slash = f"{authority}@", ""
-    user_info, at, hosts = authority.rpartition("@")
+    if not separator or not re.fullmatch("[a-z][a-z0-9+.-]*", head):
+        return "**" if re.search("[=@:]", url) else url
+    if _is_ambiguous(rest):
+        return f"{head}://**"
+    before, question, query = rest.partition("?")
+    authority, slash, path = before.partition("/")
+    user_info, _, hosts = authority.rpartition("@")
     user, colon, _ = user_info.partition(":")
-    shown = f"{user}:**@{hosts}" if colon else f"{user_info}{at}{hosts}"
-    path, question, query = tail.partition("?")
-    if not slash and not question:
-        shown, question, query = (*shown.partition("?"),)
-    if query:
-        query = "&".join(
-            f"{name}={'**' if name in _SECRETS else value}"
-            for name, value in parse_qsl(query, keep_blank_values=True)
-        )
+    shown = f"{user}:**@{hosts}" if colon else authority
+    query = "&".join(map(_shown, query.split("&"))) if query else ""
     return f"{head}://{shown}{slash}{path}{question}{query}"
+
+
+def _is_ambiguous(rest: str) -> bool:
+    """True if what stands behind the scheme can be split in more than one way."""
+    authority = re.split("[/?]", rest, maxsplit=1)[0]
+    user_info, _, hosts = authority.rpartition("@")
+    return "@" in user_info or "@" in rest[len(authority) :] or not _HOSTS.fullmatch(hosts)
+
+
+def _shown(part: str) -> str:
+    name, equals, _ = part.partition("=")
+    is_known = equals and unquote(name) in _PARAMETERS - _SECRETS
+    return part if is_known else f"{name}=**" if unquote(name) in _SECRETS else "**"
 
 
 def describe(conninfo: str) -> str:
     """Where a connection string leads, for an error: ``user@host:port/database``."""
     params = conninfo_to_dict(conninfo)
-    host = params.get("host") or params.get("hostaddr") or "local socket"
-    port = f":{params['port']}" if params.get("port") else ""
+    hosts = str(params.get("host") or params.get("hostaddr") or "local socket").split(",")
+    ports = str(params.get("port") or "").split(",")
+    if len(ports) == 1:  # it stands for all of them
+        ports *= len(hosts)
+    pairs = zip(hosts, ports, strict=False)
+    where = ",".join(f"{host}:{port}" if port else host for host, port in pairs)
     user = f"{params['user']}@" if params.get("user") else ""
-    return f"{user}{host}{port}/{params.get('dbname') or ''}"
+    return f"{user}{where}/{params.get('dbname') or ''}"

@@ -35,12 +35,18 @@ def connection_failed(error: psycopg.Error, conninfo: str) -> psycopg.Operationa
     Both a ConnectionFailed, with where and what to do, and a psycopg OperationalError, so that
     kombu sees a connection error and tries again where it is told to.
     """
-    said = " ".join(str(error).split())
-    remedy = next((advice for words, advice in _REMEDIES if words in said), "")
+    message = " ".join(str(error).split())
+    remedy = next((advice for words, advice in _REMEDIES if words in message), "")
     return CannotConnect(
-        f"cannot connect to PostgreSQL at {describe(conninfo)}: {said}"
+        f"cannot connect to PostgreSQL at {describe(conninfo)}: {message}"
         + (f" ({remedy})" if remedy else "")
     )
+
+
+def said(error: psycopg.Error) -> str:
+    """What the server said, in one line."""
+    parts = (error.diag.message_primary or str(error), error.diag.message_detail)
+    return " ".join(". ".join(filter(None, parts)).split())
 
 
 class CannotConnect(ConnectionFailed, psycopg.OperationalError):

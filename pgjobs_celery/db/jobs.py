@@ -22,10 +22,11 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def insert_job(self, job: NewJob, holder: Fence | None = None) -> None:
+    def insert_job(self, job: NewJob, holder: Fence | None = None) -> bool:
         """Put a job in line, committed when this returns, and wake who waits for its queue.
 
-        ``holder`` is the claim of the job's own run when that publishes it again.
+        False if nothing changed, because its id waits or runs. ``holder`` is the claim of the
+        job's own run when that publishes it again.
         """
         insert = self._database.call(
             "insert_job",
@@ -37,7 +38,7 @@ class Jobs:
         if job.eta is not None:
             wakes.append([self._wake(notify.DUE)])
         # Twice does no harm: the second finds the first waiting.
-        self._database.retrying(lambda: self._database.run([insert], *wakes))
+        return bool(self._database.retrying(lambda: self._database.run([insert], *wakes))[0])
 
     def claim_jobs(
         self,
@@ -112,13 +113,13 @@ class Jobs:
         )[1]
         return rows[0][0] if rows else None
 
-    def wake_queues(self, queues: Iterable[str]) -> None:
-        """Wake who waits for these queues: jobs were put back in line."""
-        self._database.run(*([self._wake(notify.BACK, queue)] for queue in queues))
-
     def count_ready(self, queue: str) -> int:
         """How many jobs and messages a consumer of the queue would get."""
         return int(self._database.fetch("count_ready", queue=queue)[0][0])
+
+    def has_due_job(self, queue: str) -> bool:
+        """True if a job of the queue waits for its time."""
+        return bool(self._database.fetch("find_due_job", queue=queue))
 
     def purge_jobs(self, queue: str, batch: int = 10_000) -> int:
         """Cancel every job of the queue that has not been claimed; how many."""
@@ -151,5 +152,7 @@ class Jobs:
             waiters=[outcome.awaited and waiter(outcome.awaited) for outcome in outcomes],
             channel=notify.result_channel(self._database.schema),
             kind=notify.RESULT,
+            work_channel=notify.work_channel(self._database.schema),
+            back=notify.BACK,
             space=notify.SLEEPERS,
         )

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 #: Kinds of payload: a job is ready, a job was put back in line, a message came, a job was
-#: scheduled, a result is there.
-JOB, BACK, MESSAGE, DUE, RESULT = "j", "b", "m", "d", "r"
+#: scheduled, a result is there, a task has reported a state.
+JOB, BACK, MESSAGE, DUE, RESULT, STATE = "j", "b", "m", "d", "r", "s"
 
 #: The first half of the advisory keys ("pgj" and a number); the second is a hash of the name.
 SLEEPERS = 0x70676A01
@@ -31,9 +31,10 @@ SLEEPERS = 0x70676A01
 SLOTS = 1024
 
 
-def waiter(task_id: str) -> str:
-    """The name that whoever waits for this result announces."""
-    return f":{RESULT}{zlib.crc32(task_id.encode()) % SLOTS}"
+def waiter(task_id: str, kind: str = RESULT) -> str:
+    """The name that whoever waits for this result, or for every STATE of it, announces."""
+    slot = zlib.crc32(task_id.encode("utf-8", "replace")) % SLOTS
+    return f":{kind}{slot}"
 
 
 def work_channel(schema: str) -> str:
@@ -53,6 +54,9 @@ class Listener:
         self._connection = connection
         self._channel = channel
         self._held: set[str] = set()
+        #: What came while a statement ran: psycopg takes it from the socket and hands it over.
+        self._heard: set[str] = set()
+        connection.psycopg.add_notify_handler(lambda notify: self._heard.add(notify.payload))
         connection.psycopg.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
 
     def fileno(self) -> int:
@@ -62,7 +66,8 @@ class Listener:
     def announce(self, names: Iterable[str]) -> None:
         """From now on we wait for these, and for nothing else.
 
-        Look once more before waiting: what came before the announcement woke nobody.
+        Look once more before waiting: what came before the announcement woke nobody; and read,
+        for what came meanwhile is not to be seen on the socket any more.
         """
         names = set(names)
         if new := names - self._held:
@@ -83,7 +88,7 @@ class Listener:
         """The payloads that have arrived; does not wait. Raises if the connection is gone."""
         pgconn = self._connection.psycopg.pgconn
         pgconn.consume_input()
-        payloads = set()
+        payloads, self._heard = self._heard, set()
         while notification := pgconn.notifies():
             payloads.add(notification.extra.decode())
         return payloads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from .loop import Service
@@ -18,20 +19,24 @@ class Stage(Service):
     interval = 5.0
     #: How many jobs one statement moves.
     batch = 1000
+    #: After how many seconds the other services have their turn, the heartbeat above all.
+    turn = 1.0
+    #: When to look again while another worker is moving what is due, in seconds.
+    pause = 0.05
 
     def __init__(self) -> None:
         self._delay = 0.0
 
     def run(self, database: Database) -> dict[str, int]:
         """Move what is due, batch by batch."""
+        until = time.monotonic() + self.turn
         total = 0
-        while True:
+        due = database.jobs.next_due()
+        while due is not None and due <= 0 and time.monotonic() < until:
             count = sum(database.jobs.stage_jobs(self.batch).values())
             total += count
-            if count < self.batch:
-                break
-        next_due = database.jobs.next_due()
-        self._delay = self.interval if next_due is None else min(max(next_due, 0.0), self.interval)
+            due = database.jobs.next_due() if count else self.pause
+        self._delay = self.interval if due is None else min(max(due, 0.0), self.interval)
         return {"staged": total}
 
     def next_delay(self) -> float:

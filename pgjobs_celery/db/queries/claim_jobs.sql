@@ -6,6 +6,8 @@
 UPDATE pgjobs.jobs AS j
 SET state = 'executing',
     attempt = j.attempt + 1,
+    -- Somebody put a spent job back in line by hand: it must not wedge the queue.
+    max_attempts = greatest(j.max_attempts, j.attempt + 1),
     claimed_by = %(node)s::uuid,
     attempted_at = now(),
     attempted_by = %(name)s

@@ -6,4 +6,5 @@ SELECT (SELECT count(*) FROM pgjobs.jobs AS j
           AND j.claimed_by IS NULL)
      + (SELECT count(*) FROM pgjobs.messages AS m
         WHERE m.queue = %(queue)s
-          AND m.claimed_by IS NULL)
+          AND m.claimed_by IS NULL
+          AND (m.expires_at IS NULL OR m.expires_at >= now()))

@@ -1,7 +1,8 @@
 -- One row per task id. An id that still waits is the same job, not a second one: nothing changes.
--- An id that has finished runs again as a new job. An id that its own worker publishes again while
--- it runs (retry, replace) goes back in line with the new message; nobody else may do that, or a
--- worker that lost its claim would take the job from the one that holds it now.
+-- An id that has finished runs again as a new job, and so does one that only a report stands for:
+-- somebody stored a state before publishing, and it is kept. An id that its own worker publishes
+-- again while it runs (retry, replace) goes back in line with the new message; nobody else may do
+-- that, or a worker that lost its claim would take the job from the one that holds it now.
 INSERT INTO pgjobs.jobs AS j
   (task_id, task, queue, root_id, parent_id, group_id, expires_at, message, body, priority,
    scheduled_at, due_at, state)
@@ -25,20 +26,23 @@ SET task = excluded.task,
     scheduled_at = excluded.scheduled_at,
     due_at = excluded.due_at,
     state = CASE WHEN excluded.due_at IS NULL THEN 'available'
-                 WHEN j.finished_at IS NULL THEN 'retryable'
+                 WHEN j.finished_at IS NULL AND j.message IS NOT NULL THEN 'retryable'
                  ELSE 'scheduled' END,
-    attempt = CASE WHEN j.finished_at IS NULL THEN j.attempt ELSE 0 END,
-    max_attempts = CASE WHEN j.finished_at IS NULL
+    attempt = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL THEN j.attempt ELSE 0 END,
+    max_attempts = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL
                         THEN greatest(j.max_attempts, j.attempt + excluded.max_attempts)
                         ELSE excluded.max_attempts END,
     redelivered = false,
     claimed_by = NULL,
     finished_at = NULL,
-    reported_state = NULL,
-    result = NULL,
-    result_type = NULL,
+    reported_state = CASE WHEN j.message IS NULL AND j.finished_at IS NULL
+                          THEN j.reported_state END,
+    result = CASE WHEN j.message IS NULL AND j.finished_at IS NULL THEN j.result END,
+    result_type = CASE WHEN j.message IS NULL AND j.finished_at IS NULL THEN j.result_type END,
     traceback = NULL,
     children = NULL,
     errors = CASE WHEN j.finished_at IS NULL THEN j.errors ELSE '[]' END
 WHERE j.finished_at IS NOT NULL
+   OR j.message IS NULL
    OR j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::integer
+RETURNING 1

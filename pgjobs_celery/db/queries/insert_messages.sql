@@ -2,9 +2,11 @@
 -- the lock that NOTIFY takes is short, and durable messages that are no jobs are few.
 WITH put AS (
   INSERT INTO pgjobs.messages (durable, queue, priority, expires_at, message, body)
-  SELECT %(durable)s::boolean, q, %(priority)s::smallint,
-         now() + %(ttl)s::double precision * interval '1 second', %(message)s, %(body)s::bytea
-  FROM unnest(%(queues)s::text[]) AS q
+  SELECT %(durable)s::boolean, u.queue, %(priority)s::smallint,
+         now() + least(%(ttl)s::double precision, q.message_ttl) * interval '1 second',
+         %(message)s, %(body)s::bytea
+  FROM unnest(%(queues)s::text[]) AS u (queue)
+  LEFT JOIN pgjobs.queues AS q ON q.name = u.queue
   RETURNING queue
 )
 SELECT pg_notify(%(channel)s, %(kind)s || put.queue) FROM put

@@ -2,9 +2,11 @@
 WITH put AS (
   INSERT INTO pgjobs.messages (durable, queue, priority, expires_at, message, body)
   SELECT DISTINCT %(durable)s::boolean, b.queue, %(priority)s::smallint,
-         now() + %(ttl)s::double precision * interval '1 second', %(message)s, %(body)s::bytea
+         now() + least(%(ttl)s::double precision, q.message_ttl) * interval '1 second',
+         %(message)s, %(body)s::bytea
   FROM pgjobs.exchanges AS e
   JOIN pgjobs.bindings AS b ON b.exchange = e.name
+  LEFT JOIN pgjobs.queues AS q ON q.name = b.queue
   WHERE e.name = %(exchange)s
     AND CASE e.type
           WHEN 'fanout' THEN true

@@ -1,14 +1,22 @@
 -- The attempt failed and its job is to run again. The message that runs it was published before, by
--- the same attempt, so the job may wait already, or even run: then only the error is added.
-UPDATE pgjobs.jobs AS j
-SET reported_state = CASE WHEN j.attempt = f.attempt THEN 'RETRY' ELSE j.reported_state END,
-    result = CASE WHEN j.attempt = f.attempt THEN %(result)s::bytea ELSE j.result END,
-    result_type = CASE WHEN j.attempt = f.attempt THEN %(result_type)s ELSE j.result_type END,
-    traceback = CASE WHEN j.attempt = f.attempt THEN %(traceback)s ELSE j.traceback END,
-    errors = j.errors || (%(error)s::jsonb || jsonb_build_object('attempt', f.attempt, 'at', now()))
-FROM (SELECT %(attempt)s::integer AS attempt) AS f
-WHERE j.task_id = %(task_id)s
-  AND j.finished_at IS NULL
-  AND j.attempt >= f.attempt
-  AND (j.attempt > f.attempt OR j.claimed_by IS NULL OR j.claimed_by = %(node)s::uuid)
-RETURNING 1
+-- the same attempt, so the job may wait already, run, or have finished: then only the error is added.
+-- Who waits for every state of it, and not only for the result, is woken as in finish_job.
+WITH recorded AS (
+  UPDATE pgjobs.jobs AS j
+  SET reported_state = CASE WHEN j.attempt = f.attempt THEN 'RETRY' ELSE j.reported_state END,
+      result = CASE WHEN j.attempt = f.attempt THEN %(result)s::bytea ELSE j.result END,
+      result_type = CASE WHEN j.attempt = f.attempt THEN %(result_type)s ELSE j.result_type END,
+      traceback = CASE WHEN j.attempt = f.attempt THEN %(traceback)s ELSE j.traceback END,
+      errors = j.errors || (%(error)s::jsonb || jsonb_build_object('attempt', f.attempt, 'at', now()))
+  FROM (SELECT %(attempt)s::integer AS attempt) AS f
+  WHERE j.task_id = %(task_id)s
+    AND (j.attempt > f.attempt
+         OR j.attempt = f.attempt
+            AND j.finished_at IS NULL
+            AND (j.claimed_by IS NULL OR j.claimed_by = %(node)s::uuid))
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM recorded),
+       (SELECT pg_notify(%(channel)s, %(kind)s || %(task_id)s)
+        WHERE NOT pg_try_advisory_xact_lock(
+          %(space)s::integer, hashtext(%(channel)s || %(waiter)s)))

@@ -1,13 +1,20 @@
 -- What a running task says of itself (STARTED, PROGRESS, ...), from the attempt that holds the job;
 -- without a node, from anybody, about a job that has not finished.
-UPDATE pgjobs.jobs AS j
-SET reported_state = %(reported_state)s,
-    result = %(result)s::bytea,
-    result_type = %(result_type)s,
-    traceback = %(traceback)s,
-    children = %(children)s
-WHERE j.task_id = %(task_id)s
-  AND j.finished_at IS NULL
-  AND (%(node)s::uuid IS NULL
-       OR j.attempt = %(attempt)s::integer AND j.claimed_by = %(node)s::uuid)
-RETURNING 1
+-- Who waits for every state of it, and not only for the result, is woken as in finish_job.
+WITH reported AS (
+  UPDATE pgjobs.jobs AS j
+  SET reported_state = %(reported_state)s,
+      result = %(result)s::bytea,
+      result_type = %(result_type)s,
+      traceback = %(traceback)s,
+      children = %(children)s
+  WHERE j.task_id = %(task_id)s
+    AND j.finished_at IS NULL
+    AND (%(node)s::uuid IS NULL
+         OR j.attempt = %(attempt)s::integer AND j.claimed_by = %(node)s::uuid)
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM reported),
+       (SELECT pg_notify(%(channel)s, %(kind)s || %(task_id)s)
+        WHERE NOT pg_try_advisory_xact_lock(
+          %(space)s::integer, hashtext(%(channel)s || %(waiter)s)))

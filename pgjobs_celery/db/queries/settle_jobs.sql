@@ -2,7 +2,7 @@
 -- attempt and node, and not by state: a predicate on state lets a tiny partial index capture it.
 -- Back in line keeps its place; an attempt that never started is not counted (counts = false);
 -- one that was the last is discarded instead, so that a job that kills its worker stops at some point.
--- Who waits for a result is woken as in finish_job.
+-- Who waits for a result is woken as in finish_job, and who waits for jobs by what is put back.
 WITH settled AS (
   UPDATE pgjobs.jobs AS j
   SET state = CASE WHEN s.is_spent THEN 'discarded' ELSE s.state END,
@@ -13,6 +13,8 @@ WITH settled AS (
       reported_state = NULL,
       result = CASE WHEN s.result_type IS NULL THEN j.result ELSE s.result END,
       result_type = coalesce(s.result_type, j.result_type),
+      -- With a result comes the end of what an earlier attempt left.
+      traceback = CASE WHEN s.result_type IS NULL THEN j.traceback END,
       children = coalesce(s.children, j.children),
       errors = CASE
         WHEN s.is_spent THEN j.errors || jsonb_build_object(
@@ -32,12 +34,17 @@ WITH settled AS (
   WHERE j.id = s.id
     AND j.attempt = s.attempt
     AND j.claimed_by = %(node)s::uuid
-  RETURNING j.id, j.task_id, s.waiter
+  RETURNING j.id, j.task_id, j.queue, j.finished_at IS NULL AS is_back, s.waiter
 )
 SELECT s.id,
        CASE WHEN s.waiter IS NOT NULL THEN (
          SELECT pg_notify(%(channel)s, %(kind)s || s.task_id)
          WHERE NOT pg_try_advisory_xact_lock(
            %(space)s::integer, hashtext(%(channel)s || s.waiter)))
+       END,
+       CASE WHEN s.is_back THEN (
+         SELECT pg_notify(%(work_channel)s, %(back)s || s.queue)
+         WHERE NOT pg_try_advisory_xact_lock(
+           %(space)s::integer, hashtext(%(work_channel)s || s.queue)))
        END
 FROM settled AS s

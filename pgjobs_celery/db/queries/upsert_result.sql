@@ -3,23 +3,29 @@
 WITH stored AS (
   INSERT INTO pgjobs.jobs AS j
     (task_id, task, queue, root_id, parent_id, group_id, state, finished_at, claimed_by,
-     attempt, attempted_at, attempted_by, due_at, reported_state, result, result_type, traceback,
-     children, errors)
+     attempt, max_attempts, attempted_at, attempted_by, due_at, body, reported_state, result,
+     result_type, traceback, children, errors)
   VALUES (%(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
           CASE WHEN %(state)s = 'retryable' THEN 'executing' ELSE %(state)s END,
           CASE WHEN %(state)s IN ('completed', 'discarded', 'cancelled') THEN now() END,
           CASE WHEN %(state)s IN ('executing', 'retryable')
                THEN '00000000-0000-0000-0000-000000000000'::uuid END,
-          1, now(), %(attempted_by)s, NULL, %(reported_state)s, %(result)s::bytea,
-          %(result_type)s, %(traceback)s, %(children)s,
+          %(attempt)s::integer, greatest(20, %(attempt)s::integer), now(), %(attempted_by)s, NULL,
+          %(body)s::bytea, %(reported_state)s, %(result)s::bytea, %(result_type)s,
+          %(traceback)s, %(children)s,
           CASE WHEN %(error)s::text IS NULL THEN '[]'
-               ELSE jsonb_build_array(%(error)s::jsonb
-                                      || jsonb_build_object('attempt', 1, 'at', now())) END)
+               ELSE jsonb_build_array(
+                 %(error)s::jsonb
+                 || jsonb_build_object('attempt', %(attempt)s::integer, 'at', now())) END)
   ON CONFLICT (task_id) DO UPDATE
   SET state = excluded.state,
       finished_at = excluded.finished_at,
       due_at = NULL,
       claimed_by = excluded.claimed_by,
+      attempt = CASE WHEN j.message IS NULL THEN excluded.attempt ELSE j.attempt END,
+      max_attempts = CASE WHEN j.message IS NULL THEN excluded.max_attempts ELSE j.max_attempts END,
+      attempted_by = coalesce(excluded.attempted_by, j.attempted_by),
+      body = CASE WHEN j.message IS NULL THEN excluded.body ELSE j.body END,
       reported_state = excluded.reported_state,
       result = excluded.result,
       result_type = excluded.result_type,

@@ -1,0 +1,7 @@
+-- Does a job of the queue wait for its time? Looks at all that wait: for a deletion, not for a loop.
+SELECT j.id
+FROM pgjobs.jobs AS j
+WHERE j.queue = %(queue)s
+  AND j.finished_at IS NULL
+  AND j.due_at IS NOT NULL
+LIMIT 1
