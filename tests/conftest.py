@@ -9,15 +9,20 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
+import kombu
 import psycopg
 import pytest
 from celery import Celery
+from kombu import pools
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from pgjobs_celery.config import Options
 from pgjobs_celery.db import migrations
+from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
+from pgjobs_celery.node import close_nodes
 
 DSN = os.environ.get("PGJOBS_TEST_DSN", "")
 REDIS_URL = os.environ.get("PGJOBS_TEST_REDIS_URL", "redis://127.0.0.1:6379/11")
@@ -51,16 +56,17 @@ def server_url(request: pytest.FixtureRequest) -> str:
 def make_database(server_url: str) -> Iterator[Callable[[], str]]:
     """A factory of empty databases; each call gives the ``pgjobs://`` URL of a new one."""
     names: list[str] = []
-    with psycopg.connect(server_url, autocommit=True) as connection:
 
-        def make_database() -> str:
-            name = f"pgjobs_test_{uuid4().hex[:12]}"
+    def make_database() -> str:
+        name = f"pgjobs_test_{uuid4().hex[:12]}"
+        # A new connection each time: a test may have restarted the server.
+        with psycopg.connect(server_url, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            names.append(name)
-            return urlunsplit(urlsplit(server_url)._replace(scheme="pgjobs", path=f"/{name}"))
+        names.append(name)
+        return urlunsplit(urlsplit(server_url)._replace(scheme="pgjobs", path=f"/{name}"))
 
-        yield make_database
-    # A new connection: a test may have restarted the server.
+    yield make_database
+    close_nodes()
     with psycopg.connect(server_url, autocommit=True) as connection:
         for name in names:
             connection.execute(
@@ -80,11 +86,16 @@ def database_url(make_database: Callable[[], str]) -> str:
 @pytest.fixture
 def url(database_url: str) -> str:
     """The broker and backend URL of a migrated database with nothing in it."""
-    with psycopg.connect(parse_url(database_url), autocommit=True) as connection:
+    empty_database(database_url)
+    return database_url
+
+
+def empty_database(url: str) -> None:
+    """Remove what earlier tests have put into the tables."""
+    with psycopg.connect(parse_url(url), autocommit=True) as connection:
         # Who still holds a lock is a worker that an earlier test forgot.
         connection.execute("SET lock_timeout = '5s'")
         connection.execute(f"TRUNCATE {', '.join(f'pgjobs.{table}' for table in TABLES)}")
-    return database_url
 
 
 @pytest.fixture
@@ -92,6 +103,14 @@ def connection(url: str) -> Iterator[Connection]:
     """A plain connection to the database, autocommit, rows as dicts."""
     with psycopg.connect(parse_url(url), autocommit=True, row_factory=dict_row) as connection:
         yield connection
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    """The database as one process sees it, with a pool of its own."""
+    database = Database(parse_url(url), Options())
+    yield database
+    database.close()
 
 
 @pytest.fixture
@@ -110,12 +129,51 @@ def make_app(url: str) -> Iterator[Callable[..., Celery]]:
         close_app(app)
 
 
+@pytest.fixture
+def connect(url: str) -> Iterator[Callable[..., kombu.Connection]]:
+    """A factory of kombu connections to the database; keywords are transport options."""
+    connections: list[kombu.Connection] = []
+
+    def connect(broker: str = "", **transport_options: Any) -> kombu.Connection:
+        connections.append(kombu.Connection(broker or url, transport_options=transport_options))
+        return connections[-1]
+
+    yield connect
+    for each in connections:
+        each.release()
+
+
+@pytest.fixture
+def broker(connect: Callable[..., kombu.Connection]) -> kombu.Connection:
+    """A kombu connection to the database."""
+    return connect()
+
+
+@pytest.fixture(params=["pgjobs", pytest.param("redis", marks=pytest.mark.peer)])
+def either(request: pytest.FixtureRequest, url: str) -> Iterator[Callable[..., Celery]]:
+    """A factory of apps whose backend is ours, or Redis: the same is asserted of both."""
+    backend = url if request.param == "pgjobs" else request.getfixturevalue("redis_url")
+    apps: list[Celery] = []
+
+    def make_app(**conf: Any) -> Celery:
+        app = Celery("tests", broker=url, backend=backend, set_as_current=False)
+        app.conf.update(result_expires=60, **conf)
+        apps.append(app)
+        return app
+
+    yield make_app
+    for app in apps:
+        close_app(app)
+
+
 def close_app(app: Celery) -> None:
     """Close every connection of an app that stays imported."""
-    app.pool.force_close_all()
+    # kombu's pools are shared by all apps with the same URL, and a closed one stays closed.
+    pools.reset()
     app.close()
-    # Celery keeps one backend per thread and has no way to put it back; ours can be closed.
-    backend = getattr(app._local, "backend", None)
+    app.amqp._producer_pool = None
+    # Celery keeps its backend, one per thread if need be; ours can be closed, and used again.
+    backend = app._backend_cache or getattr(app._local, "backend", None)
     close = getattr(backend, "close", None)
     if close:
         close()

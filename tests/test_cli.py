@@ -19,7 +19,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgjobs_celery import cli
-from pgjobs_celery.db import migrations
+from pgjobs_celery.db import migration_files, migrations, versions
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import InvalidOption
 
@@ -109,17 +109,17 @@ def test_migrate_prints_each_step_with_its_time_and_where_it_ended(celery, app, 
     done = celery("-A", "proj", "pgjobs", "migrate")
     assert (done.returncode, done.stderr) == (0, "")
     *steps, last = done.stdout.splitlines()
-    files = migrations.load_migrations()
+    files = migration_files.load_migrations()
     assert [line.split()[:2] for line in steps] == [["up", str(file)] for file in files]
     assert all(line.endswith(" s") for line in steps)
     assert last.endswith(f"is at version {files[-1].version}")
-    migrations.check_schema(db, "pgjobs")
+    versions.check_schema(db, "pgjobs")
     assert "nothing to do" in celery("-A", "proj", "pgjobs", "migrate").stdout
 
 
 def test_migrate_works_without_an_app(celery, url, db):
     assert celery("-b", url, "pgjobs", "migrate").returncode == 0
-    migrations.check_schema(db, "pgjobs")
+    versions.check_schema(db, "pgjobs")
     assert celery("--result-backend", url, "pgjobs", "migrate", "--check").returncode == 0
     assert celery("pgjobs", "migrate", "--check", "--url", url).returncode == 0
 
@@ -130,7 +130,7 @@ def test_migrate_goes_down_to_a_version(celery, url, db):
     assert done.returncode == 0
     assert "down 0001_create_jobs" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("is at version 0")
-    assert not migrations.status(db, "pgjobs").has_schema
+    assert not versions.status(db, "pgjobs").has_schema
 
 
 def test_check_exits_with_1_until_the_schema_is_up_to_date(celery, url, db):
@@ -138,7 +138,7 @@ def test_check_exits_with_1_until_the_schema_is_up_to_date(celery, url, db):
     assert (behind.returncode, behind.stderr) == (1, "")
     assert "is at version 0, to be done:\n  up   0001_create_jobs\n" in behind.stdout
     assert behind.stdout.endswith("run `celery -A proj pgjobs migrate`\n")
-    assert not migrations.status(db, "pgjobs").has_schema
+    assert not versions.status(db, "pgjobs").has_schema
     migrations.migrate(db, "pgjobs")
     fine = celery("-b", url, "pgjobs", "migrate", "--check")
     assert (fine.returncode, fine.stderr) == (0, "")
@@ -173,11 +173,11 @@ def test_a_newer_schema_passes_the_check_unless_it_is_breaking(celery, url, db):
 def test_the_sql_run_by_psql_leaves_nothing_for_migrate_to_do(celery, url, db, empty_database):
     sql = celery("-b", url, "pgjobs", "migrate", "--sql")
     assert (sql.returncode, sql.stderr) == (0, "")
-    assert not migrations.status(db, "pgjobs").has_schema
+    assert not versions.status(db, "pgjobs").has_schema
     command = ["psql", "-X", "-q", "-d", empty_database]
     done = subprocess.run(command, input=sql.stdout, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    migrations.check_schema(db, "pgjobs")
+    versions.check_schema(db, "pgjobs")
     assert "nothing to do" in celery("-b", url, "pgjobs", "migrate").stdout
 
 
@@ -214,7 +214,7 @@ def test_the_url_is_the_brokers_or_else_the_backends(conf, expected):
 def test_the_url_option_goes_before_the_app(celery, app, url, db):
     app(broker_url="pgjobs://nowhere.invalid/nothing")
     assert celery("-A", "proj", "pgjobs", "migrate", "--url", url).returncode == 0
-    migrations.check_schema(db, "pgjobs")
+    versions.check_schema(db, "pgjobs")
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_the_schema_is_the_options_or_the_brokers_or_the_backends(conf, given, e
 def test_the_apps_schema_is_migrated(celery, app, url, db):
     app(result_backend=url, result_backend_transport_options={"schema": "app_jobs"})
     assert celery("-A", "proj", "pgjobs", "migrate").returncode == 0
-    migrations.check_schema(db, "app_jobs")
-    assert not migrations.status(db, "pgjobs").has_schema
+    versions.check_schema(db, "app_jobs")
+    assert not versions.status(db, "pgjobs").has_schema
 
 
 def test_a_schema_name_that_needs_quoting_is_refused(celery, url):
@@ -402,7 +402,7 @@ def test_status_as_json_counts_jobs_by_queue_and_state(celery, url, jobs):
     assert (done.returncode, done.stderr) == (0, "")
     data = json.loads(done.stdout)
     assert data["schema"] == "pgjobs"
-    assert data["version"] == data["newest"] == migrations.load_migrations()[-1].version
+    assert data["version"] == data["newest"] == migration_files.load_migrations()[-1].version
     assert data["pending"] == []
     mail, celery_queue = data["queues"]
     assert celery_queue["queue"] == "celery"

@@ -2,145 +2,37 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgjobs_celery.db import migrations
-from pgjobs_celery.db.migrations import check_schema, migrate, plan, script, status
+from pgjobs_celery.db import migration_files, migrations
+from pgjobs_celery.db.migrations import migrate
+from pgjobs_celery.db.versions import check_schema, status
 from pgjobs_celery.errors import (
     ConnectionFailed,
     InvalidOption,
     MigrationFailed,
     MigrationLocked,
-    PermissionMissing,
     PgJobsError,
     SchemaError,
-    SchemaMissing,
-    SchemaOutOfDate,
-    SchemaTooNew,
 )
 
-#: Everything that lives outside the system catalogs: relations, functions, types, schemas.
-LEFT_BEHIND = """
-SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema|public$)'
-UNION ALL
-SELECT 'relation ' || c.oid::regclass FROM pg_class AS c JOIN pg_namespace AS n
-  ON n.oid = c.relnamespace WHERE n.nspname !~ '^(pg_|information_schema)'
-UNION ALL
-SELECT 'function ' || p.oid::regprocedure FROM pg_proc AS p JOIN pg_namespace AS n
-  ON n.oid = p.pronamespace WHERE n.nspname !~ '^(pg_|information_schema)'
-"""
-
-#: The schema as the catalogs have it, names and definitions.
-SHAPE = """
-SELECT c.relname, c.relkind::text, c.relpersistence::text, c.reloptions::text,
-       a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-       pg_get_expr(d.adbin, d.adrelid)
-FROM pg_class AS c
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
-LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
-WHERE n.nspname = %(schema)s
-UNION ALL
-SELECT c.relname, 'constraint', '', '', k.conname, pg_get_constraintdef(k.oid), NULL, NULL
-FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE n.nspname = %(schema)s
-ORDER BY 1, 2, 5
-"""
-
-
-@pytest.fixture
-def empty_database(server_url: str) -> Iterator[str]:
-    name = f"pgjobs_mig_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield make_conninfo(server_url, dbname=name)
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def connect(empty_database: str) -> Iterator[Callable[..., psycopg.Connection]]:
-    opened = []
-
-    def connect(**params: object) -> psycopg.Connection:
-        opened.append(migrations.connect(make_conninfo(empty_database, **params)))
-        return opened[-1]
-
-    yield connect
-    for connection in opened:
-        connection.close()
-
-
-@pytest.fixture
-def db(connect: Callable[..., psycopg.Connection]) -> psycopg.Connection:
-    return connect()
-
-
-@pytest.fixture
-def role(server_url: str, empty_database: str) -> Iterator[str]:
-    name = f"pgjobs_mig_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as server:
-        server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'role-secret'")
-        yield name
-        with psycopg.connect(empty_database, autocommit=True) as database:
-            database.execute(f"DROP OWNED BY {name} CASCADE")
-        server.execute(f"DROP ROLE {name}")
-
-
-@pytest.fixture
-def as_role(
-    connect: Callable[..., psycopg.Connection], role: str
-) -> Callable[[], psycopg.Connection]:
-    return lambda: connect(user=role, password="role-secret")
-
-
-def write(folder: Path, *files: str, breaking: bool = False) -> Path:
-    """A folder with one migration for each table name in ``files``."""
-    folder.mkdir(exist_ok=True)
-    for version, table in enumerate(files, start=1):
-        (folder / f"{version:04d}_create_{table}.sql").write_text(
-            f"-- {table}\n"
-            + ("-- migrate:breaking\n" if breaking and version == len(files) else "")
-            + f"-- migrate:up\nCREATE TABLE pgjobs.{table} (id int);\n"
-            f"-- migrate:down\nDROP TABLE pgjobs.{table};\n"
-        )
-    return folder
-
-
-def tables(db: psycopg.Connection, schema: str = "pgjobs") -> list[str]:
-    rows = db.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s ORDER BY 1", (schema,))
-    return [name for (name,) in rows]
-
-
-def shape(db: psycopg.Connection, schema: str) -> list[tuple[object, ...]]:
-    rows = db.execute(SHAPE, {"schema": schema}).fetchall()
-    return [
-        tuple(v.replace(f"{schema}.", "S.") if isinstance(v, str) else v for v in row)
-        for row in rows
-    ]
-
-
-def left_behind(db: psycopg.Connection) -> list[str]:
-    return [thing for (thing,) in db.execute(LEFT_BEHIND)]
-
+from .schemas import left_behind, shape, tables, write
 
 # -- up and down ---------------------------------------------------------------------------------
 
 
 def test_migrating_an_empty_database_makes_it_fit_this_release(db):
     steps = migrate(db, "pgjobs")
-    assert [str(step.migration) for step in steps] == [str(m) for m in migrations.load_migrations()]
+    assert [str(step.migration) for step in steps] == [
+        str(m) for m in migration_files.load_migrations()
+    ]
     assert all(step.seconds > 0 for step in steps)
     check_schema(db, "pgjobs")
     assert {"jobs", "messages", "nodes", "migrations"} <= set(tables(db))
@@ -168,7 +60,7 @@ def test_up_down_up_leaves_nothing_behind_and_ends_where_it_began(db):
 
 
 def test_every_single_step_can_be_taken_down_and_up_again(db):
-    for file in migrations.load_migrations():
+    for file in migration_files.load_migrations():
         migrate(db, "pgjobs", to=file.version - 1)
         before = shape(db, "pgjobs")
         migrate(db, "pgjobs", to=file.version)
@@ -297,43 +189,6 @@ def test_a_first_file_that_fails_leaves_no_schema_behind(db, tmp_path):
     assert left_behind(db) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "complaint"),
-    [
-        ("create_a.sql", "-- migrate:up\n-- migrate:down\n", "NNNN_verb_noun"),
-        ("0000_create_a.sql", "-- migrate:up\n-- migrate:down\n", "NNNN_verb_noun"),
-        ("0001_create_a.sql", "CREATE TABLE pgjobs.a (id int)", "needs '-- migrate:up'"),
-        ("0001_create_a.sql", "-- migrate:down\n-- migrate:up\n", "needs '-- migrate:up'"),
-    ],
-)
-def test_a_malformed_file_is_refused(tmp_path, name, text, complaint):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(SchemaError, match=complaint):
-        migrations.load_migrations(tmp_path)
-
-
-def test_two_files_with_one_number_are_refused(tmp_path):
-    write(tmp_path, "a")
-    (tmp_path / "0001_create_z.sql").write_text("-- migrate:up\n-- migrate:down\n")
-    with pytest.raises(SchemaError, match=r"0001_create_z\.sql has the number of 0001_"):
-        migrations.load_migrations(tmp_path)
-
-
-def test_an_installation_without_migration_files_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(migrations, "_PACKAGE", tmp_path / "pgjobs_celery")
-    with pytest.raises(SchemaError, match="reinstall pgjobs-celery"):
-        migrations.find_folder()
-
-
-def test_the_files_of_an_installed_package_go_before_a_folder_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(migrations, "_PACKAGE", tmp_path / "pgjobs_celery")
-    beside = write(tmp_path / "migrations", "a")
-    assert migrations.find_folder() == beside
-    (tmp_path / "pgjobs_celery").mkdir()
-    inside = write(tmp_path / "pgjobs_celery" / "_migrations", "a")
-    assert migrations.find_folder() == inside
-
-
 # -- several at once, and locks ------------------------------------------------------------------
 
 MIGRATE_WHEN_TOLD = """
@@ -370,7 +225,7 @@ def test_of_eight_processes_exactly_one_applies_each_file(empty_database, db, tm
         output, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
         applied += output.split()
-    assert sorted(applied) == [str(m) for m in migrations.load_migrations(folder)]
+    assert sorted(applied) == [str(m) for m in migration_files.load_migrations(folder)]
     assert status(db, "pgjobs").pending == []
 
 
@@ -451,152 +306,6 @@ def test_two_processes_that_pull_in_two_directions_do_not_go_on_for_ever(db, con
 
     with pytest.raises(MigrationLocked, match="another version at the same time"):
         migrate(db, "pgjobs", folder=folder, on_step=undo)
-
-
-# -- does it fit ---------------------------------------------------------------------------------
-
-
-def test_a_database_without_tables_is_schema_missing_and_stays_empty(db):
-    with pytest.raises(SchemaMissing, match=r"schema pgjobs .*celery -A proj pgjobs migrate"):
-        check_schema(db, "pgjobs")
-    db.execute("CREATE SCHEMA pgjobs")
-    with pytest.raises(SchemaMissing):
-        check_schema(db, "pgjobs")
-    assert left_behind(db) == ["schema pgjobs"]
-
-
-def test_a_missing_schema_does_not_break_the_callers_transaction(db):
-    with db.transaction():
-        with pytest.raises(SchemaMissing):
-            check_schema(db, "pgjobs")
-        assert db.execute("SELECT 1").fetchone() == (1,)
-
-
-def test_a_database_that_is_behind_is_schema_out_of_date(db, tmp_path):
-    folder = write(tmp_path / "files", "a", "b", "c")
-    migrate(db, "pgjobs", to=1, folder=folder)
-    with pytest.raises(SchemaOutOfDate, match=r"pgjobs is at version 1, this release needs 3: run"):
-        check_schema(db, "pgjobs", folder=folder)
-
-
-def test_a_newer_schema_is_fine_unless_it_is_breaking(db, tmp_path):
-    old = write(tmp_path / "old", "a")
-    migrate(db, "pgjobs", folder=write(tmp_path / "new", "a", "b"))
-    check_schema(db, "pgjobs", folder=old)
-    assert migrate(db, "pgjobs", folder=old) == []
-    with pytest.raises(SchemaTooNew, match="only the release that brought it there"):
-        migrate(db, "pgjobs", to=0, folder=old)
-    migrate(db, "pgjobs", folder=write(tmp_path / "newer", "a", "b", "c", breaking=True))
-    for action in (check_schema, migrate, plan):
-        with pytest.raises(SchemaTooNew, match=r"schema pgjobs .* version 3 .* knows 1: upgrade"):
-            action(db, "pgjobs", folder=old)
-    check_schema(db, "pgjobs", folder=tmp_path / "newer")
-
-
-def test_an_edited_file_is_reported_and_not_refused(db, tmp_path):
-    folder = write(tmp_path / "files", "a")
-    migrate(db, "pgjobs", folder=folder)
-    edited = write(tmp_path / "edited", "a")
-    with (edited / "0001_create_a.sql").open("a") as file:
-        file.write("-- a second thought\n")
-    check_schema(db, "pgjobs", folder=edited)
-    assert [str(file) for file in status(db, "pgjobs", folder=edited).changed] == ["0001_create_a"]
-    assert status(db, "pgjobs", folder=folder).changed == []
-
-
-def test_the_check_is_one_statement(db):
-    migrate(db, "pgjobs")
-    check_schema(db, "pgjobs")
-    statements = []
-    execute = psycopg.Cursor.execute
-
-    class Counting(psycopg.Cursor):
-        def execute(self, query, *args, **kwargs):
-            statements.append(query)
-            return execute(self, query, *args, **kwargs)
-
-    db.cursor_factory = Counting
-    check_schema(db, "pgjobs")
-    assert len(statements) == 1
-
-
-# -- roles ---------------------------------------------------------------------------------------
-
-
-def grants(error: PgJobsError) -> list[str]:
-    return [part for part in str(error).split("let its owner run: ")[1].split(";") if part.strip()]
-
-
-def test_a_role_without_rights_learns_what_to_grant_and_is_fine_after_it(db, as_role, role):
-    migrate(db, "pgjobs")
-    connection = as_role()
-    for action in (check_schema, status, plan, migrate):
-        with pytest.raises(PermissionMissing, match=f"role {role} may not use schema pgjobs"):
-            action(connection, "pgjobs")
-    db.execute(f"GRANT USAGE ON SCHEMA pgjobs TO {role}")
-    db.execute(f"GRANT SELECT ON pgjobs.migrations TO {role}")
-    with pytest.raises(
-        PermissionMissing, match=r"no rights on bindings, .*jobs, jobs_seq"
-    ) as caught:
-        check_schema(connection, "pgjobs")
-    for statement in grants(caught.value):
-        db.execute(statement)
-    check_schema(connection, "pgjobs")
-    connection.execute(
-        "INSERT INTO pgjobs.jobs (task_id, task, queue) VALUES ('1', 'proj.add', 'celery')"
-    )
-    connection.execute(
-        "INSERT INTO pgjobs.messages (durable, queue, message, body) VALUES (true, 'q', '{}', '')"
-    )
-
-
-def test_a_role_that_may_not_create_a_schema_learns_what_to_do(db, as_role, role):
-    with pytest.raises(PermissionMissing, match=f"CREATE SCHEMA pgjobs AUTHORIZATION {role}"):
-        migrate(as_role(), "pgjobs")
-    db.execute("CREATE SCHEMA pgjobs")
-    db.execute(f"GRANT USAGE ON SCHEMA pgjobs TO {role}")
-    with pytest.raises(PermissionMissing, match=f"GRANT USAGE, CREATE ON SCHEMA pgjobs TO {role}"):
-        migrate(as_role(), "pgjobs")
-
-
-# -- plans and scripts ---------------------------------------------------------------------------
-
-
-def test_a_plan_writes_nothing(db, connect):
-    reader = connect(options="-c default_transaction_read_only=on")
-    assert plan(reader, "pgjobs")
-    assert left_behind(db) == []
-
-
-@pytest.mark.skipif(not shutil.which("psql"), reason="needs psql")
-def test_the_script_does_in_psql_what_migrate_does(db, empty_database):
-    def psql(sql: str) -> None:
-        command = ["psql", "-X", "-q", "-d", empty_database]
-        done = subprocess.run(command, input=sql, text=True, capture_output=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-
-    psql(script(plan(db, "by_hand")))
-    migrate(db, "by_tool")
-    assert shape(db, "by_hand") == shape(db, "by_tool")
-    records = "SELECT version, name, checksum, breaking, applied_by FROM {}.migrations"
-    by_hand, by_tool = (db.execute(records.format(s)).fetchall() for s in ("by_hand", "by_tool"))
-    assert by_hand == by_tool
-    check_schema(db, "by_hand")
-    assert status(db, "by_hand").changed == []
-    migrate(db, "by_tool", to=0)
-    psql(script(plan(db, "by_hand", to=0)))
-    assert left_behind(db) == []
-
-
-@pytest.mark.skipif(not shutil.which("psql"), reason="needs psql")
-def test_a_script_stops_at_the_step_that_fails(db, empty_database, tmp_path):
-    folder = write(tmp_path / "files", "a", "b", "c")
-    sql = script(plan(db, "pgjobs", folder=folder)).replace('"pgjobs".b (id', '"pgjobs".a (id')
-    command = ["psql", "-X", "-q", "-d", empty_database]
-    done = subprocess.run(command, input=sql, text=True, capture_output=True, check=False)
-    assert done.returncode != 0
-    assert tables(db) == ["a", "migrations"]
-    assert status(db, "pgjobs", folder=folder).version == 1
 
 
 # -- connections ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,8 +18,9 @@ import psutil
 import pytest
 from celery import Celery
 
-from ..conftest import close_app
+from ..conftest import Connection, close_app, empty_database
 from . import tasks
+from .rows import Rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,7 +80,8 @@ class Worker:
         finally:
             # Children that outlive their worker would hold on to the database.
             self.kill()
-            self._guard.communicate(b"\n")
+            if self._guard.poll() is None:
+                self._guard.communicate(b"\n")
 
 
 StartWorker = Callable[..., Worker]
@@ -92,6 +94,29 @@ def worker(url: str, tmp_path: Path) -> Iterator[StartWorker]:
     ``worker(pool="threads", concurrency=10, queues=["mail"], conf={"task_acks_late": True})``.
     At the end each must leave on SIGTERM. What they printed is shown when the test fails.
     """
+    with running_workers(url, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_url(database_url: str) -> str:
+    """As ``url``, emptied once for all tests of a module: for those that share a worker."""
+    empty_database(database_url)
+    return database_url
+
+
+@pytest.fixture(scope="module")
+def module_worker(
+    module_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartWorker]:
+    """As ``worker``, for the tests of a module; they tell their jobs apart by id."""
+    with running_workers(module_url, tmp_path_factory.mktemp("workers")) as start:
+        yield start
+
+
+@contextmanager
+def running_workers(url: str, folder: Path) -> Iterator[StartWorker]:
+    """A factory of workers that are stopped, and must leave, when the block ends."""
     workers: list[Worker] = []
 
     def start(
@@ -107,7 +132,7 @@ def worker(url: str, tmp_path: Path) -> Iterator[StartWorker]:
         wait: bool = True,
     ) -> Worker:
         name = f"worker{len(workers) + 1}-{uuid4().hex[:6]}@test"
-        log = tmp_path / f"{name}.log"
+        log = folder / f"{name}.log"
         command = [
             *(sys.executable, "-m", "celery", "-A", app, "worker", "--loglevel", "INFO"),
             *("--pool", pool, "--concurrency", str(concurrency), "--hostname", name),
@@ -152,8 +177,11 @@ def worker(url: str, tmp_path: Path) -> Iterator[StartWorker]:
     yield start
     failures = []
     for started in workers:
+        if started.process.poll() is None:
+            started.send(signal.SIGTERM)
+    for started in workers:
         try:
-            started.stop()
+            started.stop(0)  # asked already
         except pytest.fail.Exception as error:
             failures.append(str(error))
         print(f"---- {started.name}, exit code {started.process.returncode}\n{started.log}")
@@ -177,3 +205,9 @@ def app(url: str) -> Iterator[Celery]:
     tasks.app.conf.update(broker_url=url, result_backend=url)
     yield tasks.app
     close_app(tasks.app)
+
+
+@pytest.fixture
+def rows(connection: Connection) -> Rows:
+    """The jobs as they stand in the database."""
+    return Rows(connection)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import worker_ready
 
 URL = os.environ.get("PGJOBS_TEST_URL")
@@ -173,8 +173,37 @@ def reject(self: Task, requeue: bool = False) -> str:
 
 
 @app.task
+def reject_early() -> str:
+    """Rejects what was acknowledged when it began."""
+    raise Reject("too late")
+
+
+@app.task
 def ignore() -> None:
     raise Ignore
+
+
+@app.task(acks_late=True)
+def ignore_late() -> None:
+    raise Ignore
+
+
+@app.task(acks_late=True)
+def fail_late(message: str = "no", code: int = 7) -> None:
+    raise CustomError(message, code)
+
+
+@app.task(acks_late=True, acks_on_failure_or_timeout=False)
+def fail_unacknowledged() -> None:
+    raise CustomError("not acknowledged", 1)
+
+
+@app.task(bind=True, max_retries=10, acks_late=True)
+def retry_late(self: Task, times: int, countdown: float = 0.0) -> int:
+    if self.request.retries < times:
+        error = CustomError("again", self.request.retries)
+        raise self.retry(exc=error, countdown=countdown)
+    return int(self.request.retries)
 
 
 # Time
@@ -210,6 +239,33 @@ def hold_late(started: str, release: str) -> str:
     append(started, os.getpid())
     wait_for_file(release)
     return "released"
+
+
+@app.task(track_started=True)
+def hold_tracked(started: str, release: str) -> str:
+    """As ``hold``, and its result says STARTED while it runs."""
+    append(started, os.getpid())
+    wait_for_file(release)
+    return "released"
+
+
+@app.task(acks_late=True, acks_on_failure_or_timeout=False)
+def hang_once(path: str) -> str:
+    """Hangs in its first run; a time limit that kills it does not acknowledge it."""
+    if append(path, os.getpid()) == 1:
+        time.sleep(60)
+    return "second run"
+
+
+@app.task
+def stop_softly(path: str) -> str:
+    """Gives up when its soft time limit says so."""
+    append(path, os.getpid())
+    try:
+        time.sleep(60)
+    except SoftTimeLimitExceeded:
+        return "stopped"
+    return "never"
 
 
 # Traces
@@ -266,6 +322,12 @@ def leave(code: int = 1) -> None:
 def publish_child(self: Task, x: float, y: float) -> str:
     """Publishes a task from inside a task, out of a pool child."""
     return str(add.apply_async((x, y)).id)
+
+
+@app.task
+def publish_many(path: str, count: int) -> list[str]:
+    """Publishes ``count`` tasks that record their number."""
+    return [str(record.delay(path, number).id) for number in range(count)]
 
 
 @app.task(bind=True)

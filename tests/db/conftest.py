@@ -1,0 +1,57 @@
+"""Databases with nothing in them, and roles with no rights."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from pgjobs_celery.db import migrations
+
+
+@pytest.fixture
+def empty_database(server_url: str) -> Iterator[str]:
+    name = f"pgjobs_mig_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield make_conninfo(server_url, dbname=name)
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def connect(empty_database: str) -> Iterator[Callable[..., psycopg.Connection]]:
+    opened = []
+
+    def connect(**params: object) -> psycopg.Connection:
+        opened.append(migrations.connect(make_conninfo(empty_database, **params)))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture
+def db(connect: Callable[..., psycopg.Connection]) -> psycopg.Connection:
+    return connect()
+
+
+@pytest.fixture
+def role(server_url: str, empty_database: str) -> Iterator[str]:
+    name = f"pgjobs_mig_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'role-secret'")
+        yield name
+        with psycopg.connect(empty_database, autocommit=True) as database:
+            database.execute(f"DROP OWNED BY {name} CASCADE")
+        server.execute(f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def as_role(
+    connect: Callable[..., psycopg.Connection], role: str
+) -> Callable[[], psycopg.Connection]:
+    return lambda: connect(user=role, password="role-secret")

@@ -1,0 +1,287 @@
+"""The plans of the hot statements are the ones that were chosen, whatever is in the table.
+
+As they run in a worker: generic plans, pinned within the transaction; on an empty table, on a large
+one, and with statistics that still speak of an empty one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from pgjobs_celery.config import Options
+from pgjobs_celery.db import migrations, notify
+from pgjobs_celery.db.connection import prepared
+from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.job import Bucket
+from pgjobs_celery.outcome import completed
+from tests.rows import new_job
+
+A = UUID(int=1)
+
+#: 200,000 rows: half are finished, a third has to wait, 10,000 run, some are ready.
+FILL = """
+INSERT INTO pgjobs.jobs
+  (task_id, task, queue, message, body, priority, state, finished_at, due_at, claimed_by, attempt)
+SELECT 't' || n, 'task', CASE WHEN n % 10 = 0 THEN 'other' ELSE 'celery' END, 'm', 'b', n % 3,
+       state, CASE WHEN state = 'completed' THEN now() END,
+       CASE WHEN state = 'scheduled' THEN now() + n * interval '1 second' END,
+       CASE WHEN state = 'executing' THEN '00000000-0000-0000-0000-000000000009'::uuid END,
+       CASE WHEN state IN ('completed', 'executing') THEN 1 ELSE 0 END
+FROM (
+  SELECT n, CASE WHEN n % 20 < 10 THEN 'completed' WHEN n % 20 < 17 THEN 'scheduled'
+                 WHEN n % 20 = 17 THEN 'executing' ELSE 'available' END AS state
+  FROM generate_series(1, 200000) AS n
+) AS made
+"""
+
+#: What is in the table, and what the statistics say.
+TABLES = ["empty", "small", "full", "stale"]
+
+
+@pytest.fixture(scope="module", params=TABLES)
+def filled(request: pytest.FixtureRequest, make_database: Callable[[], str]) -> Iterator[Database]:
+    conninfo = parse_url(make_database())
+    with migrations.session(conninfo) as session:
+        migrations.migrate(session, "pgjobs")
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("ALTER TABLE pgjobs.jobs SET (autovacuum_enabled = off)")
+        if request.param in ("small", "stale"):
+            connection.execute("INSERT INTO pgjobs.jobs (task_id, task, queue) VALUES ('', '', '')")
+            connection.execute("VACUUM ANALYZE pgjobs.jobs")
+        if request.param in ("full", "stale"):
+            connection.execute(FILL)
+        if request.param == "full":
+            connection.execute("VACUUM ANALYZE pgjobs.jobs")
+    database = Database(conninfo, Options())
+    yield database
+    database.close()
+
+
+class Plan:
+    """What EXPLAIN says of a statement, with the settings that a worker sets."""
+
+    def __init__(self, database: Database, statement: str, **values: Any) -> None:
+        query = prepared(statement, "pgjobs")
+        literals = [sql.Literal(values[param]).as_string() for param in query.params]
+        with psycopg.connect(database.conninfo) as connection:
+            connection.execute(prepared("pin_plans", "pgjobs").sql)
+            connection.execute(b"PREPARE it AS " + query.sql)
+            execute = f"EXECUTE it({', '.join(literals)})" if literals else "EXECUTE it"
+            found = connection.execute(f"EXPLAIN (FORMAT JSON) {execute}".encode()).fetchone()
+            connection.rollback()
+        self.text = json.dumps(found[0], indent=1)
+        self.nodes = list(_walk(found[0][0]["Plan"]))
+
+    def scans(self) -> set[tuple[str, str]]:
+        """How each table is read: the node's type and the index, of ``jobs`` alone."""
+        return {
+            (node["Node Type"], node.get("Index Name", ""))
+            for node in self.nodes
+            if node.get("Relation Name") == "jobs" and "Scan" in node["Node Type"]
+        }
+
+    def has(self, kind: str) -> bool:
+        return any(node["Node Type"] == kind for node in self.nodes)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _walk(child)
+
+
+CLAIM = {
+    "node": str(A), "name": "n", "queues": ["celery", "other"], "lowest": [0, 0],
+    "highest": [255, 255], "floors": [0, 0], "limit": 10,
+}  # fmt: skip
+
+
+def test_a_claim_walks_the_ready_index_in_its_order(filled):
+    plan = Plan(filled, "claim_jobs", **CLAIM)
+    assert plan.scans() == {("Index Scan", "jobs_ready"), ("Tid Scan", "")}, plan
+    assert not plan.has("Sort"), plan
+    assert not plan.has("Incremental Sort"), plan
+
+
+def test_a_claim_starts_at_its_floor(filled):
+    """The floor is a condition of the index, not a filter on what it gives."""
+    plan = Plan(filled, "claim_jobs", **CLAIM)
+    (scan,) = (node for node in plan.nodes if node.get("Index Name") == "jobs_ready")
+    for word in ("queue", "priority", "seq"):
+        assert word in scan["Index Cond"], plan
+
+
+def test_staging_and_its_timer_walk_the_due_index(filled):
+    plan = Plan(filled, "stage_jobs", limit=1000)
+    assert ("Index Scan", "jobs_due") in plan.scans(), plan
+    assert plan.scans() <= {("Index Scan", "jobs_due"), ("Tid Scan", "")}, plan
+    plan = Plan(filled, "next_due")
+    assert plan.scans() <= {("Index Scan", "jobs_due"), ("Index Only Scan", "jobs_due")}, plan
+    assert not plan.has("Sort"), plan
+
+
+SETTLE = {
+    "node": str(A), "ids": [1, 2], "attempts": [1, 1], "states": ["completed"] * 2,
+    "counts": [True] * 2, "errors": ["{}"] * 2, "results": [b""] * 2, "result_types": ["x"] * 2,
+    "children": ["[]"] * 2, "waiters": ["w"] * 2, "channel": "c", "kind": "r", "space": 1,
+    "work_channel": "w", "back": "b",
+}  # fmt: skip
+
+RESULT = {
+    "task_id": "t7", "result": b"", "result_type": "x", "traceback": "", "children": "[]",
+    "error": "{}", "node": str(A), "attempt": 1, "channel": "c", "kind": "r", "space": 1,
+    "waiter": "w",
+}  # fmt: skip
+
+
+def test_settling_finds_its_rows_by_their_ids(filled):
+    plan = Plan(filled, "settle_jobs", **SETTLE)
+    assert plan.scans() == {("Index Scan", "jobs_pkey")}, plan
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("finish_job", {"state": "completed"}),
+        ("report_job", {"reported_state": "PROGRESS"}),
+        ("record_retry", {}),
+        ("forget_result", {}),
+    ],
+)  # fmt: skip
+def test_results_find_their_row_by_the_task_id(filled, name, more):
+    plan = Plan(filled, name, **{**RESULT, **more})
+    scans = {index for _, index in plan.scans()}
+    assert scans <= {"jobs_task_id_key", ""}, plan
+    assert not plan.has("Seq Scan"), plan
+
+
+@pytest.mark.parametrize("name", ["get_results", "finished_ids"])
+def test_reading_results_uses_the_task_id(filled, name):
+    values = {"task_ids": ["t1", "t2"], "extended": False}
+    plan = Plan(filled, name, **values)
+    assert {index for _, index in plan.scans()} <= {"jobs_task_id_key", ""}, plan
+    assert not plan.has("Seq Scan"), plan
+
+
+def test_an_insert_decides_by_the_task_id(filled):
+    job = new_job("t1")._asdict() | {"holder": str(A), "holder_attempt": 1}
+    plan = Plan(filled, "insert_job", **job)
+    assert plan.nodes[0]["Conflict Arbiter Indexes"] == ["jobs_task_id_key"], plan
+    assert plan.scans() == set(), plan
+
+
+def test_putting_back_what_is_unknown_reads_what_is_in_line_and_no_more(filled):
+    plan = Plan(filled, "release_unknown_jobs", node=str(A), queues=["celery"], known=[1])
+    assert plan.scans() == {("Index Scan", "jobs_ready")}, plan
+
+
+def fastest(work: Callable[[], object], times: int = 7) -> float:
+    """In milliseconds."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return min(taken) * 1000
+
+
+def test_a_worker_that_began_on_an_empty_table_claims_as_fast_on_a_full_one(make_database):
+    """The plan is cached when the statement first runs; without pins this took 90 ms a claim."""
+    conninfo = parse_url(make_database())
+    with migrations.session(conninfo) as session:
+        migrations.migrate(session, "pgjobs")
+    database = Database(conninfo, Options(pool_size=1))
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("ALTER TABLE pgjobs.jobs SET (autovacuum_enabled = off)")
+        for _ in range(12):
+            assert database.jobs.claim_jobs(A, "n", [Bucket("celery")], 1) == ([], [])
+            database.jobs.next_due()
+            database.jobs.stage_jobs(10)
+            database.results.get_results(["t1"])
+            database.results.finished_ids(["t1"])
+        connection.execute(FILL)
+    # What runs stands in front: 3,000 entries to pass over.
+    assert fastest(lambda: database.jobs.claim_jobs(A, "n", [Bucket("celery")], 10)) < 10
+    assert fastest(database.jobs.next_due) < 10
+    assert fastest(lambda: database.jobs.stage_jobs(10)) < 10
+    assert fastest(lambda: database.results.get_results(["t1"])) < 5
+    assert fastest(lambda: database.results.finished_ids(["t1"])) < 5
+    database.close()
+
+
+def hot_updates(connection: psycopg.Connection, database: Database) -> tuple[int, int]:
+    """How many updates of jobs there were, and how many of them touched no index."""
+    database.close()  # a session reports its statistics when it ends
+    connection.execute("SELECT pg_sleep(0.1), pg_stat_clear_snapshot()")
+    row = connection.execute(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables "
+        "WHERE relid = 'pgjobs.jobs'::regclass"
+    ).fetchone()
+    return row["n_tup_upd"], row["n_tup_hot_upd"]
+
+
+def put_many(connection: psycopg.Connection, count: int) -> None:
+    connection.execute(
+        "INSERT INTO pgjobs.jobs (task_id, task, queue, message, body) "
+        "SELECT 'm' || n, 'task', 'celery', repeat('m', 300), repeat('b', 200)::bytea "
+        "FROM generate_series(1, %s) AS n",
+        (count,),
+    )
+
+
+def test_claims_are_hot_updates(database, connection):
+    put_many(connection, 2000)
+    updates, hot = hot_updates(connection, database)
+    claimed = 0
+    while claims := database.jobs.claim_jobs(A, "n", [Bucket("celery")], 50)[0]:
+        claimed += len(claims)
+    assert claimed == 2000
+    after, hot_after = hot_updates(connection, database)
+    assert after - updates == 2000
+    assert hot_after - hot >= 0.95 * 2000
+
+
+@pytest.fixture
+def old_snapshot(database: Database) -> Iterator[None]:
+    """Somebody's report, begun before everything: no dead row can be removed until it ends."""
+    with psycopg.connect(database.conninfo) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT count(*) FROM pgjobs.jobs")
+        yield
+
+
+@pytest.mark.usefixtures("old_snapshot")
+def test_a_floor_takes_a_claim_past_100000_dead_entries(database, connection):
+    put_many(connection, 100_000)
+    connection.execute("UPDATE pgjobs.jobs SET state = 'completed', finished_at = now()")
+    floor = connection.execute("SELECT max(seq) AS seq FROM pgjobs.jobs").fetchone()["seq"]
+    for number in range(40):
+        database.jobs.insert_job(new_job(f"new{number}"))
+
+    def claim(bucket: Bucket) -> None:
+        ((one,), _) = database.jobs.claim_jobs(A, "n", [bucket], 1)
+        assert database.jobs.settle_jobs(A, [completed(one.id, one.attempt)]) == []
+
+    with_floor = fastest(lambda: claim(Bucket("celery", 0, 0, floor)))
+    without = fastest(lambda: claim(Bucket("celery")), times=3)
+    print(f"claim and settle behind 100,000 dead: {with_floor:.2f} ms, no floor {without:.2f} ms")
+    assert with_floor < 4
+    assert with_floor < without
+
+
+def test_the_listeners_statements_touch_no_table():
+    query = prepared("wake_sleepers", "pgjobs").sql
+    assert b"pgjobs." not in query
+    assert notify.SLEEPERS < 2**31

@@ -1,0 +1,267 @@
+"""What became of claimed jobs is written in one statement, each outcome under its own fence."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from pgjobs_celery.db.database import Database
+from pgjobs_celery.job import Bucket, Claim, Fence
+from pgjobs_celery.outcome import (
+    Outcome,
+    Result,
+    completed,
+    discarded,
+    error_entry,
+    error_from,
+    released,
+    requeued,
+)
+from pgjobs_celery.states import State
+from tests.rows import new_job, put, row, states
+
+A, B = UUID(int=1), UUID(int=2)
+
+
+def claimed(database: Database, *task_ids: str, node: UUID = A) -> dict[str, Claim]:
+    """Put these jobs in line and claim them."""
+    put(database, *task_ids)
+    claims, lost = database.jobs.claim_jobs(node, "node", [Bucket("celery")], len(task_ids))
+    assert lost == []
+    return dict(zip(task_ids, claims, strict=True))
+
+
+def result_of(task_id: str, **values: Any) -> Result:
+    given = {"result": b"42", "result_type": "application/json", "traceback": None}
+    return Result(**{"task_id": task_id, "children": None, "error": None, **given, **values})
+
+
+def test_outcomes_of_every_kind_go_out_in_one_statement(database, connection):
+    jobs = claimed(database, "ok", "kept", "failed", "never", "back", "cancelled", "runs")
+    error = error_from(KeyError("x"), "Traceback ...")
+    outcomes = [
+        completed(jobs["ok"].id, 1),
+        completed(jobs["kept"].id, 1, result_of("kept", children='["c"]')),
+        discarded(jobs["failed"].id, 1, error),
+        released(jobs["never"].id, 1),
+        requeued(jobs["back"].id, 1),
+        Outcome(jobs["cancelled"].id, 1, State.CANCELLED, error_entry("Revoked", "why")),
+    ]
+    assert database.jobs.settle_jobs(A, outcomes) == []
+    assert states(connection) == {
+        "ok": "completed", "kept": "completed", "failed": "discarded", "never": "available",
+        "back": "available", "cancelled": "cancelled", "runs": "executing",
+    }  # fmt: skip
+    kept, failed = row(connection, "kept"), row(connection, "failed")
+    assert (kept["result"], kept["result_type"], kept["children"]) == (
+        b"42", "application/json", '["c"]',
+    )  # fmt: skip
+    assert row(connection, "ok")["result"] is None
+    (entry,) = failed["errors"]
+    assert (entry["type"], entry["module"], entry["attempt"]) == ("KeyError", "builtins", 1)
+    assert (entry["message"], entry["traceback"]) == ("'x'", "Traceback ...")
+    assert entry["at"]
+    assert (row(connection, "never")["attempt"], row(connection, "back")["attempt"]) == (0, 1)
+    for task_id in ("ok", "kept", "failed", "cancelled"):
+        assert row(connection, task_id)["finished_at"] is not None
+    for task_id in ("never", "back"):
+        found = row(connection, task_id)
+        assert (found["redelivered"], found["claimed_by"]) == (True, None)
+        assert found["seq"] == jobs[task_id].seq
+
+
+def test_settling_goes_with_the_next_claim(database, connection):
+    jobs = claimed(database, "a")
+    put(database, "b")
+    claims, lost = database.jobs.claim_jobs(
+        A, "node", [Bucket("celery")], 5, [completed(jobs["a"].id, 1)]
+    )
+    assert (len(claims), lost) == (1, [])
+    assert states(connection) == {"a": "completed", "b": "executing"}
+
+
+def test_what_is_put_back_may_be_claimed_in_the_same_transaction(database):
+    jobs = claimed(database, "a")
+    outcomes = [released(jobs["a"].id, 1)]
+    (again,), _ = database.jobs.claim_jobs(A, "node", [Bucket("celery")], 5, outcomes)
+    assert (again.id, again.attempt, again.redelivered) == (jobs["a"].id, 1, True)
+
+
+# -- the fence -----------------------------------------------------------------------------------
+
+
+def all_outcomes(id: int, attempt: int) -> list[Outcome]:
+    return [
+        completed(id, attempt),
+        completed(id, attempt, result_of("a")),
+        discarded(id, attempt, error_entry("E", "m")),
+        released(id, attempt),
+        requeued(id, attempt),
+        Outcome(id, attempt, State.CANCELLED),
+    ]
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_who_lost_the_claim_changes_nothing_and_learns_of_it(database, connection, index):
+    """Another node, an earlier attempt, a later one, no such job, and a job that has finished."""
+    jobs = claimed(database, "a", "b")
+    database.jobs.settle_jobs(A, [completed(jobs["b"].id, 1)])
+    before = row(connection, "a"), row(connection, "b")
+    for node, id, attempt in (
+        (B, jobs["a"].id, 1),
+        (A, jobs["a"].id, 0),
+        (A, jobs["a"].id, 2),
+        (A, 2**40, 1),
+        (A, jobs["b"].id, 1),
+    ):
+        outcome = all_outcomes(id, attempt)[index]
+        assert database.jobs.settle_jobs(node, [outcome]) == [outcome]
+    assert (row(connection, "a"), row(connection, "b")) == before
+
+
+def test_a_lost_outcome_takes_no_other_with_it(database, connection):
+    jobs = claimed(database, "a", "b")
+    lost = completed(jobs["b"].id, 7)
+    assert database.jobs.settle_jobs(A, [lost, completed(jobs["a"].id, 1)]) == [lost]
+    assert states(connection) == {"a": "completed", "b": "executing"}
+
+
+def test_an_old_attempt_of_the_same_node_is_fenced_off(database, connection):
+    """Early in the time-based rescues of others: the first run's ack marks the second one done."""
+    jobs = claimed(database, "a")
+    database.jobs.settle_jobs(A, [requeued(jobs["a"].id, 1)])
+    database.jobs.claim_jobs(A, "node", [Bucket("celery")], 1)
+    late = completed(jobs["a"].id, 1)
+    assert database.jobs.settle_jobs(A, [late]) == [late]
+    assert states(connection) == {"a": "executing"}
+
+
+def test_writing_twice_is_harmless(database, connection):
+    jobs = claimed(database, "a")
+    outcome = completed(jobs["a"].id, 1)
+    assert database.jobs.settle_jobs(A, [outcome]) == []
+    finished = row(connection, "a")
+    assert database.jobs.settle_jobs(A, [outcome]) == [outcome]
+    assert row(connection, "a") == finished
+
+
+@pytest.mark.parametrize(
+    "pair", [(completed, completed), (completed, released), (released, completed)]
+)
+def test_one_job_twice_in_one_batch_is_settled_once(database, connection, pair):
+    jobs = claimed(database, "a", "b")
+    id = jobs["a"].id
+    outcomes = [pair[0](id, 1), completed(jobs["b"].id, 1), pair[1](id, 1)]
+    assert database.jobs.settle_jobs(A, outcomes) == []
+    found = row(connection, "a")
+    assert found["claimed_by"] is None
+    assert (found["state"], found["attempt"]) in {("completed", 1), ("available", 0)}
+    assert states(connection)["b"] == "completed"
+
+
+# -- attempts ------------------------------------------------------------------------------------
+
+
+def test_a_job_that_was_started_as_often_as_it_may_be_is_discarded_and_says_why(
+    database, connection
+):
+    jobs = claimed(database, "a", "b")
+    connection.execute("UPDATE pgjobs.jobs SET max_attempts = 3")
+    for attempt in (1, 2, 3):
+        outcomes = [requeued(jobs["a"].id, attempt), released(jobs["b"].id, 1)]
+        assert database.jobs.settle_jobs(A, outcomes) == []
+        claims, _ = database.jobs.claim_jobs(A, "node", [Bucket("celery")], 2)
+    found = row(connection, "a")
+    assert (found["state"], found["attempt"]) == ("discarded", 3)
+    assert found["finished_at"] is not None
+    (entry,) = found["errors"]
+    assert entry["type"] == "DeliveryLimitExceeded"
+    assert "3 times" in entry["message"]
+    assert [claim.id for claim in claims] == [jobs["b"].id]
+    assert row(connection, "b")["attempt"] == 1
+
+
+def test_a_job_that_never_started_goes_back_whatever_its_max_attempts(database, connection):
+    jobs = claimed(database, "a")
+    connection.execute("UPDATE pgjobs.jobs SET max_attempts = 1")
+    for _ in range(3):
+        assert database.jobs.settle_jobs(A, [released(jobs["a"].id, 1)]) == []
+        (again,), _ = database.jobs.claim_jobs(A, "node", [Bucket("celery")], 1)
+        assert again.attempt == 1
+    assert row(connection, "a")["state"] == "executing"
+
+
+def test_a_job_that_was_the_last_may_still_complete(database, connection):
+    jobs = claimed(database, "a")
+    connection.execute("UPDATE pgjobs.jobs SET max_attempts = 1")
+    assert database.jobs.settle_jobs(A, [completed(jobs["a"].id, 1)]) == []
+    assert states(connection) == {"a": "completed"}
+
+
+def test_errors_of_all_attempts_are_kept(database, connection):
+    jobs = claimed(database, "a")
+    outcome = requeued(jobs["a"].id, 1)._replace(error=error_entry("First", "1"))
+    database.jobs.settle_jobs(A, [outcome])
+    database.jobs.claim_jobs(A, "node", [Bucket("celery")], 1)
+    database.jobs.settle_jobs(A, [discarded(jobs["a"].id, 2, error_entry("Second", "2"))])
+    errors = row(connection, "a")["errors"]
+    assert [(error["type"], error["attempt"]) for error in errors] == [("First", 1), ("Second", 2)]
+
+
+# -- what is hard to write -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["\0", "\ud800", "\\", '"', "{}", "NULL", "ä€😀", "'; DROP", "x" * 10_000, "\\u0000"]
+)
+def test_no_text_of_a_task_keeps_an_outcome_from_being_written(database, connection, text):
+    jobs = claimed(database, "a", "b")
+    broken = type("Broken", (Exception,), {"__qualname__": text or "x", "__module__": text})
+    database.jobs.settle_jobs(
+        A,
+        [
+            discarded(jobs["a"].id, 1, error_from(broken(text), text)),
+            discarded(jobs["b"].id, 1, error_entry(text, text, text, text)),
+        ],
+    )
+    assert set(states(connection).values()) == {"discarded"}
+    assert json.dumps(row(connection, "a")["errors"])
+
+
+def test_any_result_is_kept_byte_for_byte(database, connection):
+    every = bytes(range(256)) * 10
+    jobs = claimed(database, "a", "b", "c")
+    given = {"a": every, "b": b"", "c": None}
+    database.jobs.settle_jobs(
+        A, [completed(jobs[i].id, 1, result_of(i, result=r)) for i, r in given.items()]
+    )
+    assert {i: row(connection, i)["result"] for i in given} == given
+    assert row(connection, "c")["result_type"] == "application/json"
+
+
+def test_a_batch_of_many_is_written_whole(database, connection):
+    names = [str(number) for number in range(500)]
+    jobs = claimed(database, *names)
+    outcomes = [completed(job.id, 1, result_of(i, result=b"x" * 1000)) for i, job in jobs.items()]
+    assert database.jobs.settle_jobs(A, outcomes) == []
+    assert set(states(connection).values()) == {"completed"}
+
+
+def test_what_the_pool_child_wrote_first_stands(database, connection):
+    jobs = claimed(database, "a")
+    result = result_of("a", result=b"child")
+    assert database.results.finish_job(result, State.COMPLETED, Fence(A, 1))
+    late = discarded(jobs["a"].id, 1, error_entry("E", "late"))
+    assert database.jobs.settle_jobs(A, [late]) == [late]
+    assert row(connection, "a")["result"] == b"child"
+
+
+def test_an_outcome_about_an_attempt_that_published_its_own_retry_is_lost(database, connection):
+    jobs = claimed(database, "a")
+    database.jobs.insert_job(new_job("a", eta=60), Fence(A, 1))
+    late = completed(jobs["a"].id, 1)
+    assert database.jobs.settle_jobs(A, [late]) == [late]
+    assert states(connection) == {"a": "retryable"}

@@ -1,0 +1,118 @@
+"""Tasks that kill their process, or are killed for taking too long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
+
+from . import tasks
+from .conftest import StartWorker, Worker
+from .rows import Rows, assert_finished, errors
+
+
+@pytest.fixture(scope="module")
+def url(module_url: str) -> str:
+    """The tests share a worker, and so the database."""
+    return module_url
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running(module_worker: StartWorker) -> Worker:
+    """One worker for all tests, with processes to spare: a new one takes seconds to come."""
+    return module_worker(pool="prefork", concurrency=8)
+
+
+def runs(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("task", [tasks.die, tasks.die_late])
+def test_a_task_that_kills_its_process_is_discarded(
+    task: Any, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    result = task.delay(str(tmp_path / "runs"))
+    with pytest.raises(WorkerLostError, match="signal 9"):
+        result.get(timeout=15)
+    row = rows.get(result.id)
+    assert_finished(row, "discarded")
+    assert errors(row) == [(1, "WorkerLostError")]
+    assert runs(tmp_path / "runs") == 1
+
+
+def test_a_task_that_leaves_its_process_is_discarded(app: Celery, rows: Rows) -> None:
+    result = tasks.leave.delay()
+    with pytest.raises(WorkerLostError):
+        result.get(timeout=15)
+    row = rows.get(result.id)
+    assert_finished(row, "discarded")
+    assert errors(row) == [(1, "WorkerLostError")]
+
+
+def test_a_task_that_is_rejected_when_its_worker_is_lost_runs_again(
+    app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    result = tasks.die_and_come_back.delay(str(tmp_path / "runs"))
+    assert result.get(timeout=20) == "survived"
+    row = rows.get(result.id)
+    assert_finished(row, attempt=2)
+    assert row["redelivered"]
+    assert runs(tmp_path / "runs") == 2
+
+
+def test_a_task_that_always_kills_its_process_stops_at_the_delivery_limit(
+    app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    result = tasks.die_and_come_back.apply_async((str(tmp_path / "runs"), 100), countdown=0.5)
+    rows.select(
+        "UPDATE pgjobs.jobs SET max_attempts = 2 WHERE task_id = %s RETURNING id", result.id
+    )
+    row = rows.wait(result.id, timeout=30)
+    assert_finished(row, "discarded", attempt=2)
+    assert errors(row)[-1] == (2, "DeliveryLimitExceeded")
+    assert runs(tmp_path / "runs") == 2
+    assert result.state == "FAILURE"
+    with pytest.raises(Exception, match="2 times"):
+        result.get(timeout=5)
+
+
+@pytest.mark.parametrize("task", [tasks.sleep, tasks.sleep_late])
+def test_a_task_that_exceeds_its_hard_time_limit_is_discarded(
+    task: Any, app: Celery, rows: Rows
+) -> None:
+    result = task.apply_async((60,), time_limit=0.5)
+    with pytest.raises(TimeLimitExceeded):
+        result.get(timeout=15)
+    row = rows.get(result.id)
+    assert_finished(row, "discarded")
+    assert errors(row) == [(1, "TimeLimitExceeded")]
+
+
+def test_a_task_that_exceeds_its_soft_time_limit_fails(app: Celery, rows: Rows) -> None:
+    result = tasks.sleep.apply_async((60,), soft_time_limit=0.5)
+    with pytest.raises(SoftTimeLimitExceeded):
+        result.get(timeout=15)
+    row = rows.get(result.id)
+    assert_finished(row, "discarded")
+    assert errors(row) == [(1, "SoftTimeLimitExceeded")]
+
+
+def test_a_task_may_heed_its_soft_time_limit(app: Celery, rows: Rows, tmp_path: Path) -> None:
+    result = tasks.stop_softly.apply_async((str(tmp_path / "runs"),), soft_time_limit=0.5)
+    assert result.get(timeout=15) == "stopped"
+    assert_finished(rows.get(result.id))
+
+
+def test_a_time_limit_that_does_not_acknowledge_has_the_task_run_again(
+    app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    result = tasks.hang_once.apply_async((str(tmp_path / "runs"),), time_limit=1)
+    assert result.get(timeout=20) == "second run"
+    row = rows.get(result.id)
+    assert_finished(row, attempt=2)
+    assert row["redelivered"]
+    assert runs(tmp_path / "runs") == 2

@@ -1,0 +1,91 @@
+"""Stand between a client and the server's socket, and cut the connection when it hurts most."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+#: What ends a question, Sync, and its answer, ReadyForQuery (idle).
+SYNC = b"S\x00\x00\x00\x04"
+READY = b"Z\x00\x00\x00\x05I"
+
+
+class Proxy:
+    """A socket that leads to the server's; a context manager."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        query = parse_qs(parts.query)
+        port = query["port"][0]
+        self._target = f"{query['host'][0]}/.s.PGSQL.{port}"
+        self._folder = Path(tempfile.mkdtemp(prefix="pgjobs-proxy-", dir="/tmp"))
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self._folder / f".s.PGSQL.{port}"))
+        self._listener.listen()
+        self._pending = b""
+        #: How many answers were cut off.
+        self.cuts = 0
+        self.url = parts._replace(
+            query=f"host={quote(str(self._folder))}&port={port}"
+        ).geturl()  # fmt: skip
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut_answer(self, statement: str) -> None:
+        """The next time this statement runs, its answer is lost and the connection with it."""
+        self._pending = statement.encode()
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        shutil.rmtree(self._folder)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._target)
+                swallowed = [0]  # how many answers to wait for and keep; 0 for none
+                for pump in (self._to_server, self._to_client):
+                    threading.Thread(
+                        target=pump, args=(client, server, swallowed), daemon=True
+                    ).start()
+
+    def _to_server(
+        self, client: socket.socket, server: socket.socket, swallowed: list[int]
+    ) -> None:
+        with suppress(OSError):
+            while data := client.recv(65536):
+                if self._pending and self._pending in data:
+                    self._pending = b""
+                    swallowed[0] = data.count(SYNC)
+                server.sendall(data)
+        _end(server)
+
+    def _to_client(
+        self, client: socket.socket, server: socket.socket, swallowed: list[int]
+    ) -> None:
+        answer = b""
+        with suppress(OSError):
+            while data := server.recv(65536):
+                if not swallowed[0]:
+                    client.sendall(data)
+                    continue
+                answer += data
+                if answer.count(READY) == swallowed[0]:
+                    self.cuts += 1
+                    break
+        _end(client)
+        _end(server)
+
+
+def _end(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)

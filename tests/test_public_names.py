@@ -1,0 +1,69 @@
+"""What the package offers by name, and what it costs to import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import pgjobs_celery
+
+#: A name is added here when it is documented; none is ever taken away without a deprecation.
+PUBLIC = ["__version__"]
+
+LOADED = """
+import json, sys
+import {module}
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def loaded_by(module: str) -> set[str]:
+    output = subprocess.run(
+        [sys.executable, "-c", LOADED.format(module=module)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return set(json.loads(output))
+
+
+def test_the_public_names_are_these():
+    assert pgjobs_celery.__all__ == PUBLIC
+    for name in PUBLIC:
+        assert getattr(pgjobs_celery, name) is not None
+
+
+def test_everything_public_comes_with_a_star():
+    names: dict[str, object] = {}
+    exec("from pgjobs_celery import *", names)
+    del names["__builtins__"]
+    assert sorted(names) == PUBLIC
+
+
+def test_importing_the_package_loads_no_driver_no_celery_and_no_module_of_its_own():
+    loaded = loaded_by("pgjobs_celery")
+    for name in ("psycopg", "psycopg_binary", "psycopg_c", "celery", "click", "rich", "croniter"):
+        assert name not in loaded
+    ours = {name for name in loaded if name.startswith("pgjobs_celery")}
+    assert ours == {"pgjobs_celery", "pgjobs_celery._register", "pgjobs_celery._version"}
+
+
+def test_importing_celery_makes_the_scheme_known_and_loads_no_driver():
+    loaded = loaded_by("celery")
+    assert "psycopg" not in loaded
+    code = (
+        "import celery, kombu.transport as t; celery.Celery; print(t.resolve_transport('pgjobs'))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert output == "<class 'pgjobs_celery.transport.Transport'>\n"
+
+
+@pytest.mark.parametrize("words", ["states", "errors", "job", "outcome", "claiming", "config"])
+def test_the_words_know_neither_the_driver_nor_celery(words):
+    loaded = loaded_by(f"pgjobs_celery.{words}")
+    assert not {"psycopg", "celery"} & loaded
