@@ -99,6 +99,8 @@ CREATE TABLE pgjobs.messages_durable PARTITION OF pgjobs.messages FOR VALUES IN 
 CREATE UNLOGGED TABLE pgjobs.messages_transient PARTITION OF pgjobs.messages FOR VALUES IN (false)
   WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX messages_ready ON pgjobs.messages (queue, priority, id);
+-- Acknowledged by id: without it, 24 instead of 1 ms for ten messages in front of 100,000.
+CREATE INDEX messages_id ON pgjobs.messages (id);
 
 -- Exchanges, queues and bindings, shared between processes.
 CREATE TABLE pgjobs.exchanges (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .job import Bucket, Claim
+from .job import HIGHEST_RANK, Bucket, Claim
 
 #: A full look follows the last one after this many times its own duration: at most 2 percent.
 FULL_LOOK_SPACING = 50
@@ -106,7 +106,7 @@ class ClaimPlan:
             overdue or self._next_full == float("-inf")
         )
         if self._is_everything:
-            return self.everything(self._queues)
+            return self._whole_line()
         buckets = [
             Bucket(queue, priority, priority, floor)
             for queue in self._queues
@@ -114,6 +114,19 @@ class ClaimPlan:
         ]
         buckets.sort(key=lambda bucket: bucket.lowest)
         return buckets
+
+    def _whole_line(self) -> list[Bucket]:
+        """All queues from the start; where there are several, one priority at a time that we know."""
+        if len(self._queues) < 2:
+            return self.everything(self._queues)
+        known = {0}.union(*self._floors.values())
+        starts = sorted(known | {priority + 1 for priority in known if priority < HIGHEST_RANK})
+        ends = [start - 1 for start in starts[1:]] + [HIGHEST_RANK]
+        return [
+            Bucket(queue, lowest, highest)
+            for lowest, highest in zip(starts, ends, strict=True)
+            for queue in self._queues
+        ]
 
     def record(self, limit: int, claims: Sequence[Claim], start: float, end: float) -> None:
         """Learn from a claim that ran from ``start`` to ``end``."""

@@ -235,7 +235,6 @@ def test_a_full_queue_does_not_starve_one_with_a_job_now_and_then():
         assert job not in line.ready
 
 
-@pytest.mark.xfail(strict=True, reason="a full look takes the queues one by one")
 def test_priorities_go_before_queues_in_a_full_look_too():
     """As in a claim with floors, and on Redis: no queue's 5 goes before another's 0."""
     line = Line(["a", "b"])

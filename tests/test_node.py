@@ -29,8 +29,9 @@ CELERY = [Bucket("celery")]
 @pytest.fixture
 def node(database: Database) -> Iterator[Node]:
     node = Node(database)
-    node._settle.patience = 60  # what is written is written by the test
-    node._settle.interval = 60
+    # What is written is written by the test, and it is the test that finds a cut connection.
+    node._settle.patience = node._settle.interval = 60
+    node.start("node@host", Settings(maintenance=False, heartbeat_interval=100, lease=200))
     yield node
     node.close()
 
