@@ -123,7 +123,7 @@ def test_a_task_that_runs_through_a_restart_completes_once(
     assert [path.read_text().count("\n") for path in started] == [1, 1]
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_nothing_is_lost_while_sessions_are_terminated(
     pool: str, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:

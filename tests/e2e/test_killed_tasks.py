@@ -69,14 +69,14 @@ def test_a_task_that_always_kills_its_process_stops_at_the_delivery_limit(
 ) -> None:
     result = tasks.die_and_come_back.apply_async((str(tmp_path / "runs"), 100), countdown=0.5)
     rows.select(
-        "UPDATE pgjobs.jobs SET max_attempts = 2 WHERE task_id = %s RETURNING id", result.id
+        "UPDATE pgjobs.jobs SET max_attempts = 1 WHERE task_id = %s RETURNING id", result.id
     )
     row = rows.wait(result.id, timeout=30)
-    assert_finished(row, "discarded", attempt=2)
-    assert errors(row)[-1] == (2, "DeliveryLimitExceeded")
-    assert runs(tmp_path / "runs") == 2
+    assert_finished(row, "discarded", attempt=1)
+    assert errors(row)[-1] == (1, "DeliveryLimitExceeded")
+    assert runs(tmp_path / "runs") == 1
     assert result.state == "FAILURE"
-    with pytest.raises(Exception, match="2 times"):
+    with pytest.raises(Exception, match="1 times"):
         result.get(timeout=5)
 
 

@@ -47,8 +47,10 @@ def test_a_warm_shutdown_finishes_what_runs_and_releases_the_rest(
     assert {rows.get(result.id)["attempt"] for result in waiting} == {1}
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
-@pytest.mark.parametrize("task", [tasks.hold, tasks.hold_late])
+@pytest.mark.parametrize(
+    ("pool", "task"),
+    [("prefork", tasks.hold), ("prefork", tasks.hold_late), ("threads", tasks.hold)],
+)
 def test_a_cold_shutdown_leaves_nothing_executing(
     pool: str, task: Any, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
