@@ -6,8 +6,9 @@ from benchmarks.measures.base import Measure, Metric, Run
 from benchmarks.measures.costs import Costs
 from benchmarks.workers import PREFORK, running_worker
 
-#: Seconds for the worker's start-up work to die down before the clock starts.
-SETTLE = 4
+#: Seconds for the worker's start-up work to die down before the clock starts, and for PostgreSQL's
+#: backends to report it: an idle one waits up to 10 s with what it has counted.
+SETTLE = 12
 
 
 class Idle(Measure):
