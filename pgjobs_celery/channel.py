@@ -10,10 +10,11 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .acknowledging import Acknowledger
 from .claiming import ClaimPlan
 from .db.messages import Delivery
 from .delivery import Message
@@ -22,8 +23,7 @@ from .job import Claim, Fence
 from .message import (
     decode_envelope,
 )
-from .outcome import completed, discarded, error_entry, error_from, released, requeued
-from .publishing import Publisher
+from .outcome import completed, discarded, error_from, released
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -63,7 +63,7 @@ class QoS:
         return self._channel.room() > 0
 
 
-class Channel(Publisher):
+class Channel(Acknowledger):
     """Publishes, declares and consumes; one thread at a time, but for acknowledgements."""
 
     def __init__(self, transport: Transport) -> None:
@@ -81,8 +81,6 @@ class Channel(Publisher):
         #: Messages that are no jobs, on their way.
         self._mail: deque[Delivery] = deque()
         self._is_jobs_turn = False
-        self._unacked: dict[int, Message] = {}
-        self._finished = 0
         self._is_flowing = True
         #: Queues with messages that are no jobs, as far as we have heard.
         self._news: set[str] = set()
@@ -192,16 +190,16 @@ class Channel(Publisher):
         """How many more messages may be delivered."""
         if not self.prefetch_count:
             return self.options.max_claim
-        return self.prefetch_count - len(self._unacked)
+        return self.prefetch_count - len(self.unacked)
 
     def deliver(self, until: float) -> int:
         """Hand out what there is room for until this time, at least one; how many.
 
         The solo pool runs the task inside: whoever calls must get its turn again.
         """
-        if self._finished:
-            self._plan.count_finished(self._finished, time.monotonic())
-            self._finished = 0
+        if self.finished:
+            self._plan.count_finished(self.finished, time.monotonic())
+            self.finished = 0
         # In turns: neither jobs nor other messages keep the others waiting.
         self._is_jobs_turn = not self._is_jobs_turn
         first, second = self._deliver_jobs, self._deliver_messages
@@ -247,7 +245,7 @@ class Channel(Publisher):
         if message is None:
             return 0
         if consumer is None:
-            self._release([message])
+            self.release([message])
             return 0
         consumer.callback(self._hand_out(message, consumer.no_ack))
         return 1
@@ -336,65 +334,16 @@ class Channel(Publisher):
 
     def _hand_out(self, message: Message, no_ack: bool) -> Message:
         if not no_ack:
-            self._unacked[message.delivery_tag] = message
+            self.unacked[message.delivery_tag] = message
         elif message.claim is not None:
             self.node.settle(completed(message.claim.id, message.claim.attempt))
         return message
 
-    # Acknowledge; also called by the threads of a pool
-
-    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
-        """The message was dealt with."""
-        for message in self._pop_unacked(delivery_tag, multiple):
-            claim = message.claim
-            if claim is None:
-                self.node.settle_message(message.row or 0)
-            elif not message.is_tracked:
-                # A worker acknowledges what it cannot read; that is no success.
-                error = message.unreadable
-                self.node.settle(
-                    discarded(claim.id, claim.attempt, error_from(error))
-                    if error
-                    else completed(claim.id, claim.attempt)
-                )
-        self._made_room()
-
-    def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
-        """The message was refused: put it back in line, or set it aside."""
-        for message in self._pop_unacked(delivery_tag, False):
-            claim = message.claim
-            if claim is None:
-                if requeue:
-                    self.node.return_message(message.row or 0)
-                else:
-                    self.node.settle_message(message.row or 0)
-            elif not message.is_settled:
-                message.is_settled = True
-                self.node.settle(
-                    requeued(claim.id, claim.attempt)
-                    if requeue
-                    else discarded(claim.id, claim.attempt, _refusal(message))._replace(
-                        is_sole=False
-                    )
-                )
-            if claim is not None and requeue:
-                self._plan.look_again()
-        self._made_room()
-
     def basic_recover(self, requeue: bool = False) -> None:
         """Put back what was delivered and not acknowledged."""
-        self._release(list(self._unacked.values()))
+        self.release(list(self.unacked.values()))
         self.node.flush()
         self.look_again()
-
-    def _pop_unacked(self, tag: int, multiple: bool) -> list[Message]:
-        tags = [each for each in list(self._unacked) if each <= tag] if multiple else [tag]
-        popped = [self._unacked.pop(each, None) for each in tags]
-        return [message for message in popped if message is not None]
-
-    def _made_room(self) -> None:
-        self._finished += 1
-        self.connection.wake()
 
     # Close
 
@@ -421,22 +370,22 @@ class Channel(Publisher):
         self._consumers.clear()
         self._by_queue = {}
         self.connection.forget_channel(self)
-        count = self._release(
+        count = self.release(
             message
-            for message in list(self._unacked.values())
+            for message in list(self.unacked.values())
             if not (is_orderly and message.was_sent)
         )
         if count:
             logger.info("Restoring %d unacknowledged message(s)", count)
         self._release_buffer()
-        self._unacked.clear()
+        self.unacked.clear()
 
     def abandon(self) -> None:
         """Forget everything: the process has forked, and the claims are the parent's."""
         self.closed = True
         self._buffer.clear()
         self._mail.clear()
-        self._unacked.clear()
+        self.unacked.clear()
 
     def _release_buffer(self) -> None:
         """Put back what was taken for queues that have no consumer any more."""
@@ -446,27 +395,3 @@ class Channel(Publisher):
         for delivery in [each for each in self._mail if each.queue not in self._by_queue]:
             self._mail.remove(delivery)
             self.node.return_message(delivery.id)
-
-    def _release(self, messages: Iterable[Message]) -> int:
-        """Put back what was handed out and has neither begun nor been acknowledged; how many.
-
-        What a child was sent may run all the same: that attempt counts.
-        """
-        count = 0
-        for message in messages:
-            self._unacked.pop(message.delivery_tag, None)
-            if message.claim is None:
-                self.node.return_message(message.row or 0)
-                count += 1
-            elif message.give_back():
-                put_back = requeued if message.was_sent else released
-                self.node.settle(put_back(message.claim.id, message.claim.attempt))
-                count += 1
-        return count
-
-
-def _refusal(message: Message) -> str:
-    """Why a message was rejected, as an entry of ``errors``."""
-    if message.unreadable:
-        return error_from(message.unreadable)
-    return error_entry("Reject", "rejected by its consumer; the worker's log says why")

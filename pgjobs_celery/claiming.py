@@ -116,7 +116,7 @@ class ClaimPlan:
         return buckets
 
     def _whole_line(self) -> list[Bucket]:
-        """All queues from the start; where there are several, one priority at a time that we know."""
+        """All queues from the start; where there are several, one known priority at a time."""
         if len(self._queues) < 2:
             return self.everything(self._queues)
         known = {0}.union(*self._floors.values())

@@ -1,0 +1,100 @@
+"""What becomes of delivered messages: acknowledged, rejected, put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .delivery import Message
+from .outcome import completed, discarded, error_entry, error_from, released, requeued
+from .publishing import Publisher
+
+if TYPE_CHECKING:
+    from .transport import Transport
+
+
+class Acknowledger(Publisher):
+    """The part of a channel that acknowledges; also called by the threads of a pool."""
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(transport)
+        #: What was delivered and has to be acknowledged, by delivery tag.
+        self.unacked: dict[int, Message] = {}
+        #: How many have been since somebody asked.
+        self.finished = 0
+
+    def look_again(self, *, messages: bool = True) -> None:
+        """Something was put back in line."""
+        raise NotImplementedError
+
+    def made_room(self) -> None:
+        """Another message may be delivered."""
+        self.finished += 1
+        self.connection.wake()
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        """The message was dealt with."""
+        for message in self._pop_unacked(delivery_tag, multiple):
+            claim = message.claim
+            if claim is None:
+                self.node.settle_message(message.row or 0)
+            elif not message.is_tracked:
+                # A worker acknowledges what it cannot read; that is no success.
+                error = message.unreadable
+                self.node.settle(
+                    discarded(claim.id, claim.attempt, error_from(error))
+                    if error
+                    else completed(claim.id, claim.attempt)
+                )
+        self.made_room()
+
+    def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
+        """The message was refused: put it back in line, or set it aside."""
+        for message in self._pop_unacked(delivery_tag, False):
+            claim = message.claim
+            if claim is None:
+                if requeue:
+                    self.node.return_message(message.row or 0)
+                else:
+                    self.node.settle_message(message.row or 0)
+            elif not message.is_settled:
+                message.is_settled = True
+                self.node.settle(
+                    requeued(claim.id, claim.attempt)
+                    if requeue
+                    else discarded(claim.id, claim.attempt, refusal(message))._replace(
+                        is_sole=False
+                    )
+                )
+            if claim is not None and requeue:
+                self.look_again(messages=False)
+        self.made_room()
+
+    def _pop_unacked(self, tag: int, multiple: bool) -> list[Message]:
+        tags = [each for each in list(self.unacked) if each <= tag] if multiple else [tag]
+        popped = [self.unacked.pop(each, None) for each in tags]
+        return [message for message in popped if message is not None]
+
+    def release(self, messages: Iterable[Message]) -> int:
+        """Put back what was handed out and has neither begun nor been acknowledged; how many.
+
+        What a child was sent may run all the same: that attempt counts.
+        """
+        count = 0
+        for message in messages:
+            self.unacked.pop(message.delivery_tag, None)
+            if message.claim is None:
+                self.node.return_message(message.row or 0)
+                count += 1
+            elif message.give_back():
+                put_back = requeued if message.was_sent else released
+                self.node.settle(put_back(message.claim.id, message.claim.attempt))
+                count += 1
+        return count
+
+
+def refusal(message: Message) -> str:
+    """Why a message was rejected, as an entry of ``errors``."""
+    if message.unreadable:
+        return error_from(message.unreadable)
+    return error_entry("Reject", "rejected by its consumer; the worker's log says why")
