@@ -37,6 +37,8 @@ CREATE TABLE pgjobs.jobs (
   claimed_by     uuid,
   attempted_at   timestamptz,
   attempted_by   text,
+  -- Set by the claim: is the task acknowledged when it ends (acks_late), or when it begins?
+  acks_late      boolean     NOT NULL DEFAULT false,
   finished_at    timestamptz,
   -- What the running task said of itself: STARTED, PROGRESS, RETRY or a state of its own.
   reported_state text,
@@ -75,6 +77,9 @@ CREATE INDEX jobs_ready ON pgjobs.jobs (queue, priority, seq)
 -- What has to wait: a million future jobs are not in front of the ready ones.
 CREATE INDEX jobs_due ON pgjobs.jobs (due_at, id)
   WHERE finished_at IS NULL AND due_at IS NOT NULL;
+
+-- What has finished, by state and oldest first: pruning.
+CREATE INDEX jobs_finished ON pgjobs.jobs (state, finished_at) WHERE finished_at IS NOT NULL;
 
 -- What is not a job: remote control, replies, events, copies of a broadcast, plain kombu use.
 -- A sequence, not an identity column: PostgreSQL before 17 has none on partitioned tables.
@@ -142,7 +147,11 @@ CREATE TABLE pgjobs.nodes (
   name         text        NOT NULL,
   queues       text[]      NOT NULL DEFAULT '{}',
   version      text        NOT NULL,
+  -- How long it may be silent at most, in seconds: others go by its promise, not by their own.
+  lease        double precision NOT NULL,
   started_at   timestamptz NOT NULL DEFAULT now(),
+  -- Since when its heartbeats have had no gap: who was cut off itself calls nobody else dead.
+  steady_since timestamptz NOT NULL DEFAULT now(),
   heartbeat_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 

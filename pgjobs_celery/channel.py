@@ -188,15 +188,23 @@ class Channel(Acknowledger):
 
     def room(self) -> int:
         """How many more messages may be delivered."""
-        if not self.prefetch_count:
-            return self.options.max_claim
-        return self.prefetch_count - len(self.unacked)
+        room = self.options.max_claim
+        if self.prefetch_count:
+            room = self.prefetch_count - len(self.unacked)
+        if room > 0 and self.node.capacity is not None:
+            in_pool = self.node.held - len(self._buffer)
+            room = min(room, self.node.capacity() + self._plan.ahead - in_pool)
+        return room
 
     def deliver(self, until: float) -> int:
         """Hand out what there is room for until this time, at least one; how many.
 
         The solo pool runs the task inside: whoever calls must get its turn again.
         """
+        if self.node.is_fenced:
+            # Others may be about to take what we hold: what has not begun is let go of.
+            self._release_buffer(everything=True)
+            return 0
         if self.finished:
             self._plan.count_finished(self.finished, time.monotonic())
             self.finished = 0
@@ -387,11 +395,12 @@ class Channel(Acknowledger):
         self._mail.clear()
         self.unacked.clear()
 
-    def _release_buffer(self) -> None:
-        """Put back what was taken for queues that have no consumer any more."""
-        for claim in [each for each in self._buffer if each.queue not in self._by_queue]:
+    def _release_buffer(self, *, everything: bool = False) -> None:
+        """Put back what was taken for queues that have no consumer any more, or all of it."""
+        kept = () if everything else self._by_queue
+        for claim in [each for each in self._buffer if each.queue not in kept]:
             self._buffer.remove(claim)
             self.node.settle(released(claim.id, claim.attempt))
-        for delivery in [each for each in self._mail if each.queue not in self._by_queue]:
+        for delivery in [each for each in self._mail if each.queue not in kept]:
             self._mail.remove(delivery)
             self.node.return_message(delivery.id)

@@ -88,6 +88,11 @@ class ClaimPlan:
             self._finished = 0
             self._rate_from = now
 
+    @property
+    def ahead(self) -> int:
+        """How many jobs are finished within ``read_ahead`` at the present rate."""
+        return int(self._rate * self._read_ahead)
+
     def limit(self, window: int, buffered: int) -> int:
         """How many jobs to claim for ``window`` free places, with ``buffered`` at hand.
 
@@ -96,8 +101,7 @@ class ClaimPlan:
         """
         if window <= 0 and not buffered:
             return 0
-        ahead = int(self._rate * self._read_ahead)
-        return max(0, min(max(window, ahead) - buffered, self._max_claim))
+        return max(0, min(max(window, self.ahead) - buffered, self._max_claim))
 
     def buckets(self, now: float) -> list[Bucket]:
         """Where to look now, in the order of the priorities and taking the queues in turn."""

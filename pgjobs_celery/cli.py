@@ -1,4 +1,4 @@
-"""``celery pgjobs``: migrate the schema and see what the queues hold.
+"""``celery pgjobs``: migrate the schema, see what the queues hold, look after the rows.
 
 Celery finds the group through its entry point group ``celery.commands`` and loads it with every
 ``celery`` command, so whatever takes long to import is imported where it is used.
@@ -7,16 +7,20 @@ Celery finds the group through its entry point group ``celery.commands`` and loa
 from __future__ import annotations
 
 import json
+import logging
+import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import click
 from celery.bin.base import handle_preload_options
 
-from .config import Options, read_options
+from .config import Options, read_options, read_settings
 from .db import migration_files, migrations, versions
 from .db.dsn import SCHEMES, describe, parse_url
 from .db.sql import statement
@@ -117,6 +121,39 @@ def status(ctx: click.Context, *, url: str | None, schema: str | None, as_json: 
     click.echo(describe_version(db, now))
 
 
+@pgjobs.command()
+@database_options
+@click.option("--once", is_flag=True, help="Do what there is to do, and leave.")
+@click.pass_context
+def maintain(ctx: click.Context, *, url: str | None, schema: str | None, once: bool) -> None:
+    """Stage, rescue, prune and reap here: for workers that have pgjobs_maintenance = False."""
+    # Every celery command imports this module; only this one runs services.
+    from .db.database import get_database
+    from .maintenance.heartbeat import Heartbeat
+    from .node import get_node
+
+    app = getattr(ctx.obj, "app", None)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with reported():
+        database = get_database(*find_database(app, url, schema))
+        database.verify()
+        settings = replace(read_settings(app.conf if app else {}), maintenance=True)
+        node = get_node(database)
+        node.configure(f"maintenance@{socket.gethostname()}", settings)
+        node.start()
+        click.echo(f"maintaining schema {database.schema} at {describe(database.conninfo)}")
+        if once:
+            node.maintain_now()
+            # Who is dead can be told only by who has lived for a while.
+            stopped.wait(Heartbeat.patience + 2 * settings.heartbeat_interval)
+        else:
+            stopped.wait()
+        node.close()
+
+
 @dataclass(frozen=True)
 class Opened:
     """The database a command works on."""
@@ -142,10 +179,17 @@ class QueueCount:
 @contextmanager
 def opened(ctx: click.Context, url: str | None, schema: str | None) -> Iterator[Opened]:
     """The database of the app or of ``--url``; every error in the block is one line."""
-    try:
+    with reported():
         conninfo, options = find_database(getattr(ctx.obj, "app", None), url, schema)
         with migrations.session(conninfo, options.connect_timeout) as connection:
             yield Opened(connection, conninfo, options.schema)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Every error of ours in the block is one line."""
+    try:
+        yield
     except PgJobsError as error:
         raise click.ClickException(" ".join(str(error).split())) from error
 

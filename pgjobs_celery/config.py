@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from typing import Any
 
 from .errors import InvalidOption, UnknownOption
@@ -51,9 +52,10 @@ class Options:
     max_body_size: int = 100 * 1024 * 1024
     #: The most jobs one statement claims.
     max_claim: int = 100
-    #: How far ahead of Celery's prefetch window a worker may claim, as time: never more than
-    #: it finishes in this long at its present rate. 0 claims only what fits the window.
-    read_ahead: float = 0.1
+    #: How far ahead a worker may claim beyond what its pool can begin, as time: never more than it
+    #: finishes in this long at its present rate. What it costs: a worker that is killed takes as
+    #: much with it, and another could not have started it.
+    read_ahead: float = 0.02
     #: The most connections one process opens for publishing and results together.
     pool_size: int = 10
 
@@ -125,10 +127,17 @@ class Settings:
 
     #: Run the maintenance services (stage due jobs, ...) inside this worker.
     maintenance: bool = True
-    #: How long a worker's node row may stay without a heartbeat before others take its jobs.
-    lease: float = 15.0
+    #: How long a worker's node row may stay without a heartbeat before others take its jobs. With
+    #: the interval: a killed worker's jobs are back within 15 s, a stall of 10 s is survived.
+    lease: float = 13.0
     #: How often a worker renews its node row.
-    heartbeat_interval: float = 3.0
+    heartbeat_interval: float = 2.0
+    #: How long completed jobs are kept; None: Celery's ``result_expires``, 0: for ever.
+    prune_max_age: float | None = None
+    #: How long discarded and cancelled jobs are kept; 0 for ever.
+    prune_failed_max_age: float = 7 * 86_400.0
+    #: How many finished jobs of each state are kept at most; 0 for any number.
+    prune_max_count: int = 0
 
 
 def read_settings(conf: Mapping[str, Any]) -> Settings:
@@ -152,14 +161,27 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
         value = conf.get(key)  # Celery's own look-up, in case it is there twice
         value = conf.get(written) if value is None else value
         if value is not None:
-            chosen[known[key].name] = _coerce(key, value, known[key].default)
+            default = 0.0 if known[key].default is None else known[key].default
+            chosen[known[key].name] = _coerce(key, value, default)
+    if "prune_max_age" not in chosen:
+        chosen["prune_max_age"] = _seconds(conf.get("result_expires"))
     settings = Settings(**chosen)
+    for name in ("prune_max_age", "prune_failed_max_age", "prune_max_count"):
+        if getattr(settings, name) < 0:
+            raise InvalidOption(f"pgjobs_{name} must be 0 or more, not {getattr(settings, name)}")
     if not 0 < settings.heartbeat_interval < settings.lease:
         raise InvalidOption(
             f"pgjobs_heartbeat_interval ({settings.heartbeat_interval}) must be above 0 and "
             f"below pgjobs_lease ({settings.lease})"
         )
     return settings
+
+
+def _seconds(expires: Any) -> float:
+    """Celery's ``result_expires``: seconds, a timedelta, or None for ever."""
+    if isinstance(expires, timedelta):
+        return expires.total_seconds()
+    return float(expires or 0)
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -25,6 +25,9 @@ from .errors import PgJobsError
 from .job import Bucket, Claim
 from .maintenance.heartbeat import Heartbeat
 from .maintenance.loop import Loop
+from .maintenance.prune import Prune
+from .maintenance.reap import Reap
+from .maintenance.rescue import Rescue
 from .maintenance.settle import Settle
 from .maintenance.stage import Stage
 from .outcome import Outcome, discarded, error_from
@@ -42,9 +45,17 @@ class Node:
         self.id: UUID = uuid4()
         self.name = f"{os.getpid()}@{socket.gethostname()}"
         self.settings = Settings()
+        #: The tasks that are acknowledged when they end; None where all are: a plain consumer.
+        self.late_tasks: list[str] | None = None
+        #: How many jobs the pool can take; None where there is no pool.
+        self.capacity: Callable[[], int] | None = None
         self._loop = Loop(database)
         self._settle = Settle(self)
         self._stage = Stage()
+        self._rescue = Rescue()
+        # Apart from the rest: a statement that takes long must not look like death either.
+        self._pulse = Loop(database)
+        self._heartbeat: Heartbeat | None = None
         if not database.options.listen:
             # Nobody tells us of a job that is due before the others.
             self._stage.interval = min(self._stage.interval, database.options.poll)
@@ -56,7 +67,6 @@ class Node:
         self._held_messages: set[int] = set()
         self._oldest = 0.0
         self._is_uncertain = False
-        self._is_started = False
         self._lock = threading.Lock()
 
     @property
@@ -110,6 +120,16 @@ class Node:
             self._held_messages.update(delivery.id for delivery in deliveries)
             return deliveries
 
+    @property
+    def held(self) -> int:
+        """How many jobs this process has claimed whose outcome is not known yet."""
+        return len(self._held)
+
+    @property
+    def is_fenced(self) -> bool:
+        """True when others may be about to take our jobs: no other may be begun."""
+        return self._heartbeat is not None and self._heartbeat.is_overdue
+
     def flush(self) -> None:
         """Write what is due; raises a connection error with nothing lost."""
         if self.unwritten:
@@ -140,18 +160,29 @@ class Node:
         """A job was scheduled: it may be due before the one that was the nearest."""
         self._loop.hurry(self._stage)
 
-    def start(self, name: str, settings: Settings) -> None:
+    def configure(self, name: str, settings: Settings) -> None:
         """Be the node of a Celery worker of this name."""
         self.name, self.settings = name, settings
+
+    def start(self) -> None:
+        """Begin to live: heartbeat and maintenance. A claim does it by itself."""
+        with self._lock:
+            self._start()
+
+    def maintain_now(self) -> None:
+        """Have every service run at once."""
+        self._loop.hurry_all()
 
     def close(self) -> None:
         """Write what is due and leave; never raises for a lost connection."""
         self._loop.stop()
+        self._pulse.stop()
         try:
             self.flush()
-            if self._is_started and not self._held:
+            if self._heartbeat is not None and not self._held:
                 self.database.nodes.delete_node(self.id)
-                self._is_started = False
+                self._heartbeat.close()
+                self._heartbeat = None
         except (*CONNECTION_ERRORS, PgJobsError) as error:
             logger.warning("could not say goodbye to the database: %s", error)
 
@@ -171,13 +202,17 @@ class Node:
     ) -> tuple[list[Claim], list[Outcome]]:
         jobs = self.database.jobs
         try:
-            return jobs.claim_jobs(self.id, self.name, buckets, limit, outcomes, read, returned)
+            return jobs.claim_jobs(
+                self.id, self.name, buckets, limit, outcomes, read, returned, self.late_tasks
+            )
         except REFUSALS:
             if not outcomes:
                 raise
             # One of them it is: the others must not wait for it.
             lost = [each for outcome in outcomes for each in self._settle_alone(outcome)]
-            claims, _ = jobs.claim_jobs(self.id, self.name, buckets, limit, (), read, returned)
+            claims, _ = jobs.claim_jobs(
+                self.id, self.name, buckets, limit, (), read, returned, self.late_tasks
+            )
             return claims, lost
 
     def _settle_alone(self, outcome: Outcome) -> list[Outcome]:
@@ -215,17 +250,23 @@ class Node:
 
     def _start(self) -> None:
         """Before the first claim: others must be able to see that we live."""
-        if self._is_started:
+        if self._heartbeat is not None:
             return
+        settings = self.settings
         heartbeat = Heartbeat(
-            self.id, lambda: (self.name, sorted(self._queues)), self.settings.heartbeat_interval
+            self.id,
+            lambda: (self.name, sorted(self._queues)),
+            settings.heartbeat_interval,
+            settings.lease,
+            on_dead=lambda: self._loop.hurry(self._rescue),
         )
         heartbeat.run(self.database)
-        self._loop.add(heartbeat)
+        self._pulse.add(heartbeat)
         self._loop.add(self._settle)
-        if self.settings.maintenance:
-            self._loop.add(self._stage)
-        self._is_started = True
+        if settings.maintenance:
+            for service in (self._stage, self._rescue, Prune(settings), Reap()):
+                self._loop.add(service)
+        self._heartbeat = heartbeat
 
 
 def _take_all(pending: deque[T]) -> list[T]:

@@ -25,7 +25,7 @@ from .db.database import CONNECTION_ERRORS
 from .delivery import Message
 from .errors import PgJobsError
 from .node import close_nodes, get_node
-from .outcome import Outcome, completed, discarded, error_entry, error_from, requeued
+from .outcome import Outcome, completed, discarded, error_entry, error_from, released, requeued
 from .states import State
 from .tracing import Summary, TracingPool
 
@@ -77,11 +77,25 @@ class JobRequest:
         """The task begins."""
         message = self._message
         if _claim_of(message) is not None:
-            if pid == os.getpid() and (self.revoked() or not message.begin()):  # type: ignore[attr-defined]
+            if pid == os.getpid() and (
+                self.revoked()  # type: ignore[attr-defined]
+                or self._is_fenced()
+                or not message.begin()
+            ):
                 # It waited in the pool of this process, and is not ours, or not to run, any more.
                 raise NotOurs(f"job {message.claim.id} was put back or revoked before it began")
             message.is_started = True
         return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
+
+    def _is_fenced(self) -> bool:
+        """True, and the job let go of, when others may be about to take it."""
+        message = self._message
+        node = message.channel.node
+        if not node.is_fenced:
+            return False
+        if message.give_back():
+            node.settle(released(message.claim.id, message.claim.attempt))
+        return True
 
     def was_sent(self) -> bool:
         """True once the task is on its way to a process of the pool, which will run it."""
@@ -192,6 +206,23 @@ class NotOurs(Exception):
     """A job was put back in line, or revoked, before the pool came to it."""
 
 
+class Capacity:
+    """How many jobs a worker's pool can take.
+
+    A job that waits in the pool is one that no other worker can start, and one that is lost with
+    this worker (early ack), so that no more are claimed than the pool can begin.
+    """
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+
+    def __call__(self) -> int:
+        """The pool's processes or threads, and what waits outside of it for its rate limit."""
+        consumer = self._consumer
+        held = sum(len(bucket.contents) for bucket in consumer.task_buckets.values() if bucket)
+        return int(consumer.pool.num_processes or 1) + held
+
+
 class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
     """Make every task's request one that tells the row."""
 
@@ -204,6 +235,13 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
                 if base not in made:
                     made[base] = type("Request", (JobRequest, base), {"__module__": __name__})
                 task.Request = made[base]
+        channel_database = getattr(consumer.app.connection_for_read().transport, "database", None)
+        if channel_database is not None:
+            node = get_node(channel_database)
+            node.late_tasks = sorted(
+                task.name for task in consumer.app.tasks.values() if task.acks_late
+            )
+            node.capacity = Capacity(consumer)
 
     def stop(self, consumer: Any) -> None:
         """Consuming has ended, and what runs may take long: the rest goes back in line now.
@@ -228,7 +266,7 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
     try:
         database = getattr(app.connection_for_read().transport, "database", None)
         if database is not None:
-            get_node(database).start(sender.hostname, read_settings(app.conf))
+            get_node(database).configure(sender.hostname, read_settings(app.conf))
             app.steps["consumer"].add(Tracking)
     except PgJobsError as error:
         # Celery would log any other exception here, and go on without us.

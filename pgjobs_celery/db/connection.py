@@ -127,12 +127,15 @@ class Connection:
     between: what a statement needs of the session is set within its transaction.
     """
 
-    def __init__(self, conninfo: str, *, connect_timeout: float, prepare: bool) -> None:
+    def __init__(
+        self, conninfo: str, *, connect_timeout: float, prepare: bool, **parameters: Any
+    ) -> None:
         self._where = describe(conninfo)
         self._pid = os.getpid()
         params: dict[str, Any] = conninfo_to_dict(conninfo)
         params.setdefault("connect_timeout", max(2, round(connect_timeout)))
         params.setdefault("application_name", "pgjobs-celery")
+        params = {**parameters, **params}
         try:
             self._connection = psycopg.connect(
                 **params, autocommit=True, prepare_threshold=5 if prepare else None

@@ -110,9 +110,12 @@ class Database:
                     # What cut it has most likely cut the idle ones too; each would be an error.
                     self.close()
 
-    def connect(self) -> Connection:
-        """A new connection that belongs to the caller; checks the schema on the first one."""
-        connection = self._open(self.conninfo)
+    def connect(self, **parameters: Any) -> Connection:
+        """A new connection that belongs to the caller; checks the schema on the first one.
+
+        ``parameters`` are libpq's, and add to those of the URL.
+        """
+        connection = self._open(self.conninfo, **parameters)
         if not self._checked:
             try:
                 check_schema(connection.psycopg, self.schema)
@@ -181,11 +184,12 @@ class Database:
             connection.close()
         return None
 
-    def _open(self, conninfo: str) -> Connection:
+    def _open(self, conninfo: str, **parameters: Any) -> Connection:
         connection = Connection(
             conninfo,
             connect_timeout=self.options.connect_timeout,
             prepare=self.options.prepare,
+            **parameters,
         )
         _open_connections.add(connection)
         return connection

@@ -1,19 +1,31 @@
-"""The rows of ``jobs``: put in line, claim, settle, stage."""
+"""The rows of ``jobs``: put in line, claim, settle, stage, rescue, prune."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from ..job import Bucket, Claim, Fence, NewJob
 from ..outcome import Outcome
+from ..states import State
 from . import notify
 from .connection import Call
 from .notify import waiter
 
 if TYPE_CHECKING:
     from .database import Database
+
+
+class Rescue(NamedTuple):
+    """What a rescue has found."""
+
+    #: The names of the dead.
+    nodes: list[str]
+    #: How many jobs went back in line, and how many were discarded.
+    returned: int
+    discarded: int
 
 
 class Jobs:
@@ -49,12 +61,14 @@ class Jobs:
         outcomes: Sequence[Outcome] = (),
         read: Sequence[int] = (),
         returned: Sequence[int] = (),
+        late: Sequence[str] | None = None,
     ) -> tuple[list[Claim], list[Outcome]]:
         """Settle ``outcomes``, then take up to ``limit`` ready jobs, each for one attempt.
 
         One transaction, in which messages are deleted (``read``) and put back (``returned``) too.
         Returns the claims in the order of priority, buckets and place in line, and the outcomes
-        that changed nothing because the claim was lost before.
+        that changed nothing because the claim was lost before. ``late`` names the tasks that are
+        acknowledged when they end; None for all.
         """
         calls = [self._database.call("pin_plans")]
         if outcomes:
@@ -69,6 +83,7 @@ class Jobs:
                     "claim_jobs",
                     node=node,
                     name=name,
+                    late=late,
                     queues=[bucket.queue for bucket in buckets],
                     lowest=[bucket.lowest for bucket in buckets],
                     highest=[bucket.highest for bucket in buckets],
@@ -112,6 +127,47 @@ class Jobs:
             [self._database.call("pin_plans"), self._database.call("next_due")]
         )[1]
         return rows[0][0] if rows else None
+
+    def rescue_jobs(self) -> Rescue:
+        """Take from nodes that are past their lease what they held, and wake who waits for it."""
+        rows = self._database.run(
+            [self._database.call("pin_plans"), self._database.call("rescue_jobs")]
+        )[1]
+        jobs = [row for row in rows if row[0] == "job"]
+        back = {queue for _, queue, state, _ in jobs if state == State.AVAILABLE}
+        mail = {queue for kind, queue, _, _ in rows if kind == "message"}
+        if back or mail:
+            self._database.run(
+                *([self._wake(notify.BACK, queue)] for queue in back),
+                *([self._wake(notify.MESSAGE, queue)] for queue in mail),
+            )
+        return Rescue(
+            nodes=[name for kind, name, _, _ in rows if kind == "node"],
+            returned=sum(count for _, _, state, count in jobs if state == State.AVAILABLE),
+            discarded=sum(count for _, _, state, count in jobs if state != State.AVAILABLE),
+        )
+
+    def find_excess(self, state: State, count: int) -> datetime | None:
+        """When the newest of those ended that are more than ``count``; None if there are none."""
+        rows = self._database.fetch("find_excess", state=state.value, count=count)
+        return rows[0][0] if rows else None
+
+    def prune_jobs(
+        self, state: State, max_age: float | None, until: datetime | None, limit: int
+    ) -> int:
+        """Delete up to ``limit`` jobs that ended in ``state`` and are old enough; how many.
+
+        Old enough is longer than ``max_age`` seconds ago, or up to ``until``.
+        """
+        rows = self._database.run(
+            [
+                self._database.call("pin_plans"),
+                self._database.call(
+                    "prune_jobs", state=state.value, max_age=max_age, until=until, limit=limit
+                ),
+            ]
+        )[1]
+        return int(rows[0][0])
 
     def count_ready(self, queue: str) -> int:
         """How many jobs and messages a consumer of the queue would get."""

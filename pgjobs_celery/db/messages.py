@@ -71,6 +71,10 @@ class Messages:
         """Put back what ``node`` claimed without learning of it."""
         self._fetch("release_unknown_messages", node=node, known=list(known))
 
+    def reap_messages(self, limit: int) -> int:
+        """Delete up to ``limit`` messages past their time; how many."""
+        return int(self._database.fetch("reap_messages", limit=limit)[0][0])
+
     def purge_messages(self, queue: str) -> int:
         """Delete what nobody has claimed; how many."""
         return int(self._database.fetch("purge_messages", queue=queue)[0][0])

@@ -9,6 +9,7 @@ from uuid import UUID
 from .._version import __version__
 
 if TYPE_CHECKING:
+    from .connection import Connection
     from .database import Database
 
 
@@ -18,11 +19,31 @@ class Nodes:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def beat_node(self, node: UUID, name: str, queues: Sequence[str]) -> None:
-        """Say that ``node`` is alive and what it consumes."""
-        self._database.fetch(
-            "beat_node", node=node, name=name, queues=list(queues), version=__version__
+    def beat_node(
+        self,
+        node: UUID,
+        name: str,
+        queues: Sequence[str],
+        lease: float,
+        patience: float = 0.0,
+        connection: Connection | None = None,
+    ) -> bool:
+        """Say that ``node`` is alive and what it consumes; True if others are to be rescued.
+
+        ``lease`` is how long it may be silent before it counts as dead. Only a node whose
+        heartbeats have had no gap for ``patience`` seconds is told of dead ones.
+        """
+        call = self._database.call(
+            "beat_node",
+            node=node,
+            name=name,
+            queues=list(queues),
+            version=__version__,
+            lease=lease,
+            patience=patience,
         )
+        rows = connection.run([call]) if connection else self._database.run([call])
+        return bool(rows[0][0][0])
 
     def delete_node(self, node: UUID) -> None:
         """Say that ``node`` is gone; it must hold no jobs any more."""

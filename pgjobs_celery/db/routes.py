@@ -75,6 +75,10 @@ class Routes:
         """Take away a queue, its bindings and its messages."""
         self._database.fetch("delete_queue", name=name)
 
+    def reap_queues(self) -> int:
+        """Take away the queues that nobody can use any more; how many."""
+        return int(self._database.fetch("reap_queues")[0][0])
+
     def bind_queue(self, exchange: str, routing_key: str, queue: str) -> None:
         """Route what comes to ``exchange`` with ``routing_key`` to ``queue``."""
         self._database.fetch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -9,23 +10,56 @@ from uuid import UUID
 from .loop import Service
 
 if TYPE_CHECKING:
+    from ..db.connection import Connection
     from ..db.database import Database
 
 
 class Heartbeat(Service):
-    """Renew the node row of this process."""
+    """Renew the node row of this process, over a connection of its own."""
 
     name = "heartbeat"
+    #: For how long heartbeats must have come without a gap before this node calls another one
+    #: dead, in seconds: after an outage that hit all of them the others need time to come back.
+    patience = 5.0
 
     def __init__(
-        self, node: UUID, describe: Callable[[], tuple[str, list[str]]], interval: float
+        self,
+        node: UUID,
+        describe: Callable[[], tuple[str, list[str]]],
+        interval: float,
+        lease: float,
+        on_dead: Callable[[], None],
     ) -> None:
         self.interval = interval
+        self._lease = lease
         self._node = node
         self._describe = describe
+        self._on_dead = on_dead
+        self._connection: Connection | None = None
+        self._last = float("-inf")
+
+    @property
+    def is_overdue(self) -> bool:
+        """True when others may be about to take this node for dead."""
+        return time.monotonic() - self._last > self._lease * 0.9
 
     def run(self, database: Database) -> dict[str, int]:
         """Write one row."""
+        if self._connection is None or not self._connection.is_usable:
+            # A server that has vanished must not be waited for as long as TCP would.
+            self._connection = database.connect(tcp_user_timeout=round(self._lease * 500))
         name, queues = self._describe()
-        database.nodes.beat_node(self._node, name, queues)
+        # Before it is sent: the row's time, which others go by, is later.
+        sent = time.monotonic()
+        others_are_dead = database.nodes.beat_node(
+            self._node, name, queues, self._lease, self.patience, self._connection
+        )
+        self._last = sent
+        if others_are_dead:
+            self._on_dead()
         return {}
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()

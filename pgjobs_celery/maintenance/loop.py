@@ -69,6 +69,11 @@ class Loop:
                 self._due[service] = 0.0
                 self._changed.notify()
 
+    def hurry_all(self) -> None:
+        """Run every service at once."""
+        for service in list(self._due):
+            self.hurry(service)
+
     def stop(self) -> None:
         """End the thread after the service that runs now."""
         with self._changed:

@@ -1,7 +1,24 @@
--- One row per process that claims, one write per heartbeat, none per job.
-INSERT INTO pgjobs.nodes AS n (node, name, queues, version)
-VALUES (%(node)s::uuid, %(name)s, %(queues)s::text[], %(version)s)
-ON CONFLICT (node) DO UPDATE
-SET heartbeat_at = now(),
-    name = excluded.name,
-    queues = excluded.queues
+-- One row per process that claims, one write per heartbeat, none per job. Comes back with whether
+-- others are dead, and whether we may say so: after an outage that hit everybody, everybody looks
+-- dead. Who was cut off itself gives the others time to come back.
+WITH beat AS (
+  INSERT INTO pgjobs.nodes AS n (node, name, queues, version, lease)
+  VALUES (%(node)s::uuid, %(name)s, %(queues)s::text[], %(version)s,
+          %(lease)s::double precision)
+  ON CONFLICT (node) DO UPDATE
+  SET heartbeat_at = now(),
+      steady_since = CASE
+        WHEN n.heartbeat_at < now() - n.lease / 2 * interval '1 second' THEN now()
+        ELSE n.steady_since END,
+      name = excluded.name,
+      queues = excluded.queues,
+      lease = excluded.lease
+  RETURNING n.node, n.steady_since
+)
+SELECT b.steady_since < now() - %(patience)s::double precision * interval '1 second'
+       AND EXISTS (
+         SELECT
+         FROM pgjobs.nodes AS d
+         WHERE d.heartbeat_at < now() - d.lease * interval '1 second'
+           AND d.node <> b.node)
+FROM beat AS b

@@ -3,6 +3,15 @@
 -- floor 200,000 dead entries under somebody's old snapshot turn 0.4 ms into 20.
 -- The row comparison, and no equality on priority, keeps the planner on jobs_ready; ARRAY() runs
 -- once, where a join may run the LIMIT again and claim too many; ctid is safe, the rows are locked.
+-- Only a node within its lease may claim, by the database's clock. The key share lock keeps a rescuer
+-- from taking the node for dead until the claim is committed.
+WITH alive AS MATERIALIZED (
+  SELECT n.node
+  FROM pgjobs.nodes AS n
+  WHERE n.node = %(node)s::uuid
+    AND n.heartbeat_at > now() - n.lease * interval '1 second'
+  FOR KEY SHARE
+)
 UPDATE pgjobs.jobs AS j
 SET state = 'executing',
     attempt = j.attempt + 1,
@@ -10,10 +19,12 @@ SET state = 'executing',
     max_attempts = greatest(j.max_attempts, j.attempt + 1),
     claimed_by = %(node)s::uuid,
     attempted_at = now(),
-    attempted_by = %(name)s
+    attempted_by = %(name)s,
+    acks_late = %(late)s::text[] IS NULL OR j.task = ANY (%(late)s::text[])
 WHERE j.ctid = ANY (ARRAY(
   SELECT s.ctid
-  FROM unnest(%(queues)s::text[], %(lowest)s::smallint[], %(highest)s::smallint[],
+  FROM alive
+  CROSS JOIN unnest(%(queues)s::text[], %(lowest)s::smallint[], %(highest)s::smallint[],
               %(floors)s::bigint[]) AS b (queue, lowest, highest, floor)
   CROSS JOIN LATERAL (
     SELECT r.ctid

@@ -1,0 +1,8 @@
+-- When the newest of those finished that are more than should be kept.
+SELECT j.finished_at
+FROM pgjobs.jobs AS j
+WHERE j.state = %(state)s
+  AND j.finished_at IS NOT NULL
+ORDER BY j.state DESC, j.finished_at DESC
+OFFSET %(count)s::bigint
+LIMIT 1

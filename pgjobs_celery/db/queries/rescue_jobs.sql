@@ -1,0 +1,51 @@
+-- Take from the dead what they held: nodes that have been silent for longer than their lease, by the
+-- database's clock. A node's row goes in the same transaction as its claims, and a claim holds a key
+-- share lock on it, so that none can slip in between. SKIP LOCKED: one rescuer for each node.
+-- Acknowledged when it began (early ack): it may have run, so it is discarded. Otherwise it goes back
+-- in line, unless its attempts are used up.
+WITH dead AS MATERIALIZED (
+  SELECT n.node, n.name
+  FROM pgjobs.nodes AS n
+  WHERE n.heartbeat_at < now() - n.lease * interval '1 second'
+  FOR UPDATE SKIP LOCKED
+), buried AS (
+  DELETE FROM pgjobs.nodes AS n USING dead WHERE n.node = dead.node RETURNING n.name
+), returned AS (
+  UPDATE pgjobs.messages AS m
+  SET claimed_by = NULL,
+      redelivered = true
+  FROM dead
+  WHERE m.claimed_by = dead.node
+  RETURNING m.queue
+), rescued AS (
+  UPDATE pgjobs.jobs AS j
+  SET state = CASE WHEN l.is_lost THEN 'discarded' ELSE 'available' END,
+      finished_at = CASE WHEN l.is_lost THEN now() END,
+      redelivered = true,
+      claimed_by = NULL,
+      reported_state = NULL,
+      errors = j.errors || jsonb_build_object(
+        'attempt', j.attempt, 'at', now(), 'type', 'WorkerLostError',
+        'module', 'billiard.exceptions',
+        'message', CASE
+          WHEN NOT j.acks_late
+            THEN l.name || ' was lost after the task was acknowledged; it may have run or not'
+          WHEN l.is_lost
+            THEN l.name || ' was lost; delivered ' || j.attempt || ' times without being finished'
+          ELSE l.name || ' was lost' END)
+  FROM (
+    SELECT c.id, dead.name, NOT c.acks_late OR c.attempt >= c.max_attempts AS is_lost
+    FROM dead
+    JOIN pgjobs.jobs AS c ON c.claimed_by = dead.node
+    WHERE c.finished_at IS NULL
+      AND c.due_at IS NULL
+  ) AS l
+  WHERE j.id = l.id
+    AND j.claimed_by IS NOT NULL
+  RETURNING j.queue, j.state, l.name
+)
+SELECT 'job' AS kind, r.queue, r.state, count(*) FROM rescued AS r GROUP BY r.queue, r.state
+UNION ALL
+SELECT 'message', m.queue, '', count(*) FROM returned AS m GROUP BY m.queue
+UNION ALL
+SELECT 'node', b.name, '', 1 FROM buried AS b

@@ -1,0 +1,29 @@
+"""Take away what is left behind: queues that nobody can use, messages past their time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .loop import Service
+
+if TYPE_CHECKING:
+    from ..db.database import Database
+
+
+class Reap(Service):
+    """Delete reply queues without an owner, queues past their expiry, and expired messages."""
+
+    name = "reap"
+    interval = 60.0
+    #: How many messages one statement deletes.
+    batch = 1000
+
+    def run(self, database: Database) -> dict[str, int]:
+        """Delete it all."""
+        queues = database.routes.reap_queues()
+        messages = 0
+        while count := database.messages.reap_messages(self.batch):
+            messages += count
+            if count < self.batch:
+                break
+        return {"queues": queues, "messages": messages}

@@ -1,0 +1,31 @@
+"""Take from the dead what they held."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from .loop import Service
+
+if TYPE_CHECKING:
+    from ..db.database import Database
+
+logger = logging.getLogger(__name__)
+
+
+class Rescue(Service):
+    """Put back, or discard, the jobs of nodes that have been silent for longer than their lease.
+
+    The heartbeat says when: a node of which it has heard, while it was not cut off itself.
+    """
+
+    name = "rescue"
+    #: Only when told.
+    interval = float("inf")
+
+    def run(self, database: Database) -> dict[str, int]:
+        """Rescue whatever is to be rescued."""
+        rescue = database.jobs.rescue_jobs()
+        for name in rescue.nodes:
+            logger.warning("node %s is dead: it has not renewed its lease", name)
+        return {"put back in line": rescue.returned, "discarded": rescue.discarded}
