@@ -35,6 +35,8 @@ _ids = count(1)
 #: AMQP's reply codes.
 NOT_FOUND, PRECONDITION_FAILED = 404, 406
 
+#: How often, in seconds, a consumer says that it still uses a queue that goes when it is not used.
+TOUCH_INTERVAL = 30.0
 #: How many messages that are no jobs one statement takes.
 MESSAGE_BATCH = 100
 
@@ -82,6 +84,7 @@ class Channel(Acknowledger):
         self._mail: deque[Delivery] = deque()
         self._is_jobs_turn = False
         self._is_flowing = True
+        self._touch_at = time.monotonic() + TOUCH_INTERVAL
         #: Queues with messages that are no jobs, as far as we have heard.
         self._news: set[str] = set()
 
@@ -205,6 +208,10 @@ class Channel(Acknowledger):
             # Others may be about to take what we hold: what has not begun is let go of.
             self._release_buffer(everything=True)
             return 0
+        if self.passing_queues and time.monotonic() >= self._touch_at:
+            self._touch_at = time.monotonic() + TOUCH_INTERVAL
+            if used := self.passing_queues.intersection(self._by_queue):
+                self.database.routes.touch_queues(used)
         if self.finished:
             self._plan.count_finished(self.finished, time.monotonic())
             self.finished = 0

@@ -29,6 +29,8 @@ class Topology(StdChannel):  # type: ignore[misc]
         self.node = get_node(self.database)
         #: What goes away with this channel.
         self.own_queues: set[str] = set()
+        #: What is taken away when it is not used for a while.
+        self.passing_queues: set[str] = set()
 
     def exchange_declare(
         self,
@@ -108,6 +110,8 @@ class Topology(StdChannel):  # type: ignore[misc]
         )
         if auto_delete or exclusive:
             self.own_queues.add(queue)
+        if auto_delete or exclusive or "x-expires" in arguments:
+            self.passing_queues.add(queue)
         return queue_declare_ok_t(queue, 0, 0)
 
     def queue_bind(self, queue: str, exchange: str = "", routing_key: str = "", **_: Any) -> None:

@@ -15,12 +15,14 @@ from pgjobs_celery.delivery import CLAIM
 from pgjobs_celery.job import Bucket
 from pgjobs_celery.message import decode_envelope
 from pgjobs_celery.tracing import trace_job
+from tests.rows import alive
 
 
 def hold(app: Celery, node: UUID | None = None, name: str = "holder@test") -> Context:
     """Claim the next job of the default queue; its request as the task in the pool sees it."""
     database = app.backend.database
     node = node or uuid4()
+    alive(database, node)
     claims, _ = database.jobs.claim_jobs(node, name, [Bucket("celery")], 1)
     assert claims, "nothing to claim"
     envelope = decode_envelope(claims[0].message, "celery")

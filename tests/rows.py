@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 
@@ -38,6 +38,11 @@ def put(database: Database, *task_ids: str, **columns: Any) -> None:
     """Put jobs with these ids in line, one after the other."""
     for task_id in task_ids:
         database.jobs.insert_job(new_job(task_id, **columns))
+
+
+def alive(database: Database, node: UUID, lease: float = 3600.0) -> None:
+    """Have a node live: only such a one may claim."""
+    database.nodes.beat_node(node, f"node{node.int % 1000}", [], lease)
 
 
 def row(connection: psycopg.Connection[dict[str, Any]], task_id: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -74,6 +74,10 @@ class Routes:
     def delete_queue(self, name: str) -> None:
         """Take away a queue, its bindings and its messages."""
         self._database.fetch("delete_queue", name=name)
+
+    def touch_queues(self, names: Collection[str]) -> None:
+        """Keep these from being reaped: they are in use."""
+        self._database.fetch("touch_queues", names=list(names))
 
     def reap_queues(self) -> int:
         """Take away the queues that nobody can use any more; how many."""

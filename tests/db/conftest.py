@@ -10,6 +10,15 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgjobs_celery.db import migrations
+from pgjobs_celery.db.database import Database
+from tests.rows import alive
+
+
+@pytest.fixture
+def living_nodes(database: Database) -> None:
+    """Nodes 1 to 9 live, for tests that claim in their names."""
+    for number in range(1, 10):
+        alive(database, uuid.UUID(int=number))
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from pgjobs_celery.job import Bucket, Claim, Fence
 from pgjobs_celery.outcome import completed, released
 from tests.rows import new_job, put, row, states
 
+pytestmark = pytest.mark.usefixtures("living_nodes")
+
 A, B = UUID(int=1), UUID(int=2)
 
 

@@ -15,12 +15,12 @@ def rows(connection):
 
 
 def test_a_heartbeat_makes_the_row_and_renews_it(database, connection):
-    database.nodes.beat_node(A, "one@host", ["q", "r"])
+    database.nodes.beat_node(A, "one@host", ["q", "r"], 13)
     first = rows(connection)[A]
     assert (first["name"], first["queues"], first["version"]) == (
         "one@host", ["q", "r"], __version__,
     )  # fmt: skip
-    database.nodes.beat_node(A, "renamed@host", [])
+    database.nodes.beat_node(A, "renamed@host", [], 13)
     second = rows(connection)[A]
     assert (second["name"], second["queues"]) == ("renamed@host", [])
     assert second["started_at"] == first["started_at"]
@@ -29,7 +29,7 @@ def test_a_heartbeat_makes_the_row_and_renews_it(database, connection):
 
 def test_two_nodes_of_one_name_are_two_rows(database, connection):
     for node in (A, B):
-        database.nodes.beat_node(node, "same@host", ['q"{'])
+        database.nodes.beat_node(node, "same@host", ['q"{'], 13)
     assert set(rows(connection)) == {A, B}
     database.nodes.delete_node(A)
     assert set(rows(connection)) == {B}
@@ -39,7 +39,7 @@ def test_two_nodes_of_one_name_are_two_rows(database, connection):
 def test_a_heartbeat_is_a_hot_update(database, connection):
     connection.execute("SELECT pg_stat_reset()")
     for _ in range(20):
-        database.nodes.beat_node(A, "one@host", ["q"])
+        database.nodes.beat_node(A, "one@host", ["q"], 13)
     database.close()  # a session reports its statistics when it ends
     for _ in range(100):
         connection.execute("SELECT pg_stat_clear_snapshot()")

@@ -25,6 +25,8 @@ from pgjobs_celery.job import Bucket
 from pgjobs_celery.outcome import completed
 from tests.rows import new_job
 
+pytestmark = pytest.mark.usefixtures("living_nodes")
+
 A = UUID(int=1)
 
 #: 200,000 rows: half are finished, a third has to wait, 10,000 run, some are ready.

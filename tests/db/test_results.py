@@ -14,6 +14,8 @@ from pgjobs_celery.outcome import Result, error_entry
 from pgjobs_celery.states import State
 from tests.rows import new_job, put, row
 
+pytestmark = pytest.mark.usefixtures("living_nodes")
+
 A, B = UUID(int=1), UUID(int=2)
 HELD = Fence(A, 1)
 ELSEWHERE = Origin("tasks.far", "far", "root", "parent", "group", 3, "far@host", b"[[], {}]")

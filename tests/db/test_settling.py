@@ -23,6 +23,8 @@ from pgjobs_celery.outcome import (
 from pgjobs_celery.states import State
 from tests.rows import new_job, put, row, states
 
+pytestmark = pytest.mark.usefixtures("living_nodes")
+
 A, B = UUID(int=1), UUID(int=2)
 
 

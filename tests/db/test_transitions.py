@@ -22,6 +22,8 @@ from pgjobs_celery.outcome import Outcome, Result, error_entry
 from pgjobs_celery.states import State
 from tests.rows import new_job
 
+pytestmark = pytest.mark.usefixtures("living_nodes")
+
 NODES = st.sampled_from([UUID(int=1), UUID(int=2)])
 IDS = st.sampled_from(["a", "b", "c", "d"])
 QUEUES = st.sampled_from(["q1", "q2"])

@@ -211,3 +211,20 @@ def app(url: str) -> Iterator[Celery]:
 def rows(connection: Connection) -> Rows:
     """The jobs as they stand in the database."""
     return Rows(connection)
+
+
+@pytest.fixture
+def fresh_rows(url: str) -> Iterator[Any]:
+    """Rows over a connection that can be opened again after a restart."""
+    connections: list[psycopg.Connection[Any]] = []
+
+    def connect() -> Rows:
+        connection = psycopg.connect(
+            parse_url(url), autocommit=True, row_factory=psycopg.rows.dict_row
+        )
+        connections.append(connection)
+        return Rows(connection)
+
+    yield connect
+    for connection in connections:
+        connection.close()

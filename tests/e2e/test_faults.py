@@ -6,15 +6,12 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from celery import Celery
 
-from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 
 from ..waiting import wait_for
@@ -27,23 +24,6 @@ TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND application_name = 'pgjobs-celery'"
 )
-
-
-@pytest.fixture
-def fresh_rows(url: str) -> Iterator[Any]:
-    """Rows over a connection that can be opened again after a restart."""
-    connections: list[psycopg.Connection[Any]] = []
-
-    def connect() -> Rows:
-        connection = psycopg.connect(
-            parse_url(url), autocommit=True, row_factory=psycopg.rows.dict_row
-        )
-        connections.append(connection)
-        return Rows(connection)
-
-    yield connect
-    for connection in connections:
-        connection.close()
 
 
 def recorded(path: Path) -> Counter[int]:

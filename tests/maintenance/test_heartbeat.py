@@ -10,7 +10,11 @@ from pgjobs_celery.maintenance.heartbeat import Heartbeat
 from pgjobs_celery.maintenance.loop import Loop
 from tests.waiting import wait_for
 
-NODE = UUID(int=1)
+NODE, OTHER = UUID(int=1), UUID(int=2)
+
+
+def beating(describe=lambda: ("name", []), interval=2.0, lease=13.0, on_dead=lambda: None):
+    return Heartbeat(NODE, describe, interval, lease, on_dead)
 
 
 def rows(connection):
@@ -19,7 +23,7 @@ def rows(connection):
 
 def test_each_beat_writes_what_the_worker_is_by_then(database, connection):
     queues = ["a"]
-    heartbeat = Heartbeat(NODE, lambda: ("name", sorted(queues)), 3.0)
+    heartbeat = beating(lambda: ("name", sorted(queues)), interval=3.0)
     assert heartbeat.next_delay() == 3.0
     assert heartbeat.run(database) == {}
     queues.append("b")
@@ -30,7 +34,7 @@ def test_each_beat_writes_what_the_worker_is_by_then(database, connection):
 
 
 def test_a_worker_that_was_taken_for_dead_is_there_again_with_its_next_beat(database, connection):
-    heartbeat = Heartbeat(NODE, lambda: ("name", []), 3.0)
+    heartbeat = beating(interval=3.0)
     heartbeat.run(database)
     connection.execute("DELETE FROM pgjobs.nodes")
     heartbeat.run(database)
@@ -39,7 +43,7 @@ def test_a_worker_that_was_taken_for_dead_is_there_again_with_its_next_beat(data
 
 def test_beats_go_on_after_the_connection_was_cut(database, connection):
     loop = Loop(database)
-    loop.add(Heartbeat(NODE, lambda: ("name", []), 0.02))
+    loop.add(beating(interval=0.02))
     try:
         wait_for(lambda: rows(connection))
         with psycopg.connect(database.conninfo, autocommit=True) as other:
@@ -51,3 +55,60 @@ def test_beats_go_on_after_the_connection_was_cut(database, connection):
         wait_for(lambda: rows(connection))
     finally:
         loop.stop()
+
+
+def test_a_worker_knows_when_others_may_take_it_for_dead(database):
+    heartbeat = beating(lease=0.2)
+    assert heartbeat.is_overdue
+    heartbeat.run(database)
+    assert not heartbeat.is_overdue
+    wait_for(lambda: heartbeat.is_overdue, 2)
+
+
+def silence(connection, node, seconds):
+    connection.execute(
+        "UPDATE pgjobs.nodes SET heartbeat_at = now() - %s * interval '1 second' WHERE node = %s",
+        (seconds, node),
+    )
+
+
+def test_a_worker_hears_of_the_dead_only_once_it_has_lived_for_a_while(database, connection):
+    told = []
+    heartbeat = beating(on_dead=lambda: told.append(1))
+    database.nodes.beat_node(OTHER, "other", [], 13)
+    silence(connection, OTHER, 14)
+    heartbeat.run(database)
+    assert not told
+    connection.execute(
+        "UPDATE pgjobs.nodes SET steady_since = now() - interval '6 s' WHERE node = %s", (NODE,)
+    )
+    heartbeat.run(database)
+    assert told
+
+
+def test_a_worker_that_was_cut_off_itself_calls_nobody_dead(database, connection):
+    """After an outage everybody has been silent; who comes back first must not bury the others."""
+    told = []
+    heartbeat = beating(on_dead=lambda: told.append(1))
+    heartbeat.run(database)
+    database.nodes.beat_node(OTHER, "other", [], 13)
+    connection.execute("UPDATE pgjobs.nodes SET steady_since = now() - interval '1 hour'")
+    for node in (NODE, OTHER):
+        silence(connection, node, 20)
+    heartbeat.run(database)
+    assert not told
+    (mine,) = [row for row in rows(connection) if row["node"] == NODE]
+    assert mine["steady_since"] == mine["heartbeat_at"]
+
+
+def test_a_worker_within_its_own_longer_lease_is_not_dead(database, connection):
+    told = []
+    heartbeat = beating(on_dead=lambda: told.append(1))
+    heartbeat.run(database)
+    database.nodes.beat_node(OTHER, "patient", [], 60)
+    silence(connection, OTHER, 50)
+    connection.execute(
+        "UPDATE pgjobs.nodes SET steady_since = now() - interval '6 s' WHERE node = %s", (NODE,)
+    )
+    heartbeat.run(database)
+    assert not told

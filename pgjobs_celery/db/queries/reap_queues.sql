@@ -1,12 +1,11 @@
--- Queues that nobody can use any more: their owner is gone, or they were not used for longer than
--- they wanted to be kept (x-expires). With their bindings and messages.
+-- Queues that go with who declared them, or when they are not used for a time of their own choice
+-- (x-expires), and that nobody has used for so long: who consumes from one touches it every 30 s.
+-- With their bindings and messages.
 WITH gone AS MATERIALIZED (
   SELECT q.name
   FROM pgjobs.queues AS q
-  WHERE (q.owner IS NOT NULL
-         AND q.inserted_at < now() - interval '1 minute'
-         AND NOT EXISTS (SELECT FROM pgjobs.nodes AS n WHERE n.node = q.owner))
-     OR q.used_at < now() - q.expires_after * interval '1 second'
+  WHERE (q.owner IS NOT NULL OR q.expires_after IS NOT NULL)
+    AND q.used_at < now() - greatest(q.expires_after, 120) * interval '1 second'
   FOR UPDATE SKIP LOCKED
 ), unbound AS (
   DELETE FROM pgjobs.bindings AS b USING gone WHERE b.queue = gone.name

@@ -1,0 +1,175 @@
+"""Workers die, stall and come back: their jobs return in seconds, a live worker's never do."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from pgjobs_celery.embedded import EmbeddedServer
+
+from ..waiting import wait_for
+from . import tasks
+from .conftest import ROOT, StartWorker
+from .rows import Rows, assert_finished, errors
+
+#: A lease that makes the tests quick; a rescuer has to have lived for five seconds all the same.
+QUICK = {"pgjobs_lease": 3, "pgjobs_heartbeat_interval": 0.5}
+
+
+def is_steady(rows: Rows, count: int) -> bool:
+    """True once that many nodes have lived long enough to call others dead."""
+    found = rows.select(
+        "SELECT node FROM pgjobs.nodes WHERE steady_since < now() - interval '5.5 s'"
+    )
+    return len(found) >= count
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_killed_workers_jobs_are_back_in_seconds(
+    pool: str, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    victim = worker(pool=pool, concurrency=2, conf=QUICK)
+    worker(pool="threads", queues=["other"], conf=QUICK)
+    task = tasks.hold_late
+    late = task.delay(str(tmp_path / "late"), str(tmp_path / "release"))
+    wait_for((tmp_path / "late").exists)
+    early = None
+    if pool != "solo":
+        early = tasks.hold.delay(str(tmp_path / "early"), str(tmp_path / "release"))
+        wait_for((tmp_path / "early").exists)
+    waiting = [tasks.record.delay(str(tmp_path / "lines"), number) for number in range(20)]
+    # The bystander names a queue of its own so that the victim gets the jobs; it rescues all.
+    wait_for(lambda: rows.nodes() and is_steady(rows, 1), 15)
+    victim.kill()
+    killed = time.monotonic()
+    row = rows.wait(late.id, "available", timeout=15)
+    print(f"{pool}: back after {time.monotonic() - killed:.1f} s")
+    assert (row["attempt"], row["redelivered"], row["claimed_by"]) == (1, True, None)
+    assert errors(row) == [(1, "WorkerLostError")]
+    if early is not None:
+        lost = rows.get(early.id)
+        assert_finished(lost, "discarded")
+        assert errors(lost) == [(1, "WorkerLostError")]
+        assert "may have run" in lost["errors"][0]["message"]
+        with pytest.raises(Exception, match="was lost"):
+            early.get(timeout=5)
+    # What waited behind them was not touched: a worker claims only what its pool can begin.
+    assert {rows.get(result.id)["state"] for result in waiting} == {"available"}
+    (tmp_path / "release").touch()
+    worker(pool="threads", conf=QUICK)
+    assert late.get(timeout=10) == "released"
+    assert [result.get(timeout=10) for result in waiting] == list(range(20))
+    assert len((tmp_path / "lines").read_text().splitlines()) == 20
+
+
+def test_with_the_defaults_a_killed_workers_jobs_are_back_within_15_seconds(
+    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    victim = worker(pool="prefork")
+    worker(pool="threads", queues=["other"])
+    late = tasks.hold_late.delay(str(tmp_path / "late"), str(tmp_path / "release"))
+    wait_for((tmp_path / "late").exists)
+    wait_for(lambda: is_steady(rows, 1), 15)
+    victim.kill()
+    killed = time.monotonic()
+    rows.wait(late.id, "available", timeout=20)
+    seconds = time.monotonic() - killed
+    print(f"back after {seconds:.1f} s")
+    assert 10 < seconds < 15.5
+
+
+def test_a_stopped_worker_that_comes_back_changes_nothing(
+    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    stopped = worker(pool="threads", concurrency=1, conf=QUICK)
+    late = tasks.hold_late.delay(str(tmp_path / "late"), str(tmp_path / "release"))
+    wait_for((tmp_path / "late").exists)
+    other = worker(pool="threads", concurrency=1, conf=QUICK)
+    wait_for(lambda: is_steady(rows, 1), 15)
+    stopped.send(signal.SIGSTOP)
+    # The other runs it again, and holds it.
+    wait_for(lambda: len((tmp_path / "late").read_text().splitlines()) == 2, 20)
+    row = rows.get(late.id)
+    assert (row["state"], row["attempt"], row["attempted_by"]) == ("executing", 2, other.name)
+    stopped.send(signal.SIGCONT)
+    (tmp_path / "release").touch()
+    assert late.get(timeout=10) == "released"
+    row = rows.wait(late.id)
+    assert_finished(row, attempt=2)
+    assert row["attempted_by"] == other.name
+    wait_for(lambda: "no longer ours" in stopped.log)
+    # It is alive again, and works.
+    other.stop()
+    assert tasks.add.delay(1, 2).get(timeout=10) == 3
+
+
+@pytest.mark.parametrize("pool", ["solo", "prefork"])
+def test_a_task_longer_than_the_lease_runs_once(
+    pool: str, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    worker(pool=pool, concurrency=1, conf=QUICK)
+    worker(pool="threads", queues=["other"], conf=QUICK)
+    result = tasks.sleep_late.delay(8, str(tmp_path / "runs"))
+    assert result.get(timeout=20) == 8
+    assert_finished(rows.get(result.id), attempt=1)
+    assert len((tmp_path / "runs").read_text().splitlines()) == 1
+
+
+def test_an_outage_longer_than_the_lease_makes_nobody_dead(
+    worker: StartWorker, app: Celery, url: str, tmp_path: Path, server: EmbeddedServer,
+    fresh_rows: Any,
+) -> None:  # fmt: skip
+    for _ in range(2):
+        worker(pool="threads", concurrency=4, conf=QUICK)
+    results = [
+        tasks.hold_late.delay(str(tmp_path / f"started{n}"), str(tmp_path / "release"))
+        for n in range(4)
+    ]
+    wait_for(lambda: all((tmp_path / f"started{n}").exists() for n in range(4)))
+    rows = fresh_rows()
+    wait_for(lambda: is_steady(rows, 2), 15)
+    server.stop("immediate")
+    time.sleep(5)  # the outage itself: longer than the lease
+    server.start()
+    rows = fresh_rows()
+    wait_for(lambda: len(rows.nodes()) == 2 and is_steady(rows, 2), 20)
+    (tmp_path / "release").touch()
+    for number, result in enumerate(results):
+        assert result.get(timeout=15) == "released"
+        assert_finished(rows.get(result.id), attempt=1)
+        assert len((tmp_path / f"started{number}").read_text().splitlines()) == 1
+
+
+def test_maintenance_can_be_run_beside_the_workers(
+    worker: StartWorker, app: Celery, rows: Rows, url: str, tmp_path: Path
+) -> None:
+    victim = worker(pool="prefork", conf={**QUICK, "pgjobs_maintenance": False})
+    late = tasks.hold_late.delay(str(tmp_path / "late"), str(tmp_path / "release"))
+    scheduled = tasks.add.apply_async((1, 2), countdown=1)
+    wait_for((tmp_path / "late").exists)
+    victim.kill()
+    command = [sys.executable, "-m", "celery", "pgjobs", "maintain", "--url", url]
+    maintain = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        rows.wait(late.id, "available", timeout=20)
+        rows.wait(scheduled.id, "available", timeout=5)
+    finally:
+        maintain.send_signal(signal.SIGTERM)
+        output, _ = maintain.communicate(timeout=10)
+    assert maintain.returncode == 0, output
+    assert "is dead" in output
+    assert "rescue: 1 put back in line" in output
+    assert rows.nodes() == {}
+    once = subprocess.run(
+        [*command, "--once"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert once.returncode == 0, once.stderr
