@@ -79,6 +79,9 @@ demo-stop: ## Stop the server that make demo KEEP=1 left running, and remove its
 test: .venv/test ## Run the tests (ARGS="-k name" to choose)
 	@$(PY) -m pytest $(ARGS)
 
+chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=600 SEED=2)
+	@PGJOBS_CHAOS_SECONDS=$(or $(SECONDS),180) PGJOBS_CHAOS_SEED=$(or $(SEED),1) $(PY) -m pytest tests/chaos $(ARGS)
+
 lint: .venv/test ## Check style, types and the direction of imports
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -114,4 +117,4 @@ clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 
 comma := ,
 
-.PHONY: help demo demo-stop test lint bench clean
+.PHONY: help demo demo-stop test chaos lint bench clean

@@ -101,6 +101,12 @@ class Message(BaseMessage):  # type: ignore[misc]
         request = self.request and self.request()
         return bool(request and request.was_sent())
 
+    @property
+    def acks_late(self) -> bool:
+        """The task is acknowledged when it ends, so that it may run more than once."""
+        request = self.request and self.request()
+        return request is None or bool(request.task.acks_late)
+
     def _decode(self) -> Any:
         try:
             return super()._decode()

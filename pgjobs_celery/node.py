@@ -170,7 +170,7 @@ class Node:
             self._start()
 
     def maintain_now(self) -> None:
-        """Have every service run at once."""
+        """Have every service run that need not be told."""
         self._loop.hurry_all()
 
     def close(self) -> None:

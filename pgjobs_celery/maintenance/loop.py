@@ -70,9 +70,10 @@ class Loop:
                 self._changed.notify()
 
     def hurry_all(self) -> None:
-        """Run every service at once."""
+        """Run every service at once, but for those that wait to be told."""
         for service in list(self._due):
-            self.hurry(service)
+            if service.interval != float("inf"):
+                self.hurry(service)
 
     def stop(self) -> None:
         """End the thread after the service that runs now."""

@@ -141,13 +141,10 @@ def test_several_rescuers_at_once_rescue_each_job_once(database: Database, conne
 def test_a_claim_in_flight_keeps_the_rescuer_off(
     database: Database, connection: Connection, url: str
 ):
-    """The claim's transaction holds a lock on its node's row: the node is not dead while it does."""
+    """Its transaction holds a lock on its node's row: the node is not dead while it does."""
     alive(database, A, lease=13)
     with connection.transaction():
         connection.execute("SELECT FROM pgjobs.nodes WHERE node = %s FOR KEY SHARE", (A,))
-        connection.execute(
-            "UPDATE pgjobs.nodes SET name = name WHERE false"
-        )
         with psycopg.connect(database.conninfo, autocommit=True) as other:
             other.execute(
                 "UPDATE pgjobs.nodes SET heartbeat_at = now() - interval '1 hour' WHERE node = %s",

@@ -15,8 +15,12 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+import psycopg
+import psycopg.rows
 import pytest
 from celery import Celery
+
+from pgjobs_celery.db.dsn import parse_url
 
 from ..conftest import Connection, close_app, empty_database
 from . import tasks

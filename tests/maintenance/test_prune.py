@@ -29,7 +29,11 @@ def end(connection: Connection, task_id: str, state: str, days_ago: float) -> No
 
 @pytest.fixture
 def jobs(database: Database, connection: Connection) -> None:
-    put(database, "waiting", *(f"{s}{d}" for s in ("completed", "discarded", "cancelled") for d in (0, 2, 8)))
+    put(
+        database,
+        "waiting",
+        *(f"{s}{d}" for s in ("completed", "discarded", "cancelled") for d in (0, 2, 8)),
+    )
     put(database, "scheduled", eta=3600)
     for state in ("completed", "discarded", "cancelled"):
         for days in (0, 2, 8):
@@ -71,9 +75,7 @@ def test_many_are_deleted_in_batches(database: Database, connection: Connection)
     assert states(connection) == {}
 
 
-def test_a_row_that_somebody_has_locked_holds_nobody_up(
-    database: Database, connection: Connection
-):
+def test_a_row_that_somebody_has_locked_holds_nobody_up(database: Database, connection: Connection):
     put(database, "a", "b")
     connection.execute(
         "UPDATE pgjobs.jobs SET state = 'completed', finished_at = now() - interval '2 days'"
