@@ -76,7 +76,7 @@ class Acknowledger(Publisher):
         popped = [self.unacked.pop(each, None) for each in tags]
         return [message for message in popped if message is not None]
 
-    def release(self, messages: Iterable[Message]) -> int:
+    def give_back(self, messages: Iterable[Message]) -> int:
         """Put back what was handed out and has neither begun nor been acknowledged; how many.
 
         What a child was sent may run all the same, unheard: a task that is to run at most once

@@ -260,7 +260,7 @@ class Channel(Acknowledger):
         if message is None:
             return 0
         if consumer is None:
-            self.release([message])
+            self.give_back([message])
             return 0
         consumer.callback(self._hand_out(message, consumer.no_ack))
         return 1
@@ -356,7 +356,7 @@ class Channel(Acknowledger):
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Put back what was delivered and not acknowledged."""
-        self.release(list(self.unacked.values()))
+        self.give_back(list(self.unacked.values()))
         self.node.flush()
         self.look_again()
 
@@ -385,7 +385,7 @@ class Channel(Acknowledger):
         self._consumers.clear()
         self._by_queue = {}
         self.connection.forget_channel(self)
-        count = self.release(
+        count = self.give_back(
             message
             for message in list(self.unacked.values())
             if not (is_orderly and message.was_sent)

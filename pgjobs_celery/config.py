@@ -132,8 +132,9 @@ class Settings:
     lease: float = 13.0
     #: How often a worker renews its node row.
     heartbeat_interval: float = 2.0
-    #: How long completed jobs are kept; None: Celery's ``result_expires``, 0: for ever.
-    prune_max_age: float | None = None
+    #: How long completed jobs are kept; 0: for ever. Where it is not set, Celery's
+    #: ``result_expires`` says it, which is a day by default.
+    prune_max_age: float = 86_400.0
     #: How long discarded and cancelled jobs are kept; 0 for ever.
     prune_failed_max_age: float = 7 * 86_400.0
     #: How many finished jobs of each state are kept at most; 0 for any number.
@@ -161,10 +162,10 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
         value = conf.get(key)  # Celery's own look-up, in case it is there twice
         value = conf.get(written) if value is None else value
         if value is not None:
-            default = 0.0 if known[key].default is None else known[key].default
-            chosen[known[key].name] = _coerce(key, value, default)
+            chosen[known[key].name] = _coerce(key, value, known[key].default)
     if "prune_max_age" not in chosen:
-        chosen["prune_max_age"] = _seconds(conf.get("result_expires"))
+        expires = conf.get("result_expires", Settings.prune_max_age)
+        chosen["prune_max_age"] = _seconds(expires)
     settings = Settings(**chosen)
     for name in ("prune_max_age", "prune_failed_max_age", "prune_max_count"):
         if getattr(settings, name) < 0:

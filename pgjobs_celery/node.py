@@ -177,6 +177,7 @@ class Node:
         """Write what is due and leave; never raises for a lost connection."""
         self._loop.stop()
         self._pulse.stop()
+        self._loop, self._pulse = Loop(self.database), Loop(self.database)
         try:
             self.flush()
             if self._heartbeat is not None and not self._held:

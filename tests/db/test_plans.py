@@ -23,7 +23,7 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.job import Bucket
 from pgjobs_celery.outcome import completed
-from tests.rows import new_job
+from tests.rows import alive, new_job
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 
@@ -64,6 +64,7 @@ def filled(request: pytest.FixtureRequest, make_database: Callable[[], str]) -> 
         if request.param == "full":
             connection.execute("VACUUM ANALYZE pgjobs.jobs")
     database = Database(conninfo, Options())
+    alive(database, A)
     yield database
     database.close()
 
@@ -106,7 +107,7 @@ def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 CLAIM = {
     "node": str(A), "name": "n", "queues": ["celery", "other"], "lowest": [0, 0],
-    "highest": [255, 255], "floors": [0, 0], "limit": 10,
+    "highest": [255, 255], "floors": [0, 0], "limit": 10, "late": ["t"],
 }  # fmt: skip
 
 
@@ -131,6 +132,12 @@ def test_staging_and_its_timer_walk_the_due_index(filled):
     assert plan.scans() <= {("Index Scan", "jobs_due"), ("Tid Scan", "")}, plan
     plan = Plan(filled, "next_due")
     assert plan.scans() <= {("Index Scan", "jobs_due"), ("Index Only Scan", "jobs_due")}, plan
+    assert not plan.has("Sort"), plan
+
+
+def test_pruning_walks_the_index_of_what_has_finished(filled):
+    plan = Plan(filled, "prune_jobs", state="completed", max_age=60.0, until=None, limit=1000)
+    assert ("Index Scan", "jobs_finished") in plan.scans(), plan
     assert not plan.has("Sort"), plan
 
 

@@ -44,7 +44,8 @@ def jobs(database: Database, connection: Connection) -> None:
 def test_what_has_failed_is_kept_longer(database: Database, connection: Connection):
     assert Prune(SETTINGS).run(database) == {"pruned": 4}
     assert set(states(connection)) == {
-        "waiting", "scheduled", "completed0", "discarded0", "discarded2", "cancelled0", "cancelled2",
+        "waiting", "scheduled", "completed0",
+        "discarded0", "discarded2", "cancelled0", "cancelled2",
     }  # fmt: skip
 
 
