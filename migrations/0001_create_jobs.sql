@@ -78,8 +78,9 @@ CREATE INDEX jobs_ready ON pgjobs.jobs (queue, priority, seq)
 CREATE INDEX jobs_due ON pgjobs.jobs (due_at, id)
   WHERE finished_at IS NULL AND due_at IS NOT NULL;
 
--- What has finished, by state and oldest first: pruning.
-CREATE INDEX jobs_finished ON pgjobs.jobs (state, finished_at) WHERE finished_at IS NOT NULL;
+-- What has finished, oldest first: pruning. Not by state: a claim changes that, and would be no HOT
+-- update any more.
+CREATE INDEX jobs_finished ON pgjobs.jobs (finished_at) WHERE finished_at IS NOT NULL;
 
 -- What is not a job: remote control, replies, events, copies of a broadcast, plain kombu use.
 -- A sequence, not an identity column: PostgreSQL before 17 has none on partitioned tables.

@@ -237,7 +237,7 @@ def test_a_setting_is_brought_to_its_type(name, value, read):
     [
         ({"pgjobs_lease": "long"}, "pgjobs_lease must be a number"),
         ({"pgjobs_maintenance": "sometimes"}, "pgjobs_maintenance must be true or false"),
-        ({"pgjobs_lease": 3}, "below pgjobs_lease"),
+        ({"pgjobs_lease": 2}, "below pgjobs_lease"),
         ({"pgjobs_heartbeat_interval": 0}, "above 0"),
         ({"pgjobs_heartbeat_interval": 15}, "below pgjobs_lease"),
         ({"pgjobs_lease": "nan"}, "below pgjobs_lease"),

@@ -31,7 +31,7 @@ def node(database: Database) -> Iterator[Node]:
     node = Node(database)
     # What is written is written by the test, and it is the test that finds a cut connection.
     node._settle.patience = node._settle.interval = 60
-    node.start("node@host", Settings(maintenance=False, heartbeat_interval=100, lease=200))
+    node.configure("node@host", Settings(maintenance=False, heartbeat_interval=100, lease=200))
     yield node
     node.close()
 
@@ -56,7 +56,7 @@ def claim_through_cuts(node: Node, limit: int) -> list[Claim]:
 
 
 def test_a_node_says_that_it_lives_before_it_claims(database, connection, node):
-    node.start("worker@host", Settings(heartbeat_interval=0.05))
+    node.configure("worker@host", Settings(heartbeat_interval=0.05))
     assert connection.execute("SELECT 1 FROM pgjobs.nodes").fetchall() == []
     put(database, "a")
     node.claim_jobs([Bucket("celery"), Bucket("other")], 1)

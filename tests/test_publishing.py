@@ -55,7 +55,8 @@ def test_a_task_becomes_one_row_with_everything_in_its_column(
         "root_id": "root", "parent_id": "parent", "group_id": "group", "expires_at": expires,
         "tags": [], "meta": {}, "unique_key": None, "priority": 3, "due_at": None,
         "max_attempts": 20, "state": "available", "attempt": 0, "redelivered": False,
-        "claimed_by": None, "attempted_at": None, "attempted_by": None, "finished_at": None,
+        "claimed_by": None, "attempted_at": None, "attempted_by": None, "acks_late": False,
+        "finished_at": None,
         "reported_state": None, "result": None, "result_type": None, "traceback": None,
         "children": None, "errors": [],
     }  # fmt: skip

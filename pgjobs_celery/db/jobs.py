@@ -153,21 +153,32 @@ class Jobs:
         return rows[0][0] if rows else None
 
     def prune_jobs(
-        self, state: State, max_age: float | None, until: datetime | None, limit: int
-    ) -> int:
-        """Delete up to ``limit`` jobs that ended in ``state`` and are old enough; how many.
+        self,
+        state: State,
+        max_age: float | None,
+        until: datetime | None,
+        since: datetime | None,
+        limit: int,
+    ) -> tuple[int, datetime | None]:
+        """Delete up to ``limit`` jobs that ended in ``state`` and are old enough.
 
-        Old enough is longer than ``max_age`` seconds ago, or up to ``until``.
+        Old enough is longer than ``max_age`` seconds ago, or up to ``until``; what ended before
+        ``since`` is not looked at. Returns how many, and when the last of them ended.
         """
         rows = self._database.run(
             [
                 self._database.call("pin_plans"),
                 self._database.call(
-                    "prune_jobs", state=state.value, max_age=max_age, until=until, limit=limit
+                    "prune_jobs",
+                    state=state.value,
+                    max_age=max_age,
+                    until=until,
+                    since=since,
+                    limit=limit,
                 ),
             ]
         )[1]
-        return int(rows[0][0])
+        return int(rows[0][0]), rows[0][1]
 
     def count_ready(self, queue: str) -> int:
         """How many jobs and messages a consumer of the queue would get."""

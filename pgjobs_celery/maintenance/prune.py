@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..config import Settings
@@ -19,28 +20,37 @@ class Prune(Service):
     interval = 60.0
     #: How many rows one statement deletes.
     batch = 1000
+    #: Every so many runs it looks from the start, for rows that were locked when it came by.
+    full = 60
 
     def __init__(self, settings: Settings) -> None:
-        failed = settings.prune_failed_max_age
+        failed = settings.prune_failed_max_age or None
         self._ages = {
             State.COMPLETED: settings.prune_max_age or None,
-            State.DISCARDED: failed or None,
-            State.CANCELLED: failed or None,
+            State.DISCARDED: failed,
+            State.CANCELLED: failed,
         }
         self._count = settings.prune_max_count
+        self._since: dict[State, datetime | None] = {}
+        self._runs = 0
 
     def run(self, database: Database) -> dict[str, int]:
         """Delete all that is too old, or too much."""
+        if self._runs % self.full == 0:
+            self._since.clear()
+        self._runs += 1
         return {"pruned": sum(self._prune(database, state) for state in self._ages)}
 
     def _prune(self, database: Database, state: State) -> int:
-        total = 0
         age = self._ages[state]
         excess = database.jobs.find_excess(state, self._count) if self._count else None
         if age is None and excess is None:
             return 0
-        while count := database.jobs.prune_jobs(state, age, excess, self.batch):
+        total = 0
+        while True:
+            since = self._since.get(state)
+            count, last = database.jobs.prune_jobs(state, age, excess, since, self.batch)
             total += count
+            self._since[state] = last or since
             if count < self.batch:
-                break
-        return total
+                return total

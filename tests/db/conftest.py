@@ -16,8 +16,8 @@ from tests.rows import alive
 
 @pytest.fixture
 def living_nodes(database: Database) -> None:
-    """Nodes 1 to 9 live, for tests that claim in their names."""
-    for number in range(1, 10):
+    """Nodes 1 to 19 live, for tests that claim in their names."""
+    for number in range(1, 20):
         alive(database, uuid.UUID(int=number))
 
 

@@ -14,7 +14,7 @@ from pgjobs_celery.db import migrations
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.job import Bucket, Claim, Fence
 from pgjobs_celery.outcome import completed, released
-from tests.rows import new_job, put, row, states
+from tests.rows import alive, new_job, put, row, states
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 
@@ -335,6 +335,7 @@ def test_another_schema_is_another_set_of_jobs(database, connection, url):
         migrations.migrate(session, name)
     other = Database(database.conninfo, Options(schema=name))
     try:
+        alive(other, A)
         put(other, "a", "b")
         put(other, "later", eta=60)
         assert len(claim(other, 1)) == 1

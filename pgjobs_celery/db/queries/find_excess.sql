@@ -3,6 +3,6 @@ SELECT j.finished_at
 FROM pgjobs.jobs AS j
 WHERE j.state = %(state)s
   AND j.finished_at IS NOT NULL
-ORDER BY j.state DESC, j.finished_at DESC
+ORDER BY j.finished_at DESC
 OFFSET %(count)s::bigint
 LIMIT 1

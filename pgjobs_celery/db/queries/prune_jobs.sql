@@ -1,19 +1,21 @@
 -- Delete finished jobs past their age, or up to a moment, oldest first and in batches: each holds its
--- locks for milliseconds, and none on a row that a claim could want.
+-- locks for milliseconds, and none on a row that a claim could want. Starts at the time up to which
+-- the last run came, for what is kept longer stands in front of what is to go.
 WITH old AS MATERIALIZED (
-  SELECT j.ctid
+  SELECT j.ctid, j.finished_at
   FROM pgjobs.jobs AS j
   WHERE j.state = %(state)s
     AND j.finished_at IS NOT NULL
+    AND j.finished_at >= coalesce(%(since)s::timestamptz, '-infinity')
     AND j.finished_at <= greatest(
       now() - %(max_age)s::double precision * interval '1 second', %(until)s::timestamptz)
-  ORDER BY j.state, j.finished_at
+  ORDER BY j.finished_at
   LIMIT %(limit)s::bigint
   FOR UPDATE SKIP LOCKED
 ), pruned AS (
   DELETE FROM pgjobs.jobs AS j
   USING old
   WHERE j.ctid = old.ctid
-  RETURNING 1
+  RETURNING j.finished_at
 )
-SELECT count(*) FROM pruned
+SELECT count(*), max(finished_at) FROM pruned
