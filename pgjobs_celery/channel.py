@@ -163,7 +163,7 @@ class Channel(Acknowledger):
     @property
     def due_at(self) -> float:
         """When the next claim is worth its price, by the monotonic clock; infinite for not now."""
-        return self._plan.due_at if self.room() > 0 else float("inf")
+        return self._plan.due_at if self._job_room() > 0 else float("inf")
 
     @property
     def buffered(self) -> int:
@@ -191,9 +191,13 @@ class Channel(Acknowledger):
 
     def room(self) -> int:
         """How many more messages may be delivered."""
-        room = self.options.max_claim
-        if self.prefetch_count:
-            room = self.prefetch_count - len(self.unacked)
+        if not self.prefetch_count:
+            return self.options.max_claim
+        return self.prefetch_count - len(self.unacked)
+
+    def _job_room(self) -> int:
+        """How many more jobs may be: no more than a worker's pool can begin."""
+        room = self.room()
         if room > 0 and self.node.capacity is not None:
             in_pool = self.node.held - len(self._buffer)
             room = min(room, self.node.capacity() + self._plan.ahead - in_pool)
@@ -227,7 +231,7 @@ class Channel(Acknowledger):
         delivered = 0
         is_full = True
         while self._by_queue and not self.closed:
-            while self._buffer and self.room() > 0:
+            while self._buffer and self._job_room() > 0:
                 if delivered and time.monotonic() >= until:
                     return delivered
                 delivered += self._deliver_job(self._buffer.popleft())
@@ -243,7 +247,7 @@ class Channel(Acknowledger):
         start = time.monotonic()
         if self._plan.due_at > start:
             return False
-        limit = self._plan.limit(self.room(), 0)
+        limit = self._plan.limit(self._job_room(), 0)
         if not limit:
             return False
         buckets = self._plan.buckets(start)

@@ -51,6 +51,9 @@ class Database:
         self.key = sha256(f"{conninfo} {options.schema}".encode()).hexdigest()[:16]
         self._idle: list[Connection] = []
         self._free = threading.BoundedSemaphore(options.pool_size)
+        self._out: set[Connection] = set()
+        self._returned = threading.Condition()
+        self._patience = threading.local()
         self._checked = False
 
     @cached_property
@@ -99,14 +102,18 @@ class Database:
         SchemaOutOfDate if there are no tables for this release.
         """
         with self._free:
-            connection = self._take() or self.connect()
+            connection = self._take() or self._wait() or self.connect()
+            self._out.add(connection)
             try:
                 yield connection
             finally:
+                self._out.discard(connection)
                 if connection.is_usable:
                     self._idle.append(connection)
                 else:
                     connection.close()
+                with self._returned:
+                    self._returned.notify()
                     # What cut it has most likely cut the idle ones too; each would be an error.
                     self.close()
 
@@ -138,6 +145,21 @@ class Database:
         conninfo = url.conninfo if isinstance(url, Target) else self.conninfo
         return Listener(self._open(conninfo), channel)
 
+    def be_patient(self, seconds: float = 0.05) -> None:
+        """Have this thread wait for that long for a connection before it opens another one.
+
+        For the threads of a worker that take turns: three connections are enough for all of them.
+        """
+        self._patience.seconds = seconds
+
+    def _wait(self) -> Connection | None:
+        seconds = getattr(self._patience, "seconds", 0.0)
+        if not seconds or not self._out:
+            return None
+        with self._returned:
+            self._returned.wait_for(lambda: bool(self._idle), seconds)
+        return self._take()
+
     def verify(self) -> None:
         """See that the server answers, and connect if need be; raises as :meth:`connection` does.
 
@@ -158,6 +180,8 @@ class Database:
     def forget_connections(self) -> None:
         """Drop the pooled connections unclosed: they belong to the process we were forked from."""
         self._idle = []
+        self._out = set()
+        self._returned = threading.Condition()
         self._free = threading.BoundedSemaphore(self.options.pool_size)
 
     def retrying(self, work: Callable[[], T]) -> T:

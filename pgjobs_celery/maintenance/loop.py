@@ -84,6 +84,7 @@ class Loop:
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
+        self._database.be_patient()
         while service := self._next():
             self._run_service(service)
 
