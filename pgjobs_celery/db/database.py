@@ -112,10 +112,10 @@ class Database:
                     self._idle.append(connection)
                 else:
                     connection.close()
-                with self._returned:
-                    self._returned.notify()
                     # What cut it has most likely cut the idle ones too; each would be an error.
                     self.close()
+                with self._returned:
+                    self._returned.notify()
 
     def connect(self, **parameters: Any) -> Connection:
         """A new connection that belongs to the caller; checks the schema on the first one.
