@@ -29,7 +29,7 @@ from ..e2e.conftest import StartWorker, Worker, running_workers
 from ..waiting import wait_for
 from . import tasks
 
-SECONDS = float(os.environ.get("PGJOBS_CHAOS_SECONDS", "20"))
+SECONDS = float(os.environ.get("PGJOBS_CHAOS_SECONDS", "8"))
 SEED = int(os.environ.get("PGJOBS_CHAOS_SEED", "1"))
 
 LEASE = 3.0

@@ -275,3 +275,31 @@ def test_a_fork_while_threads_are_at_work_deadlocks_nobody(database):
         for thread in threads:
             thread.join()
         database.close()
+
+
+def test_a_connection_that_is_well_is_used_again(database: Database, connection):
+    for _ in range(20):
+        database.fetch("ping")
+    with database.connection() as first:
+        pass
+    with database.connection() as second:
+        assert second is first
+
+
+def test_a_patient_thread_waits_for_a_connection_before_it_opens_another(database: Database):
+    database.be_patient(5)
+    taken, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with database.connection():
+            taken.set()
+            free.wait(5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert taken.wait(5)
+    threading.Timer(0.05, free.set).start()
+    with database.connection() as connection:
+        assert connection.is_usable
+    thread.join()
+    assert len(database._idle) == 1

@@ -136,7 +136,9 @@ def test_staging_and_its_timer_walk_the_due_index(filled):
 
 
 def test_pruning_walks_the_index_of_what_has_finished(filled):
-    plan = Plan(filled, "prune_jobs", state="completed", max_age=60.0, until=None, since=None, limit=1000)
+    plan = Plan(
+        filled, "prune_jobs", state="completed", max_age=60.0, until=None, since=None, limit=1000
+    )
     assert ("Index Scan", "jobs_finished") in plan.scans(), plan
     assert not plan.has("Sort"), plan
 

@@ -31,7 +31,7 @@ def is_steady(rows: Rows, count: int) -> bool:
     return len(found) >= count
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_a_killed_workers_jobs_are_back_in_seconds(
     pool: str, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
@@ -110,7 +110,7 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(
     assert tasks.add.delay(1, 2).get(timeout=10) == 3
 
 
-@pytest.mark.parametrize("pool", ["solo", "prefork"])
+@pytest.mark.parametrize("pool", ["solo"])
 def test_a_task_longer_than_the_lease_runs_once(
     pool: str, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
