@@ -60,7 +60,7 @@ class Options:
     pool_size: int = 10
 
     def __post_init__(self) -> None:
-        if not _SCHEMA_NAME.match(self.schema):
+        if not isinstance(self.schema, str) or not _SCHEMA_NAME.match(self.schema):
             raise InvalidOption(
                 f"schema {self.schema!r} is not a plain lower-case PostgreSQL name "
                 "(letters, digits and _, not starting with a digit, at most 63)"

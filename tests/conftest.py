@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,6 +28,10 @@ from pgjobs_celery.node import close_nodes
 DSN = os.environ.get("PGJOBS_TEST_DSN", "")
 REDIS_URL = os.environ.get("PGJOBS_TEST_REDIS_URL", "redis://127.0.0.1:6379/11")
 RABBITMQ_URL = os.environ.get("PGJOBS_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has it ignored by what it runs in the background, and what that runs in turn.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: What a test may have put something into.
 TABLES = ("jobs", "messages", "queues", "exchanges", "bindings", "nodes")
