@@ -110,7 +110,7 @@ def test_nothing_is_lost_while_sessions_are_terminated(
     count = 2000
     lines = tmp_path / "lines"
     lines.touch()
-    # Late acks: what a child was sent when the connection broke may run, and early acks give up then.
+    # Late acks: what a child was sent when the connection broke may run, and early acks give up.
     for number in range(count):
         tasks.record_late.delay(str(lines), number)
     worker(pool=pool)
