@@ -392,7 +392,7 @@ class Channel(Acknowledger):
         count = self.give_back(
             message
             for message in list(self.unacked.values())
-            if not (is_orderly and message.was_sent)
+            if not (is_orderly and message.was_handed_over)
         )
         if count:
             logger.info("Restoring %d unacknowledged message(s)", count)

@@ -96,6 +96,12 @@ class Message(BaseMessage):  # type: ignore[misc]
             return True
 
     @property
+    def was_handed_over(self) -> bool:
+        """The pool has the task, and runs it unless it is told otherwise."""
+        request = self.request and self.request()
+        return bool(request and request.was_handed_over())
+
+    @property
     def was_sent(self) -> bool:
         """A child that has been sent the task will run it, though it has not said so yet."""
         request = self.request and self.request()

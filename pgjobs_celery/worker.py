@@ -97,6 +97,10 @@ class JobRequest:
             node.settle(released(message.claim.id, message.claim.attempt))
         return True
 
+    def was_handed_over(self) -> bool:
+        """True once the pool has the task."""
+        return self._apply_result is not None  # type: ignore[attr-defined]
+
     def was_sent(self) -> bool:
         """True once the task is on its way to a process of the pool, which will run it."""
         sent = self._apply_result and self._apply_result()  # type: ignore[attr-defined]

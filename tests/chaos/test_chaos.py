@@ -173,6 +173,7 @@ def chaos_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
         yield server
 
 
+@pytest.mark.skipif("PGJOBS_CHAOS_SECONDS" not in os.environ, reason="takes minutes: make chaos")
 @pytest.mark.timeout(SECONDS + DRAIN + 120)
 def test_nothing_is_lost_and_nothing_repeats_by_accident(
     chaos_server: EmbeddedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
