@@ -20,9 +20,7 @@ from .db.messages import Delivery
 from .delivery import Message
 from .errors import UndecodableRow
 from .job import Claim, Fence
-from .message import (
-    decode_envelope,
-)
+from .message import decode_envelope
 from .outcome import completed, discarded, error_from, released
 
 if TYPE_CHECKING:
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ids = count(1)
-
-#: AMQP's reply codes.
-NOT_FOUND, PRECONDITION_FAILED = 404, 406
 
 #: How often, in seconds, a consumer says that it still uses a queue that goes when it is not used.
 TOUCH_INTERVAL = 30.0
