@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .delivery import Message
-from .outcome import Outcome, completed, discarded, error_entry, error_from, released, requeued
+from .outcome import completed, discarded, error_entry, error_from, released, requeued
 from .publishing import Publisher
 
 if TYPE_CHECKING:
-    from .job import Claim
     from .transport import Transport
 
 
@@ -77,11 +76,7 @@ class Acknowledger(Publisher):
         return [message for message in popped if message is not None]
 
     def give_back(self, messages: Iterable[Message]) -> int:
-        """Put back what was handed out and has neither begun nor been acknowledged; how many.
-
-        What a child was sent may run all the same, unheard: a task that is to run at most once
-        (early ack) is discarded then, and for any other the attempt counts.
-        """
+        """Put back what was handed out and has neither begun nor been acknowledged; how many."""
         count = 0
         for message in messages:
             self.unacked.pop(message.delivery_tag, None)
@@ -89,22 +84,9 @@ class Acknowledger(Publisher):
                 self.node.return_message(message.row or 0)
                 count += 1
             elif message.give_back():
-                self.node.settle(_put_back(message, message.claim))
+                self.node.settle(released(message.claim.id, message.claim.attempt))
                 count += 1
         return count
-
-
-def _put_back(message: Message, claim: Claim) -> Outcome:
-    if not message.was_sent:
-        return released(claim.id, claim.attempt)
-    if message.acks_late:
-        return requeued(claim.id, claim.attempt)
-    entry = error_entry(
-        "WorkerLostError",
-        "the connection was lost when the task had been sent to the pool; it may have run or not",
-        module="billiard.exceptions",
-    )
-    return discarded(claim.id, claim.attempt, entry)
 
 
 def refusal(message: Message) -> str:

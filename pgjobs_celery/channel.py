@@ -193,9 +193,9 @@ class Channel(Acknowledger):
     def _job_room(self) -> int:
         """How many more jobs may be: no more than a worker's pool can begin."""
         room = self.room()
-        if room > 0 and self.node.capacity is not None:
+        if room > 0 and self.node.pool is not None:
             in_pool = self.node.held - len(self._buffer)
-            room = min(room, self.node.capacity() + self._plan.ahead - in_pool)
+            room = min(room, self.node.pool.capacity + self._plan.ahead - in_pool)
         return room
 
     def deliver(self, until: float) -> int:
@@ -374,25 +374,20 @@ class Channel(Acknowledger):
         for queue in list(self.own_queues):
             self.queue_delete(queue)
 
-    def let_go(self, *, is_orderly: bool = False) -> None:
+    def let_go(self) -> list[Message]:
         """As :meth:`close`, without the server: the node writes it when it can.
 
-        ``is_orderly``: the pool finishes what it was sent. Otherwise Celery's does not listen to
-        what becomes of a task that its child has not begun by then.
+        Returns what stays with the pool, which runs it or will.
         """
         self.closed = True
         self._consumers.clear()
         self._by_queue = {}
         self.connection.forget_channel(self)
-        count = self.give_back(
-            message
-            for message in list(self.unacked.values())
-            if not (is_orderly and message.was_handed_over)
-        )
-        if count:
+        delivered = list(self.unacked.values())
+        if count := self.give_back(delivered):
             logger.info("Restoring %d unacknowledged message(s)", count)
         self._release_buffer()
-        self.unacked.clear()
+        return [message for message in delivered if message.claim and not message.is_settled]
 
     def abandon(self) -> None:
         """Forget everything: the process has forked, and the claims are the parent's."""

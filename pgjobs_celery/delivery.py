@@ -88,30 +88,18 @@ class Message(BaseMessage):  # type: ignore[misc]
             return self.is_started
 
     def give_back(self) -> bool:
-        """The job is to go back in line; False if it has begun, or its outcome is known."""
+        """The job is to go back in line; False if it has begun or will, or its outcome is known."""
         with _fate:
-            if self.is_settled or (self.is_tracked and self.is_started):
+            if self.is_settled or (self.is_tracked and (self.is_started or self.was_sent)):
                 return False
             self.is_settled = True
             return True
-
-    @property
-    def was_handed_over(self) -> bool:
-        """The pool has the task, and runs it unless it is told otherwise."""
-        request = self.request and self.request()
-        return bool(request and request.was_handed_over())
 
     @property
     def was_sent(self) -> bool:
         """A child that has been sent the task will run it, though it has not said so yet."""
         request = self.request and self.request()
         return bool(request and request.was_sent())
-
-    @property
-    def acks_late(self) -> bool:
-        """The task is acknowledged when it ends, so that it may run more than once."""
-        request = self.request and self.request()
-        return request is None or bool(request.task.acks_late)
 
     def _decode(self) -> Any:
         try:

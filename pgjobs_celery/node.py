@@ -14,8 +14,8 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID, uuid4
 
 from .config import Settings
@@ -32,6 +32,9 @@ from .maintenance.settle import Settle
 from .maintenance.stage import Stage
 from .outcome import Outcome, discarded, error_from
 
+if TYPE_CHECKING:
+    from .pools import WorkerPool
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -47,8 +50,8 @@ class Node:
         self.settings = Settings()
         #: The tasks that are acknowledged when they end; None where all are: a plain consumer.
         self.late_tasks: list[str] | None = None
-        #: How many jobs the pool can take; None where there is no pool.
-        self.capacity: Callable[[], int] | None = None
+        #: Where the tasks run; None where there is no pool.
+        self.pool: WorkerPool | None = None
         self._loop = Loop(database)
         self._settle = Settle(self)
         self._stage = Stage()

@@ -26,6 +26,7 @@ from .delivery import Message
 from .errors import PgJobsError
 from .node import close_nodes, get_node
 from .outcome import Outcome, completed, discarded, error_entry, error_from, released, requeued
+from .pools import WorkerPool
 from .states import State
 from .tracing import Summary, TracingPool
 
@@ -97,14 +98,11 @@ class JobRequest:
             node.settle(released(message.claim.id, message.claim.attempt))
         return True
 
-    def was_handed_over(self) -> bool:
-        """True once the pool has the task."""
-        return self._apply_result is not None  # type: ignore[attr-defined]
-
     def was_sent(self) -> bool:
         """True once the task is on its way to a process of the pool, which will run it."""
+        pool = self._message.channel.node.pool
         sent = self._apply_result and self._apply_result()  # type: ignore[attr-defined]
-        return bool(getattr(sent, "_write_to", None) or getattr(sent, "_scheduled_for", None))
+        return bool(sent and pool and pool.has_sent(sent))
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """The task failed, was rejected, ignored, retried or killed."""
@@ -210,28 +208,13 @@ class NotOurs(Exception):
     """A job was put back in line, or revoked, before the pool came to it."""
 
 
-class Capacity:
-    """How many jobs a worker's pool can take.
-
-    A job that waits in the pool is one that no other worker can start, and one that is lost with
-    this worker (early ack), so that no more are claimed than the pool can begin.
-    """
-
-    def __init__(self, consumer: Any) -> None:
-        self._consumer = consumer
-
-    def __call__(self) -> int:
-        """The pool's processes or threads, and what waits outside of it for its rate limit."""
-        consumer = self._consumer
-        held = sum(len(bucket.contents) for bucket in consumer.task_buckets.values() if bucket)
-        return int(consumer.pool.num_processes or 1) + held
-
-
 class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
     """Make every task's request one that tells the row."""
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
+        self._pool = WorkerPool(consumer)
+        self._sent: list[Message] = []
         made: dict[type, type] = {}
         for task in consumer.app.tasks.values():
             base = symbol_by_name(task.Request)
@@ -245,7 +228,11 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             node.late_tasks = sorted(
                 task.name for task in consumer.app.tasks.values() if task.acks_late
             )
-            node.capacity = Capacity(consumer)
+            node.pool = self._pool
+
+    def start(self, consumer: Any) -> None:
+        """The pool runs."""
+        self._pool.start()
 
     def stop(self, consumer: Any) -> None:
         """Consuming has ended, and what runs may take long: the rest goes back in line now.
@@ -254,9 +241,14 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         """
         channel: Any = getattr(consumer.task_consumer, "channel", None)
         if hasattr(channel, "let_go") and not channel.closed:
-            channel.let_go(is_orderly=True)
+            self._sent = channel.let_go()
             with contextlib.suppress(*CONNECTION_ERRORS):  # the node goes on trying
                 channel.node.flush()
+
+    def shutdown(self, consumer: Any) -> None:
+        """The pool has ended: what a child was sent that died before it began goes back as well."""
+        for message in self._sent:
+            message.channel.give_back([message])
 
 
 def install() -> None:

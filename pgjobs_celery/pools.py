@@ -1,0 +1,94 @@
+"""What we ask of Celery's pools beyond what they offer: billiard's inner names, in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard.pool import RUN
+
+
+class WorkerPool:
+    """A worker's pool: how much it can take, and what it has begun.
+
+    A job that waits in the pool is one that no other worker can start, and one that is lost with
+    this worker (early ack), so that no more are claimed than the pool can begin.
+    """
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        #: billiard's pool of processes; None where tasks run in this one.
+        self._processes: Any = None
+
+    def start(self) -> None:
+        """The pool runs: see that it goes on listening to what it has sent, whatever happens."""
+        pool = self._consumer.pool
+        processes = getattr(pool, "_pool", None)
+        if hasattr(processes, "outbound_buffer"):
+            self._processes = processes
+            if not isinstance(pool.flush, ListeningFlush):
+                pool.flush = ListeningFlush(processes)
+
+    @property
+    def capacity(self) -> int:
+        """The pool's processes or threads, and what waits outside of it for its rate limit."""
+        consumer = self._consumer
+        held = sum(len(bucket.contents) for bucket in consumer.task_buckets.values() if bucket)
+        return int(consumer.pool.num_processes or 1) + held
+
+    def has_sent(self, result: Any) -> bool:
+        """True once a child was sent that for which the pool gave us ``result``; the child will run
+        it, whatever becomes of us."""
+        return self._processes is not None and _was_sent(self._processes, result)
+
+
+class ListeningFlush:
+    """Celery's ``flush`` of a prefork pool, that goes on listening to what a child was sent.
+
+    Celery flushes when the connection is lost and when the worker stops: what it has not sent is
+    dropped, which is right, for it goes back in line. But it also forgets what it has sent and not
+    yet heard of (5.6, 5.7), or all that runs (5.5). The child runs it all the same, and nobody
+    would learn what became of it; put back in line it would run twice.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._flush = pool.flush
+
+    def __call__(self) -> None:
+        """Flush, and keep what was sent."""
+        pool = self._pool
+        sent = [result for result in list(pool._cache.values()) if _was_sent(pool, result)]
+        # Now: a child that replaces it may be given the number of its pipe, and the task with it.
+        children = [result._write_to for result in sent]
+        for result in sent:
+            result.discard = _do_nothing
+        try:
+            self._flush()
+        finally:
+            for result, child in zip(sent, children, strict=True):
+                del result.discard
+                if not result.ready():
+                    self._keep(result, child)
+
+    def _keep(self, result: Any, child: Any) -> None:
+        pool = self._pool
+        lives = child in pool._pool
+        if lives:
+            pool._busy_workers.add(child.inqW_fd)
+        if lives or result._accepted:
+            pool._cache[result._job] = result
+        elif pool._state == RUN:
+            # Its child died before it began, and that another is to have it was flushed as well.
+            pool._cache[result._job] = result
+            pool._put_back(result)
+        else:
+            pool._cache.pop(result._job, None)
+
+
+def _was_sent(pool: Any, result: Any) -> bool:
+    # One whose child died before it began is in the buffer again, to be sent to another.
+    return result._accepted or (result._write_to is not None and result not in pool.outbound_buffer)
+
+
+def _do_nothing() -> None:
+    pass
