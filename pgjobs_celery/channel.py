@@ -102,9 +102,9 @@ class Channel(Acknowledger):
         consumer = self._consumers.pop(consumer_tag, None)
         if consumer is None:
             return
+        # Not written here: Celery cancels in a signal handler, which may have interrupted a claim.
         self._consumers_changed()
         self._release_buffer()
-        self.node.flush()
 
     def _consumers_changed(self) -> None:
         before = set(self._by_queue)
@@ -249,6 +249,9 @@ class Channel(Acknowledger):
         claims = self.node.claim_jobs(buckets, limit)
         self._plan.record(limit, claims, start, time.monotonic())
         self._buffer.extend(claims)
+        if self.closed:  # meanwhile, by a soft shutdown
+            self._release_buffer()
+            return False
         if len(claims) >= limit:
             self.connection.stop_sleeping()
         return bool(claims)
@@ -294,6 +297,8 @@ class Channel(Acknowledger):
             if len(deliveries) == limit:
                 self._news.update(wanted)
             self._mail.extend(deliveries)
+            if self.closed:
+                self._release_buffer()
         return bool(self._mail)
 
     def _deliver_message(self, delivery: Delivery) -> int:

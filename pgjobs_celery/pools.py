@@ -18,6 +18,8 @@ class WorkerPool:
         self._consumer = consumer
         #: billiard's pool of processes; None where tasks run in this one.
         self._processes: Any = None
+        #: Requests of tasks that a shutdown, or a lost connection, has ended or will.
+        self.cancelled: list[Any] = []
 
     def start(self) -> None:
         """The pool runs: see that it goes on listening to what it has sent, whatever happens."""
@@ -27,6 +29,11 @@ class WorkerPool:
             self._processes = processes
             if not isinstance(pool.flush, ListeningFlush):
                 pool.flush = ListeningFlush(processes)
+
+    def cancel(self, request: Any) -> None:
+        """Note that the pool was told to end this request's task; it has yet to say what came."""
+        self.cancelled = [each for each in self.cancelled if not each.is_settled]
+        self.cancelled.append(request)
 
     @property
     def capacity(self) -> int:

@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import Terminated, WorkerLostError
 from celery import bootsteps, signals
-from celery.exceptions import Ignore, Retry
+from celery._state import _task_stack
+from celery.exceptions import Ignore, Reject, Retry
+from celery.worker.state import task_ready
 from kombu.utils.imports import symbol_by_name
 
 from .config import read_settings
@@ -34,11 +38,17 @@ if TYPE_CHECKING:
     from .job import Claim
 
 
+#: What the pool says of a task whose process has ended.
+ENDED = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
+
+
 class JobRequest:
     """Mixin for ``Task.Request``: the request of a task whose message may be a job."""
 
     _message: Any
     task: Any
+    #: Why the task failed, while Celery decides what follows from it.
+    _failure: Any = None
 
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
@@ -106,6 +116,7 @@ class JobRequest:
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """The task failed, was rejected, ignored, retried or killed."""
+        self._failure = exc_info
         try:
             return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
         finally:
@@ -117,7 +128,9 @@ class JobRequest:
         """Celery refuses the message: the channel hears of it later, from the event loop."""
         claim = _claim_of(self._message)
         if claim is not None and requeue and not self.acknowledged:  # type: ignore[attr-defined]
-            self._settle(requeued(claim.id, claim.attempt))
+            error = self._failure and _exception_of(self._failure)
+            entry = error_from(error) if error and not isinstance(error, Reject) else None
+            self._settle(requeued(claim.id, claim.attempt)._replace(error=entry))
         return super().reject(requeue=requeue)  # type: ignore[misc]
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
@@ -125,16 +138,14 @@ class JobRequest:
         claim = _claim_of(self._message)
         if claim is None or soft:
             return super().on_timeout(soft, timeout)  # type: ignore[misc]
+        entry = error_entry("TimeLimitExceeded", f"the hard time limit ({timeout} s) was exceeded")
         if self.task.acks_late and not self.task.acks_on_timeout:
             # Celery stores a failure and then requeues. The row would be finished by the first.
-            self._settle(requeued(claim.id, claim.attempt))
+            self._settle(requeued(claim.id, claim.attempt)._replace(error=entry))
             self._message.channel.node.flush()
         try:
             return super().on_timeout(soft, timeout)  # type: ignore[misc]
         finally:
-            entry = error_entry(
-                "TimeLimitExceeded", f"the hard time limit ({timeout} s) was exceeded"
-            )
             self._settle(discarded(claim.id, claim.attempt, entry))
 
     def _announce_revoked(
@@ -148,6 +159,61 @@ class JobRequest:
             if claim is not None:
                 entry = error_entry("TaskRevokedError", reason)
                 self._settle(Outcome(claim.id, claim.attempt, State.CANCELLED, entry))
+
+    def _announce_cancelled(self, **kwargs: Any) -> None:
+        """Ended by a cold shutdown, or (where that is asked for) because the connection was lost.
+
+        Celery says RETRY of it at once. But it may have ended meanwhile, unheard: what comes of it
+        is what the pool says of it when its processes have gone.
+        """
+        claim = _claim_of(self._message)
+        if claim is None:
+            super()._announce_cancelled(**kwargs)  # type: ignore[misc]
+            return
+        # In a signal handler, where the interrupted code may hold any lock: nothing is written.
+        task_ready(self)
+        self.send_event("task-cancelled")  # type: ignore[attr-defined]
+        self._already_cancelled = True
+        self._message.channel.node.pool.cancel(self)
+
+    @property
+    def is_settled(self) -> bool:
+        """What becomes of the job is known."""
+        return bool(self._message.is_settled)
+
+    def settle_cancelled(self) -> None:
+        """The pool has ended, and has said nothing of it."""
+        claim = _claim_of(self._message)
+        if claim is not None:
+            self._settle(self._ended_by_worker(claim))
+
+    def _ended_by_worker(self, claim: Claim) -> Outcome:
+        if self.task.acks_late:
+            entry = error_entry("WorkerShutdown", "ended by its worker, which had to leave at once")
+            return requeued(claim.id, claim.attempt)._replace(error=entry)
+        # It was acknowledged, and is not to run again.
+        entry = error_entry(
+            "WorkerLostError",
+            "ended by its worker, which had to leave at once, after it was acknowledged",
+            module="billiard.exceptions",
+        )
+        return discarded(claim.id, claim.attempt, entry)
+
+    def _retry_worker_lost(self, exc: BaseException, exc_info: Any) -> bool:
+        """Send it again as ``retry()`` would (``task_retry_on_worker_lost``, Celery 5.7)."""
+        # In the worker's main process: but who publishes is the task, which holds the job.
+        _task_stack.push(self.task)
+        self.task.request_stack.push(self._context)  # type: ignore[attr-defined]
+        try:
+            sent = bool(super()._retry_worker_lost(exc, exc_info))  # type: ignore[misc]
+        finally:
+            self.task.request_stack.pop()
+            _task_stack.pop()
+        claim = _claim_of(self._message)
+        if sent and claim is not None:
+            self._message.is_settled = True
+            self._message.channel.node.done(claim.id, claim.attempt)
+        return sent
 
     def _succeeded(self, returned: Any) -> None:
         claim = _claim_of(self._message)
@@ -175,13 +241,11 @@ class JobRequest:
         )
 
     def _decide_failure(self, claim: Claim, exc_info: Any) -> Outcome:
-        error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):
-            error = error.exc
+        error = _exception_of(exc_info)
         if self._already_revoked:  # type: ignore[attr-defined]
             return Outcome(claim.id, claim.attempt, State.CANCELLED)
-        if self._already_cancelled:  # type: ignore[attr-defined]
-            return requeued(claim.id, claim.attempt)
+        if self._already_cancelled and isinstance(error, ENDED):
+            return self._ended_by_worker(claim)
         if isinstance(error, (Ignore, Retry)):
             # A retry has put its row back in line already, and this changes nothing.
             return completed(claim.id, claim.attempt)._replace(is_sole=isinstance(error, Ignore))
@@ -215,6 +279,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(consumer, **kwargs)
         self._pool = WorkerPool(consumer)
         self._sent: list[Message] = []
+        self._is_soft = False
         made: dict[type, type] = {}
         for task in consumer.app.tasks.values():
             base = symbol_by_name(task.Request)
@@ -233,6 +298,25 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, consumer: Any) -> None:
         """The pool runs."""
         self._pool.start()
+        controller = consumer.controller
+        if consumer.app.conf.worker_soft_shutdown_timeout and not self._is_soft:
+            # Celery tells nobody that a soft shutdown begins, and sleeps through it.
+            self._is_soft = True
+            wait = controller.wait_for_soft_shutdown
+
+            def release_and_wait() -> None:
+                self._release(consumer)
+                wait()
+
+            controller.wait_for_soft_shutdown = release_and_wait
+
+    def _release(self, consumer: Any) -> None:
+        # Celery calls this in a signal handler: whatever lock the interrupted code holds, another
+        # thread can wait for it. One that waits for a claim that was interrupted comes too late
+        # for this; what that claim brings goes back when the wait is over.
+        thread = threading.Thread(target=self.stop, args=(consumer,), name="pgjobs-release")
+        thread.start()
+        thread.join(timeout=1.0)
 
     def stop(self, consumer: Any) -> None:
         """Consuming has ended, and what runs may take long: the rest goes back in line now.
@@ -240,13 +324,15 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         Celery closes the channel only when the last task has ended.
         """
         channel: Any = getattr(consumer.task_consumer, "channel", None)
-        if hasattr(channel, "let_go") and not channel.closed:
-            self._sent = channel.let_go()
+        if hasattr(channel, "let_go"):
+            self._sent += channel.let_go()
             with contextlib.suppress(*CONNECTION_ERRORS):  # the node goes on trying
                 channel.node.flush()
 
     def shutdown(self, consumer: Any) -> None:
-        """The pool has ended: what a child was sent that died before it began goes back as well."""
+        """The pool has ended: what it has not begun, or not ended, goes back as well."""
+        for request in self._pool.cancelled:
+            request.settle_cancelled()
         for message in self._sent:
             message.channel.give_back([message])
 
@@ -271,6 +357,11 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
 
 def _on_worker_shutdown(**_: Any) -> None:
     close_nodes()
+
+
+def _exception_of(exc_info: Any) -> BaseException:
+    error: BaseException = exc_info.exception
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
 
 
 def _claim_of(message: Any) -> Claim | None:

@@ -1,7 +1,7 @@
 """The tasks of the chaos runs. What they do goes into a file that only grows: the oracle.
 
-A line is one write with O_APPEND, so that processes do not mix and ``kill -9`` loses none; it is
-independent of the database that is being broken meanwhile.
+A line is one write with O_APPEND, so that processes do not mix and ``kill -9`` loses none; and it
+is independent of the database that is being broken meanwhile.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery, Task
@@ -30,40 +31,53 @@ app.conf.update(json.loads(os.environ.get("PGJOBS_TEST_CONF", "{}")))
 def report_ready(**_: Any) -> None:
     descriptor = os.environ.get("PGJOBS_TEST_READY")
     if descriptor:
-        os.write(int(descriptor), b"ready\n")
+        with suppress(BrokenPipeError):  # nobody waits for it
+            os.write(int(descriptor), b"ready\n")
 
 
-def witness(task: Task) -> None:
-    """Say that the task has begun."""
-    line = json.dumps({"id": task.request.id, "pid": os.getpid(), "at": time.time()}) + "\n"
+def witness(task: Task, event: str) -> None:
+    """Say that an attempt has begun, or has ended; and whose it is."""
+    _, attempt, _ = task.request.properties["pgjobs_claim"]
+    line = {
+        "event": event,
+        "id": task.request.id,
+        "attempt": attempt,
+        "worker": task.request.hostname,
+    }
     descriptor = os.open(ORACLE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
-        os.write(descriptor, line.encode())
+        os.write(descriptor, json.dumps(line).encode() + b"\n")
     finally:
         os.close(descriptor)
 
 
-@app.task(bind=True)
-def early(self: Task, seconds: float = 0.0) -> None:
-    witness(self)
+class Witnessed(Task):
+    """A task that says when it begins and ends."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        witness(self, "begin")
+        returned = super().__call__(*args, **kwargs)
+        witness(self, "end")
+        return returned
+
+
+@app.task(base=Witnessed)
+def early(seconds: float = 0.0) -> None:
     time.sleep(seconds)
 
 
-@app.task(bind=True, acks_late=True, reject_on_worker_lost=True)
-def late(self: Task, seconds: float = 0.0) -> None:
-    witness(self)
+@app.task(base=Witnessed, acks_late=True, reject_on_worker_lost=True)
+def late(seconds: float = 0.0) -> None:
     time.sleep(seconds)
 
 
-@app.task(bind=True, acks_late=True, reject_on_worker_lost=True, max_retries=10)
+@app.task(base=Witnessed, bind=True, acks_late=True, reject_on_worker_lost=True, max_retries=10)
 def retrying(self: Task) -> None:
     """Fails twice before it succeeds."""
-    witness(self)
     if self.request.retries < 2:
         raise self.retry(exc=ValueError("again"), countdown=0.2)
 
 
-@app.task(bind=True, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
-def step(self: Task) -> None:
+@app.task(base=Witnessed, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def step() -> None:
     """A step of a chain."""
-    witness(self)

@@ -310,6 +310,14 @@ def die_and_come_back(path: str, times: int = 1) -> str:
     return "survived"
 
 
+@app.task(bind=True, retry_on_worker_lost=True, max_retries=2, default_retry_delay=0.1)
+def die_and_retry(self: Task, path: str, times: int = 1) -> int:
+    """Kills its process the first ``times`` times; says in which retry it did not."""
+    if append(path, os.getpid()) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return int(self.request.retries)
+
+
 @app.task
 def leave(code: int = 1) -> None:
     sys.exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import celery
 import pytest
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery
@@ -62,7 +63,30 @@ def test_a_task_that_is_rejected_when_its_worker_is_lost_runs_again(
     row = rows.get(result.id)
     assert_finished(row, attempt=2)
     assert row["redelivered"]
+    assert errors(row) == [(1, "WorkerLostError")]
     assert runs(tmp_path / "runs") == 2
+
+
+@pytest.mark.skipif(
+    not hasattr(celery.Task, "retry_on_worker_lost"), reason="a setting of Celery 5.7"
+)
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_task_that_is_retried_when_its_worker_is_lost_waits_as_retryable(
+    times: int, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    result = tasks.die_and_retry.delay(str(tmp_path / "runs"), times)
+    if times == 1:
+        assert result.get(timeout=20) == 1
+        row = rows.get(result.id)
+        assert_finished(row, attempt=2)
+    else:
+        with pytest.raises(WorkerLostError):
+            result.get(timeout=20)
+        row = rows.get(result.id)
+        assert_finished(row, "discarded", attempt=3)
+    assert errors(row) == [(attempt + 1, "WorkerLostError") for attempt in range(times)]
+    assert not row["redelivered"]
+    assert runs(tmp_path / "runs") == row["attempt"]
 
 
 def test_a_task_that_always_kills_its_process_stops_at_the_delivery_limit(
@@ -74,7 +98,8 @@ def test_a_task_that_always_kills_its_process_stops_at_the_delivery_limit(
     )
     row = rows.wait(result.id, timeout=30)
     assert_finished(row, "discarded", attempt=1)
-    assert errors(row)[-1] == (1, "DeliveryLimitExceeded")
+    assert errors(row) == [(1, "WorkerLostError")]
+    assert "delivered 1 times" in row["errors"][0]["message"]
     assert runs(tmp_path / "runs") == 1
     assert result.state == "FAILURE"
     with pytest.raises(Exception, match="1 times"):
@@ -116,4 +141,5 @@ def test_a_time_limit_that_does_not_acknowledge_has_the_task_run_again(
     row = rows.get(result.id)
     assert_finished(row, attempt=2)
     assert row["redelivered"]
+    assert errors(row) == [(1, "TimeLimitExceeded")]
     assert runs(tmp_path / "runs") == 2

@@ -139,3 +139,22 @@ def is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def test_what_is_ended_because_the_connection_was_lost_runs_again(
+    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    conf = {"worker_cancel_long_running_tasks_on_connection_loss": True}
+    started = worker(pool="prefork", concurrency=2, conf=conf)
+    early = tasks.hold.delay(str(tmp_path / "early"), str(tmp_path / "release"))
+    late = tasks.hold_late.delay(str(tmp_path / "late"), str(tmp_path / "release"))
+    wait_for((tmp_path / "early").exists)
+    wait_for((tmp_path / "late").exists)
+    lose_connections(rows, started)
+    wait_for(lambda: (tmp_path / "late").read_text().count("\n") == 2)
+    (tmp_path / "release").touch()
+    assert [early.get(timeout=10), late.get(timeout=10)] == ["released", "released"]
+    assert_finished(rows.get(early.id))
+    row = rows.get(late.id)
+    assert_finished(row, attempt=2)
+    assert errors(row) == [(1, "WorkerShutdown")]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from billiard.exceptions import WorkerLostError
 from celery import Celery
 
 from ..waiting import wait_for
@@ -45,35 +46,97 @@ def test_a_warm_shutdown_finishes_what_runs_and_releases_the_rest(
     assert {rows.get(result.id)["attempt"] for result in waiting} == {1}
 
 
-@pytest.mark.parametrize(
-    ("pool", "task"),
-    [("prefork", tasks.hold), ("prefork", tasks.hold_late), ("threads", tasks.hold)],
-)
-def test_a_cold_shutdown_leaves_nothing_executing(
-    pool: str, task: Any, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+@pytest.mark.parametrize("task", [tasks.hold, tasks.hold_late])
+def test_a_cold_shutdown_ends_what_runs_and_releases_the_rest(
+    task: Any, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
-    started = worker(pool=pool, concurrency=1)
+    started = worker(pool="prefork", concurrency=1)
     running = task.delay(str(tmp_path / "started"), str(tmp_path / "release"))
     wait_for((tmp_path / "started").exists)
     waiting = [tasks.add.delay(number, 1) for number in range(10)]
     started.send(signal.SIGQUIT)
-    if pool == "threads":
-        # A thread cannot be ended from outside.
-        (tmp_path / "release").touch()
     started.process.wait(timeout=15)
-    assert rows.count().get("executing", 0) == 0
-    if pool == "prefork":
-        # Celery calls it RETRY, and so it is: acknowledged early or late, it runs again.
-        row = rows.get(running.id)
-        assert (row["state"], row["attempt"]) == ("available", 1)
-        assert running.state in ("RETRY", "PENDING")
-        assert {rows.get(result.id)["attempt"] for result in waiting} == {0}
+    assert {rows.get(result.id)["attempt"] for result in waiting} == {0}
+    assert {rows.get(result.id)["state"] for result in waiting} == {"available"}
     assert rows.nodes() == {}
     (tmp_path / "release").touch()
+    row = rows.get(running.id)
+    if task is tasks.hold_late:
+        assert (row["state"], row["attempt"]) == ("available", 1)
+        assert errors(row) == [(1, "WorkerShutdown")]
+    else:
+        # It was acknowledged, and has begun: it may not run again.
+        assert_finished(row, "discarded")
+        assert errors(row) == [(1, "WorkerLostError")]
+        with pytest.raises(WorkerLostError, match="had to leave at once"):
+            running.get(timeout=5)
     worker(pool="threads")
     assert [result.get(timeout=10) for result in waiting] == list(range(1, 11))
     assert {rows.get(result.id)["attempt"] for result in waiting} == {1}
-    assert_finished(rows.wait(running.id), attempt=2 if pool == "prefork" else 1)
+    if task is tasks.hold_late:
+        assert running.get(timeout=5) == "released"
+        assert_finished(rows.get(running.id), attempt=2)
+
+
+def test_a_cold_shutdown_waits_for_threads(
+    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    started = worker(pool="threads", concurrency=1)
+    running = tasks.hold.delay(str(tmp_path / "started"), str(tmp_path / "release"))
+    wait_for((tmp_path / "started").exists)
+    waiting = [tasks.add.delay(number, 1) for number in range(10)]
+    started.send(signal.SIGQUIT)
+    # A thread cannot be ended from outside.
+    (tmp_path / "release").touch()
+    started.process.wait(timeout=15)
+    assert rows.nodes() == {}
+    assert rows.count().get("executing", 0) == 0
+    worker(pool="threads")
+    assert [result.get(timeout=10) for result in waiting] == list(range(1, 11))
+    assert {rows.get(result.id)["attempt"] for result in waiting} == {1}
+    assert_finished(rows.wait(running.id))
+
+
+@pytest.mark.parametrize("task", [tasks.hold, tasks.hold_late])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_soft_shutdown_releases_at_once_and_finishes_what_it_can(
+    pool: str, task: Any, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    started = worker(pool=pool, concurrency=1, conf={"worker_soft_shutdown_timeout": 4})
+    running = task.delay(str(tmp_path / "started"), str(tmp_path / "release"))
+    wait_for((tmp_path / "started").exists)
+    waiting = [tasks.add.delay(number, 1) for number in range(10)]
+    began = time.monotonic()
+    started.send(signal.SIGQUIT)
+    wait_for(lambda: "Initiating Soft Shutdown" in started.log)
+    # Others need not wait for what it waits for.
+    other = worker(pool="threads")
+    assert [result.get(timeout=10) for result in waiting] == list(range(1, 11))
+    assert time.monotonic() - began < 4
+    (tmp_path / "release").touch()
+    started.process.wait(timeout=15)
+    assert running.get(timeout=5) == "released"
+    assert_finished(rows.get(running.id))
+    assert set(rows.nodes().values()) == {other.name}
+
+
+def test_a_soft_shutdown_ends_what_takes_longer(
+    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    started = worker(pool="prefork", concurrency=2, conf={"worker_soft_shutdown_timeout": 1})
+    early = tasks.hold.delay(str(tmp_path / "early"), str(tmp_path / "release"))
+    late = tasks.hold_late.delay(str(tmp_path / "late"), str(tmp_path / "release"))
+    wait_for((tmp_path / "early").exists)
+    wait_for((tmp_path / "late").exists)
+    started.send(signal.SIGQUIT)
+    started.process.wait(timeout=15)
+    assert rows.nodes() == {}
+    assert_finished(rows.get(early.id), "discarded")
+    row = rows.get(late.id)
+    assert (row["state"], row["attempt"]) == ("available", 1)
+    (tmp_path / "release").touch()
+    worker(pool="threads")
+    assert late.get(timeout=10) == "released"
 
 
 def test_a_second_signal_ends_the_wait(

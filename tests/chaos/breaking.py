@@ -1,0 +1,121 @@
+"""Break things: workers, their children, and what they talk to, on a seeded schedule."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import cycle
+
+import psutil
+
+from ..e2e.conftest import StartWorker, Worker
+from .systems import System
+
+#: How long a worker may be silent in these runs; the default of 13 s would make them long.
+LEASE = 3.0
+CONF = {"pgjobs_lease": LEASE, "pgjobs_heartbeat_interval": 0.5}
+
+#: How often each fault comes in a long round. What is not named comes once.
+OFTEN = {"kill a child": 3, "kill a worker": 2, "deploy": 2, "cut all connections": 2}
+
+
+class Chaos:
+    """Two workers at a time, and what can be done to them and to their system."""
+
+    def __init__(
+        self, system: System, start: StartWorker, env: dict[str, str], dice: random.Random
+    ) -> None:
+        self._system, self._start, self._env, self._dice = system, start, env, dice
+        self._pools = cycle(["prefork", "threads", "prefork", "solo"])
+        self._workers: list[Worker] = []
+        self.done: Counter[str] = Counter()
+        #: When which worker was killed with all that belongs to it.
+        self.killed: dict[str, float] = {}
+        for _ in range(2):
+            self._add()
+
+    @property
+    def faults(self) -> dict[str, Callable[[], None]]:
+        """What can be done now."""
+        return {
+            "kill a child": self.kill_child,
+            "kill a worker": self.kill_worker,
+            "kill a worker but not its children": self.kill_parent,
+            "stop a worker for longer than its lease": self.stop_worker,
+            "deploy": self.deploy,
+            "deploy in a hurry": self.deploy_in_a_hurry,
+            **self._system.faults,
+        }
+
+    def schedule(self, *, long: bool) -> Iterator[str]:
+        """Rounds without end in which every fault has its turn."""
+        while True:
+            names = [name for name in self.faults for _ in range(OFTEN.get(name, 1) if long else 1)]
+            self._dice.shuffle(names)
+            yield from names
+
+    def inflict(self, name: str) -> None:
+        """Do it, if it still can be done."""
+        if fault := self.faults.get(name):
+            self.done[name] += 1
+            fault()
+
+    def kill_child(self) -> None:
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if children := self._choose().children():
+                os.kill(self._dice.choice(children), signal.SIGKILL)
+
+    def kill_worker(self) -> None:
+        worker = self._replace()
+        worker.kill()
+        self.killed[worker.name] = time.time()
+
+    def kill_parent(self) -> None:
+        worker = self._replace()
+        worker.send(signal.SIGKILL)
+        self.killed[worker.name] = time.time()
+
+    def stop_worker(self) -> None:
+        worker = self._choose()
+        # Half of the times with its children, as when a machine is suspended.
+        send = os.killpg if self._dice.random() < 0.5 else os.kill
+        with suppress(ProcessLookupError):
+            send(worker.pid, signal.SIGSTOP)
+            time.sleep(LEASE + 1.5)  # the fault itself
+            send(worker.pid, signal.SIGCONT)
+
+    def deploy(self) -> None:
+        self._replace().send(signal.SIGTERM)
+
+    def deploy_in_a_hurry(self) -> None:
+        """Told to leave at once, while it had been told to leave."""
+        worker = self._replace()
+        worker.send(signal.SIGTERM)
+        time.sleep(self._dice.uniform(0, 0.3))
+        worker.send(signal.SIGQUIT)
+
+    def _choose(self) -> Worker:
+        return self._dice.choice(self._workers)
+
+    def _replace(self) -> Worker:
+        worker = self._choose()
+        self._workers.remove(worker)
+        self._add()
+        return worker
+
+    def _add(self) -> None:
+        self._workers.append(
+            self._start(
+                pool=next(self._pools),
+                concurrency=3,
+                conf={**CONF, **self._system.conf},
+                env=self._env,
+                app="tests.chaos.tasks",
+                wait=False,
+            )
+        )
