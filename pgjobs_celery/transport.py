@@ -354,11 +354,12 @@ class Transport(base.Transport):  # type: ignore[misc]
         return self._waker[0]
 
     def _drain_waker(self) -> None:
-        # First the flag: what comes after the read must be able to write.
-        self._is_waking = False
         if self._waker is not None:
             with contextlib.suppress(BlockingIOError):
                 self._waker[0].recv(64)
+        # Not before: a byte that is written in between would be read as well, and no other would
+        # follow. Who finds the flag still set has done already what the next turn looks for.
+        self._is_waking = False
 
 
 def _hide_passwords(client: Any) -> None:

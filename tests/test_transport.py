@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +73,31 @@ def draining(broker: kombu.Connection, inbox: list[Message], count: int) -> Iter
 
 
 # Wait and wake up
+
+
+def test_no_wake_up_is_lost_between_two_looks(connect: Connect) -> None:
+    transport = connect().transport
+    waker = transport._open_waker()
+    is_over = threading.Event()
+
+    def finish_tasks() -> None:
+        while not is_over.is_set():
+            transport.wake()
+
+    threads = [threading.Thread(target=finish_tasks) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(5_000):
+            assert select.select([waker], [], [], 5.0)[0], "nobody wakes us any more"
+            transport._drain_waker()
+    finally:
+        sys.setswitchinterval(interval)
+        is_over.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.parametrize("timeout", [0, 0.01, 0.2])
