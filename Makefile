@@ -79,8 +79,9 @@ demo-stop: ## Stop the server that make demo KEEP=1 left running, and remove its
 test: .venv/test ## Run the tests (ARGS="-k name" to choose)
 	@$(PY) -m pytest $(ARGS)
 
-chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=600 SEED=2)
-	@PGJOBS_CHAOS_SECONDS=$(or $(SECONDS),180) PGJOBS_CHAOS_SEED=$(or $(SEED),1) $(PY) -m pytest tests/chaos $(ARGS)
+chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=600 SEED=2 LEASE=13)
+	@PGJOBS_CHAOS_SECONDS=$(or $(SECONDS),180) PGJOBS_CHAOS_SEED=$(or $(SEED),1) \
+	  PGJOBS_CHAOS_LEASE=$(or $(LEASE),3) $(PY) -m pytest tests/chaos $(ARGS)
 
 lint: .venv/test ## Check style, types and the direction of imports
 	$(PY) -m ruff check .

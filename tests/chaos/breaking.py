@@ -17,8 +17,8 @@ from ..e2e.conftest import StartWorker, Worker
 from .systems import System
 
 #: How long a worker may be silent in these runs; the default of 13 s would make them long.
-LEASE = 3.0
-CONF = {"pgjobs_lease": LEASE, "pgjobs_heartbeat_interval": 0.5}
+LEASE = float(os.environ.get("PGJOBS_CHAOS_LEASE", "3"))
+CONF = {"pgjobs_lease": LEASE, "pgjobs_heartbeat_interval": LEASE / 6}
 
 #: How often each fault comes in a long round. What is not named comes once.
 OFTEN = {"kill a child": 3, "kill a worker": 2, "deploy": 2, "cut all connections": 2}

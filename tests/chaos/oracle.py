@@ -113,13 +113,15 @@ def rescue_times(connection: psycopg.Connection[Any], killed: Mapping[str, float
 
     A worker that held no job when it was killed has none.
     """
-    found = connection.execute(
-        "SELECT split_part(e ->> 'message', ' was lost', 1) AS worker,"
-        "       extract(epoch FROM min((e ->> 'at')::timestamptz))::float"
+    lost = connection.execute(
+        "SELECT split_part(e ->> 'message', ' was lost', 1),"
+        "       extract(epoch FROM (e ->> 'at')::timestamptz)::float"
         " FROM pgjobs.jobs, jsonb_array_elements(errors) AS e"
-        " WHERE e ->> 'type' = 'WorkerLostError' GROUP BY 1"
+        " WHERE e ->> 'type' = 'WorkerLostError' ORDER BY 2 DESC"
     ).fetchall()
-    return sorted(at - killed[worker] for worker, at in found if worker in killed)
+    # The first one after its death: it may have been taken for dead before, and have come back.
+    first = {worker: at for worker, at in lost if at > killed.get(worker, at)}
+    return sorted(at - killed[worker] for worker, at in first.items())
 
 
 def describe(times: list[float]) -> str:

@@ -1,7 +1,7 @@
 """Break everything, on a seeded schedule, while thousands of jobs run; then ask the oracle.
 
 In the suite every fault comes once. ``make chaos`` goes on for PGJOBS_CHAOS_SECONDS, with
-PGJOBS_CHAOS_SEED for the dice.
+PGJOBS_CHAOS_SEED for the dice and workers that are dead after PGJOBS_CHAOS_LEASE.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..conftest import close_app
 from ..e2e.conftest import running_workers
 from ..waiting import wait_for
 from . import tasks
-from .breaking import Chaos
+from .breaking import LEASE, Chaos
 from .oracle import Oracle, describe, read_rows, rescue_times
 from .producing import Producer
 from .systems import SYSTEMS, System, running_system
@@ -29,7 +29,7 @@ SECONDS = float(os.environ.get("PGJOBS_CHAOS_SECONDS", "0"))
 SEED = int(os.environ.get("PGJOBS_CHAOS_SEED", "1"))
 
 #: How long the rest may take once the faults are over.
-DRAIN = max(60.0, SECONDS)
+DRAIN = max(60.0, SECONDS, 6 * LEASE)
 
 
 @pytest.mark.timeout(2 * SECONDS + DRAIN + 120)
