@@ -160,6 +160,13 @@ class JobRequest:
                 entry = error_entry("TaskRevokedError", reason)
                 self._settle(Outcome(claim.id, claim.attempt, State.CANCELLED, entry))
 
+    def cancel(self, *args: Any, **kwargs: Any) -> None:
+        """End the task, for its worker must leave at once."""
+        # Threads, and the solo pool, cannot do it, and say so to whom the signal has interrupted:
+        # in the solo pool the task itself, which would fail of it.
+        with contextlib.suppress(NotImplementedError):
+            super().cancel(*args, **kwargs)  # type: ignore[misc]
+
     def _announce_cancelled(self, **kwargs: Any) -> None:
         """Ended by a cold shutdown, or (where that is asked for) because the connection was lost.
 

@@ -78,15 +78,18 @@ def test_a_cold_shutdown_ends_what_runs_and_releases_the_rest(
         assert_finished(rows.get(running.id), attempt=2)
 
 
-def test_a_cold_shutdown_waits_for_threads(
-    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+@pytest.mark.parametrize("task", [tasks.hold, tasks.hold_late])
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_cold_shutdown_waits_for_what_runs_in_its_own_process(
+    pool: str, task: Any, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
-    started = worker(pool="threads", concurrency=1)
-    running = tasks.hold.delay(str(tmp_path / "started"), str(tmp_path / "release"))
+    started = worker(pool=pool, concurrency=1)
+    running = task.delay(str(tmp_path / "started"), str(tmp_path / "release"))
     wait_for((tmp_path / "started").exists)
     waiting = [tasks.add.delay(number, 1) for number in range(10)]
     started.send(signal.SIGQUIT)
     # A thread cannot be ended from outside.
+    wait_for(lambda: "Hitting Ctrl+C again" in started.log)
     (tmp_path / "release").touch()
     started.process.wait(timeout=15)
     assert rows.nodes() == {}
