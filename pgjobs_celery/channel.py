@@ -333,6 +333,8 @@ class Channel(Acknowledger):
             self.node.settle(discarded(claim.id, claim.attempt, error_from(error)))
             return None
         message.claim = claim
+        if claim.expires_in is not None:
+            message.expires_at = time.monotonic() + claim.expires_in
         return message
 
     def _from_delivery(self, delivery: Delivery) -> Message | None:

@@ -30,6 +30,8 @@ class Message(BaseMessage):  # type: ignore[misc]
 
     #: The job behind it; None for a message that is no job.
     claim: Claim | None = None
+    #: When the job is not worth running any more, by the monotonic clock; None for never.
+    expires_at: float | None = None
     #: The row of ``messages`` behind it, where it is no job and has to be acknowledged.
     row: int | None = None
     #: A worker's request says what becomes of the job: acknowledging only makes room.

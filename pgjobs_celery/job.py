@@ -28,6 +28,9 @@ class NewJob(NamedTuple):
     priority: int
     #: When it may run; None for at once.
     eta: datetime | None
+    #: The same in seconds from now, where it is meant that way: an ``eta`` that was made of a
+    #: countdown goes by the clock of the machine that made it.
+    delay: float | None = None
 
 
 class Fence(NamedTuple):
@@ -57,3 +60,5 @@ class Claim(NamedTuple):
     redelivered: bool
     message: str
     body: bytes
+    #: In how many seconds it is not worth running any more; None for never.
+    expires_in: float | None = None

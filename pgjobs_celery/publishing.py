@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import tzinfo
+from datetime import datetime, timezone, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -84,11 +84,15 @@ class Publisher(Topology):
             max_body_size=self.options.max_body_size,
             timezone=_timezone,
         )
-        put = self.database.jobs.insert_job(job, self._holder(job.task_id))
+        holder = self._holder(job.task_id)
+        if holder is not None and job.eta is not None:
+            # retry(countdown=...), which Celery has turned into a time by this machine's clock.
+            job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
+        put = self.database.jobs.insert_job(job, holder)
         if not put and (node := get_node(self.database)).unwritten:
             # It may have finished here just now, and its row does not know yet.
             node.flush()
-            self.database.jobs.insert_job(job, self._holder(job.task_id))
+            self.database.jobs.insert_job(job, holder)
 
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         new = self._new_message(message, exchange, routing_key)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -21,7 +22,7 @@ from billiard.exceptions import Terminated, WorkerLostError
 from celery import bootsteps, signals
 from celery._state import _task_stack
 from celery.exceptions import Ignore, Reject, Retry
-from celery.worker.state import task_ready
+from celery.worker.state import revoked, task_ready
 from kombu.utils.imports import symbol_by_name
 
 from .config import read_settings
@@ -77,6 +78,16 @@ class JobRequest:
         if not failed__retval__runtime[0]:
             self._succeeded(failed__retval__runtime[1])
         return returned
+
+    def maybe_expire(self) -> bool:
+        """True, and the task revoked, if it is too late to run it: by the database's clock."""
+        expires_at = getattr(self._message, "expires_at", None)
+        if expires_at is None:
+            return bool(super().maybe_expire())  # type: ignore[misc]
+        if time.monotonic() <= expires_at:
+            return False
+        revoked.add(self.id)  # type: ignore[attr-defined]
+        return True
 
     def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
         """Send the task to the pool."""

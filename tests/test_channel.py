@@ -225,8 +225,7 @@ def test_a_cancelled_consumer_gives_back_what_it_did_not_deliver(
     channel.basic_cancel("mine")
     channel.basic_cancel("mine")
     mine = sum(message.claim.queue == "q" for message in inbox)
-    states = count_states(connection)
-    assert states["available"] == 10 - mine
+    wait_for(lambda: count_states(connection).get("available") == 10 - mine)
     drain(broker, inbox, mine + 10)
     assert is_quiet(broker, 0.0)
     channel.close()

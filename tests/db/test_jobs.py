@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
 import psycopg
@@ -49,11 +50,24 @@ def test_a_published_job_is_a_row_with_all_that_was_given(database, connection):
     database.jobs.insert_job(job)
     found = row(connection, "a")
     given = job._asdict()
-    del given["eta"]
+    del given["eta"], given["delay"]
     assert {name: found[name] for name in given} == given
     assert (found["state"], found["attempt"], found["due_at"]) == ("available", 0, None)
     assert found["seq"] > 0
     assert found["inserted_at"] == found["scheduled_at"]
+
+
+def test_a_delay_goes_by_the_clock_of_the_database(database, connection):
+    put(database, "a", eta=-3600, delay=60.0)
+    found = row(connection, "a")
+    assert found["state"] == "scheduled"
+    assert (found["due_at"] - found["inserted_at"]).total_seconds() == 60
+
+
+def test_a_claim_knows_how_long_it_is_worth_running(database, connection):
+    put(database, "a", expires_at=datetime.now(timezone.utc) + timedelta(hours=1))
+    (one,) = claim(database)
+    assert 3590 < one.expires_in < 3601
 
 
 def test_a_job_with_an_eta_waits_for_it_and_one_whose_eta_is_past_does_not(database, connection):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -49,6 +50,11 @@ class Rows:
         return {
             row["node"]: row["name"] for row in self.select("SELECT node, name FROM pgjobs.nodes")
         }
+
+    def seconds_from_now(self, moment: datetime) -> float:
+        """How far away that is, by the database's clock; below 0 for what is over."""
+        (row,) = self.select("SELECT extract(epoch FROM %s - now())::float AS seconds", moment)
+        return float(row["seconds"])
 
     def select(self, query: str, *values: Any) -> list[Row]:
         """The rows of any other query."""

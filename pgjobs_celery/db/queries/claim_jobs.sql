@@ -41,4 +41,5 @@ WHERE j.ctid = ANY (ARRAY(
   ) AS s
   LIMIT %(limit)s::bigint
 ))
-RETURNING j.id, j.attempt, j.queue, j.priority, j.seq, j.redelivered, j.message, j.body
+RETURNING j.id, j.attempt, j.queue, j.priority, j.seq, j.redelivered, j.message, j.body,
+          extract(epoch FROM j.expires_at - now())::double precision

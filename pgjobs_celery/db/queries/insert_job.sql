@@ -8,9 +8,11 @@ INSERT INTO pgjobs.jobs AS j
    scheduled_at, due_at, state)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
        %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
-       coalesce(%(eta)s::timestamptz, now()),
-       CASE WHEN %(eta)s::timestamptz > now() THEN %(eta)s::timestamptz END,
-       CASE WHEN %(eta)s::timestamptz > now() THEN 'scheduled' ELSE 'available' END
+       coalesce(w.eta, now()),
+       CASE WHEN w.eta > now() THEN w.eta END,
+       CASE WHEN w.eta > now() THEN 'scheduled' ELSE 'available' END
+FROM (SELECT coalesce(now() + %(delay)s::double precision * interval '1 second',
+                      %(eta)s::timestamptz) AS eta) AS w
 ON CONFLICT (task_id) DO UPDATE
 SET task = excluded.task,
     queue = excluded.queue,
