@@ -153,7 +153,9 @@ CREATE TABLE pgjobs.nodes (
   started_at   timestamptz NOT NULL DEFAULT now(),
   -- Since when its heartbeats have had no gap: who was cut off itself calls nobody else dead.
   steady_since timestamptz NOT NULL DEFAULT now(),
-  heartbeat_at timestamptz NOT NULL DEFAULT now()
+  heartbeat_at timestamptz NOT NULL DEFAULT now(),
+  -- How many attempts it brought to an end that were not its own any more.
+  lost_claims  bigint      NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
 -- The message body as JSON, or NULL where it is not JSON in UTF-8 (another serializer,

@@ -30,9 +30,10 @@ from .db.results import Origin, StoredResult
 from .delivery import CLAIM
 from .job import Fence
 from .message import decode_envelope
+from .node import get_node
 from .outcome import Result, clean_text, error_entry, error_from
 from .states import FROM_CELERY, State, celery_state
-from .tracing import hand_over, returned
+from .tracing import hand_over, lose_claim, returned
 
 logger = get_logger(__name__)
 
@@ -133,15 +134,15 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         results = database.results
         if becomes is State.RETRYABLE and fence:
             if not results.record_retry(new, fence):
-                _report_lost(new.task_id, fence, state)
+                _report_lost(database, new.task_id, fence, state)
         elif becomes.is_final and fence:
             if state == states.SUCCESS and not request.chord and hand_over(new):
                 return
             if not results.finish_job(new, becomes, fence):
-                _report_lost(new.task_id, fence, state)
+                _report_lost(database, new.task_id, fence, state)
         elif becomes.is_final or not results.report_job(new, state, fence):
             if fence:
-                _report_lost(new.task_id, fence, state)
+                _report_lost(database, new.task_id, fence, state)
             else:
                 reported = None if becomes.is_final else state
                 results.upsert_result(new, becomes, reported, self._origin(request))
@@ -268,7 +269,10 @@ def _fence(database: Database, request: Any, task_id: str) -> Fence | None:
     return Fence(UUID(claim[0]), claim[1])
 
 
-def _report_lost(task_id: str, fence: Fence, state: str) -> None:
+def _report_lost(database: Database, task_id: str, fence: Fence, state: str) -> None:
+    if lose_claim(task_id):
+        return
+    get_node(database).lost_claims += 1
     logger.warning(
         "task %s: attempt %s has ended or is not ours any more; %s was not written",
         task_id, fence.attempt, state,

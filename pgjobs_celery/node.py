@@ -52,6 +52,8 @@ class Node:
         self.late_tasks: list[str] | None = None
         #: Where the tasks run; None where there is no pool.
         self.pool: WorkerPool | None = None
+        #: How many outcomes were not written because others had the jobs by then.
+        self.lost_claims = 0
         self._loop = Loop(database)
         self._settle = Settle(self)
         self._stage = Stage()
@@ -247,6 +249,7 @@ class Node:
     def _report_lost(self, lost: Iterable[Outcome]) -> None:
         for outcome in lost:
             if outcome.is_sole:
+                self.lost_claims += 1
                 logger.warning(
                     "job %s: attempt %s was no longer ours; its outcome (%s) was not written",
                     outcome.id, outcome.attempt, outcome.state,
@@ -259,7 +262,7 @@ class Node:
         settings = self.settings
         heartbeat = Heartbeat(
             self.id,
-            lambda: (self.name, sorted(self._queues)),
+            lambda: (self.name, sorted(self._queues), self.lost_claims),
             settings.heartbeat_interval,
             settings.lease,
             on_dead=lambda: self._loop.hurry(self._rescue),

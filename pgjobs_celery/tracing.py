@@ -23,11 +23,14 @@ _local = threading.local()
 
 
 class Summary(str):
-    """What Celery's pool returns of a task that succeeded, its result's repr; and the result."""
+    """What Celery's pool returns of a task that succeeded, its result's repr; and the result.
 
-    result: Result
+    None for a result that could not be written: somebody else has the job by now.
+    """
 
-    def __new__(cls, text: str, result: Result) -> Summary:
+    result: Result | None
+
+    def __new__(cls, text: str, result: Result | None) -> Summary:
         self = super().__new__(cls, text)
         self.result = result
         return self
@@ -38,11 +41,14 @@ class Summary(str):
 
 def trace_job(trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
     """Run a task through Celery's ``trace`` function, in the pool, and return its result along."""
-    _local.task_id, _local.result = task_id, None
+    _local.task_id, _local.result, _local.is_lost = task_id, None, False
     try:
         failed, returned, runtime = trace(name, task_id, *args)
-        if _local.result is not None and not failed:
-            returned = Summary(returned or "", _local.result)
+        if not failed:
+            if _local.result is not None or _local.is_lost:
+                returned = Summary(returned or "", _local.result)
+        elif _local.is_lost:
+            returned.is_lost = True
         return failed, returned, runtime
     finally:
         _local.task_id = _local.result = None
@@ -67,6 +73,14 @@ def hand_over(result: Result) -> bool:
     if result.result is not None and len(result.result) > LIMIT:
         return False
     _local.result = result
+    return True
+
+
+def lose_claim(task_id: str) -> bool:
+    """Leave it to the worker to say that the job is somebody else's by now; False if it won't."""
+    if getattr(_local, "task_id", None) != task_id:
+        return False
+    _local.is_lost = True
     return True
 
 

@@ -133,7 +133,10 @@ class JobRequest:
         finally:
             claim = _claim_of(self._message)
             if claim is not None:
-                self._settle(self._decide_failure(claim, exc_info))
+                self._settle(
+                    self._decide_failure(claim, exc_info),
+                    is_lost=getattr(exc_info, "is_lost", False),
+                )
 
     def reject(self, requeue: bool = False) -> Any:
         """Celery refuses the message: the channel hears of it later, from the event loop."""
@@ -238,7 +241,10 @@ class JobRequest:
         if claim is None:
             return
         if isinstance(returned, Summary):
-            self._settle(completed(claim.id, claim.attempt, returned.result))
+            self._settle(
+                completed(claim.id, claim.attempt, returned.result),
+                is_lost=returned.result is None,
+            )
         elif self._result_is_in_the_row():
             self._message.is_settled = True
             self._message.channel.node.done(claim.id, claim.attempt)
@@ -269,13 +275,16 @@ class JobRequest:
             return completed(claim.id, claim.attempt)._replace(is_sole=isinstance(error, Ignore))
         return discarded(claim.id, claim.attempt, error_from(error, exc_info.traceback))
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: Outcome, *, is_lost: bool = False) -> None:
         """Write ``outcome``, unless the row knows better: the task's own process wrote it, or
-        somebody else has the job by now. Its first outcome counts."""
+        somebody else has the job by now. Its first outcome counts.
+
+        ``is_lost``: that process could not write it.
+        """
         message = self._message
         if not message.is_settled:
             message.is_settled = True
-            is_sole = (
+            is_sole = is_lost or (
                 outcome.is_sole
                 and outcome.state is State.COMPLETED
                 and (outcome.result is not None or self._ignore_result)  # type: ignore[attr-defined]
@@ -306,8 +315,8 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
                     made[base] = type("Request", (JobRequest, base), {"__module__": __name__})
                 task.Request = made[base]
         channel_database = getattr(consumer.app.connection_for_read().transport, "database", None)
-        if channel_database is not None:
-            node = get_node(channel_database)
+        self._node = None if channel_database is None else get_node(channel_database)
+        if (node := self._node) is not None:
             node.late_tasks = sorted(
                 task.name for task in consumer.app.tasks.values() if task.acks_late
             )
@@ -346,6 +355,23 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             self._sent += channel.let_go()
             with contextlib.suppress(*CONNECTION_ERRORS):  # the node goes on trying
                 channel.node.flush()
+
+    def info(self, consumer: Any) -> dict[str, Any]:
+        """What ``celery inspect stats`` says of us."""
+        node = self._node
+        return (
+            {
+                "pgjobs": {
+                    "node": str(node.id),
+                    "held": node.held,
+                    "unwritten": node.unwritten,
+                    "lost_claims": node.lost_claims,
+                    "fenced": node.is_fenced,
+                }
+            }
+            if node
+            else {}
+        )
 
     def shutdown(self, consumer: Any) -> None:
         """The pool has ended: what it has not begun, or not ended, goes back as well."""

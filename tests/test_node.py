@@ -145,6 +145,7 @@ def test_a_lost_claim_is_logged_once_and_changes_nothing(database, connection, n
         node.flush()
         node.flush()
     assert states(connection) == {"lost": "available", "kept": "completed"}
+    assert node.lost_claims == 1
     (record,) = caplog.records
     assert record.getMessage() == (
         f"job {lost.id}: attempt 1 was no longer ours; its outcome (completed) was not written"

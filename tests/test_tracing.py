@@ -55,6 +55,19 @@ def run(app: Celery, name: str, *args: Any, **options: Any) -> tuple[str, tuple[
     return request.id, execute(app, request)
 
 
+@pytest.mark.parametrize("name", ["fail", "large"])
+def test_that_the_claim_was_lost_travels_with_what_became_of_the_task(
+    name: str, app: Celery, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.send_task(name, (LIMIT,) if name == "large" else ())
+    request = hold(app)
+    connection.execute("UPDATE pgjobs.jobs SET claimed_by = gen_random_uuid()")
+    failed, returned, _ = execute(app, request)
+    back = pickle.loads(pickle.dumps(returned))
+    assert back.is_lost if failed else back.result is None
+    assert "was not written" not in caplog.text  # the worker says so
+
+
 def result(task_id: str = "id", data: bytes = b"1") -> Result:
     return Result(task_id, data, "application/json", None, None, None)
 

@@ -25,7 +25,7 @@ class Heartbeat(Service):
     def __init__(
         self,
         node: UUID,
-        describe: Callable[[], tuple[str, list[str]]],
+        describe: Callable[[], tuple[str, list[str], int]],
         interval: float,
         lease: float,
         on_dead: Callable[[], None],
@@ -48,11 +48,11 @@ class Heartbeat(Service):
         if self._connection is None or not self._connection.is_usable:
             # A server that has vanished must not be waited for as long as TCP would.
             self._connection = database.connect(tcp_user_timeout=round(self._lease * 500))
-        name, queues = self._describe()
+        name, queues, lost_claims = self._describe()
         # Before it is sent: the row's time, which others go by, is later.
         sent = time.monotonic()
         others_are_dead = database.nodes.beat_node(
-            self._node, name, queues, self._lease, self.patience, self._connection
+            self._node, name, queues, self._lease, self.patience, lost_claims, self._connection
         )
         self._last = sent
         if others_are_dead:

@@ -246,6 +246,14 @@ def hold_late(started: str, release: str) -> str:
     return "released"
 
 
+@app.task(acks_late=True)
+def hold_and_fail_late(started: str, release: str) -> None:
+    """As ``hold_late``, but fails."""
+    append(started, os.getpid())
+    wait_for_file(release)
+    raise CustomError("held long enough", 7)
+
+
 @app.task(track_started=True)
 def hold_tracked(started: str, release: str) -> str:
     """As ``hold``, and its result says STARTED while it runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -85,29 +86,51 @@ def test_with_the_defaults_a_killed_workers_jobs_are_back_within_15_seconds(
     assert 10 < seconds < 15.5
 
 
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_stopped_worker_that_comes_back_changes_nothing(
-    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+    pool: str, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
-    stopped = worker(pool="threads", concurrency=1, conf=QUICK)
-    late = tasks.hold_late.delay(str(tmp_path / "late"), str(tmp_path / "release"))
-    wait_for((tmp_path / "late").exists)
-    other = worker(pool="threads", concurrency=1, conf=QUICK)
+    release = str(tmp_path / "release")
+    stopped = worker(pool=pool, concurrency=2, conf=QUICK)
+    results = [
+        tasks.hold_late.delay(str(tmp_path / "runs"), release),
+        tasks.hold_and_fail_late.delay(str(tmp_path / "runs"), release),
+    ]
+    wait_for(lambda: runs(tmp_path) == 2)
+    other = worker(pool="threads", concurrency=2, conf=QUICK)
     wait_for(lambda: is_steady(rows, 1), 15)
-    stopped.send(signal.SIGSTOP)
-    # The other runs it again, and holds it.
-    wait_for(lambda: len((tmp_path / "late").read_text().splitlines()) == 2, 20)
-    row = rows.get(late.id)
-    assert (row["state"], row["attempt"], row["attempted_by"]) == ("executing", 2, other.name)
-    stopped.send(signal.SIGCONT)
+    os.killpg(stopped.pid, signal.SIGSTOP)
+    # The other runs them again, and holds them.
+    wait_for(lambda: runs(tmp_path) == 4, 20)
+    held = [rows.get(result.id) for result in results]
+    assert {(row["state"], row["attempt"], row["attempted_by"]) for row in held} == {
+        ("executing", 2, other.name)
+    }
+    os.killpg(stopped.pid, signal.SIGCONT)
     (tmp_path / "release").touch()
-    assert late.get(timeout=10) == "released"
-    row = rows.wait(late.id)
-    assert_finished(row, attempt=2)
-    assert row["attempted_by"] == other.name
-    wait_for(lambda: "no longer ours" in stopped.log)
+    assert results[0].get(timeout=10) == "released"
+    with pytest.raises(tasks.CustomError):
+        results[1].get(timeout=10)
+    for result, state in zip(results, ["completed", "discarded"], strict=True):
+        row = rows.wait(result.id)
+        assert_finished(row, state, attempt=2)
+        assert row["attempted_by"] == other.name
+    # Once for each job; and counted.
+    wait_for(lambda: stopped.log.count("no longer ours") == 2, message=lambda: stopped.log)
+    lost = "SELECT lost_claims FROM pgjobs.nodes WHERE name = %s"
+    wait_for(lambda: rows.select(lost, stopped.name) == [{"lost_claims": 2}])
+    stats = app.control.inspect([stopped.name], timeout=5).stats()[stopped.name]["pgjobs"]
+    assert (stats["lost_claims"], stats["held"], stats["fenced"]) == (2, 0, False)
     # It is alive again, and works.
     other.stop()
     assert tasks.add.delay(1, 2).get(timeout=10) == 3
+    assert stopped.log.count("no longer ours") == 2
+
+
+def runs(folder: Path) -> int:
+    """How many tasks have begun."""
+    path = folder / "runs"
+    return path.read_text().count("\n") if path.exists() else 0
 
 
 @pytest.mark.parametrize("pool", ["solo"])

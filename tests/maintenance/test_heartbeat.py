@@ -13,7 +13,7 @@ from tests.waiting import wait_for
 NODE, OTHER = UUID(int=1), UUID(int=2)
 
 
-def beating(describe=lambda: ("name", []), interval=2.0, lease=13.0, on_dead=lambda: None):
+def beating(describe=lambda: ("name", [], 0), interval=2.0, lease=13.0, on_dead=lambda: None):
     return Heartbeat(NODE, describe, interval, lease, on_dead)
 
 
@@ -23,7 +23,7 @@ def rows(connection):
 
 def test_each_beat_writes_what_the_worker_is_by_then(database, connection):
     queues = ["a"]
-    heartbeat = beating(lambda: ("name", sorted(queues)), interval=3.0)
+    heartbeat = beating(lambda: ("name", sorted(queues), 0), interval=3.0)
     assert heartbeat.next_delay() == 3.0
     assert heartbeat.run(database) == {}
     queues.append("b")

@@ -2,9 +2,9 @@
 -- others are dead, and whether we may say so: after an outage that hit everybody, everybody looks
 -- dead. Who was cut off itself gives the others time to come back.
 WITH beat AS (
-  INSERT INTO pgjobs.nodes AS n (node, name, queues, version, lease)
+  INSERT INTO pgjobs.nodes AS n (node, name, queues, version, lease, lost_claims)
   VALUES (%(node)s::uuid, %(name)s, %(queues)s::text[], %(version)s,
-          %(lease)s::double precision)
+          %(lease)s::double precision, %(lost_claims)s::bigint)
   ON CONFLICT (node) DO UPDATE
   SET heartbeat_at = now(),
       steady_since = CASE
@@ -12,7 +12,8 @@ WITH beat AS (
         ELSE n.steady_since END,
       name = excluded.name,
       queues = excluded.queues,
-      lease = excluded.lease
+      lease = excluded.lease,
+      lost_claims = excluded.lost_claims
   RETURNING n.node, n.steady_since
 )
 SELECT b.steady_since < now() - %(patience)s::double precision * interval '1 second'
