@@ -158,6 +158,11 @@ CREATE TABLE pgjobs.nodes (
   lost_claims  bigint      NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
+-- The errors of a job and one more. The newest 50 stay: what retries for ever must not grow for ever.
+CREATE FUNCTION pgjobs.with_error(errors jsonb, entry jsonb) RETURNS jsonb
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT jsonb_path_query_array(errors || entry, '$[last - 49 to last]') $$;
+
 -- The message body as JSON, or NULL where it is not JSON in UTF-8 (another serializer,
 -- compressed, encrypted, or with something in it that jsonb cannot hold).
 CREATE FUNCTION pgjobs.body_json(body bytea) RETURNS jsonb
@@ -191,6 +196,7 @@ DROP VIEW pgjobs.job_details;
 DROP FUNCTION pgjobs.kwargs(pgjobs.jobs);
 DROP FUNCTION pgjobs.args(pgjobs.jobs);
 DROP FUNCTION pgjobs.body_json(bytea);
+DROP FUNCTION pgjobs.with_error(jsonb, jsonb);
 DROP TABLE pgjobs.nodes;
 DROP TABLE pgjobs.bindings;
 DROP TABLE pgjobs.queues;

@@ -267,3 +267,14 @@ def test_an_outcome_about_an_attempt_that_published_its_own_retry_is_lost(databa
     late = completed(jobs["a"].id, 1)
     assert database.jobs.settle_jobs(A, [late]) == [late]
     assert states(connection) == {"a": "retryable"}
+
+
+def test_of_many_errors_the_newest_stay(database, connection):
+    put(database, "a")
+    connection.execute("UPDATE pgjobs.jobs SET max_attempts = 100")
+    error = error_entry("KeyError", "no")
+    for attempt in range(1, 54):
+        (claim,), _ = database.jobs.claim_jobs(A, "node", [Bucket("celery")], 1)
+        database.jobs.settle_jobs(A, [requeued(claim.id, attempt)._replace(error=error)])
+        kept = [entry["attempt"] for entry in row(connection, "a")["errors"]]
+        assert kept == list(range(max(1, attempt - 49), attempt + 1))

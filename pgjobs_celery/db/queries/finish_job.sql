@@ -12,8 +12,9 @@ WITH finished AS (
       traceback = %(traceback)s,
       children = %(children)s,
       errors = CASE WHEN %(error)s::text IS NULL THEN j.errors
-                    ELSE j.errors || (%(error)s::jsonb
-                                      || jsonb_build_object('attempt', j.attempt, 'at', now())) END
+                    ELSE pgjobs.with_error(
+                      j.errors, %(error)s::jsonb
+                                || jsonb_build_object('attempt', j.attempt, 'at', now())) END
   WHERE j.task_id = %(task_id)s
     AND j.attempt = %(attempt)s::integer
     AND j.claimed_by = %(node)s::uuid

@@ -4,8 +4,8 @@ WITH purged AS (
   SET state = 'cancelled',
       finished_at = now(),
       due_at = NULL,
-      errors = j.errors || jsonb_build_object(
-        'attempt', j.attempt, 'at', now(), 'type', 'Purged', 'message', 'the queue was purged')
+      errors = pgjobs.with_error(j.errors, jsonb_build_object(
+        'attempt', j.attempt, 'at', now(), 'type', 'Purged', 'message', 'the queue was purged'))
   WHERE j.ctid = ANY (ARRAY(
     SELECT r.ctid
     FROM pgjobs.jobs AS r

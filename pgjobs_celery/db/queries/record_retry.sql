@@ -7,7 +7,8 @@ WITH recorded AS (
       result = CASE WHEN j.attempt = f.attempt THEN %(result)s::bytea ELSE j.result END,
       result_type = CASE WHEN j.attempt = f.attempt THEN %(result_type)s ELSE j.result_type END,
       traceback = CASE WHEN j.attempt = f.attempt THEN %(traceback)s ELSE j.traceback END,
-      errors = j.errors || (%(error)s::jsonb || jsonb_build_object('attempt', f.attempt, 'at', now()))
+      errors = pgjobs.with_error(
+        j.errors, %(error)s::jsonb || jsonb_build_object('attempt', f.attempt, 'at', now()))
   FROM (SELECT %(attempt)s::integer AS attempt) AS f
   WHERE j.task_id = %(task_id)s
     AND (j.attempt > f.attempt

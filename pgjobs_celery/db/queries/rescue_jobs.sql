@@ -24,7 +24,7 @@ WITH dead AS MATERIALIZED (
       redelivered = true,
       claimed_by = NULL,
       reported_state = NULL,
-      errors = j.errors || jsonb_build_object(
+      errors = pgjobs.with_error(j.errors, jsonb_build_object(
         'attempt', j.attempt, 'at', now(), 'type', 'WorkerLostError',
         'module', 'billiard.exceptions',
         'message', CASE
@@ -32,7 +32,7 @@ WITH dead AS MATERIALIZED (
             THEN l.name || ' was lost after the task was acknowledged; it may have run or not'
           WHEN l.is_lost
             THEN l.name || ' was lost; delivered ' || j.attempt || ' times without being finished'
-          ELSE l.name || ' was lost' END)
+          ELSE l.name || ' was lost' END))
   FROM (
     SELECT c.id, dead.name, NOT c.acks_late OR c.attempt >= c.max_attempts AS is_lost
     FROM dead

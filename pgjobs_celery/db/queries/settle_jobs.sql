@@ -17,13 +17,14 @@ WITH settled AS (
       traceback = CASE WHEN s.result_type IS NULL THEN j.traceback END,
       children = coalesce(s.children, j.children),
       errors = CASE
-        WHEN s.is_spent THEN j.errors || (
-          coalesce(s.error::jsonb, '{"type": "DeliveryLimitExceeded"}')
+        WHEN s.is_spent THEN pgjobs.with_error(
+          j.errors, coalesce(s.error::jsonb, '{"type": "DeliveryLimitExceeded"}')
           || jsonb_build_object('attempt', j.attempt, 'at', now(), 'message', concat_ws(
                '; ', s.error::jsonb ->> 'message',
                'delivered ' || j.attempt || ' times without being finished')))
         WHEN s.error IS NULL THEN j.errors
-        ELSE j.errors || (s.error::jsonb || jsonb_build_object('attempt', j.attempt, 'at', now()))
+        ELSE pgjobs.with_error(
+          j.errors, s.error::jsonb || jsonb_build_object('attempt', j.attempt, 'at', now()))
       END
   FROM (
     SELECT u.*, u.state = 'available' AND u.counts AND u.attempt >= c.max_attempts AS is_spent

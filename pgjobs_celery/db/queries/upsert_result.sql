@@ -31,7 +31,7 @@ WITH stored AS (
       result_type = excluded.result_type,
       traceback = excluded.traceback,
       children = excluded.children,
-      errors = j.errors || excluded.errors
+      errors = pgjobs.with_error(j.errors, excluded.errors)
   WHERE j.finished_at IS NULL
     AND (excluded.finished_at IS NOT NULL OR j.message IS NULL)
   RETURNING 1
