@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from celery import Celery
 
@@ -131,6 +132,31 @@ def runs(folder: Path) -> int:
     """How many tasks have begun."""
     path = folder / "runs"
     return path.read_text().count("\n") if path.exists() else 0
+
+
+def test_a_stall_of_10_seconds_makes_nobody_dead(
+    worker: StartWorker, app: Celery, server: EmbeddedServer, rows: Rows, tmp_path: Path
+) -> None:
+    # With the defaults. The solo pool's main thread is inside the task for even longer.
+    workers = [worker(pool="solo"), worker(pool="threads")]
+    results = [tasks.sleep_late.delay(12, str(tmp_path / "runs")) for _ in range(2)]
+    wait_for(lambda: runs(tmp_path) == 2)
+    wait_for(lambda: is_steady(rows, 2), 15)
+    assert server.pid is not None
+    database = psutil.Process(server.pid)
+    processes = [database, *database.children()]
+    for process in processes:
+        process.suspend()
+    time.sleep(10)  # the stall itself
+    for process in processes:
+        process.resume()
+    assert [result.get(timeout=20) for result in results] == [12, 12]
+    for result in results:
+        assert_finished(rows.get(result.id), attempt=1)
+    assert runs(tmp_path) == 2
+    assert set(rows.nodes().values()) == {each.name for each in workers}
+    assert all("is dead" not in each.log for each in workers)
+    assert rows.select("SELECT sum(lost_claims)::int AS n FROM pgjobs.nodes") == [{"n": 0}]
 
 
 @pytest.mark.parametrize("pool", ["solo"])
