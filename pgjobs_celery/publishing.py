@@ -84,15 +84,22 @@ class Publisher(Topology):
             max_body_size=self.options.max_body_size,
             timezone=_timezone,
         )
-        holder = self._holder(job.task_id)
+        request = _current_request()
+        holder = _claim_of(request) if request and request.id == job.task_id else None
+        is_repeated = (
+            request is not None
+            and request.id == job.parent_id
+            and _claim_of(request) is not None
+            and bool((request.delivery_info or {}).get("redelivered"))
+        )
         if holder is not None and job.eta is not None:
             # retry(countdown=...), which Celery has turned into a time by this machine's clock.
             job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
-        put = self.database.jobs.insert_job(job, holder)
+        put = self.database.jobs.insert_job(job, holder, is_repeated=is_repeated)
         if not put and (node := get_node(self.database)).unwritten:
             # It may have finished here just now, and its row does not know yet.
             node.flush()
-            self.database.jobs.insert_job(job, holder)
+            self.database.jobs.insert_job(job, holder, is_repeated=is_repeated)
 
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         new = self._new_message(message, exchange, routing_key)
@@ -110,13 +117,17 @@ class Publisher(Topology):
             ttl=time_to_live(message),
         )
 
-    def _holder(self, task_id: str) -> Fence | None:
-        """The claim of a task that publishes itself again: ``retry()``, ``replace()``."""
-        task = current_task._get_current_object() if current_task else None
-        if task is None or task.request.id != task_id:
-            return None
-        claim = (task.request.properties or {}).get(CLAIM)
-        return Fence(UUID(claim[0]), claim[1]) if claim else None
+
+def _current_request() -> Any:
+    """The task that runs here, and publishes; None where none does."""
+    task = current_task._get_current_object() if current_task else None
+    return task and task.request
+
+
+def _claim_of(request: Any) -> Fence | None:
+    """The claim that a task runs on; None if it came another way."""
+    claim = (request.properties or {}).get(CLAIM)
+    return Fence(UUID(claim[0]), claim[1]) if claim else None
 
 
 def _timezone() -> tzinfo:

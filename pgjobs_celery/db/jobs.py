@@ -34,16 +34,20 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def insert_job(self, job: NewJob, holder: Fence | None = None) -> bool:
+    def insert_job(
+        self, job: NewJob, holder: Fence | None = None, *, is_repeated: bool = False
+    ) -> bool:
         """Put a job in line, committed when this returns, and wake who waits for its queue.
 
         False if nothing changed, because its id waits or runs. ``holder`` is the claim of the
-        job's own run when that publishes it again.
+        job's own run when that publishes it again. ``is_repeated``: its parent has run before, and
+        may have published it then.
         """
         insert = self._database.call(
             "insert_job",
             holder=holder and holder.node,
             holder_attempt=holder and holder.attempt,
+            is_repeated=is_repeated,
             **job._asdict(),
         )
         wakes = [[self._wake(notify.JOB, job.queue)]]

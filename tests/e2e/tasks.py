@@ -323,6 +323,30 @@ def die_and_come_back(path: str, times: int = 1) -> str:
     return "survived"
 
 
+class DiesAfterwards(Task):
+    """Kills its process, the first time, when it has returned and its chain's next step has run."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        first, following = args
+        if append(first, os.getpid()) == 1:
+            wait_for_file(following)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(base=DiesAfterwards, acks_late=True, reject_on_worker_lost=True)
+def die_afterwards(path: str, following: str) -> str:
+    return "survived"
+
+
+@app.task(bind=True)
+def retry_and_die(self: Task, path: str) -> str:
+    """Its retry is published, and then its process dies."""
+    if append(path, os.getpid()) == 1:
+        self.retry(countdown=0.2, throw=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "second run"
+
+
 @app.task(bind=True, retry_on_worker_lost=True, max_retries=2, default_retry_delay=0.1)
 def die_and_retry(self: Task, path: str, times: int = 1) -> int:
     """Kills its process the first ``times`` times; says in which retry it did not."""

@@ -106,6 +106,29 @@ def test_a_task_that_always_kills_its_process_stops_at_the_delivery_limit(
         result.get(timeout=5)
 
 
+def test_a_retry_that_was_published_runs_though_its_process_died(
+    app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    result = tasks.retry_and_die.delay(str(tmp_path / "runs"))
+    row = rows.wait(result.id, timeout=20)
+    assert_finished(row, attempt=2)
+    assert result.get(timeout=5) == "second run"
+    assert runs(tmp_path / "runs") == 2
+
+
+def test_a_step_of_a_chain_that_was_published_twice_runs_once(
+    app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    following = (tasks.die_afterwards.si(first, second) | tasks.record.si(second, 1)).delay()
+    assert following.get(timeout=20) == 1
+    row = rows.wait(following.parent.id, timeout=20)
+    assert_finished(row, attempt=2)
+    assert runs(tmp_path / "first") == 2
+    assert_finished(rows.get(following.id))
+    assert runs(tmp_path / "second") == 1
+
+
 @pytest.mark.parametrize("task", [tasks.sleep, tasks.sleep_late])
 def test_a_task_that_exceeds_its_hard_time_limit_is_discarded(
     task: Any, app: Celery, rows: Rows

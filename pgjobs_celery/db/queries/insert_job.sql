@@ -3,6 +3,8 @@
 -- somebody stored a state before publishing, and it is kept. An id that its own worker publishes
 -- again while it runs (retry, replace) goes back in line with the new message; nobody else may do
 -- that, or a worker that lost its claim would take the job from the one that holds it now.
+-- A task that was delivered again, its worker lost, publishes its chain's next step again: once is
+-- enough, and that it may have finished by now is no reason to run it again.
 INSERT INTO pgjobs.jobs AS j
   (task_id, task, queue, root_id, parent_id, group_id, expires_at, message, body, priority,
    scheduled_at, due_at, state)
@@ -45,6 +47,7 @@ SET task = excluded.task,
     children = NULL,
     errors = CASE WHEN j.finished_at IS NULL THEN j.errors ELSE '[]' END
 WHERE j.finished_at IS NOT NULL
+      AND (j.parent_id = excluded.parent_id AND %(is_repeated)s::boolean) IS NOT TRUE
    OR j.message IS NULL
    OR j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::integer
 RETURNING 1
