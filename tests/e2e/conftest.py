@@ -178,17 +178,19 @@ def running_workers(url: str, folder: Path) -> Iterator[StartWorker]:
             os.close(ready)
         return started
 
-    yield start
-    failures = []
-    for started in workers:
-        if started.process.poll() is None:
-            started.send(signal.SIGTERM)
-    for started in workers:
-        try:
-            started.stop(0)  # asked already
-        except pytest.fail.Exception as error:
-            failures.append(str(error))
-        print(f"---- {started.name}, exit code {started.process.returncode}\n{started.log}")
+    try:
+        yield start
+    finally:
+        failures = []
+        for started in workers:
+            if started.process.poll() is None:
+                started.send(signal.SIGTERM)
+        for started in workers:
+            try:
+                started.stop(0)  # asked already
+            except pytest.fail.Exception as error:
+                failures.append(str(error))
+            print(f"---- {started.name}, exit code {started.process.returncode}\n{started.log}")
     if failures:
         pytest.fail("\n".join(failures))
 
