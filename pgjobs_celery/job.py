@@ -8,6 +8,8 @@ from uuid import UUID
 
 #: A priority's rank: 0 runs first, 255 last.
 LOWEST_RANK, HIGHEST_RANK = 0, 255
+#: Before every place in line, those that somebody made up included.
+FIRST_PLACE = -(2**63)
 
 
 class NewJob(NamedTuple):
@@ -46,7 +48,7 @@ class Bucket(NamedTuple):
     queue: str
     lowest: int = LOWEST_RANK
     highest: int = HIGHEST_RANK
-    floor: int = 0
+    floor: int = FIRST_PLACE
 
 
 class Claim(NamedTuple):

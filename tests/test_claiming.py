@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pgjobs_celery.claiming import FULL_LOOK_INTERVAL, FULL_LOOK_SPACING, ClaimPlan
-from pgjobs_celery.job import HIGHEST_RANK, Bucket, Claim
+from pgjobs_celery.job import FIRST_PLACE, HIGHEST_RANK, Bucket, Claim
 
 INFINITE = float("inf")
 QUEUES = ["a", "b", "c"]
@@ -209,7 +209,8 @@ def test_a_plan_without_queues_expects_nothing():
 
 
 def test_all_priorities_are_in_a_full_look():
-    assert ClaimPlan.everything(["a", "b"]) == [Bucket("a", 0, HIGHEST_RANK, 0), Bucket("b")]
+    whole = Bucket("a", 0, HIGHEST_RANK, FIRST_PLACE)
+    assert ClaimPlan.everything(["a", "b"]) == [whole, Bucket("b")]
 
 
 # -- turns ---------------------------------------------------------------------------------------

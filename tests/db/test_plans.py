@@ -187,7 +187,7 @@ def test_reading_results_uses_the_task_id(filled, name):
 
 
 def test_an_insert_decides_by_the_task_id(filled):
-    job = new_job("t1")._asdict() | {"holder": str(A), "holder_attempt": 1}
+    job = new_job("t1")._asdict() | {"holder": str(A), "holder_attempt": 1, "is_repeated": False}
     plan = Plan(filled, "insert_job", **job)
     assert plan.nodes[0]["Conflict Arbiter Indexes"] == ["jobs_task_id_key"], plan
     assert plan.scans() == set(), plan

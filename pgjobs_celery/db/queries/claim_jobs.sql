@@ -14,9 +14,10 @@ WITH alive AS MATERIALIZED (
 )
 UPDATE pgjobs.jobs AS j
 SET state = 'executing',
-    attempt = j.attempt + 1,
-    -- Somebody put a spent job back in line by hand: it must not wedge the queue.
-    max_attempts = greatest(j.max_attempts, j.attempt + 1),
+    -- Whatever somebody wrote into a row by hand, a spent job put back in line or a number that has
+    -- no successor, must not wedge the queue.
+    attempt = least(j.attempt, 2147483646) + 1,
+    max_attempts = greatest(j.max_attempts, least(j.attempt, 2147483646) + 1),
     claimed_by = %(node)s::uuid,
     attempted_at = now(),
     attempted_by = %(name)s,
@@ -42,4 +43,9 @@ WHERE j.ctid = ANY (ARRAY(
   LIMIT %(limit)s::bigint
 ))
 RETURNING j.id, j.attempt, j.queue, j.priority, j.seq, j.redelivered, j.message, j.body,
-          extract(epoch FROM j.expires_at - now())::double precision
+          -- PostgreSQL 16 and older cannot subtract from infinity.
+          CASE j.expires_at
+            WHEN 'infinity' THEN NULL
+            WHEN '-infinity' THEN 0
+            ELSE extract(epoch FROM j.expires_at - now())
+          END::double precision

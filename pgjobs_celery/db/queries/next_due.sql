@@ -1,7 +1,8 @@
--- Seconds until the next job is due, by the database's clock.
-SELECT extract(epoch FROM j.due_at - now())::double precision
+-- Seconds until the next job is due, by the database's clock; infinity is never.
+SELECT extract(epoch FROM greatest(j.due_at, 'epoch') - now())::double precision
 FROM pgjobs.jobs AS j
 WHERE j.finished_at IS NULL
   AND j.due_at IS NOT NULL
+  AND j.due_at < 'infinity'
 ORDER BY j.due_at, j.id
 LIMIT 1

@@ -2,7 +2,7 @@
 -- does not know of; nobody else may touch them while it lives. They never started.
 UPDATE pgjobs.jobs AS j
 SET state = 'available',
-    attempt = j.attempt - 1,
+    attempt = greatest(j.attempt - 1, 0),
     redelivered = true,
     claimed_by = NULL
 WHERE j.queue = ANY (%(queues)s::text[])
