@@ -112,7 +112,7 @@ class Chaos:
         self._workers.append(
             self._start(
                 pool=next(self._pools),
-                concurrency=3,
+                concurrency=6,
                 conf={**CONF, **self._system.conf},
                 env=self._env,
                 app="tests.chaos.tasks",

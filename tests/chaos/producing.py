@@ -79,4 +79,4 @@ class Producer(threading.Thread):
             return [task_id] if connection.execute(CANCEL, (task_id,)).fetchall() else []
 
     def _duration(self) -> float:
-        return self._dice.choice([0.0, 0.0, 0.0, 0.01, 0.05, 0.3])
+        return self._dice.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.01, 0.05, 0.2])

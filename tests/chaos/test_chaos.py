@@ -29,7 +29,7 @@ SECONDS = float(os.environ.get("PGJOBS_CHAOS_SECONDS", "0"))
 SEED = int(os.environ.get("PGJOBS_CHAOS_SEED", "1"))
 
 #: How long the rest may take once the faults are over.
-DRAIN = max(60.0, SECONDS, 6 * LEASE)
+DRAIN = max(60.0, 2 * SECONDS, 6 * LEASE)
 
 
 @pytest.mark.timeout(2 * SECONDS + DRAIN + 120)
