@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 from .config import Settings
@@ -134,6 +134,16 @@ class Node:
     def is_fenced(self) -> bool:
         """True when others may be about to take our jobs: no other may be begun."""
         return self._heartbeat is not None and self._heartbeat.is_overdue
+
+    def describe(self) -> dict[str, Any]:
+        """How it stands, for people."""
+        return {
+            "node": str(self.id),
+            "held": self.held,
+            "unwritten": self.unwritten,
+            "lost_claims": self.lost_claims,
+            "fenced": self.is_fenced,
+        }
 
     def flush(self) -> None:
         """Write what is due; raises a connection error with nothing lost."""

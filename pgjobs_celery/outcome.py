@@ -63,6 +63,15 @@ def requeued(id: int, attempt: int) -> Outcome:
     return Outcome(id, attempt, State.AVAILABLE)
 
 
+def ended(id: int, attempt: int, *, acks_late: bool) -> Outcome:
+    """Its worker had to leave at once, and ended it: again, unless it was acknowledged early."""
+    why = "ended by its worker, which had to leave at once"
+    if acks_late:
+        return Outcome(id, attempt, State.AVAILABLE, error_entry("WorkerShutdown", why))
+    why += ", after it was acknowledged"
+    return discarded(id, attempt, error_entry("WorkerLostError", why, None, "billiard.exceptions"))
+
+
 def error_entry(
     kind: str, message: str, traceback: str | None = None, module: str | None = None
 ) -> str:

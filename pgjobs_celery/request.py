@@ -1,0 +1,296 @@
+"""What stands for a task in a worker's main process, and learns for the row what becomes of it.
+
+``Task.Request`` is Celery's extension point. Celery derives one more class from it for each task,
+and overrides ``on_success`` there; ``__init_subclass__`` puts itself in front of that.
+
+Acknowledging is not the outcome: Celery acknowledges most tasks when they begin. What became of the
+job is decided here, from what Celery calls when a task ends, and written in batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import Terminated, WorkerLostError
+from celery._state import _task_stack
+from celery.exceptions import Ignore, Reject, Retry
+from celery.worker.state import revoked, task_ready
+
+from .delivery import Message
+from .outcome import (
+    Outcome,
+    completed,
+    discarded,
+    ended,
+    error_entry,
+    error_from,
+    released,
+    requeued,
+)
+from .states import State
+from .tracing import Summary, TracingPool
+
+if TYPE_CHECKING:
+    from .job import Claim
+
+#: What the pool says of a task whose process has ended.
+ENDED = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
+
+
+class JobRequest:
+    """Mixin for ``Task.Request``: the request of a task whose message may be a job."""
+
+    _message: Any
+    task: Any
+    #: Why the task failed, while Celery decides what follows from it.
+    _failure: Any = None
+
+    def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
+        if _claim_of(message) is not None:
+            message.is_tracked = True
+            message.request = ref(self)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        specialised = cls.__dict__.get("on_success")
+        if specialised is not None:
+
+            def on_success(self: JobRequest, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+                returned = specialised(self, failed__retval__runtime, **kwargs)
+                if not failed__retval__runtime[0]:
+                    self._succeeded(failed__retval__runtime[1])
+                return returned
+
+            cls.on_success = on_success  # type: ignore[method-assign]
+            # Celery's own is as good as the specialised one, and takes the pool from us.
+            cls.execute_using_pool = JobRequest.execute_using_pool  # type: ignore[method-assign]
+
+    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+        """The task returned, or (Celery calls this for both) failed."""
+        returned = super().on_success(failed__retval__runtime, **kwargs)  # type: ignore[misc]
+        if not failed__retval__runtime[0]:
+            self._succeeded(failed__retval__runtime[1])
+        return returned
+
+    def maybe_expire(self) -> bool:
+        """True, and the task revoked, if it is too late to run it: by the database's clock."""
+        expires_at = getattr(self._message, "expires_at", None)
+        if expires_at is None:
+            return bool(super().maybe_expire())  # type: ignore[misc]
+        if time.monotonic() <= expires_at:
+            return False
+        revoked.add(self.id)  # type: ignore[attr-defined]
+        return True
+
+    def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
+        """Send the task to the pool."""
+        if _claim_of(self._message) is not None:
+            pool = TracingPool(pool)
+        return super().execute_using_pool(pool, **kwargs)  # type: ignore[misc]
+
+    def on_accepted(self, pid: int, time_accepted: float) -> Any:
+        """The task begins."""
+        message = self._message
+        if _claim_of(message) is not None:
+            if pid == os.getpid() and (
+                self.revoked()  # type: ignore[attr-defined]
+                or self._is_fenced()
+                or not message.begin()
+            ):
+                # It waited in the pool of this process, and is not ours, or not to run, any more.
+                raise NotOurs(f"job {message.claim.id} was put back or revoked before it began")
+            message.is_started = True
+        return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
+
+    def _is_fenced(self) -> bool:
+        """True, and the job let go of, when others may be about to take it."""
+        message = self._message
+        node = message.channel.node
+        if not node.is_fenced:
+            return False
+        if message.give_back():
+            node.settle(released(message.claim.id, message.claim.attempt))
+        return True
+
+    def was_sent(self) -> bool:
+        """True once the task is on its way to a process of the pool, which will run it."""
+        pool = self._message.channel.node.pool
+        sent = self._apply_result and self._apply_result()  # type: ignore[attr-defined]
+        return bool(sent and pool and pool.has_sent(sent))
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        """The task failed, was rejected, ignored, retried or killed."""
+        self._failure = exc_info
+        try:
+            return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            claim = _claim_of(self._message)
+            if claim is not None:
+                self._settle(
+                    self._decide_failure(claim, exc_info),
+                    is_lost=getattr(exc_info, "is_lost", False),
+                )
+
+    def reject(self, requeue: bool = False) -> Any:
+        """Celery refuses the message: the channel hears of it later, from the event loop."""
+        claim = _claim_of(self._message)
+        if claim is not None and requeue and not self.acknowledged:  # type: ignore[attr-defined]
+            error = self._failure and _exception_of(self._failure)
+            entry = error_from(error) if error and not isinstance(error, Reject) else None
+            self._settle(requeued(claim.id, claim.attempt)._replace(error=entry))
+        return super().reject(requeue=requeue)  # type: ignore[misc]
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        """A time limit was exceeded; the hard one has killed the task."""
+        claim = _claim_of(self._message)
+        if claim is None or soft:
+            return super().on_timeout(soft, timeout)  # type: ignore[misc]
+        entry = error_entry("TimeLimitExceeded", f"the hard time limit ({timeout} s) was exceeded")
+        if self.task.acks_late and not self.task.acks_on_timeout:
+            # Celery stores a failure and then requeues. The row would be finished by the first.
+            self._settle(requeued(claim.id, claim.attempt)._replace(error=entry))
+            self._message.channel.node.flush()
+        try:
+            return super().on_timeout(soft, timeout)  # type: ignore[misc]
+        finally:
+            self._settle(discarded(claim.id, claim.attempt, entry))
+
+    def _announce_revoked(
+        self, reason: str, terminated: bool, signum: str | None, expired: bool
+    ) -> None:
+        """Revoked or expired before it began, or terminated: Celery calls all of it REVOKED."""
+        try:
+            super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
+        finally:
+            claim = _claim_of(self._message)
+            if claim is not None:
+                entry = error_entry("TaskRevokedError", reason)
+                self._settle(Outcome(claim.id, claim.attempt, State.CANCELLED, entry))
+
+    def cancel(self, *args: Any, **kwargs: Any) -> None:
+        """End the task, for its worker must leave at once."""
+        # Threads, and the solo pool, cannot do it, and say so to whom the signal has interrupted:
+        # in the solo pool the task itself, which would fail of it.
+        with contextlib.suppress(NotImplementedError):
+            super().cancel(*args, **kwargs)  # type: ignore[misc]
+
+    def _announce_cancelled(self, **kwargs: Any) -> None:
+        """Ended by a cold shutdown, or (where that is asked for) because the connection was lost.
+
+        Celery says RETRY of it at once. But it may have ended meanwhile, unheard: what comes of it
+        is what the pool says of it when its processes have gone.
+        """
+        claim = _claim_of(self._message)
+        if claim is None:
+            super()._announce_cancelled(**kwargs)  # type: ignore[misc]
+            return
+        # In a signal handler, where the interrupted code may hold any lock: nothing is written.
+        task_ready(self)
+        self.send_event("task-cancelled")  # type: ignore[attr-defined]
+        self._already_cancelled = True
+        self._message.channel.node.pool.cancel(self)
+
+    @property
+    def is_settled(self) -> bool:
+        """What becomes of the job is known."""
+        return bool(self._message.is_settled)
+
+    def settle_cancelled(self) -> None:
+        """The pool has ended, and has said nothing of it."""
+        claim = _claim_of(self._message)
+        if claim is not None:
+            self._settle(ended(claim.id, claim.attempt, acks_late=self.task.acks_late))
+
+    def _retry_worker_lost(self, exc: BaseException, exc_info: Any) -> bool:
+        """Send it again as ``retry()`` would (``task_retry_on_worker_lost``, Celery 5.7)."""
+        # In the worker's main process: but who publishes is the task, which holds the job.
+        _task_stack.push(self.task)
+        self.task.request_stack.push(self._context)  # type: ignore[attr-defined]
+        try:
+            sent = bool(super()._retry_worker_lost(exc, exc_info))  # type: ignore[misc]
+        finally:
+            self.task.request_stack.pop()
+            _task_stack.pop()
+        claim = _claim_of(self._message)
+        if sent and claim is not None:
+            self._message.is_settled = True
+            self._message.channel.node.done(claim.id, claim.attempt)
+        return sent
+
+    def _succeeded(self, returned: Any) -> None:
+        claim = _claim_of(self._message)
+        if claim is None:
+            return
+        if isinstance(returned, Summary):
+            self._settle(
+                completed(claim.id, claim.attempt, returned.result),
+                is_lost=returned.result is None,
+            )
+        elif self._result_is_in_the_row():
+            self._message.is_settled = True
+            self._message.channel.node.done(claim.id, claim.attempt)
+        else:
+            self._settle(completed(claim.id, claim.attempt))
+
+    def _result_is_in_the_row(self) -> bool:
+        """True where the process that ran the task has finished the row with its result."""
+        if self._ignore_result:  # type: ignore[attr-defined]
+            return False
+        database = getattr(self.task.backend, "database", None)
+        if database is None or database.key != self._message.channel.database.key:
+            return False
+        # Celery may have skipped the run as one that succeeded before, and stored nothing.
+        return not (
+            self._message.delivery_info["redelivered"]
+            and self.task.app.conf.worker_deduplicate_successful_tasks
+        )
+
+    def _decide_failure(self, claim: Claim, exc_info: Any) -> Outcome:
+        error = _exception_of(exc_info)
+        if self._already_revoked:  # type: ignore[attr-defined]
+            return Outcome(claim.id, claim.attempt, State.CANCELLED)
+        if self._already_cancelled and isinstance(error, ENDED):
+            return ended(claim.id, claim.attempt, acks_late=self.task.acks_late)
+        if isinstance(error, (Ignore, Retry)):
+            # A retry has put its row back in line already, and this changes nothing.
+            return completed(claim.id, claim.attempt)._replace(is_sole=isinstance(error, Ignore))
+        return discarded(claim.id, claim.attempt, error_from(error, exc_info.traceback))
+
+    def _settle(self, outcome: Outcome, *, is_lost: bool = False) -> None:
+        """Write ``outcome``, unless the row knows better: the task's own process wrote it, or
+        somebody else has the job by now. Its first outcome counts.
+
+        ``is_lost``: that process could not write it.
+        """
+        message = self._message
+        if not message.is_settled:
+            message.is_settled = True
+            is_sole = is_lost or (
+                outcome.is_sole
+                and outcome.state is State.COMPLETED
+                and (outcome.result is not None or self._ignore_result)  # type: ignore[attr-defined]
+            )
+            if outcome.state is not State.COMPLETED:
+                outcome = outcome._replace(awaited=self.id)  # type: ignore[attr-defined]
+            message.channel.node.settle(outcome._replace(is_sole=bool(is_sole)))
+            message.channel.connection.wake()
+
+
+class NotOurs(Exception):
+    """A job was put back in line, or revoked, before the pool came to it."""
+
+
+def _exception_of(exc_info: Any) -> BaseException:
+    error: BaseException = exc_info.exception
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
+
+
+def _claim_of(message: Any) -> Claim | None:
+    """The job behind a message; None for another broker's, or one that is no job."""
+    return message.claim if isinstance(message, Message) else None
