@@ -193,6 +193,7 @@ def test_states_are_announced_only_to_who_wants_them(app: Celery, connection: Co
     connection.execute("LISTEN pgjobs_r_pgjobs")
     result = new(app)
     with getting(app, result) as got:
+        wait_for(lambda: listeners(connection) == 1)
         for number in range(3):
             app.backend.store_result(result.id, number, "PROGRESS")
         app.backend.mark_as_done(result.id, 5)

@@ -279,7 +279,7 @@ def test_a_simple_queue_puts_and_gets(broker: kombu.Connection, connection: Conn
             message.ack()
         queue.put({})
         assert queue.clear() == 1
-    assert not get_rows(connection, "messages")
+    wait_for(lambda: not get_rows(connection, "messages"))
 
 
 def test_a_simple_buffer_needs_no_acknowledgement(broker: kombu.Connection, connection: Connection):

@@ -20,6 +20,7 @@ class Heartbeat(Service):
     name = "heartbeat"
     #: For how long heartbeats must have come without a gap before this node calls another one
     #: dead, in seconds: after an outage that hit all of them the others need time to come back.
+    #: With a short lease it is no longer than that.
     patience = 5.0
 
     def __init__(
@@ -31,6 +32,7 @@ class Heartbeat(Service):
         on_dead: Callable[[], None],
     ) -> None:
         self.interval = interval
+        self.patience = min(self.patience, lease)
         self._lease = lease
         self._node = node
         self._describe = describe

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -21,35 +22,36 @@ pytestmark = pytest.mark.skipif(
     LIBRARY is None, reason="needs libfaketime (Debian, Ubuntu: apt install faketime)"
 )
 
-StartWrong = Callable[..., Worker]
+
+@pytest.fixture(scope="module")
+def url(module_url: str) -> str:
+    """The tests share a worker, and so the database."""
+    return module_url
 
 
-@pytest.fixture(params=["+3600", "-3600"], ids=["an hour ahead", "an hour behind"])
-def start_wrong(request: pytest.FixtureRequest, worker: StartWorker) -> StartWrong:
-    """A factory of workers whose clock is an hour off."""
-
-    def start(pool: str = "prefork") -> Worker:
-        env = {
+@pytest.fixture(scope="module", params=["+3600", "-3600"], ids=["an hour ahead", "an hour behind"])
+def wrong(request: pytest.FixtureRequest, module_worker: StartWorker) -> Iterator[Worker]:
+    """A worker whose clock is an hour off."""
+    wrong = module_worker(
+        concurrency=2,
+        queues=["celery"],
+        env={
             "LD_PRELOAD": str(LIBRARY),
             "FAKETIME": request.param,
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-        return worker(pool=pool, env=env, args=["--without-mingle", "--without-gossip"])
+        },
+    )
+    yield wrong
+    wrong.stop()
 
-    return start
 
-
-def test_the_clock_is_wrong(start_wrong: StartWrong, app: Celery, tmp_path: Path) -> None:
-    start_wrong()
+def test_its_clock_is_wrong(wrong: Worker, app: Celery) -> None:
     seconds = tasks.tell_time.delay().get(timeout=10)
     assert 3500 < abs(seconds - time.time()) < 3700
 
 
-def test_what_is_scheduled_runs_at_its_time(
-    start_wrong: StartWrong, app: Celery, rows: Rows, tmp_path: Path
-) -> None:
-    start_wrong()
-    soon = tasks.add.apply_async((1, 2), countdown=1.5)
+def test_what_is_scheduled_runs_at_its_time(wrong: Worker, app: Celery, rows: Rows) -> None:
+    soon = tasks.add.apply_async((1, 2), countdown=1)
     later = tasks.add.apply_async((1, 2), countdown=600)
     assert soon.get(timeout=10) == 3
     row = rows.get(soon.id)
@@ -59,8 +61,7 @@ def test_what_is_scheduled_runs_at_its_time(
     assert (row["state"], row["attempt"]) == ("scheduled", 0)
 
 
-def test_a_retry_waits_for_its_countdown(start_wrong: StartWrong, app: Celery, rows: Rows) -> None:
-    start_wrong()
+def test_a_retry_waits_for_its_countdown(wrong: Worker, app: Celery, rows: Rows) -> None:
     result = tasks.retry.delay(1, 1.5)
     row = rows.wait(result.id, "retryable")
     assert 0 < rows.seconds_from_now(row["due_at"]) <= 1.5
@@ -68,35 +69,31 @@ def test_a_retry_waits_for_its_countdown(start_wrong: StartWrong, app: Celery, r
     assert_finished(rows.get(result.id), attempt=2)
 
 
-def test_a_task_expires_at_its_time(start_wrong: StartWrong, app: Celery, rows: Rows) -> None:
-    late = tasks.add.apply_async((1, 2), expires=0.5)
-    in_time = tasks.add.apply_async((1, 2), expires=60)
-    (too_late,) = rows.select("SELECT expires_at FROM pgjobs.jobs WHERE task_id = %s", late.id)
-    wait_for(lambda: rows.seconds_from_now(too_late["expires_at"]) < 0)
-    start_wrong()
+def test_a_task_expires_at_its_time(wrong: Worker, app: Celery, rows: Rows) -> None:
+    queue = f"nobody-yet-{uuid4().hex[:6]}"
+    late = tasks.add.apply_async((1, 2), expires=0.2, queue=queue)
+    in_time = tasks.add.apply_async((1, 2), expires=60, queue=queue)
+    expires_at = rows.get(late.id)["expires_at"]
+    wait_for(lambda: rows.seconds_from_now(expires_at) < 0)
+    app.control.add_consumer(queue, destination=[wrong.name], reply=True)
     assert in_time.get(timeout=10) == 3
     assert_finished(rows.wait(late.id), "cancelled")
     assert errors(rows.get(late.id)) == [(1, "TaskRevokedError")]
 
 
 def test_nobody_is_taken_for_dead_and_nothing_is_pruned(
-    start_wrong: StartWrong, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+    wrong: Worker, module_worker: StartWorker, app: Celery, rows: Rows
 ) -> None:
-    right = worker(pool="threads", concurrency=1)
-    running = tasks.hold.delay(str(tmp_path / "started"), str(tmp_path / "release"))
-    wait_for((tmp_path / "started").exists)
+    right = module_worker(pool="threads", queues=["other"])
     done = tasks.add.delay(1, 2)
-    wrong = start_wrong("threads")
     assert done.get(timeout=10) == 3
     beats = "SELECT name, heartbeat_at FROM pgjobs.nodes ORDER BY name"
     first = rows.select(beats)
+    assert {row["name"] for row in first} == {right.name, wrong.name}
     wait_for(lambda: all(a != b for a, b in zip(rows.select(beats), first, strict=True)))
     assert all(abs(rows.seconds_from_now(row["heartbeat_at"])) < 10 for row in rows.select(beats))
-    assert set(rows.nodes().values()) == {right.name, wrong.name}
-    (tmp_path / "release").touch()
-    assert running.get(timeout=10) == "released"
-    assert rows.count() == {"completed": 2}
-    assert "dead" not in right.log + wrong.log
-    for row in rows.select("SELECT attempted_at, finished_at FROM pgjobs.jobs"):
-        assert -60 < rows.seconds_from_now(row["attempted_at"]) < 1
-        assert -60 < rows.seconds_from_now(row["finished_at"]) < 1
+    assert "is dead" not in right.log + wrong.log
+    row = rows.get(done.id)
+    assert -60 < rows.seconds_from_now(row["attempted_at"]) < 1
+    assert -60 < rows.seconds_from_now(row["finished_at"]) < 1
+    right.stop()

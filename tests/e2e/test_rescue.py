@@ -21,14 +21,15 @@ from . import tasks
 from .conftest import ROOT, StartWorker
 from .rows import Rows, assert_finished, errors
 
-#: A lease that makes the tests quick; a rescuer has to have lived for five seconds all the same.
+#: A lease that makes the tests quick; a rescuer has to have lived for as long.
 QUICK = {"pgjobs_lease": 3, "pgjobs_heartbeat_interval": 0.5}
 
 
 def is_steady(rows: Rows, count: int) -> bool:
     """True once that many nodes have lived long enough to call others dead."""
     found = rows.select(
-        "SELECT node FROM pgjobs.nodes WHERE steady_since < now() - interval '5.5 s'"
+        "SELECT node FROM pgjobs.nodes"
+        " WHERE steady_since < now() - (least(lease, 5) + 0.5) * interval '1 s'"
     )
     return len(found) >= count
 
