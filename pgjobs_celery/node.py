@@ -147,7 +147,7 @@ class Node:
 
     def flush(self) -> None:
         """Write what is due; raises a connection error with nothing lost."""
-        if self.unwritten:
+        if self.unwritten or self._is_uncertain:
             self.claim_jobs((), 0)
 
     def settle(self, outcome: Outcome) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,10 @@ from .notify import waiter
 
 if TYPE_CHECKING:
     from .database import Database
+
+
+#: How long a statement may take to reach the server, in seconds, a new connection included.
+SLACK = 10.0
 
 
 class Rescue(NamedTuple):
@@ -43,18 +48,26 @@ class Jobs:
         job's own run when that publishes it again. ``is_repeated``: its parent has run before, and
         may have published it then.
         """
-        insert = self._database.call(
-            "insert_job",
-            holder=holder and holder.node,
-            holder_attempt=holder and holder.attempt,
-            is_repeated=is_repeated,
-            **job._asdict(),
-        )
+        first: float | None = None
+
+        def insert() -> Call:
+            nonlocal first
+            since = None if first is None else time.monotonic() - first + SLACK
+            first = first or time.monotonic()
+            return self._database.call(
+                "insert_job",
+                holder=holder and holder.node,
+                holder_attempt=holder and holder.attempt,
+                is_repeated=is_repeated,
+                since=since,
+                **job._asdict(),
+            )
+
         wakes = [[self._wake(notify.JOB, job.queue)]]
         if job.eta is not None:
             wakes.append([self._wake(notify.DUE)])
-        # Twice does no harm: the second finds the first waiting.
-        return bool(self._database.retrying(lambda: self._database.run([insert], *wakes))[0])
+        # Twice does no harm: the second finds what the first has put there.
+        return bool(self._database.retrying(lambda: self._database.run([insert()], *wakes))[0])
 
     def claim_jobs(
         self,

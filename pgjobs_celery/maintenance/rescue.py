@@ -20,8 +20,8 @@ class Rescue(Service):
     """
 
     name = "rescue"
-    #: Only when told.
-    interval = float("inf")
+    #: When it is not told: for what is held in the name of a node that has no row.
+    interval = 300.0
 
     def run(self, database: Database) -> dict[str, int]:
         """Rescue whatever is to be rescued."""

@@ -1,186 +1,408 @@
-"""Whatever is done to jobs in whatever order, no statement breaks a CHECK, and no job is lost."""
+"""No statement takes a job from one state to another but as the table here says."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from psycopg.rows import dict_row
 
+import pgjobs_celery
 from pgjobs_celery.config import Options
+from pgjobs_celery.db.connection import Call
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.results import Origin
+from pgjobs_celery.db.sql import QUERIES
 from pgjobs_celery.job import Bucket, Fence
 from pgjobs_celery.outcome import Outcome, Result, error_entry
-from pgjobs_celery.states import State
-from tests.rows import new_job
+from pgjobs_celery.states import FINAL, State
+from tests.rows import alive, new_job
 
-pytestmark = pytest.mark.usefixtures("living_nodes")
+#: Rows by what may become of them. (again): attempted before. (spent): as often as it may be.
+#: (due): the time has come.
+WAITING = (
+    "available available(again) available(spent) scheduled scheduled(due) retryable retryable(due)"
+)
+#: Held by the caller, by the attempt that it names. (last): it is the last one.
+MINE = "executing executing(last)"
+#: (later): by the caller, but by a later attempt. (other): by another node. (dead): by a node past
+#: its lease, and by a task that is acknowledged late; or (early).
+THEIRS = (
+    "executing(later) executing(other) executing(other,later)"
+    " executing(dead) executing(dead,last) executing(dead,early)"
+)
+#: Nobody's: somebody has reported on a job that has no message.
+REPORTED = "executing(reported)"
+#: (later): by a later attempt than the one that the caller names. (old): long ago.
+FINISHED = (
+    "completed completed(later) completed(old) discarded discarded(later) discarded(old)"
+    " cancelled cancelled(later) cancelled(old)"
+)
+#: Without a message: the result came from elsewhere.
+STORED = "completed(stored) discarded(stored) cancelled(stored)"
 
-NODES = st.sampled_from([UUID(int=1), UUID(int=2)])
-IDS = st.sampled_from(["a", "b", "c", "d"])
-QUEUES = st.sampled_from(["q1", "q2"])
-ATTEMPTS = st.integers(0, 4)
-FINAL = st.sampled_from([State.COMPLETED, State.DISCARDED, State.CANCELLED])
-ETAS = st.sampled_from([None, -5, 600])
+#: What each statement that writes ``jobs`` makes of them: from what, to which state. "none" is no
+#: row, "same" a row that is written and stays in its state. All that is not here does not happen.
+TRANSITIONS = {
+    "insert_job": {f"none {REPORTED} {STORED} {FINISHED}": "available"},
+    "insert_job with an eta": {f"none {REPORTED} {STORED} {FINISHED}": "scheduled"},
+    "insert_job by the holder": {MINE: "available"},
+    "insert_job by the holder with an eta": {
+        MINE: "retryable",
+    },
+    "insert_job of a child again": {f"none {REPORTED} {STORED}": "available"},
+    "claim_jobs": {"available available(again) available(spent)": "executing"},
+    "claim_jobs by a node that is not alive": {},
+    "claim_jobs of another queue": {},
+    "settle_jobs completed": {MINE: "completed"},
+    "settle_jobs discarded": {MINE: "discarded"},
+    "settle_jobs cancelled": {MINE: "cancelled"},
+    "settle_jobs available": {"executing": "available", "executing(last)": "discarded"},
+    "settle_jobs available, not counted": {MINE: "available"},
+    "settle_jobs with what is no outcome": {},
+    "finish_job completed": {MINE: "completed"},
+    "finish_job discarded": {MINE: "discarded"},
+    "finish_job cancelled": {MINE: "cancelled"},
+    "finish_job with what is no end": {},
+    "report_job": {MINE: "same"},
+    "report_job by anybody": {f"{WAITING} {MINE} {THEIRS} {REPORTED}": "same"},
+    "record_retry": {
+        # The attempt's own, and what it has put back in line.
+        f"{MINE} available(again) available(spent) retryable retryable(due)": "same",
+        # The job went on since: only the error is added.
+        "executing(later) executing(other,later)": "same",
+        "completed(later) discarded(later) cancelled(later)": "same",
+    },
+    "upsert_result completed": {f"none {WAITING} {MINE} {THEIRS} {REPORTED}": "completed"},
+    "upsert_result discarded": {f"none {WAITING} {MINE} {THEIRS} {REPORTED}": "discarded"},
+    "upsert_result cancelled": {f"none {WAITING} {MINE} {THEIRS} {REPORTED}": "cancelled"},
+    "upsert_result of what is not final": {f"none {REPORTED}": "executing"},
+    "forget_result": {
+        f"{REPORTED} {STORED} {FINISHED}": "none",
+        f"{WAITING} {MINE} {THEIRS}": "same",
+    },
+    "stage_jobs": {"scheduled(due) retryable(due)": "available"},
+    "rescue_jobs": {
+        "executing(dead)": "available",
+        "executing(dead,last) executing(dead,early)": "discarded",
+    },
+    "release_unknown_jobs": {f"{MINE} executing(later)": "available"},
+    "release_unknown_jobs of another queue": {},
+    "purge_jobs": {WAITING: "cancelled"},
+    "purge_jobs of another queue": {},
+    "prune_jobs completed": {"completed(old)": "none"},
+    "prune_jobs discarded": {"discarded(old)": "none"},
+    "prune_jobs cancelled": {"cancelled(old)": "none"},
+    "prune_jobs of what has not finished": {},
+}
 
-#: How an unfinished job may look: state, is claimed, is due later.
-SHAPES = {
-    ("scheduled", False, True),
-    ("available", False, False),
-    ("executing", True, False),
-    ("retryable", False, True),
+Connection = psycopg.Connection[dict[str, Any]]
+
+ME, OTHER, DEAD, NOBODY = UUID(int=1), UUID(int=2), UUID(int=3), UUID(int=0)
+#: The claim that the caller names.
+MY_CLAIM = Fence(ME, 1)
+
+
+class Target(NamedTuple):
+    """The job that a statement is about; 0 and an id that no row has for none."""
+
+    task_id: str
+    id: int
+
+
+AboutOne = Callable[[Database, Target], object]
+AboutAll = Callable[[Database], object]
+
+
+def make_rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every kind of row there can be: its name above, and its columns."""
+    now = datetime.now(timezone.utc)
+    past, future, long_ago = (now + timedelta(hours=hours) for hours in (-1, 1, -1000))
+    yield "available", {"state": "available"}
+    yield "available(again)", {"state": "available", "attempt": 1}
+    yield "available(spent)", {"state": "available", "attempt": 1, "max_attempts": 1}
+    yield "scheduled", {"state": "scheduled", "due_at": future}
+    yield "scheduled(due)", {"state": "scheduled", "due_at": past}
+    yield "retryable", {"state": "retryable", "attempt": 1, "due_at": future}
+    yield "retryable(due)", {"state": "retryable", "attempt": 1, "due_at": past}
+    for kind, node, attempt, limit, late in (
+        ("executing", ME, 1, 20, False),
+        ("executing", ME, 1, 20, True),
+        ("executing(last)", ME, 1, 1, False),
+        ("executing(last)", ME, 1, 1, True),
+        ("executing(later)", ME, 2, 20, True),
+        ("executing(other)", OTHER, 1, 20, True),
+        ("executing(other,later)", OTHER, 2, 2, False),
+        ("executing(dead)", DEAD, 1, 20, True),
+        ("executing(dead,last)", DEAD, 1, 1, True),
+        ("executing(dead,early)", DEAD, 1, 20, False),
+        ("executing(dead,early)", DEAD, 1, 1, False),
+    ):
+        row = {"state": "executing", "claimed_by": node, "attempt": attempt}
+        yield kind, {**row, "max_attempts": limit, "acks_late": late}
+    reported = {"state": "executing", "attempt": 1, "claimed_by": NOBODY, "message": None}
+    yield "executing(reported)", reported
+    for state in sorted(FINAL):
+        row = {"state": state.value, "finished_at": now}
+        yield state.value, row
+        yield state.value, {**row, "attempt": 1}
+        yield f"{state}(later)", {**row, "attempt": 2}
+        yield f"{state}(old)", {**row, "attempt": 1, "finished_at": long_ago}
+        yield f"{state}(stored)", {**row, "attempt": 1, "message": None}
+
+
+def result_of(target: Target, error: str | None = None) -> Result:
+    entry = error and error_entry(error, "")
+    return Result(target.task_id, b"1", "application/json", "traceback", "[]", entry)
+
+
+def insert_job(eta: float | None = None, holder: Fence | None = None, **more: Any) -> AboutOne:
+    return lambda db, job: db.jobs.insert_job(
+        new_job(job.task_id, eta=eta, parent_id="parent"), holder, **more
+    )
+
+
+def settle_job(state: State, counts: bool = True, error: str | None = None) -> AboutOne:
+    def settle(db: Database, job: Target) -> object:
+        result = None if error else result_of(job)
+        entry = error and error_entry(error, "")
+        return db.jobs.settle_jobs(ME, [Outcome(job.id, 1, state, entry, counts, result=result)])
+
+    return settle
+
+
+def finish_job(state: State, error: str | None = None) -> AboutOne:
+    return lambda db, job: db.results.finish_job(result_of(job, error), state, MY_CLAIM)
+
+
+def report_job(fence: Fence | None) -> AboutOne:
+    return lambda db, job: db.results.report_job(result_of(job), "PROGRESS", fence)
+
+
+def upsert_result(state: State, attempt: int) -> AboutOne:
+    origin = Origin("task", "q", None, None, None, attempt, "host", None)
+    return lambda db, job: db.results.upsert_result(result_of(job), state, None, origin)
+
+
+def claim_jobs(node: UUID, queue: str = "q", late: list[str] | None = None) -> AboutAll:
+    return lambda db: db.jobs.claim_jobs(node, "n", [Bucket(queue)], 100, late=late)
+
+
+def release_unknown_jobs(queue: str = "q") -> AboutAll:
+    return lambda db: db.jobs.release_unknown_jobs(ME, [queue], [])
+
+
+def prune_jobs(state: State, max_age: float = 3600.0) -> AboutAll:
+    return lambda db: db.jobs.prune_jobs(state, max_age, None, None, 100)
+
+
+ERRORS = (None, "Failed")
+WAITS = [State.SCHEDULED, State.AVAILABLE, State.RETRYABLE]
+
+#: How the statements of the table are run: once for each row, those that are about one job.
+ABOUT_ONE: dict[str, list[AboutOne]] = {
+    "insert_job": [insert_job(), insert_job(-60)],
+    "insert_job with an eta": [insert_job(60)],
+    "insert_job by the holder": [insert_job(None, MY_CLAIM), insert_job(-60, MY_CLAIM)],
+    "insert_job by the holder with an eta": [insert_job(60, MY_CLAIM)],
+    "insert_job of a child again": [insert_job(is_repeated=True)],
+    **{
+        f"settle_jobs {state}": [
+            settle_job(state, counts, error) for counts, error in product((True, False), ERRORS)
+        ]
+        for state in FINAL
+    },
+    "settle_jobs available": [settle_job(State.AVAILABLE, True, error) for error in ERRORS],
+    "settle_jobs available, not counted": [settle_job(State.AVAILABLE, counts=False)],
+    "settle_jobs with what is no outcome": [
+        settle_job(state) for state in (State.SCHEDULED, State.EXECUTING, State.RETRYABLE)
+    ],
+    **{f"finish_job {state}": [finish_job(state, error) for error in ERRORS] for state in FINAL},
+    "finish_job with what is no end": [finish_job(state) for state in (*WAITS, State.EXECUTING)],
+    "report_job": [report_job(MY_CLAIM)],
+    "report_job by anybody": [report_job(None)],
+    "record_retry": [lambda db, job: db.results.record_retry(result_of(job, "Failed"), MY_CLAIM)],
+    **{
+        f"upsert_result {state}": [upsert_result(state, attempt) for attempt in (1, 30)]
+        for state in FINAL
+    },
+    "upsert_result of what is not final": [
+        upsert_result(state, attempt)
+        for state, attempt in product((State.EXECUTING, State.RETRYABLE), (1, 30))
+    ],
+    "forget_result": [lambda db, job: db.results.forget_result(job.task_id)],
+}
+#: And once for all rows, the others.
+ABOUT_ALL: dict[str, list[AboutAll]] = {
+    "claim_jobs": [claim_jobs(ME), claim_jobs(ME, late=[])],
+    "claim_jobs by a node that is not alive": [claim_jobs(DEAD), claim_jobs(UUID(int=4))],
+    "claim_jobs of another queue": [claim_jobs(ME, "other")],
+    "stage_jobs": [lambda db: db.jobs.stage_jobs(100)],
+    "rescue_jobs": [lambda db: db.jobs.rescue_jobs()],
+    "release_unknown_jobs": [release_unknown_jobs()],
+    "release_unknown_jobs of another queue": [release_unknown_jobs("other")],
+    "purge_jobs": [lambda db: db.jobs.purge_jobs("q")],
+    "purge_jobs of another queue": [lambda db: db.jobs.purge_jobs("other")],
+    **{f"prune_jobs {state}": [prune_jobs(state)] for state in FINAL},
+    "prune_jobs of what has not finished": [
+        prune_jobs(state, max_age=-3600.0) for state in (*WAITS, State.EXECUTING)
+    ],
 }
 
 
-@st.composite
-def outcomes(draw: st.DrawFn) -> tuple[str, int, State, bool, str | None]:
-    state = draw(st.sampled_from([State.AVAILABLE, State.COMPLETED, State.DISCARDED]))
-    counts = draw(st.booleans()) or state is not State.AVAILABLE
-    error = draw(st.none() | st.just(error_entry("E", "m")))
-    return draw(IDS), draw(ATTEMPTS), state, counts, error
+class Recorder(Database):
+    """Remembers which statements it was asked for."""
 
+    def __init__(self, url: str) -> None:
+        super().__init__(parse_url(url), Options())
+        self.names: set[str] = set()
 
-def result_of(task_id: str, error: bool = False) -> Result:
-    entry = error_entry("E", "m") if error else None
-    return Result(task_id, b"1", "application/json", "traceback", None, entry)
-
-
-def make_machine(database: Database, connection: psycopg.Connection) -> type:
-    """The statements as rules, over a few ids, two queues and two nodes."""
-
-    class Life(RuleBasedStateMachine):
-        def __init__(self) -> None:
-            super().__init__()
-            connection.execute("DELETE FROM pgjobs.jobs")
-            self.published: set[str] = set()
-
-        def id_of(self, task_id: str) -> int:
-            found = connection.execute(
-                "SELECT id FROM pgjobs.jobs WHERE task_id = %s", (task_id,)
-            ).fetchone()
-            return found["id"] if found else 0
-
-        @rule(task_id=IDS, queue=QUEUES, eta=ETAS, node=st.none() | NODES, attempt=ATTEMPTS)
-        def publish(self, task_id, queue, eta, node, attempt):
-            fence = Fence(node, attempt) if node else None
-            database.jobs.insert_job(new_job(task_id, queue=queue, eta=eta), fence)
-            self.published.add(task_id)
-
-        @rule(node=NODES, limit=st.integers(1, 3), done=st.lists(outcomes(), max_size=4))
-        def claim(self, node, limit, done):
-            given = [Outcome(self.id_of(i), a, s, e, c) for i, a, s, c, e in done]
-            buckets = [Bucket("q1"), Bucket("q2")]
-            claims, _ = database.jobs.claim_jobs(node, "n", buckets, limit, given)
-            assert len(claims) <= limit
-
-        @rule(node=NODES, done=st.lists(outcomes(), min_size=1, max_size=4))
-        def settle(self, node, done):
-            given = [Outcome(self.id_of(i), a, s, e, c) for i, a, s, c, e in done]
-            assert set(database.jobs.settle_jobs(node, given)) <= set(given)
-
-        @rule(task_id=IDS, state=FINAL, node=NODES, attempt=ATTEMPTS, error=st.booleans())
-        def finish(self, task_id, state, node, attempt, error):
-            database.results.finish_job(result_of(task_id, error), state, Fence(node, attempt))
-
-        @rule(task_id=IDS, node=st.none() | NODES, attempt=ATTEMPTS)
-        def report(self, task_id, node, attempt):
-            fence = Fence(node, attempt) if node else None
-            database.results.report_job(result_of(task_id), "PROGRESS", fence)
-
-        @rule(task_id=IDS, node=NODES, attempt=ATTEMPTS)
-        def retry(self, task_id, node, attempt):
-            database.results.record_retry(result_of(task_id, error=True), Fence(node, attempt))
-
-        @rule(
-            task_id=IDS,
-            state=FINAL | st.sampled_from([State.EXECUTING, State.RETRYABLE]),
-            error=st.booleans(),
-            attempt=st.integers(1, 30),
-        )
-        def report_from_elsewhere(self, task_id, state, error, attempt):
-            origin = Origin("task", "q1", None, None, None, attempt, "host", None)
-            reported = None if state.is_final else "PROGRESS"
-            database.results.upsert_result(result_of(task_id, error), state, reported, origin)
-
-        @rule(task_id=IDS)
-        def forget(self, task_id):
-            finished = database.results.finished_ids([task_id])
-            database.results.forget_result(task_id)
-            self.published -= finished
-
-        @rule(limit=st.integers(1, 3))
-        def stage(self, limit):
-            assert sum(database.jobs.stage_jobs(limit).values()) <= limit
-
-        @rule()
-        def time_passes(self):
-            connection.execute(
-                "UPDATE pgjobs.jobs SET due_at = now() - interval '1 s' WHERE due_at IS NOT NULL"
-            )
-
-        @rule(limit=st.integers(1, 3))
-        def attempts_run_out(self, limit):
-            connection.execute(
-                "UPDATE pgjobs.jobs SET max_attempts = greatest(attempt, %s)", (limit,)
-            )
-
-        @rule(queue=QUEUES)
-        def purge(self, queue):
-            database.jobs.purge_jobs(queue)
-
-        @rule(node=NODES, queues=st.lists(QUEUES, unique=True), known=st.lists(IDS, unique=True))
-        def put_back_unknown(self, node, queues, known):
-            database.jobs.release_unknown_jobs(node, queues, [self.id_of(i) for i in known])
-
-        @invariant()
-        def every_published_job_has_a_row_that_tells_the_truth(self):
-            rows = connection.execute("SELECT * FROM pgjobs.jobs").fetchall()
-            assert self.published <= {row["task_id"] for row in rows}
-            for row in rows:
-                assert 0 <= row["attempt"] <= row["max_attempts"]
-                assert isinstance(row["errors"], list)
-                if row["finished_at"] is None:
-                    shape = row["claimed_by"] is not None, row["due_at"] is not None
-                    assert (row["state"], *shape) in SHAPES
-                else:
-                    assert State(row["state"]).is_final
-                    assert (row["claimed_by"], row["due_at"]) == (None, None)
-                if row["state"] == "executing":
-                    assert row["attempt"] >= 1
-                if row["message"] is None:
-                    # Nobody's to run: it must not be in line.
-                    assert row["state"] not in {"available", "scheduled", "retryable"}
-
-    return Life
-
-
-@pytest.mark.timeout(600)
-def test_any_order_of_statements_leaves_true_rows(url: str, make_examples: Callable[[], int]):
-    database = Database(parse_url(url), Options())
-    try:
-        with psycopg.connect(parse_url(url), autocommit=True, row_factory=dict_row) as connection:
-            run_state_machine_as_test(
-                make_machine(database, connection),
-                settings=settings(
-                    max_examples=make_examples(),
-                    stateful_step_count=25,
-                    deadline=None,
-                    suppress_health_check=list(HealthCheck),
-                ),
-            )
-    finally:
-        database.close()
+    def call(self, name: str, /, **values: Any) -> Call:
+        self.names.add(name)
+        return super().call(name, **values)
 
 
 @pytest.fixture
-def make_examples() -> Callable[[], int]:
-    """How long to look; PGJOBS_TEST_EXAMPLES=2000 for a long look."""
-    return lambda: int(os.environ.get("PGJOBS_TEST_EXAMPLES", "60"))
+def recorder(url: str) -> Iterator[Recorder]:
+    recorder = Recorder(url)
+    yield recorder
+    recorder.close()
+
+
+EMPTY = {
+    "task": "task", "queue": "q", "parent_id": "parent", "message": "{}", "body": b"[]",
+    "max_attempts": 20, "attempt": 0, "claimed_by": None, "acks_late": False, "due_at": None,
+    "finished_at": None,
+}  # fmt: skip
+
+
+def insert(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    columns = ["task_id", "state", *EMPTY]
+    values = ", ".join(f"%({column})s" for column in columns)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO pgjobs.jobs ({', '.join(columns)}) VALUES ({values})",
+            [{**EMPTY, **row} for row in rows],
+        )
+
+
+def fill(database: Database, connection: Connection) -> dict[str, str]:
+    """Put a row of each kind there, and no other; the kind of each task id."""
+    connection.execute("DELETE FROM pgjobs.jobs")
+    connection.execute("DELETE FROM pgjobs.nodes")
+    for node in (ME, OTHER, DEAD):
+        alive(database, node)
+    connection.execute(
+        "UPDATE pgjobs.nodes SET heartbeat_at = '-infinity' WHERE node = %s", (DEAD,)
+    )
+    kinds = {f"{number} {kind}": (kind, row) for number, (kind, row) in enumerate(make_rows())}
+    insert(connection, [{"task_id": task_id, **row} for task_id, (_, row) in kinds.items()])
+    return {task_id: kind for task_id, (kind, _) in kinds.items()}
+
+
+def read(connection: Connection) -> dict[str, dict[str, Any]]:
+    """Each row's id and state, and which transaction wrote it last."""
+    rows = connection.execute("SELECT task_id, id, state, xmin::text AS writer FROM pgjobs.jobs")
+    return {row["task_id"]: row for row in rows}
+
+
+def observe(
+    database: Database, connection: Connection, statement: Callable[[list[Target]], object]
+) -> set[tuple[str, str]]:
+    """What a statement makes of a row of each kind: from what, to which state."""
+    kinds = fill(database, connection)
+    before = read(connection)
+    statement([Target("of none", 0), *(Target(id, row["id"]) for id, row in before.items())])
+    after = read(connection)
+    return {
+        (kinds.get(task_id, "none"), after[task_id]["state"] if task_id in after else "none")
+        for task_id in before.keys() | after.keys()
+        if after.get(task_id) != before.get(task_id)
+    }
+
+
+@pytest.mark.parametrize("what", TRANSITIONS)
+def test_a_statement_does_what_the_table_says_and_nothing_else(
+    recorder: Recorder, connection: Connection, what: str
+):
+    found = set()
+    for about_one in ABOUT_ONE.get(what, []):
+
+        def run_for_each(jobs: list[Target], run: AboutOne = about_one) -> None:
+            for job in jobs:
+                # What is no outcome is refused.
+                with suppress(psycopg.errors.CheckViolation):
+                    run(recorder, job)
+
+        found |= observe(recorder, connection, run_for_each)
+    for about_all in ABOUT_ALL.get(what, []):
+        found |= observe(recorder, connection, lambda _, run=about_all: run(recorder))
+    assert found == {
+        (source, source.partition("(")[0] if target == "same" else target)
+        for sources, target in TRANSITIONS[what].items()
+        for source in sources.split()
+    }
+    assert recorder.names & STATEMENTS == {what.partition(" ")[0]}
+
+
+#: What writes jobs: not their sequence, and not what only reads or locks them.
+WRITES = re.compile(
+    r"\b(INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE|COPY)\s+(ONLY\s+)?pgjobs\.jobs\b"
+)
+
+
+#: Those of the table.
+STATEMENTS = {what.partition(" ")[0] for what in TRANSITIONS}
+
+
+def test_every_statement_that_writes_jobs_is_in_the_table():
+    files = {path.stem: path.read_text(encoding="utf-8") for path in QUERIES.glob("*.sql")}
+    writers = {name for name, text in files.items() if WRITES.search(re.sub("--.*", "", text))}
+    assert writers == STATEMENTS
+    assert TRANSITIONS.keys() == ABOUT_ONE.keys() | ABOUT_ALL.keys()
+
+
+def test_the_table_has_every_kind_of_row():
+    kinds = " ".join(("none", WAITING, MINE, THEIRS, REPORTED, FINISHED, STORED)).split()
+    assert {"none", *(kind for kind, _ in make_rows())} == set(kinds)
+    assert {kind.partition("(")[0] for kind in kinds} == {"none", *map(str, State)}
+
+
+def test_jobs_are_written_by_nothing_but_the_statements():
+    package = Path(pgjobs_celery.__file__).parent
+    assert not [path for path in package.rglob("*.py") if WRITES.search(path.read_text("utf-8"))]
+
+
+#: Which of claimed_by, due_at and finished_at a row in that state has.
+SHAPES = {
+    State.SCHEDULED: {"due_at"},
+    State.AVAILABLE: set(),
+    State.EXECUTING: {"claimed_by"},
+    State.RETRYABLE: {"due_at"},
+    **{state: {"finished_at"} for state in FINAL},
+}
+
+
+def test_no_row_contradicts_its_state_whoever_writes_it(connection: Connection):
+    now = datetime.now(timezone.utc)
+    given = {"claimed_by": ME, "due_at": now, "finished_at": now}
+    accepted = []
+    for number, (state, *there) in enumerate(product(State, *[(False, True)] * len(given))):
+        columns = {
+            name: value
+            for (name, value), is_there in zip(given.items(), there, strict=True)
+            if is_there
+        }
+        row = {"task_id": str(number), "state": state.value, "attempt": 1, **columns}
+        with suppress(psycopg.errors.CheckViolation):
+            insert(connection, [row])
+            accepted.append((state, columns.keys()))
+    assert accepted == [(state, SHAPES[state]) for state in State]

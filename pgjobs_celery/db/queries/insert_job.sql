@@ -4,7 +4,9 @@
 -- again while it runs (retry, replace) goes back in line with the new message; nobody else may do
 -- that, or a worker that lost its claim would take the job from the one that holds it now.
 -- A task that was delivered again, its worker lost, publishes its chain's next step again: once is
--- enough, and that it may have finished by now is no reason to run it again.
+-- enough, and that it may have finished by now is no reason to run it again. Nor is it where the answer
+-- to a publish was cut off and it is sent once more (since: how long ago the first time was).
+-- What runs again as a new job has a new number, so that what comes late of the old one is not its.
 INSERT INTO pgjobs.jobs AS j
   (task_id, task, queue, root_id, parent_id, group_id, expires_at, message, body, priority,
    scheduled_at, due_at, state)
@@ -15,8 +17,11 @@ SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)
        CASE WHEN w.eta > now() THEN 'scheduled' ELSE 'available' END
 FROM (SELECT coalesce(now() + %(delay)s::double precision * interval '1 second',
                       %(eta)s::timestamptz) AS eta) AS w
+WHERE %(holder)s::uuid IS NULL
+   OR EXISTS (SELECT FROM pgjobs.jobs AS h WHERE h.task_id = %(task_id)s)
 ON CONFLICT (task_id) DO UPDATE
-SET task = excluded.task,
+SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
+    task = excluded.task,
     queue = excluded.queue,
     root_id = excluded.root_id,
     parent_id = excluded.parent_id,
@@ -46,8 +51,12 @@ SET task = excluded.task,
     traceback = NULL,
     children = NULL,
     errors = CASE WHEN j.finished_at IS NULL THEN j.errors ELSE '[]' END
-WHERE j.finished_at IS NOT NULL
-      AND (j.parent_id = excluded.parent_id AND %(is_repeated)s::boolean) IS NOT TRUE
-   OR j.message IS NULL
-   OR j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::integer
+WHERE CASE
+  WHEN %(holder)s::uuid IS NOT NULL
+    THEN j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::integer
+  WHEN j.message IS NULL THEN true
+  ELSE j.finished_at IS NOT NULL
+    AND (j.parent_id = excluded.parent_id AND %(is_repeated)s::boolean) IS NOT TRUE
+    AND (j.inserted_at > now() - %(since)s::double precision * interval '1 second') IS NOT TRUE
+END
 RETURNING 1

@@ -4,6 +4,10 @@ WITH purged AS (
   SET state = 'cancelled',
       finished_at = now(),
       due_at = NULL,
+      reported_state = NULL,
+      result = NULL,
+      result_type = NULL,
+      traceback = NULL,
       errors = pgjobs.with_error(j.errors, jsonb_build_object(
         'attempt', j.attempt, 'at', now(), 'type', 'Purged', 'message', 'the queue was purged'))
   WHERE j.ctid = ANY (ARRAY(

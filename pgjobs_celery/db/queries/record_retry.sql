@@ -1,5 +1,6 @@
 -- The attempt failed and its job is to run again. The message that runs it was published before, by
 -- the same attempt, so the job may wait already, run, or have finished: then only the error is added.
+-- An attempt that has its error was lost, and taken from its worker; or this is said for a second time.
 -- Who waits for every state of it, and not only for the result, is woken as in finish_job.
 WITH recorded AS (
   UPDATE pgjobs.jobs AS j
@@ -15,6 +16,7 @@ WITH recorded AS (
          OR j.attempt = f.attempt
             AND j.finished_at IS NULL
             AND (j.claimed_by IS NULL OR j.claimed_by = %(node)s::uuid))
+    AND NOT j.errors @> jsonb_build_array(jsonb_build_object('attempt', f.attempt))
   RETURNING 1
 )
 SELECT (SELECT count(*) FROM recorded),

@@ -1,6 +1,8 @@
 -- Take from the dead what they held: nodes that have been silent for longer than their lease, by the
 -- database's clock. A node's row goes in the same transaction as its claims, and a claim holds a key
--- share lock on it, so that none can slip in between. SKIP LOCKED: one rescuer for each node.
+-- share lock on it. SKIP LOCKED: one rescuer for each node. A claim that was committed after this
+-- statement began and before it locked the node is not seen: it is one of those whose node has no row
+-- any more, which the next rescue takes. By the time a row is reached another node may hold the job.
 -- Acknowledged when it began (early ack): it may have run, so it is discarded. Otherwise it goes back
 -- in line, unless its attempts are used up.
 WITH dead AS MATERIALIZED (
@@ -24,6 +26,9 @@ WITH dead AS MATERIALIZED (
       redelivered = true,
       claimed_by = NULL,
       reported_state = NULL,
+      result = NULL,
+      result_type = NULL,
+      traceback = NULL,
       errors = pgjobs.with_error(j.errors, jsonb_build_object(
         'attempt', j.attempt, 'at', now(), 'type', 'WorkerLostError',
         'module', 'billiard.exceptions',
@@ -34,14 +39,21 @@ WITH dead AS MATERIALIZED (
             THEN l.name || ' was lost; delivered ' || j.attempt || ' times without being finished'
           ELSE l.name || ' was lost' END))
   FROM (
-    SELECT c.id, dead.name, NOT c.acks_late OR c.attempt >= c.max_attempts AS is_lost
-    FROM dead
-    JOIN pgjobs.jobs AS c ON c.claimed_by = dead.node
+    SELECT c.id, c.attempt, c.claimed_by, coalesce(dead.name, c.attempted_by, 'its worker') AS name,
+           NOT c.acks_late OR c.attempt >= c.max_attempts AS is_lost
+    FROM pgjobs.jobs AS c
+    LEFT JOIN dead ON dead.node = c.claimed_by
     WHERE c.finished_at IS NULL
       AND c.due_at IS NULL
+      AND c.claimed_by IS NOT NULL
+      AND (dead.node IS NOT NULL
+           -- A report without a message is nobody's to run.
+           OR c.message IS NOT NULL
+              AND NOT EXISTS (SELECT FROM pgjobs.nodes AS n WHERE n.node = c.claimed_by))
   ) AS l
   WHERE j.id = l.id
-    AND j.claimed_by IS NOT NULL
+    AND j.attempt = l.attempt
+    AND j.claimed_by = l.claimed_by
   RETURNING j.queue, j.state, l.name
 )
 SELECT 'job' AS kind, r.queue, r.state, count(*) FROM rescued AS r GROUP BY r.queue, r.state

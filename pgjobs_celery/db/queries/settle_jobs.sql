@@ -6,15 +6,16 @@
 WITH settled AS (
   UPDATE pgjobs.jobs AS j
   SET state = CASE WHEN s.is_spent THEN 'discarded' ELSE s.state END,
-      attempt = j.attempt - CASE WHEN s.counts THEN 0 ELSE 1 END,
+      attempt = CASE WHEN s.counts THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
       finished_at = CASE WHEN s.state = 'available' AND NOT s.is_spent THEN NULL ELSE now() END,
       redelivered = j.redelivered OR s.state = 'available',
       claimed_by = NULL,
-      reported_state = NULL,
-      result = CASE WHEN s.result_type IS NULL THEN j.result ELSE s.result END,
-      result_type = coalesce(s.result_type, j.result_type),
-      -- With a result comes the end of what an earlier attempt left.
-      traceback = CASE WHEN s.result_type IS NULL THEN j.traceback END,
+      -- What the task said of itself on its way, and what an earlier attempt left, ends with it. A job
+      -- that never started is still what it was.
+      reported_state = CASE WHEN s.counts THEN NULL ELSE j.reported_state END,
+      result = CASE WHEN s.counts THEN s.result ELSE j.result END,
+      result_type = CASE WHEN s.counts THEN s.result_type ELSE j.result_type END,
+      traceback = CASE WHEN s.counts THEN NULL ELSE j.traceback END,
       children = coalesce(s.children, j.children),
       errors = CASE
         WHEN s.is_spent THEN pgjobs.with_error(
