@@ -246,6 +246,10 @@ class Node:
             logger.error("job %s cannot be set aside either: %s", outcome.id, error)
             return []
 
+    def _rescue_others(self) -> None:
+        self._rescue.tell()
+        self._loop.hurry(self._rescue)
+
     def _put_back_unknown(self) -> None:
         # Copies, for other threads go on noting; held before noted, see settle().
         known = [*self._held, *(outcome.id for outcome in list(self._outcomes))]
@@ -275,7 +279,7 @@ class Node:
             lambda: (self.name, sorted(self._queues), self.lost_claims),
             settings.heartbeat_interval,
             settings.lease,
-            on_dead=lambda: self._loop.hurry(self._rescue),
+            on_dead=self._rescue_others,
         )
         heartbeat.run(self.database)
         self._pulse.add(heartbeat)

@@ -145,10 +145,13 @@ class Jobs:
         )[1]
         return rows[0][0] if rows else None
 
-    def rescue_jobs(self) -> Rescue:
-        """Take from nodes that are past their lease what they held, and wake who waits for it."""
+    def rescue_jobs(self, *, dead: bool = True) -> Rescue:
+        """Take from nodes that are past their lease what they held, and wake who waits for it.
+
+        With ``dead`` false only from nodes that have no row any more.
+        """
         rows = self._database.run(
-            [self._database.call("pin_plans"), self._database.call("rescue_jobs")]
+            [self._database.call("pin_plans"), self._database.call("rescue_jobs", dead=dead)]
         )[1]
         jobs = [row for row in rows if row[0] == "job"]
         back = {queue for _, queue, state, _ in jobs if state == State.AVAILABLE}

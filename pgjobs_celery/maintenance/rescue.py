@@ -23,9 +23,17 @@ class Rescue(Service):
     #: When it is not told: for what is held in the name of a node that has no row.
     interval = 300.0
 
+    def __init__(self) -> None:
+        self._is_told = False
+
+    def tell(self) -> None:
+        """Others are dead, and we may say so."""
+        self._is_told = True
+
     def run(self, database: Database) -> dict[str, int]:
         """Rescue whatever is to be rescued."""
-        rescue = database.jobs.rescue_jobs()
+        is_told, self._is_told = self._is_told, False
+        rescue = database.jobs.rescue_jobs(dead=is_told)
         for name in rescue.nodes:
             logger.warning("node %s is dead: it has not renewed its lease", name)
         return {"put back in line": rescue.returned, "discarded": rescue.discarded}

@@ -1,7 +1,8 @@
 """Break everything, on a seeded schedule, while thousands of jobs run; then ask the oracle.
 
-In the suite every fault comes once, on two of the systems. ``make chaos`` goes on for PGJOBS_CHAOS_SECONDS, with
-PGJOBS_CHAOS_SEED for the dice and workers that are dead after PGJOBS_CHAOS_LEASE.
+In the suite every fault comes once, on two of the systems. ``make chaos`` goes on for
+PGJOBS_CHAOS_SECONDS, with PGJOBS_CHAOS_SEED for the dice and workers that are dead after
+PGJOBS_CHAOS_LEASE.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def break_things(chaos: Chaos, dice: random.Random) -> None:
         pause = (0.3, 2.0)
     else:
         faults = (name for name, _ in zip(chaos.schedule(long=False), chaos.faults, strict=False))
-        pause = (0.5, 1.5)
+        pause = (0.2, 0.8)
     for name in faults:
         time.sleep(dice.uniform(*pause))  # the schedule of the faults
         chaos.inflict(name)

@@ -203,3 +203,15 @@ def test_a_node_that_leaves_without_an_answer_to_its_claim_leaves_nothing_behind
     monkeypatch.undo()
     node.close()
     assert states(connection) == {"a": "available"}
+
+
+def test_what_is_held_in_the_name_of_nobody_is_rescued(database: Database, connection: Connection):
+    """By whoever looks: a node that lives, and is only late, keeps what it holds."""
+    put(database, "a", "b")
+    claim(database, A)
+    claim(database, B)
+    connection.execute("DELETE FROM pgjobs.nodes WHERE node = %s", (A,))
+    silence(connection, B)
+    assert database.jobs.rescue_jobs(dead=False) == ([], 1, 0)
+    assert states(connection) == {"a": "available", "b": "executing"}
+    assert row(connection, "a")["errors"][0]["message"] == "n was lost"

@@ -8,7 +8,8 @@
 WITH dead AS MATERIALIZED (
   SELECT n.node, n.name
   FROM pgjobs.nodes AS n
-  WHERE n.heartbeat_at < now() - n.lease * interval '1 second'
+  WHERE %(dead)s::boolean
+    AND n.heartbeat_at < now() - n.lease * interval '1 second'
   FOR UPDATE SKIP LOCKED
 ), buried AS (
   DELETE FROM pgjobs.nodes AS n USING dead WHERE n.node = dead.node RETURNING n.name
