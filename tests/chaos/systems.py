@@ -20,13 +20,8 @@ from pgjobs_celery.db import migrations
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 
+from ..e2e.test_faults import TERMINATE
 from ..waiting import wait_for
-
-#: Ends every session but those of the test itself.
-TERMINATE = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND application_name = 'pgjobs-celery'"
-)
 
 
 class System:
