@@ -79,7 +79,7 @@ demo-stop: ## Stop the server that make demo KEEP=1 left running, and remove its
 test: .venv/test ## Run the tests (ARGS="-k name" to choose)
 	@$(PY) -m pytest $(ARGS)
 
-chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=600 SEED=2 LEASE=13)
+chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=600 SEED=2 LEASE=13; 0: each fault once)
 	@PGJOBS_CHAOS_SECONDS=$(or $(SECONDS),180) PGJOBS_CHAOS_SEED=$(or $(SEED),1) \
 	  PGJOBS_CHAOS_LEASE=$(or $(LEASE),3) $(PY) -m pytest tests/chaos $(ARGS)
 

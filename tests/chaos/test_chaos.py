@@ -1,8 +1,8 @@
 """Break everything, on a seeded schedule, while thousands of jobs run; then ask the oracle.
 
-In the suite every fault comes once, on two of the systems. ``make chaos`` goes on for
-PGJOBS_CHAOS_SECONDS, with PGJOBS_CHAOS_SEED for the dice and workers that are dead after
-PGJOBS_CHAOS_LEASE.
+``make chaos`` goes on for PGJOBS_CHAOS_SECONDS, with PGJOBS_CHAOS_SEED for the dice and workers
+that are dead after PGJOBS_CHAOS_LEASE. With 0 seconds, as in CI, every fault comes once, on two of
+the systems. In the suite it is skipped, for it takes a minute.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ SHORT = [PooledPolling, Replicated]
 DRAIN = max(60.0, 2 * SECONDS, 6 * LEASE)
 
 
+@pytest.mark.skipif("PGJOBS_CHAOS_SECONDS" not in os.environ, reason="takes a minute: make chaos")
 @pytest.mark.timeout(2 * SECONDS + DRAIN + 120)
 @pytest.mark.parametrize("kind", SYSTEMS if SECONDS else SHORT, ids=lambda kind: kind.name)
 def test_nothing_is_lost_and_nothing_repeats_by_accident(

@@ -102,7 +102,7 @@ def test_a_cold_shutdown_waits_for_what_runs_in_its_own_process(
 
 @pytest.mark.parametrize(
     ("pool", "task"),
-    [("prefork", tasks.hold), ("prefork", tasks.hold_late), ("threads", tasks.hold_late)],
+    [("prefork", tasks.hold_late), ("threads", tasks.hold)],
 )
 def test_a_soft_shutdown_releases_at_once_and_finishes_what_it_can(
     pool: str, task: Any, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
