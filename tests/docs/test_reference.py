@@ -77,7 +77,7 @@ def test_every_column_is_described(connection: Connection):
     shown = {
         title: [[cell.strip("`") for cell in row[:2]] for row in table]
         for title, table in reversed(list(read_tables(REFERENCE / "schema.md")))
-        if title != "States"
+        if title not in ("States", "Transitions")
     }
     assert shown == there
 
