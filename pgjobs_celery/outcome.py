@@ -58,16 +58,16 @@ def released(id: int, attempt: int) -> Outcome:
     return Outcome(id, attempt, State.AVAILABLE, counts=False)
 
 
-def requeued(id: int, attempt: int) -> Outcome:
+def requeued(id: int, attempt: int, error: str | None = None) -> Outcome:
     """Started and put back: in line again until its attempts are used up."""
-    return Outcome(id, attempt, State.AVAILABLE)
+    return Outcome(id, attempt, State.AVAILABLE, error)
 
 
 def ended(id: int, attempt: int, *, acks_late: bool) -> Outcome:
     """Its worker had to leave at once, and ended it: again, unless it was acknowledged early."""
     why = "ended by its worker, which had to leave at once"
     if acks_late:
-        return Outcome(id, attempt, State.AVAILABLE, error_entry("WorkerShutdown", why))
+        return requeued(id, attempt, error_entry("WorkerShutdown", why))
     why += ", after it was acknowledged"
     return discarded(id, attempt, error_entry("WorkerLostError", why, None, "billiard.exceptions"))
 

@@ -85,21 +85,27 @@ class Publisher(Topology):
             timezone=_timezone,
         )
         request = _current_request()
-        holder = _claim_of(request) if request and request.id == job.task_id else None
+        claim, key = _claim_of(request)
+        holder = claim if claim and request.id == job.task_id else None
         is_repeated = (
-            request is not None
+            claim is not None
             and request.id == job.parent_id
-            and _claim_of(request) is not None
             and bool((request.delivery_info or {}).get("redelivered"))
         )
+        # Under another URL it may be another database, where the task holds nothing.
+        is_surely_here = key == self.database.key
         if holder is not None and job.eta is not None:
             # retry(countdown=...), which Celery has turned into a time by this machine's clock.
             job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
-        put = self.database.jobs.insert_job(job, holder, is_repeated=is_repeated)
+        put = self.database.jobs.insert_job(
+            job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here
+        )
         if not put and (node := get_node(self.database)).unwritten:
             # It may have finished here just now, and its row does not know yet.
             node.flush()
-            self.database.jobs.insert_job(job, holder, is_repeated=is_repeated)
+            self.database.jobs.insert_job(
+                job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here
+            )
 
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         new = self._new_message(message, exchange, routing_key)
@@ -124,10 +130,10 @@ def _current_request() -> Any:
     return task and task.request
 
 
-def _claim_of(request: Any) -> Fence | None:
-    """The claim that a task runs on; None if it came another way."""
-    claim = (request.properties or {}).get(CLAIM)
-    return Fence(UUID(claim[0]), claim[1]) if claim else None
+def _claim_of(request: Any) -> tuple[Fence | None, str]:
+    """The claim that a task runs on, None if it came another way; and the key of its database."""
+    claim = request and (request.properties or {}).get(CLAIM)
+    return (Fence(UUID(claim[0]), claim[1]), claim[2]) if claim else (None, "")
 
 
 def _timezone() -> tzinfo:

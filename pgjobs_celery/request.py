@@ -143,7 +143,7 @@ class JobRequest:
         if claim is not None and requeue and not self.acknowledged:  # type: ignore[attr-defined]
             error = self._failure and _exception_of(self._failure)
             entry = error_from(error) if error and not isinstance(error, Reject) else None
-            self._settle(requeued(claim.id, claim.attempt)._replace(error=entry))
+            self._settle(requeued(claim.id, claim.attempt, entry))
         return super().reject(requeue=requeue)  # type: ignore[misc]
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
@@ -154,7 +154,7 @@ class JobRequest:
         entry = error_entry("TimeLimitExceeded", f"the hard time limit ({timeout} s) was exceeded")
         if self.task.acks_late and not self.task.acks_on_timeout:
             # Celery stores a failure and then requeues. The row would be finished by the first.
-            self._settle(requeued(claim.id, claim.attempt)._replace(error=entry))
+            self._settle(requeued(claim.id, claim.attempt, entry))
             self._message.channel.node.flush()
         try:
             return super().on_timeout(soft, timeout)  # type: ignore[misc]

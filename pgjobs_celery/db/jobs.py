@@ -40,13 +40,19 @@ class Jobs:
         self._database = database
 
     def insert_job(
-        self, job: NewJob, holder: Fence | None = None, *, is_repeated: bool = False
+        self,
+        job: NewJob,
+        holder: Fence | None = None,
+        *,
+        is_repeated: bool = False,
+        is_surely_here: bool = True,
     ) -> bool:
         """Put a job in line, committed when this returns, and wake who waits for its queue.
 
         False if nothing changed, because its id waits or runs. ``holder`` is the claim of the
         job's own run when that publishes it again. ``is_repeated``: its parent has run before, and
-        may have published it then.
+        may have published it then. ``is_surely_here``: the holder's claim is one in this database,
+        so that where it does not stand any more the job is another's.
         """
         first: float | None = None
 
@@ -59,6 +65,7 @@ class Jobs:
                 holder=holder and holder.node,
                 holder_attempt=holder and holder.attempt,
                 is_repeated=is_repeated,
+                is_holder_only=holder is not None and is_surely_here,
                 since=since,
                 **job._asdict(),
             )

@@ -64,6 +64,16 @@ def test_a_delay_goes_by_the_clock_of_the_database(database, connection):
     assert (found["due_at"] - found["inserted_at"]).total_seconds() == 60
 
 
+def test_a_task_may_go_on_in_another_database_under_its_id(database, connection):
+    """Its claim is none here: the job is a new one, or runs again, as anybody's would."""
+    elsewhere = Fence(UUID(int=77), 1)
+    assert database.jobs.insert_job(new_job("a"), elsewhere, is_surely_here=False)
+    finish(database, claim(database))
+    assert database.jobs.insert_job(new_job("a"), elsewhere, is_surely_here=False)
+    assert not database.jobs.insert_job(new_job("a"), elsewhere, is_surely_here=False)
+    assert not database.jobs.insert_job(new_job("b"), elsewhere)
+
+
 def test_a_claim_knows_how_long_it_is_worth_running(database, connection):
     put(database, "a", expires_at=datetime.now(timezone.utc) + timedelta(hours=1))
     (one,) = claim(database)

@@ -191,6 +191,7 @@ def test_an_insert_decides_by_the_task_id(filled):
         "holder": str(A),
         "holder_attempt": 1,
         "is_repeated": False,
+        "is_holder_only": True,
         "since": None,
     }
     plan = Plan(filled, "insert_job", **job)

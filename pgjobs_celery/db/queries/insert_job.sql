@@ -17,7 +17,7 @@ SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)
        CASE WHEN w.eta > now() THEN 'scheduled' ELSE 'available' END
 FROM (SELECT coalesce(now() + %(delay)s::double precision * interval '1 second',
                       %(eta)s::timestamptz) AS eta) AS w
-WHERE %(holder)s::uuid IS NULL
+WHERE NOT %(is_holder_only)s::boolean
    OR EXISTS (SELECT FROM pgjobs.jobs AS h WHERE h.task_id = %(task_id)s)
 ON CONFLICT (task_id) DO UPDATE
 SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
@@ -51,12 +51,11 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
     traceback = NULL,
     children = NULL,
     errors = CASE WHEN j.finished_at IS NULL THEN j.errors ELSE '[]' END
-WHERE CASE
-  WHEN %(holder)s::uuid IS NOT NULL
-    THEN j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::integer
-  WHEN j.message IS NULL THEN true
-  ELSE j.finished_at IS NOT NULL
-    AND (j.parent_id = excluded.parent_id AND %(is_repeated)s::boolean) IS NOT TRUE
-    AND (j.inserted_at > now() - %(since)s::double precision * interval '1 second') IS NOT TRUE
-END
+WHERE j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::integer
+   OR NOT %(is_holder_only)s::boolean
+      AND (j.message IS NULL
+           OR j.finished_at IS NOT NULL
+              AND (j.parent_id = excluded.parent_id AND %(is_repeated)s::boolean) IS NOT TRUE
+              AND (j.inserted_at > now() - %(since)s::double precision * interval '1 second')
+                  IS NOT TRUE)
 RETURNING 1
