@@ -1,0 +1,52 @@
+-- 0002_add_task_options: cancel what runs, unique jobs, queues that are paused or limited.
+-- migrate:up
+
+-- Somebody wants the job to stop while it runs: its task is told, and it does not run again.
+ALTER TABLE pgjobs.jobs
+  ADD COLUMN cancel_requested_at timestamptz,
+  ADD COLUMN cancel_reason       text,
+  -- The signal that ends the task where it is to be terminated.
+  ADD COLUMN cancel_signal       text,
+  -- The task id of the job that took over its unique key while it was in a state that the key does
+  -- not guard: should it come back into line, that one stands for it.
+  ADD COLUMN superseded_by       text;
+
+-- For all workers together; NULL is no limit.
+ALTER TABLE pgjobs.queues
+  ADD COLUMN paused_at   timestamptz,
+  ADD COLUMN concurrency integer,
+  ADD CONSTRAINT queues_concurrency_in_range CHECK (concurrency >= 0);
+
+-- The jobs that run in queues with a limit. Written by the claim only, under a lock on the queue's
+-- row; whether the job still runs is looked up in its row, so that no other way out needs to know.
+CREATE TABLE pgjobs.slots (
+  job     bigint PRIMARY KEY,
+  attempt integer NOT NULL,
+  queue   text    NOT NULL
+) WITH (fillfactor = 50);
+CREATE INDEX slots_queue ON pgjobs.slots (queue);
+
+CREATE OR REPLACE VIEW pgjobs.job_details AS
+  SELECT j.id, j.state, j.queue, j.task, j.task_id, pgjobs.args(j) AS args, pgjobs.kwargs(j) AS kwargs,
+         j.priority, j.attempt, j.max_attempts, j.inserted_at, j.scheduled_at, j.attempted_at,
+         j.finished_at, j.attempted_by, j.reported_state, pgjobs.body_json(j.result) AS result,
+         j.traceback, j.errors, j.tags, j.meta, j.root_id, j.parent_id, j.group_id,
+         j.cancel_requested_at, j.cancel_reason, j.superseded_by
+  FROM pgjobs.jobs AS j;
+
+-- migrate:down
+
+DROP VIEW pgjobs.job_details;
+DROP TABLE pgjobs.slots;
+ALTER TABLE pgjobs.queues DROP COLUMN concurrency, DROP COLUMN paused_at;
+ALTER TABLE pgjobs.jobs
+  DROP COLUMN superseded_by,
+  DROP COLUMN cancel_signal,
+  DROP COLUMN cancel_reason,
+  DROP COLUMN cancel_requested_at;
+CREATE VIEW pgjobs.job_details AS
+  SELECT j.id, j.state, j.queue, j.task, j.task_id, pgjobs.args(j) AS args, pgjobs.kwargs(j) AS kwargs,
+         j.priority, j.attempt, j.max_attempts, j.inserted_at, j.scheduled_at, j.attempted_at,
+         j.finished_at, j.attempted_by, j.reported_state, pgjobs.body_json(j.result) AS result,
+         j.traceback, j.errors, j.tags, j.meta, j.root_id, j.parent_id, j.group_id
+  FROM pgjobs.jobs AS j;
