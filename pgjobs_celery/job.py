@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
+
+from .states import State
 
 #: A priority's rank: 0 runs first, 255 last.
 LOWEST_RANK, HIGHEST_RANK = 0, 255
@@ -64,3 +67,45 @@ class Claim(NamedTuple):
     body: bytes
     #: In how many seconds it is not worth running any more; None for never.
     expires_in: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as it is shown to people and to a task's ``backoff``; what it carries is decoded.
+
+    What stands behind ``tags`` and is not known where the job comes from is None or empty.
+    """
+
+    #: Celery's id of the task.
+    task_id: str
+    task: str
+    queue: str
+    state: State
+    #: How often it was begun; the run in progress included.
+    attempt: int
+    #: How often it may be, at most.
+    max_attempts: int
+    #: Its rank in line: 0 runs first.
+    priority: int = 0
+    tags: tuple[str, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+    #: None where they are not plain JSON: another serializer, compressed, encrypted.
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+    #: An entry for each failed attempt: attempt, at, type, message, and maybe module and traceback.
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    #: The number of its row.
+    id: int | None = None
+    inserted_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    attempted_at: datetime | None = None
+    finished_at: datetime | None = None
+    #: The name of the worker that ran it last.
+    attempted_by: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    group_id: str | None = None
+    cancel_requested_at: datetime | None = None
+    cancel_reason: str | None = None
+    #: The task id of the job that took over its unique key.
+    superseded_by: str | None = None

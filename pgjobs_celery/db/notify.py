@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 #: Kinds of payload: a job is ready, a job was put back in line, a message came, a job was
-#: scheduled, a result is there, a task has reported a state.
-JOB, BACK, MESSAGE, DUE, RESULT, STATE = "j", "b", "m", "d", "r", "s"
+#: scheduled, a result is there, a task has reported a state, a running job is to be cancelled,
+#: a queue was paused, resumed or limited.
+JOB, BACK, MESSAGE, DUE, RESULT, STATE, CANCEL, QUEUE = "j", "b", "m", "d", "r", "s", "c", "q"
 
 #: The first half of the advisory keys ("pgj" and a number); the second is a hash of the name.
 SLEEPERS = 0x70676A01
