@@ -8,7 +8,34 @@ Celery knows ``pgjobs://`` already.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import _register as _register
 from ._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from .ending import Cancel as Cancel
+    from .ending import Discard as Discard
+    from .ending import Snooze as Snooze
+    from .task import PgTask as PgTask
+    from .unique import Unique as Unique
+
+#: The public names, each by the module that is loaded when it is first asked for.
+_MODULES = {
+    "Cancel": "ending",
+    "Discard": "ending",
+    "PgTask": "task",
+    "Snooze": "ending",
+    "Unique": "unique",
+}
+
+__all__ = ["Cancel", "Discard", "PgTask", "Snooze", "Unique", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value

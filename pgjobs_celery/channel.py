@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .acknowledging import Acknowledger
 from .claiming import ClaimPlan
 from .db.messages import Delivery
-from .delivery import Message
+from .delivery import HeldClaim, Message
 from .errors import UndecodableRow
 from .job import Claim, Fence
 from .message import decode_envelope
@@ -326,7 +326,9 @@ class Channel(Acknowledger):
                 decode_envelope(claim.message, claim.queue),
                 claim.body,
                 claim.redelivered,
-                Fence(self.node.id, claim.attempt),
+                HeldClaim(
+                    Fence(self.node.id, claim.attempt), self.database.key, claim.max_attempts
+                ),
             )
         except UndecodableRow as error:
             logger.error("job %s of queue %s is set aside: %s", claim.id, claim.queue, error)

@@ -55,7 +55,7 @@ class Line:
         order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
         taken.sort(key=lambda job: (job.priority, order[job.queue], job.seq))
         self.ready -= set(taken)
-        claims = [Claim(j.seq, 1, j.queue, j.priority, j.seq, False, "", b"") for j in taken]
+        claims = [Claim(j.seq, 1, 20, j.queue, j.priority, j.seq, False, "", b"") for j in taken]
         self.plan.record(limit, claims, self.now, self.now + DURATION)
         self.now += DURATION
         return taken

@@ -24,12 +24,14 @@ from ..errors import ConnectionFailed
 from . import notify
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
 from .dsn import Target
+from .held import Held
 from .jobs import Jobs
 from .messages import Messages
 from .nodes import Nodes
 from .notify import Listener
 from .results import Results
 from .routes import Routes
+from .unique_jobs import UniqueJobs
 from .versions import check_schema
 
 __all__ = ["CONNECTION_ERRORS", "REFUSALS", "Database", "get_database"]
@@ -60,6 +62,16 @@ class Database:
     def jobs(self) -> Jobs:
         """The rows of ``jobs``."""
         return Jobs(self)
+
+    @cached_property
+    def unique_jobs(self) -> UniqueJobs:
+        """The rows of jobs that must be the only ones of their kind."""
+        return UniqueJobs(self)
+
+    @cached_property
+    def held(self) -> Held:
+        """The rows of the tasks that run in this process."""
+        return Held(self)
 
     @cached_property
     def results(self) -> Results:
@@ -239,6 +251,11 @@ def get_database(conninfo: str, options: Options) -> Database:
         if key not in _databases:
             _databases[key] = Database(conninfo, options)
         return _databases[key]
+
+
+def find_database(key: str) -> Database | None:
+    """The Database with this key, if this process or the one it was forked from has used it."""
+    return next((each for each in list(_databases.values()) if each.key == key), None)
 
 
 def _forget_parent() -> None:

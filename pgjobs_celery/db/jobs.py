@@ -223,13 +223,7 @@ class Jobs:
         return total
 
     def _wake(self, kind: str, name: str = "") -> Call:
-        return self._database.call(
-            "wake_sleepers",
-            channel=notify.work_channel(self._database.schema),
-            kind=kind,
-            name=name,
-            space=notify.SLEEPERS,
-        )
+        return notify.wake(self._database, kind, name)
 
     def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:
         return self._database.call(
@@ -239,6 +233,7 @@ class Jobs:
             attempts=[outcome.attempt for outcome in outcomes],
             states=[outcome.state.value for outcome in outcomes],
             counts=["t" if outcome.counts else "f" for outcome in outcomes],
+            delays=[outcome.delay for outcome in outcomes],
             errors=[outcome.error for outcome in outcomes],
             results=[outcome.result and outcome.result.result for outcome in outcomes],
             result_types=[outcome.result and outcome.result.result_type for outcome in outcomes],
@@ -248,5 +243,6 @@ class Jobs:
             kind=notify.RESULT,
             work_channel=notify.work_channel(self._database.schema),
             back=notify.BACK,
+            due=notify.DUE,
             space=notify.SLEEPERS,
         )
