@@ -223,13 +223,7 @@ class Jobs:
         return total
 
     def _wake(self, kind: str, name: str = "") -> Call:
-        return self._database.call(
-            "wake_sleepers",
-            channel=notify.work_channel(self._database.schema),
-            kind=kind,
-            name=name,
-            space=notify.SLEEPERS,
-        )
+        return self._database.wake(kind, name)
 
     def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:
         return self._database.call(
