@@ -105,12 +105,14 @@ class Filters:
         }
 
     def __str__(self) -> str:
-        shown = {n: sorted(v) if isinstance(v, frozenset) else v for n, v in self.given.items()}
-        words = {n: v[0] if isinstance(v, list) and len(v) == 1 else v for n, v in shown.items()}
-        return ", ".join(
-            f"{name}={value.value if isinstance(value, State) else value!r}"
-            for name, value in words.items()
-        )
+        words = []
+        for name, value in self.given.items():
+            shown = value
+            if isinstance(value, frozenset):
+                many = sorted(v.value if isinstance(v, State) else v for v in value)
+                shown = many[0] if len(many) == 1 else many
+            words.append(f"{name}={shown!r}")
+        return ", ".join(words)
 
 
 def _all_in(states: frozenset[State] | None, some: frozenset[State]) -> bool | None:

@@ -87,7 +87,8 @@ class Selection:
         filters: Filters | None = None,
         zone: Callable[[], tzinfo] = lambda: timezone.utc,
     ) -> None:
-        self._database = database
+        #: Where the jobs are.
+        self.database = database
         self._filters = filters or Filters()
         self._zone = zone
 
@@ -101,7 +102,7 @@ class Selection:
         A filter that was given before holds as well: two queues one after the other are no job.
         Raises UnknownOption for a name that there is not, InvalidOption for a value.
         """
-        return Selection(self._database, self._filters.narrow(**filters), self._zone)
+        return Selection(self.database, self._filters.narrow(**filters), self._zone)
 
     @property
     def is_filtered(self) -> bool:
@@ -220,7 +221,7 @@ class Selection:
         """
         if not isinstance(priority, int) or not LOWEST_RANK <= priority <= HIGHEST_RANK:
             raise InvalidOption(f"priority must be {LOWEST_RANK} to {HIGHEST_RANK}: {priority!r}")
-        place = rank(priority, self._database.options.priority_order)
+        place = rank(priority, self.database.options.priority_order)
         return self._act("set_priority", self._matches.prioritize_jobs, on_batch, priority=place)
 
     def move(self, queue: Any, *, on_batch: OnBatch | None = None) -> TaskIds:
@@ -236,7 +237,7 @@ class Selection:
 
     @property
     def _matches(self) -> Matches:
-        return self._database.matches
+        return self.database.matches
 
     def _act(
         self,
