@@ -173,10 +173,17 @@ def move(jobs: Selection, *, to: str, **options: Any) -> list[str]:
     return jobs.move(to, **options)
 
 
+#: The commands that act, by the method of Selection that each runs.
+ACTIONS: dict[str, click.Command] = {
+    "cancel": cancel,
+    "retry": retry,
+    "delete": delete,
+    "reschedule": reschedule,
+    "set_priority": set_priority,
+    "move": move,
+}
 #: What ``celery pgjobs`` takes from here.
-COMMANDS: list[click.Command] = [
-    list_jobs, show, cancel, retry, delete, reschedule, set_priority, move,
-]  # fmt: skip
+COMMANDS = [list_jobs, show, *ACTIONS.values()]
 
 
 @contextmanager
