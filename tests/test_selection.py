@@ -194,3 +194,17 @@ def test_the_tables_schema_may_have_another_name(make_database):
     with psycopg.connect(parse_url(url)) as connection:
         assert connection.execute("SELECT state FROM app_jobs.jobs").fetchall() == [("available",)]
     jobs(app).database.close()
+
+
+@pytest.mark.parametrize("exchange", ["", "celery"])
+def test_a_moved_job_is_delivered_from_its_new_queue_with_its_own_routing(
+    app, welcome, connect, exchange
+):
+    options = {"exchange": exchange, "routing_key": "celery"} if exchange else {}
+    result = welcome.apply_async((7,), **options)
+    assert jobs(app).filter(id=result).move("mail") == [result.id]
+    with connect() as broker:
+        message = broker.default_channel.basic_get("mail", no_ack=True)
+    assert message.headers["id"] == result.id
+    assert message.delivery_info["exchange"] == exchange
+    assert message.delivery_info["routing_key"] == (exchange or "mail")
