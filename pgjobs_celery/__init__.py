@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .ending import Cancel as Cancel
     from .ending import Discard as Discard
     from .ending import Snooze as Snooze
+    from .selection import jobs as jobs
     from .task import PgTask as PgTask
     from .unique import Unique as Unique
 
@@ -28,9 +29,10 @@ _MODULES = {
     "PgTask": "task",
     "Snooze": "ending",
     "Unique": "unique",
+    "jobs": "selection",
 }
 
-__all__ = ["Cancel", "Discard", "PgTask", "Snooze", "Unique", "__version__"]
+__all__ = ["Cancel", "Discard", "PgTask", "Snooze", "Unique", "__version__", "jobs"]
 
 
 def __getattr__(name: str) -> Any:

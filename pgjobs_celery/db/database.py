@@ -26,6 +26,7 @@ from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
 from .dsn import Target
 from .held import Held
 from .jobs import Jobs
+from .matches import Matches
 from .messages import Messages
 from .nodes import Nodes
 from .notify import Listener
@@ -74,6 +75,11 @@ class Database:
         return Held(self)
 
     @cached_property
+    def matches(self) -> Matches:
+        """The rows of ``jobs`` that filters find."""
+        return Matches(self)
+
+    @cached_property
     def results(self) -> Results:
         """The results in the rows of ``jobs``."""
         return Results(self)
@@ -96,6 +102,16 @@ class Database:
     def call(self, name: str, /, **values: Any) -> Call:
         """The statement ``queries/<name>.sql`` with its values, ready to run."""
         return call(name, self.schema, values)
+
+    def wake(self, kind: str, name: str = "") -> Call:
+        """The statement that tells workers of something, if one waits for the name."""
+        return self.call(
+            "wake_sleepers",
+            channel=notify.work_channel(self.schema),
+            kind=kind,
+            name=name,
+            space=notify.SLEEPERS,
+        )
 
     def run(self, *transactions: Sequence[Call]) -> list[list[Row]]:
         """Run each transaction, all in one flush; the rows of each call, in order."""

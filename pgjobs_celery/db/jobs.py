@@ -223,7 +223,7 @@ class Jobs:
         return total
 
     def _wake(self, kind: str, name: str = "") -> Call:
-        return notify.wake(self._database, kind, name)
+        return self._database.wake(kind, name)
 
     def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:
         return self._database.call(

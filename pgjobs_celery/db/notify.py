@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 if TYPE_CHECKING:
-    from .connection import Call, Connection
-    from .database import Database
+    from .connection import Connection
 
 #: Kinds of payload: a job is ready, a job was put back in line, a message came, a job was
 #: scheduled, a result is there, a task has reported a state, a running job is to be cancelled,
@@ -47,17 +46,6 @@ def work_channel(schema: str) -> str:
 def result_channel(schema: str) -> str:
     """The channel on which who waits for results hears of them."""
     return f"pgjobs_r_{schema}"[:63]
-
-
-def wake(database: Database, kind: str, name: str = "") -> Call:
-    """Tell the workers that wait for this; in a transaction of its own, after the news is there."""
-    return database.call(
-        "wake_sleepers",
-        channel=work_channel(database.schema),
-        kind=kind,
-        name=name,
-        space=SLEEPERS,
-    )
 
 
 class Listener:

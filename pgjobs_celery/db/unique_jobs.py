@@ -48,9 +48,9 @@ class UniqueJobs:
         That may be the job itself, by its id: published before, or just now by a statement whose
         answer was cut off.
         """
-        wakes = [[self._wake(notify.JOB, job.queue)]]
+        wakes = [[self._database.wake(notify.JOB, job.queue)]]
         if job.eta is not None:
-            wakes.append([self._wake(notify.DUE)])
+            wakes.append([self._database.wake(notify.DUE)])
         insert = [
             self._database.call("pin_plans"),
             self._call("insert_unique_job", guard, **job._asdict()),
@@ -81,7 +81,9 @@ class UniqueJobs:
         call = self._call("replace_job", guard, fields=list(fields), **job._asdict())
         rows = self._database.run([call])[0]
         if rows:
-            self._database.run([self._wake(notify.BACK, rows[0][0])], [self._wake(notify.DUE)])
+            self._database.run(
+                [self._database.wake(notify.BACK, rows[0][0])], [self._database.wake(notify.DUE)]
+            )
         return bool(rows)
 
     def insert_duplicate(self, job: NewJob, holder: Holder) -> None:
@@ -92,6 +94,3 @@ class UniqueJobs:
         return self._database.call(
             name, unique_key=guard.key, states=list(guard.states), period=guard.period, **values
         )
-
-    def _wake(self, kind: str, name: str = "") -> Call:
-        return notify.wake(self._database, kind, name)

@@ -22,6 +22,7 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.results import Origin
 from pgjobs_celery.db.sql import QUERIES
 from pgjobs_celery.db.unique_jobs import Guard, Holder
+from pgjobs_celery.filters import Filters
 from pgjobs_celery.job import Bucket, Fence
 from pgjobs_celery.outcome import Outcome, Result, error_entry
 from pgjobs_celery.states import FINAL, State
@@ -122,6 +123,17 @@ TRANSITIONS = {
     "prune_jobs discarded": {"discarded(old)": "none"},
     "prune_jobs cancelled": {"cancelled(old)": "none"},
     "prune_jobs of what has not finished": {},
+    # What somebody decides, of all jobs.
+    "cancel_jobs": {WAITING: "cancelled", f"{MINE} {THEIRS}": "same"},
+    "retry_jobs": {f"scheduled scheduled(due) retryable retryable(due) {FINISHED}": "available"},
+    "delete_jobs": {f"{WAITING} {FINISHED} {STORED}": "none"},
+    "reschedule_jobs": {
+        "scheduled scheduled(due) available available(again) available(spent)": "scheduled",
+        "retryable retryable(due)": "retryable",
+    },
+    "reschedule_jobs to what is past": {WAITING: "available"},
+    "prioritize_jobs": {WAITING: "same"},
+    "move_jobs": {WAITING: "same"},
 }
 
 Connection = psycopg.Connection[dict[str, Any]]
@@ -244,6 +256,12 @@ def prune_jobs(state: State, max_age: float = 3600.0) -> AboutAll:
     return lambda db: db.jobs.prune_jobs(state, max_age, None, None, 100)
 
 
+def act(name: str, **values: Any) -> AboutAll:
+    """An action on all jobs, whatever state they are in: the statement itself has to choose."""
+    everything = Filters().parameters()
+    return lambda db: getattr(db.matches, name)(everything, 2**62, lambda count: None, **values)
+
+
 ERRORS = (None, "Failed")
 WAITS = [State.SCHEDULED, State.AVAILABLE, State.RETRYABLE]
 
@@ -316,6 +334,13 @@ ABOUT_ALL: dict[str, list[AboutAll]] = {
     "prune_jobs of what has not finished": [
         prune_jobs(state, max_age=-3600.0) for state in (*WAITS, State.EXECUTING)
     ],
+    "cancel_jobs": [act("cancel_jobs", reason=None, signal=None)],
+    "retry_jobs": [act("retry_jobs")],
+    "delete_jobs": [act("delete_jobs")],
+    "reschedule_jobs": [act("reschedule_jobs", eta=None, countdown=60.0)],
+    "reschedule_jobs to what is past": [act("reschedule_jobs", eta=None, countdown=-60.0)],
+    "prioritize_jobs": [act("prioritize_jobs", priority=9)],
+    "move_jobs": [act("move_jobs", to="other")],
 }
 
 
