@@ -13,7 +13,7 @@ from ..conftest import close_app
 from ..waiting import wait_for
 from . import pgtasks
 from .conftest import StartWorker, Worker
-from .rows import Rows, assert_finished, errors
+from .rows import Row, Rows, assert_finished, errors
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,15 @@ def ran(tmp_path: Path) -> Path:
 
 def lines(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def errbacks(rows: Rows, result: Any) -> list[Row]:
+    """The errbacks that a job has published."""
+    return rows.select(
+        "SELECT * FROM pgjobs.jobs WHERE parent_id = %s AND task = %s",
+        result.id,
+        pgtasks.on_error.name,
+    )
 
 
 def test_a_failed_job_runs_again_until_it_succeeds(app: Celery, rows: Rows):
@@ -208,13 +217,12 @@ def test_a_process_that_is_killed_in_the_last_attempt_discards_the_job(
 ):
     if pool != "prefork":
         pytest.skip("the task's process is the worker")
-    told = ran.with_name("told")
-    result = pgtasks.die.apply_async((str(ran), 9), link_error=pgtasks.on_error.s(str(told)))
+    result = pgtasks.die.apply_async((str(ran), 9), link_error=pgtasks.on_error.s())
     row = rows.wait(result.id, timeout=15)
     assert_finished(row, "discarded", attempt=2)
     assert errors(row) == [(1, "WorkerLostError"), (2, "WorkerLostError")]
     assert lines(ran) == 2
-    wait_for(told.exists)
+    wait_for(lambda: errbacks(rows, result))
 
 
 def test_canvas_goes_on_when_a_step_has_succeeded_at_last(app: Celery, rows: Rows):
@@ -228,11 +236,12 @@ def test_canvas_goes_on_when_a_step_has_succeeded_at_last(app: Celery, rows: Row
     assert rows.get(result.id)["tags"] == ["body"]
 
 
-def test_errbacks_hear_of_the_last_failure_only(app: Celery, rows: Rows, ran: Path):
-    result = pgtasks.fail.apply_async((9,), link_error=pgtasks.on_error.s(str(ran)))
+def test_errbacks_hear_of_the_last_failure_only(app: Celery, rows: Rows):
+    result = pgtasks.fail.apply_async((9,), link_error=pgtasks.on_error.s())
     rows.wait(result.id)
-    wait_for(ran.exists)
-    assert lines(ran) == 1
+    (errback,) = wait_for(lambda: errbacks(rows, result))
+    assert_finished(rows.wait(errback["task_id"]))
+    assert len(errbacks(rows, result)) == 1
 
 
 def test_a_task_whose_result_is_ignored_is_retried_all_the_same(app: Celery, rows: Rows):
