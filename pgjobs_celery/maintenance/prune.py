@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..config import Settings
+from ..signals import jobs_pruned
 from ..states import State
 from .loop import Service
 
@@ -39,7 +40,10 @@ class Prune(Service):
         if self._runs % self.full == 0:
             self._since.clear()
         self._runs += 1
-        return {"pruned": sum(self._prune(database, state) for state in self._ages)}
+        count = sum(self._prune(database, state) for state in self._ages)
+        if count:
+            jobs_pruned.send(sender=None, count=count)
+        return {"pruned": count}
 
     def _prune(self, database: Database, state: State) -> int:
         age = self._ages[state]

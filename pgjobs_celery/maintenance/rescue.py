@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ..signals import jobs_rescued
 from .loop import Service
 
 if TYPE_CHECKING:
@@ -36,4 +37,6 @@ class Rescue(Service):
         rescue = database.jobs.rescue_jobs(dead=is_told)
         for name in rescue.nodes:
             logger.warning("node %s is dead: it has not renewed its lease", name)
+        if rescue.nodes or rescue.returned or rescue.discarded:
+            jobs_rescued.send(sender=None, **rescue._asdict())
         return {"put back in line": rescue.returned, "discarded": rescue.discarded}
