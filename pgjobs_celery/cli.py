@@ -11,23 +11,23 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from typing import Any, TypeVar
+from datetime import datetime, timedelta
+from typing import Any
 
 import click
 from celery.bin.base import handle_preload_options
 
-from .config import Options, read_options, read_settings
+from . import cli_queues
+from .cli_database import database_options, find_database, reported
+from .config import read_settings
 from .db import migration_files, migrations, versions
-from .db.dsn import SCHEMES, describe, parse_url
+from .db.dsn import describe
 from .db.sql import statement
-from .errors import PgJobsError, SchemaMissing
+from .errors import SchemaMissing
 from .states import State
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group()
@@ -37,14 +37,8 @@ def pgjobs(ctx: click.Context, **preload: Any) -> None:
     """Look after the PostgreSQL schema and the jobs in it."""
 
 
-def database_options(command: F) -> F:
-    """``--url`` and ``--schema``, for a command that opens the database."""
-    for option in (
-        click.option("--schema", help="The schema of the tables; default: as the app has it."),
-        click.option("--url", help="pgjobs://user@host:5432/database; default: the app's."),
-    ):
-        command = option(command)
-    return command
+for command in cli_queues.COMMANDS:
+    pgjobs.add_command(command)
 
 
 @pgjobs.command()
@@ -105,7 +99,7 @@ def migrate(
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_context
 def status(ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool) -> None:
-    """Show how many jobs each queue holds, by state, and how long the oldest has waited."""
+    """Show what each queue holds, how long the oldest has waited, what is paused or limited."""
     with opened(ctx, url, schema) as db:
         now = versions.status(db.connection, db.schema)
         if not now.version:
@@ -154,6 +148,10 @@ def maintain(ctx: click.Context, *, url: str | None, schema: str | None, once: b
         node.close()
 
 
+#: The version of the schema from which queues can be paused and limited.
+LIMITS_VERSION = 2
+
+
 @dataclass(frozen=True)
 class Opened:
     """The database a command works on."""
@@ -174,6 +172,9 @@ class QueueCount:
     states: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
     #: Seconds since the oldest ready job could have run; None where none is ready.
     oldest_wait: float | None = None
+    #: Since when nothing is claimed from it, and how many of its jobs may run at once.
+    paused_at: datetime | None = None
+    concurrency: int | None = None
 
 
 @contextmanager
@@ -183,50 +184,6 @@ def opened(ctx: click.Context, url: str | None, schema: str | None) -> Iterator[
         conninfo, options = find_database(getattr(ctx.obj, "app", None), url, schema)
         with migrations.session(conninfo, options.connect_timeout) as connection:
             yield Opened(connection, conninfo, options.schema)
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Every error of ours in the block is one line."""
-    try:
-        yield
-    except PgJobsError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
-
-
-def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, Options]:
-    """The connection string and the options: ``--url``, or the app's broker, or its backend.
-
-    Raises click.UsageError where none of them is a pgjobs URL.
-    """
-    # As attributes: Celery lets -b and the environment speak there, but not in conf.get().
-    conf = app.conf if app is not None else None
-    broker = first_url(getattr(conf, "broker_url", None))
-    backend = first_url(getattr(conf, "result_backend", None))
-    broker_options = getattr(conf, "broker_transport_options", None) or {}
-    backend_options = getattr(conf, "result_backend_transport_options", None) or {}
-    given = broker_options if broker or not backend else backend_options
-    options, warnings = read_options(given)
-    named = [schema, broker_options.get("schema"), backend_options.get("schema")]
-    chosen = next((name for name in named if name), options.schema)
-    options, _ = read_options({"schema": chosen}, options)
-    url = url or broker or backend
-    if not url:
-        raise click.UsageError(
-            "there is no pgjobs URL: set broker_url or result_backend to "
-            "pgjobs://user@host:5432/database, name the app with `celery -A proj`, or give --url"
-        )
-    for warning in warnings if broker or backend else ():
-        click.echo(f"Warning: {warning}", err=True)
-    return parse_url(url), options
-
-
-def first_url(setting: Any) -> str | None:
-    """The first pgjobs URL of a ``broker_url``: one, several with ``;`` between, or a list."""
-    if not setting:
-        return None
-    urls = setting.split(";") if isinstance(setting, str) else setting
-    return next((url for url in urls if str(url).partition("://")[0] in SCHEMES), None)
 
 
 def check_version(db: Opened, to: int | None) -> bool:
@@ -269,7 +226,13 @@ def count_jobs(db: Opened) -> list[QueueCount]:
         count.states[State(state)] = jobs
         if oldest_wait is not None:
             count.oldest_wait = max(0.0, oldest_wait)
-    return list(queues.values())
+    if versions.status(db.connection, db.schema).version >= LIMITS_VERSION:
+        rows = db.connection.execute(statement("list_queues", db.schema).encode()).fetchall()
+        for queue, paused_at, concurrency in rows:
+            if queue in queues or paused_at is not None or concurrency is not None:
+                count = queues.setdefault(queue, QueueCount(queue))
+                count.paused_at, count.concurrency = paused_at, concurrency
+    return [queues[queue] for queue in sorted(queues)]
 
 
 def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[str, Any]:
@@ -287,6 +250,8 @@ def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[
                 "queue": queue.queue,
                 "jobs": {state.value: jobs for state, jobs in queue.states.items()},
                 "oldest_wait": queue.oldest_wait,
+                "paused_at": queue.paused_at and queue.paused_at.isoformat(),
+                "concurrency": queue.concurrency,
             }
             for queue in queues
         ],
@@ -294,7 +259,7 @@ def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[
 
 
 def print_table(queues: list[QueueCount], *, no_color: bool) -> None:
-    """One line per queue; a state that no job is in gets no column."""
+    """One line per queue; what holds for none of them gets no column."""
     # Every celery command imports this module; only this one pays for rich.
     from rich import box
     from rich.console import Console
@@ -310,9 +275,19 @@ def print_table(queues: list[QueueCount], *, no_color: bool) -> None:
     for state in states:
         table.add_column(state.value, justify="right")
     table.add_column("oldest wait", justify="right")
+    is_limited = any(queue.concurrency is not None for queue in queues)
+    is_paused = any(queue.paused_at is not None for queue in queues)
+    if is_limited:
+        table.add_column("limit", justify="right")
+    if is_paused:
+        table.add_column("paused since")
     for queue in queues:
-        counts = (str(queue.states[state]) for state in states)
-        table.add_row(Text(queue.queue), *counts, readable(queue.oldest_wait))
+        cells = [str(queue.states[state]) for state in states] + [readable(queue.oldest_wait)]
+        if is_limited:
+            cells.append("" if queue.concurrency is None else str(queue.concurrency))
+        if is_paused:
+            cells.append(f"{queue.paused_at:%Y-%m-%d %H:%M}" if queue.paused_at else "")
+        table.add_row(Text(queue.queue), *cells)
     console.print(table)
 
 

@@ -11,7 +11,7 @@ import pytest
 import pgjobs_celery
 
 #: A name is added here when it is documented; none is ever taken away without a deprecation.
-PUBLIC = ["__version__"]
+PUBLIC = ["__version__", "queues"]
 
 LOADED = """
 import json, sys

@@ -25,6 +25,7 @@ from . import notify
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
 from .dsn import Target
 from .jobs import Jobs
+from .limits import Limits
 from .messages import Messages
 from .nodes import Nodes
 from .notify import Listener
@@ -75,6 +76,11 @@ class Database:
     def routes(self) -> Routes:
         """Exchanges, queues and bindings."""
         return Routes(self)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The queues that are paused or limited."""
+        return Limits(self)
 
     @cached_property
     def nodes(self) -> Nodes:

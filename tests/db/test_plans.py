@@ -106,6 +106,7 @@ def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 CLAIM = {
+    "places": [None, None], "locked": [],
     "node": str(A), "name": "n", "queues": ["celery", "other"], "lowest": [0, 0],
     "highest": [255, 255], "floors": [0, 0], "limit": 10, "late": ["t"],
 }  # fmt: skip
