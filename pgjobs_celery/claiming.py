@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from .job import HIGHEST_RANK, Bucket, Claim
+from .job import FIRST_PLACE, HIGHEST_RANK, Bucket, Claim
 
 #: A full look follows the last one after this many times its own duration: at most 2 percent.
 FULL_LOOK_SPACING = 50
@@ -60,6 +60,8 @@ class ClaimPlan:
         self._freed: set[str] = set()
         #: Until when queues with a limit for all workers are left alone.
         self._alone_until: dict[str, float] = {}
+        #: Queues that came back short when they were looked at above their floors.
+        self._short: set[str] = set()
         #: The look that is under way, and whether it is at queues with freed places only.
         self._look: list[Bucket] = []
         self._is_for_freed = False
@@ -153,7 +155,11 @@ class ClaimPlan:
         for queue in wanted:
             if places.get(queue, 1) <= 0:
                 self._blocked.add(queue)
-            elif self._is_for_freed or self._alone_until.get(queue, now) <= now:
+            elif (
+                self._is_for_freed
+                or self._alone_until.get(queue, now) <= now
+                or (self._is_everything and queue in self._short)
+            ):
                 queues.append(queue)
         if not queues and not self._is_for_freed:
             # Each is told of a place that is freed. Who has left some alone looks at them once more
@@ -264,6 +270,8 @@ class ClaimPlan:
                 found_room = True
             if queue in full and not taken[queue]:
                 self._alone_until[queue] = end + SHARED_INTERVAL
+                may_hide = bucket.floor != FIRST_PLACE and not full[queue]
+                (self._short.add if may_hide else self._short.discard)(queue)
         return found_room
 
 
