@@ -34,6 +34,41 @@ CREATE TABLE pgjobs.slots (
   autovacuum_vacuum_cost_delay = 0
 );
 
+-- What becomes of a job that comes back into line (available, retryable, scheduled): it is cancelled
+-- where somebody has asked for that, or where another stands for it, and discarded where its attempts
+-- are used up. What has ended stays as it is said. One expression, so that it is inlined.
+CREATE FUNCTION pgjobs.settled_state(job pgjobs.jobs, wanted text, counts boolean) RETURNS text
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+  SELECT CASE
+    WHEN wanted NOT IN ('available', 'retryable', 'scheduled') THEN wanted
+    WHEN (job).cancel_requested_at IS NOT NULL OR (job).superseded_by IS NOT NULL THEN 'cancelled'
+    WHEN counts AND (job).attempt >= (job).max_attempts THEN 'discarded'
+    ELSE wanted
+  END
+$$;
+
+-- The error of a job that came to its end instead of going back into line, behind its own.
+CREATE FUNCTION pgjobs.settled_error(job pgjobs.jobs, becomes text, error jsonb) RETURNS jsonb
+  LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+  SELECT CASE becomes
+    WHEN 'cancelled' THEN pgjobs.with_error(
+      CASE WHEN error IS NULL THEN (job).errors
+           ELSE pgjobs.with_error((job).errors, error || jsonb_build_object(
+             'attempt', (job).attempt, 'at', now())) END,
+      jsonb_build_object(
+        'attempt', (job).attempt, 'at', now(), 'type', 'TaskRevokedError',
+        'module', 'celery.exceptions', 'message', coalesce(
+          nullif((job).cancel_reason, ''), 'superseded by ' || (job).superseded_by, 'revoked')))
+    ELSE pgjobs.with_error(
+      (job).errors, coalesce(error, '{"type": "DeliveryLimitExceeded"}') || jsonb_build_object(
+        'attempt', (job).attempt, 'at', now(), 'message', concat_ws(
+          '; ', error ->> 'message',
+          'delivered ' || (job).attempt || ' times without being finished')))
+  END
+$$;
+
 CREATE OR REPLACE VIEW pgjobs.job_details AS
   SELECT j.id, j.state, j.queue, j.task, j.task_id, pgjobs.args(j) AS args, pgjobs.kwargs(j) AS kwargs,
          j.priority, j.attempt, j.max_attempts, j.inserted_at, j.scheduled_at, j.attempted_at,
@@ -45,6 +80,8 @@ CREATE OR REPLACE VIEW pgjobs.job_details AS
 -- migrate:down
 
 DROP VIEW pgjobs.job_details;
+DROP FUNCTION pgjobs.settled_error(pgjobs.jobs, text, jsonb);
+DROP FUNCTION pgjobs.settled_state(pgjobs.jobs, text, boolean);
 DROP TABLE pgjobs.slots;
 DROP TABLE pgjobs.limits;
 ALTER TABLE pgjobs.jobs

@@ -9,23 +9,37 @@ Celery knows ``pgjobs://`` already.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _register as _register
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .queue_control import queues
+    from .ending import Cancel as Cancel
+    from .ending import Discard as Discard
+    from .ending import Snooze as Snooze
+    from .queue_control import queues as queues
+    from .selection import jobs as jobs
+    from .task import PgTask as PgTask
+    from .unique import Unique as Unique
 
-__all__ = ["__version__", "queues"]
+#: The public names, each by the module that is loaded when it is first asked for.
+_MODULES = {
+    "Cancel": "ending",
+    "Discard": "ending",
+    "PgTask": "task",
+    "Snooze": "ending",
+    "Unique": "unique",
+    "jobs": "selection",
+    "queues": "queue_control",
+}
 
-#: Where a name is that is loaded when it is asked for first.
-_LAZY = {"queues": "queue_control"}
+__all__ = ["Cancel", "Discard", "PgTask", "Snooze", "Unique", "__version__", "jobs", "queues"]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     globals()[name] = value
     return value

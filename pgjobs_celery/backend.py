@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from datetime import timezone
 from typing import Any
-from uuid import UUID
 
 from celery import states
 from celery.backends import base
@@ -27,7 +26,7 @@ from .config import Options, read_options
 from .db.database import CONNECTION_ERRORS, Database, get_database
 from .db.dsn import Target
 from .db.results import Origin, StoredResult
-from .delivery import CLAIM
+from .delivery import held_claim
 from .job import Fence
 from .message import decode_envelope
 from .node import get_node
@@ -130,6 +129,8 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
 
     def _write(self, database: Database, new: Result, state: str, request: Any) -> None:
         fence = _fence(database, request, new.task_id)
+        if fence and getattr(request, "is_left_to_worker", False):
+            return  # see PgTask: it is written with the rest of the batch
         becomes = FROM_CELERY.get(state, State.EXECUTING)
         results = database.results
         if becomes is State.RETRYABLE and fence:
@@ -263,10 +264,10 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
 
 def _fence(database: Database, request: Any, task_id: str) -> Fence | None:
     """The claim that the task runs on; None if it came another way, or speaks for another task."""
-    claim = (getattr(request, "properties", None) or {}).get(CLAIM)
-    if claim is None or claim[2] != database.key or request.id != task_id:
+    held = held_claim(request)
+    if held is None or held.key != database.key or request.id != task_id:
         return None
-    return Fence(UUID(claim[0]), claim[1])
+    return held.fence
 
 
 def _report_lost(database: Database, task_id: str, fence: Fence, state: str) -> None:

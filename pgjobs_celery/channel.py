@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .acknowledging import Acknowledger
 from .claiming import ClaimPlan
 from .db.messages import Delivery
-from .delivery import Message
+from .delivery import HeldClaim, Message
 from .errors import UndecodableRow
 from .job import Claim, Fence
 from .message import decode_envelope
@@ -138,6 +138,9 @@ class Channel(Acknowledger):
 
     def basic_get(self, queue: str, no_ack: bool = False, **_: Any) -> Message | None:
         """The next message of a queue, claimed for us; None if there is none."""
+        # Who only gets hears of no limit.
+        self.node.limits.is_stale = True
+        self.node.places()
         while claims := self.node.claim_jobs(ClaimPlan.everything([queue]), 1):
             message = self._to_message(claims[0])
             if message is not None:
@@ -338,7 +341,9 @@ class Channel(Acknowledger):
                 decode_envelope(claim.message, claim.queue),
                 claim.body,
                 claim.redelivered,
-                Fence(self.node.id, claim.attempt),
+                HeldClaim(
+                    Fence(self.node.id, claim.attempt), self.database.key, claim.max_attempts
+                ),
             )
         except UndecodableRow as error:
             logger.error("job %s of queue %s is set aside: %s", claim.id, claim.queue, error)

@@ -100,7 +100,7 @@ def read_options(
             chosen[name] = _coerce(name, value, getattr(Options, name))
         elif name not in _KOMBU_OPTIONS:
             warnings.append(
-                f"transport option {name!r} is not used here{_did_you_mean(name, known)}"
+                f"transport option {name!r} is not used here{did_you_mean(name, known)}"
             )
     return replace(base or Options(), **chosen), warnings
 
@@ -161,7 +161,7 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
         if not key.startswith("pgjobs_"):
             continue
         if key not in known:
-            raise UnknownOption(f"there is no setting {key!r}{_did_you_mean(key, known)}")
+            raise UnknownOption(f"there is no setting {key!r}{did_you_mean(key, known)}")
         value = conf.get(key)  # Celery's own look-up, in case it is there twice
         value = conf.get(written) if value is None else value
         if value is not None:
@@ -213,6 +213,7 @@ def _seconds(expires: Any) -> float:
     return float(expires or 0)
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest that is known, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

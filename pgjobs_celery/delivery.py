@@ -5,21 +5,41 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 from kombu.message import Message as BaseMessage
 
+from .job import Fence
 from .message import Envelope, moment
 
 if TYPE_CHECKING:
     from .channel import Channel
-    from .job import Claim, Fence
+    from .job import Claim
 
 #: A pool's thread may begin a task while the worker's main thread puts it back in line.
 _fate = threading.Lock()
 
 #: The message property that tells the process that runs the task which claim it stands on.
 CLAIM = "pgjobs_claim"
+
+
+class HeldClaim(NamedTuple):
+    """The claim that a running task stands on, as its request has it."""
+
+    fence: Fence
+    #: The key of the database that the row is in.
+    key: str
+    max_attempts: int
+
+
+def held_claim(request: Any) -> HeldClaim | None:
+    """The claim that a task's request stands on; None if it came another way."""
+    claim = (getattr(request, "properties", None) or {}).get(CLAIM)
+    if not claim:
+        return None
+    node, attempt, key, max_attempts = claim
+    return HeldClaim(Fence(UUID(node), attempt), key, max_attempts)
 
 
 class Message(BaseMessage):  # type: ignore[misc]
@@ -52,7 +72,7 @@ class Message(BaseMessage):  # type: ignore[misc]
         envelope: Envelope,
         body: bytes,
         redelivered: bool,
-        fence: Fence | None = None,
+        held: HeldClaim | None = None,
     ) -> None:
         headers, properties = envelope.headers, envelope.properties
         if headers.get("compression"):
@@ -65,11 +85,12 @@ class Message(BaseMessage):  # type: ignore[misc]
             self._decoded_cache = None
             self._state = "RECEIVED"
             self.accept = None
-        if fence is not None:
+        if held is not None:
             if headers.get("eta") is not None and moment(headers["eta"], lambda: timezone.utc):
                 # It has waited in the row; the worker must not hold it for a clock that differs.
                 headers["eta"] = None
-            properties[CLAIM] = (fence.node.hex, fence.attempt, channel.database.key)
+            fence = held.fence
+            properties[CLAIM] = (fence.node.hex, fence.attempt, held.key, held.max_attempts)
         self.channel = channel
         self.delivery_tag = tag
         self.content_type = envelope.content_type

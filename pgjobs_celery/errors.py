@@ -62,5 +62,9 @@ class UndecodableRow(PgJobsError):
     """A stored message could not be read back; its row was set aside."""
 
 
+class ClaimLost(PgJobsError):
+    """The job is not this task's any more: it was taken from its worker, or has ended."""
+
+
 class ConnectionFailed(PgJobsError):
     """The server cannot be reached or refuses the login."""

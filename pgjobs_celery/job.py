@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -36,6 +37,11 @@ class NewJob(NamedTuple):
     #: The same in seconds from now, where it is meant that way: an ``eta`` that was made of a
     #: countdown goes by the clock of the machine that made it.
     delay: float | None = None
+    #: How often it may be begun; None for a task that has no say in it.
+    max_attempts: int | None = None
+    tags: Sequence[str] = ()
+    #: As JSON.
+    meta: str = "{}"
 
 
 class Fence(NamedTuple):
@@ -69,6 +75,7 @@ class Claim(NamedTuple):
 
     id: int
     attempt: int
+    max_attempts: int
     queue: str
     priority: int
     seq: int

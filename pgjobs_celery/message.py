@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from kombu.utils import json as kombu_json
 
-from .errors import BodyTooLarge, MessageRefused, UndecodableRow
+from .errors import BodyTooLarge, InvalidOption, MessageRefused, UndecodableRow
 from .job import HIGHEST_RANK, LOWEST_RANK, NewJob
+from .options import HEADER, NAMES, JobOptions, read_options
 
 #: The properties that AMQP 0-9-1 has; any other is dropped when publishing, as there.
 PROPERTIES = frozenset({
@@ -101,6 +102,20 @@ def encode_envelope(message: Mapping[str, Any], exchange: str, routing_key: str)
         ) from error
 
 
+def rename(envelope: str, task_id: str, new_id: str) -> str:
+    """The envelope of one job as that of another."""
+    loads = kombu_json.loads if _KOMBU_TYPE in envelope else json.loads
+    said = loads(envelope)
+    for part, name in (
+        ("headers", "id"),
+        ("headers", "root_id"),
+        ("properties", "correlation_id"),
+    ):
+        if said[part].get(name) == task_id:
+            said[part][name] = new_id
+    return str(kombu_json.dumps(said))
+
+
 def decode_envelope(text: str, queue: str) -> Envelope:
     """The envelope of a row. Raises UndecodableRow."""
     try:
@@ -156,6 +171,7 @@ def to_job(
 ) -> NewJob:
     """The row of a task message. ``timezone`` is asked for an eta that has none of its own."""
     headers = message["headers"]
+    options = job_options(message)
     return NewJob(
         task_id=text(headers["id"]),
         task=text(headers["task"]),
@@ -168,7 +184,25 @@ def to_job(
         body=encode_body(message, max_body_size),
         priority=rank(message["properties"].get("priority"), order),
         eta=moment(headers.get("eta"), timezone),
+        max_attempts=options.max_attempts,
+        tags=options.tags,
+        meta=options.meta,
     )
+
+
+def job_options(message: Mapping[str, Any]) -> JobOptions:
+    """What the publisher says of the job beyond what Celery knows. Raises MessageRefused.
+
+    ``send_task(name, tags=...)`` goes around the task class: then they are among the properties.
+    """
+    header, properties = message["headers"].get(HEADER), message["properties"]
+    try:
+        given = {name: properties[name] for name in NAMES if name in properties}
+        if given and (header is None or isinstance(header, Mapping)):
+            header = {**(header or {}), **given}
+        return read_options(header)
+    except InvalidOption as error:
+        raise MessageRefused(str(error)) from None
 
 
 def moment(value: Any, timezone: Callable[[], tzinfo]) -> datetime | None:

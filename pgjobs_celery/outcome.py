@@ -33,8 +33,10 @@ class Outcome(NamedTuple):
     state: State
     #: An entry for the row's ``errors``, as JSON; None for none.
     error: str | None = None
-    #: False gives the attempt back: the job never started.
+    #: False gives the attempt back: the job never started, or was snoozed.
     counts: bool = True
+    #: In how many seconds it is to run again, where it has to wait for that.
+    delay: float | None = None
     #: False where the process that ran the task may have written its outcome before us.
     is_sole: bool = True
     #: What the task returned, where the process that ran it left that to be written with the rest.
@@ -61,6 +63,22 @@ def released(id: int, attempt: int) -> Outcome:
 def requeued(id: int, attempt: int, error: str | None = None) -> Outcome:
     """Started and put back: in line again until its attempts are used up."""
     return Outcome(id, attempt, State.AVAILABLE, error)
+
+
+def retried(id: int, attempt: int, delay: float, error: str) -> Outcome:
+    """Failed, and to run again in ``delay`` seconds."""
+    return Outcome(id, attempt, State.RETRYABLE, error, delay=delay)
+
+
+def snoozed(id: int, attempt: int, delay: float) -> Outcome:
+    """Not now, but in ``delay`` seconds; costs no attempt."""
+    return Outcome(id, attempt, State.SCHEDULED, counts=False, delay=delay)
+
+
+def cancelled(id: int, attempt: int, reason: str) -> Outcome:
+    """Not to be run, or not any more: Celery says REVOKED."""
+    entry = error_entry("TaskRevokedError", reason, None, "celery.exceptions")
+    return Outcome(id, attempt, State.CANCELLED, entry)
 
 
 def ended(id: int, attempt: int, *, acks_late: bool) -> Outcome:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timezone, tzinfo
 from typing import Any
-from uuid import UUID
 
 from celery import current_app, current_task
 
 from .db.messages import NewMessage
-from .delivery import CLAIM
-from .job import Fence
+from .db.unique_jobs import Guard, Holder
+from .delivery import held_claim
+from .job import NewJob
 from .message import (
     encode_body,
     encode_envelope,
     is_durable,
     is_job,
+    job_options,
     rank,
+    rename,
     time_to_live,
     to_job,
 )
 from .node import get_node
+from .publication import report_conflict
 from .topology import Topology
 
 logger = logging.getLogger(__name__)
@@ -85,27 +89,52 @@ class Publisher(Topology):
             timezone=_timezone,
         )
         request = _current_request()
-        claim, key = _claim_of(request)
-        holder = claim if claim and request.id == job.task_id else None
+        held = held_claim(request)
+        holder = held.fence if held and request.id == job.task_id else None
         is_repeated = (
-            claim is not None
+            held is not None
             and request.id == job.parent_id
             and bool((request.delivery_info or {}).get("redelivered"))
         )
         # Under another URL it may be another database, where the task holds nothing.
-        is_surely_here = key == self.database.key
+        is_surely_here = held is not None and held.key == self.database.key
         if holder is not None and job.eta is not None:
             # retry(countdown=...), which Celery has turned into a time by this machine's clock.
             job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
+        unique = job_options(message).unique
+        if unique is not None and holder is None:
+            guard = Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds)
+            other = self.database.unique_jobs.insert_unique_job(job, guard)
+            if other is None:
+                return
+            if other.task_id != job.task_id:
+                self._give_way(job, other, guard, unique.rule.replaced(other.state))
+                return
         put = self.database.jobs.insert_job(
             job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here
         )
         if not put and (node := get_node(self.database)).unwritten:
             # It may have finished here just now, and its row does not know yet.
             node.flush()
-            self.database.jobs.insert_job(
+            put = self.database.jobs.insert_job(
                 job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here
             )
+        if put and unique is not None and holder is None:
+            self.database.unique_jobs.take_key(job.task_id, guard)
+
+    def _give_way(self, job: NewJob, other: Holder, guard: Guard, replaced: Sequence[str]) -> None:
+        """Another job of this kind is there: it takes over what it is to, and this is not put."""
+        if replaced:
+            self.database.unique_jobs.replace_job(
+                job._replace(
+                    task_id=other.task_id,
+                    message=rename(job.message, job.task_id, other.task_id),
+                ),
+                guard,
+                replaced,
+            )
+        if report_conflict(other.task_id):
+            self.database.unique_jobs.insert_duplicate(job, other)
 
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         new = self._new_message(message, exchange, routing_key)
@@ -128,12 +157,6 @@ def _current_request() -> Any:
     """The task that runs here, and publishes; None where none does."""
     task = current_task._get_current_object() if current_task else None
     return task and task.request
-
-
-def _claim_of(request: Any) -> tuple[Fence | None, str]:
-    """The claim that a task runs on, None if it came another way; and the key of its database."""
-    claim = request and (request.properties or {}).get(CLAIM)
-    return (Fence(UUID(claim[0]), claim[1]), claim[2]) if claim else (None, "")
 
 
 def _timezone() -> tzinfo:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .backend import PgBackend
 from .config import check_queue_name
 from .db.database import Database
-from .errors import InvalidOption, PgJobsError
-from .transport import Transport
+from .errors import InvalidOption
+from .selection import database_of
 
 #: The most that a limit can be: PostgreSQL's integer.
 MOST = 2**31 - 1
@@ -90,17 +89,4 @@ def queues(app: Any) -> Queues:
     >>> queues(app).get("emails").concurrency
     5
     """
-    return Queues(_database_of(app))
-
-
-def _database_of(app: Any) -> Database:
-    connection = app.connection_for_write()
-    if issubclass(connection.get_transport_cls(), Transport):
-        database: Database = connection.transport.database
-        return database
-    if isinstance(app.backend, PgBackend):
-        return app.backend.database
-    raise PgJobsError(
-        f"app {app.main!r} has its jobs elsewhere: neither broker_url nor result_backend is "
-        "pgjobs://user@host:5432/database"
-    )
+    return Queues(database_of(app))

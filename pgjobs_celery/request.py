@@ -10,20 +10,24 @@ job is decided here, from what Celery calls when a task ends, and written in bat
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from billiard.einfo import ExceptionWithTraceback
-from billiard.exceptions import Terminated, WorkerLostError
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery._state import _task_stack
 from celery.exceptions import Ignore, Reject, Retry
+from celery.signals import task_retry, task_revoked
 from celery.worker.state import revoked, task_ready
 
 from .delivery import Message
+from .ending import CancelledByTask, Postponed
 from .outcome import (
     Outcome,
+    cancelled,
     completed,
     discarded,
     ended,
@@ -31,30 +35,44 @@ from .outcome import (
     error_from,
     released,
     requeued,
+    retried,
+    snoozed,
 )
 from .states import State
+from .task import PgTask
 from .tracing import Summary, TracingPool
 
 if TYPE_CHECKING:
     from .job import Claim
 
+logger = logging.getLogger(__name__)
+
 #: What the pool says of a task whose process has ended.
 ENDED = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
+#: The same, but for one that was ended because its task is not wanted any more.
+KILLED = (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
+#: Ends of an attempt that its process leaves to be written here.
+LEFT_TO_US = (Postponed, CancelledByTask)
 
 
 class JobRequest:
     """Mixin for ``Task.Request``: the request of a task whose message may be a job."""
 
     _message: Any
+    _request_dict: dict[str, Any]
     task: Any
     #: Why the task failed, while Celery decides what follows from it.
     _failure: Any = None
 
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
-        if _claim_of(message) is not None:
+        claim = _claim_of(message)
+        if claim is not None:
             message.is_tracked = True
             message.request = ref(self)
+            if isinstance(self.task, PgTask):
+                # Its attempts are counted in the row: one that was lost with its worker as well.
+                self._request_dict["retries"] = claim.attempt - 1
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -126,16 +144,54 @@ class JobRequest:
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """The task failed, was rejected, ignored, retried or killed."""
+        if postponed := self._postpone(_exception_of(exc_info)):
+            exc_info = self._announce_retry(postponed)
         self._failure = exc_info
         try:
             return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
         finally:
             claim = _claim_of(self._message)
             if claim is not None:
+                error = _exception_of(exc_info)
                 self._settle(
                     self._decide_failure(claim, exc_info),
-                    is_lost=getattr(exc_info, "is_lost", False),
+                    is_lost=isinstance(error, LEFT_TO_US) or getattr(exc_info, "is_lost", False),
                 )
+                if isinstance(error, CancelledByTask):
+                    self._announce_cancelled_by_task()
+
+    def _postpone(self, error: BaseException) -> Postponed | None:
+        """The next attempt of a job whose process was killed; None where it is not to have one.
+
+        Of what its process could still say itself it has said so: that is a Postponed already.
+        """
+        if (
+            _claim_of(self._message) is None
+            or not isinstance(self.task, PgTask)
+            or not isinstance(error, KILLED)
+            or not self.task.acks_late
+            or self._already_revoked  # type: ignore[attr-defined]
+            or self._already_cancelled
+        ):
+            return None
+        delay = self.task.next_delay(self._context, error)  # type: ignore[attr-defined]
+        return None if delay is None else Postponed(delay, error, error_from(error))
+
+    def _announce_retry(self, postponed: Postponed) -> ExceptionInfo:
+        """Tell who listens what the process that was killed cannot say any more."""
+        try:
+            raise postponed
+        except Postponed:
+            info = ExceptionInfo()
+        context = self._context  # type: ignore[attr-defined]
+        task_retry.send(sender=self.task, request=context, reason=postponed, einfo=info)
+        return info
+
+    def _announce_cancelled_by_task(self) -> None:
+        """Tell monitors what Celery says of a revoked task."""
+        revoked = {"terminated": False, "signum": None, "expired": False}
+        self.send_event("task-revoked", **revoked)  # type: ignore[attr-defined]
+        task_revoked.send(sender=self.task, request=self._context, **revoked)  # type: ignore[attr-defined]
 
     def reject(self, requeue: bool = False) -> Any:
         """Celery refuses the message: the channel hears of it later, from the event loop."""
@@ -151,6 +207,13 @@ class JobRequest:
         claim = _claim_of(self._message)
         if claim is None or soft:
             return super().on_timeout(soft, timeout)  # type: ignore[misc]
+        if self._postpone(TimeLimitExceeded(timeout)):
+            # on_failure is told the same, and that is where the next attempt is decided.
+            logger.error(
+                "hard time limit (%ss) exceeded for %s[%s]",
+                timeout, self.task.name, self.id,  # type: ignore[attr-defined]
+            )  # fmt: skip
+            return None
         entry = error_entry("TimeLimitExceeded", f"the hard time limit ({timeout} s) was exceeded")
         if self.task.acks_late and not self.task.acks_on_timeout:
             # Celery stores a failure and then requeues. The row would be finished by the first.
@@ -170,8 +233,7 @@ class JobRequest:
         finally:
             claim = _claim_of(self._message)
             if claim is not None:
-                entry = error_entry("TaskRevokedError", reason)
-                self._settle(Outcome(claim.id, claim.attempt, State.CANCELLED, entry))
+                self._settle(cancelled(claim.id, claim.attempt, reason))
 
     def cancel(self, *args: Any, **kwargs: Any) -> None:
         """End the task, for its worker must leave at once."""
@@ -257,6 +319,12 @@ class JobRequest:
             return Outcome(claim.id, claim.attempt, State.CANCELLED)
         if self._already_cancelled and isinstance(error, ENDED):
             return ended(claim.id, claim.attempt, acks_late=self.task.acks_late)
+        if isinstance(error, Postponed):
+            if error.error is None:
+                return snoozed(claim.id, claim.attempt, error.delay)
+            return retried(claim.id, claim.attempt, error.delay, error.error)
+        if isinstance(error, CancelledByTask):
+            return cancelled(claim.id, claim.attempt, error.reason)
         if isinstance(error, (Ignore, Retry)):
             # A retry has put its row back in line already, and this changes nothing.
             return completed(claim.id, claim.attempt)._replace(is_sole=isinstance(error, Ignore))

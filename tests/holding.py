@@ -41,7 +41,7 @@ def hold(app: Celery, node: UUID | None = None, name: str = "holder@test") -> Co
         "delivery_info": {"exchange": "", "routing_key": "celery", "redelivered": False},
         "properties": {
             **envelope.properties,
-            CLAIM: (node.hex, claims[0].attempt, database.key),
+            CLAIM: (node.hex, claims[0].attempt, database.key, 20),
         },
     })  # fmt: skip
 

@@ -87,7 +87,7 @@ class Line:
         order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
         taken.sort(key=lambda job: (job.priority, order[job.queue], job.seq))
         self.ready -= set(taken)
-        claims = [Claim(j.seq, 1, j.queue, j.priority, j.seq, False, "", b"") for j in taken]
+        claims = [Claim(j.seq, 1, 20, j.queue, j.priority, j.seq, False, "", b"") for j in taken]
         self.running.update(job.queue for job in taken)
         full = {queue: self.left(queue) == 0 for queue in self.shared}
         self.plan.record(limit, claims, self.now, self.now + DURATION, full)

@@ -58,7 +58,8 @@ def test_a_task_becomes_one_row_with_everything_in_its_column(
         "claimed_by": None, "attempted_at": None, "attempted_by": None, "acks_late": False,
         "finished_at": None,
         "reported_state": None, "result": None, "result_type": None, "traceback": None,
-        "children": None, "errors": [],
+        "children": None, "errors": [], "cancel_requested_at": None, "cancel_reason": None,
+        "cancel_signal": None, "superseded_by": None,
     }  # fmt: skip
     assert message["content-type"] == "application/json"
     assert message["content-encoding"] == "utf-8"

@@ -24,13 +24,16 @@ from ..errors import ConnectionFailed
 from . import notify
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
 from .dsn import Target
+from .held import Held
 from .jobs import Jobs
 from .limits import Limits
+from .matches import Matches
 from .messages import Messages
 from .nodes import Nodes
 from .notify import Listener
 from .results import Results
 from .routes import Routes
+from .unique_jobs import UniqueJobs
 from .versions import check_schema
 
 __all__ = ["CONNECTION_ERRORS", "REFUSALS", "Database", "get_database"]
@@ -63,6 +66,21 @@ class Database:
         return Jobs(self)
 
     @cached_property
+    def unique_jobs(self) -> UniqueJobs:
+        """The rows of jobs that must be the only ones of their kind."""
+        return UniqueJobs(self)
+
+    @cached_property
+    def held(self) -> Held:
+        """The rows of the tasks that run in this process."""
+        return Held(self)
+
+    @cached_property
+    def matches(self) -> Matches:
+        """The rows of ``jobs`` that filters find."""
+        return Matches(self)
+
+    @cached_property
     def results(self) -> Results:
         """The results in the rows of ``jobs``."""
         return Results(self)
@@ -90,6 +108,16 @@ class Database:
     def call(self, name: str, /, **values: Any) -> Call:
         """The statement ``queries/<name>.sql`` with its values, ready to run."""
         return call(name, self.schema, values)
+
+    def wake(self, kind: str, name: str = "") -> Call:
+        """The statement that tells workers of something, if one waits for the name."""
+        return self.call(
+            "wake_sleepers",
+            channel=notify.work_channel(self.schema),
+            kind=kind,
+            name=name,
+            space=notify.SLEEPERS,
+        )
 
     def run(self, *transactions: Sequence[Call]) -> list[list[Row]]:
         """Run each transaction, all in one flush; the rows of each call, in order."""
@@ -245,6 +273,11 @@ def get_database(conninfo: str, options: Options) -> Database:
         if key not in _databases:
             _databases[key] = Database(conninfo, options)
         return _databases[key]
+
+
+def find_database(key: str) -> Database | None:
+    """The Database with this key, if this process or the one it was forked from has used it."""
+    return next((each for each in list(_databases.values()) if each.key == key), None)
 
 
 def _forget_parent() -> None:

@@ -274,13 +274,7 @@ class Jobs:
                 self._database.run(*wakes)
 
     def _wake(self, kind: str, name: str = "") -> Call:
-        return self._database.call(
-            "wake_sleepers",
-            channel=notify.work_channel(self._database.schema),
-            kind=kind,
-            name=name,
-            space=notify.SLEEPERS,
-        )
+        return self._database.wake(kind, name)
 
     def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:
         return self._database.call(
@@ -290,6 +284,7 @@ class Jobs:
             attempts=[outcome.attempt for outcome in outcomes],
             states=[outcome.state.value for outcome in outcomes],
             counts=["t" if outcome.counts else "f" for outcome in outcomes],
+            delays=[outcome.delay for outcome in outcomes],
             errors=[outcome.error for outcome in outcomes],
             results=[outcome.result and outcome.result.result for outcome in outcomes],
             result_types=[outcome.result and outcome.result.result_type for outcome in outcomes],
@@ -299,5 +294,6 @@ class Jobs:
             kind=notify.RESULT,
             work_channel=notify.work_channel(self._database.schema),
             back=notify.BACK,
+            due=notify.DUE,
             space=notify.SLEEPERS,
         )

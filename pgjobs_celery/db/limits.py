@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .connection import Row
     from .database import Database
 
+#: How long a change waits for the claims that began before it, in milliseconds.
+PATIENCE = 5000
+
 
 class QueueRow(NamedTuple):
     """A queue, and what holds for all workers."""
@@ -76,7 +79,8 @@ class Limits:
                 cursor = connection.psycopg.execute(query, values)
                 return cursor.fetchall() if cursor.description else []
 
-            run("limit_wait")
+            # All claims wait behind who waits for the nodes.
+            run("wait_briefly", milliseconds=PATIENCE)
             yield run
 
     def _announce(self) -> None:

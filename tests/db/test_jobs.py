@@ -45,11 +45,11 @@ def finish(database: Database, claims: list[Claim], node: UUID = A) -> None:
 def test_a_published_job_is_a_row_with_all_that_was_given(database, connection):
     job = new_job(
         "a", root_id="r", parent_id="p", group_id="g", priority=7, queue="q ü", body=b"\x00\xff",
-        message='{"x": "\\u0000"}',
+        message='{"x": "\\u0000"}', max_attempts=3, tags=["t, {}", 'ü"'], meta='{"k": [1]}',
     )  # fmt: skip
     database.jobs.insert_job(job)
     found = row(connection, "a")
-    given = job._asdict()
+    given = {**job._asdict(), "meta": {"k": [1]}}
     del given["eta"], given["delay"]
     assert {name: found[name] for name in given} == given
     assert (found["state"], found["attempt"], found["due_at"]) == ("available", 0, None)
@@ -158,7 +158,7 @@ def test_a_claim_is_an_attempt_of_one_node(database, connection):
     put(database, "a", body=b"body", message="message")
     (one,) = claim(database)
     found = row(connection, "a")
-    assert one == Claim(found["id"], 1, "celery", 0, found["seq"], False, "message", b"body")
+    assert one == Claim(found["id"], 1, 20, "celery", 0, found["seq"], False, "message", b"body")
     assert (found["state"], found["attempt"]) == ("executing", 1)
     assert (found["claimed_by"], found["attempted_by"]) == (A, "node1")
     assert found["attempted_at"] is not None

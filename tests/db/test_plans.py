@@ -158,9 +158,9 @@ def test_pruning_walks_the_index_of_what_has_finished(filled):
 
 SETTLE = {
     "node": str(A), "ids": [1, 2], "attempts": [1, 1], "states": ["completed"] * 2,
-    "counts": [True] * 2, "errors": ["{}"] * 2, "results": [b""] * 2, "result_types": ["x"] * 2,
-    "children": ["[]"] * 2, "waiters": ["w"] * 2, "channel": "c", "kind": "r", "space": 1,
-    "work_channel": "w", "back": "b",
+    "counts": [True] * 2, "delays": [None] * 2, "errors": ["{}"] * 2, "results": [b""] * 2,
+    "result_types": ["x"] * 2, "children": ["[]"] * 2, "waiters": ["w"] * 2, "channel": "c",
+    "kind": "r", "space": 1, "work_channel": "w", "back": "b", "due": "d",
 }  # fmt: skip
 
 RESULT = {
@@ -200,7 +200,7 @@ def test_reading_results_uses_the_task_id(filled, name):
 
 
 def test_an_insert_decides_by_the_task_id(filled):
-    job = new_job("t1")._asdict() | {
+    job = new_job("t1", tags=[])._asdict() | {
         "holder": str(A),
         "holder_attempt": 1,
         "is_repeated": False,

@@ -21,9 +21,12 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.results import Origin
 from pgjobs_celery.db.sql import QUERIES
+from pgjobs_celery.db.unique_jobs import Guard, Holder
+from pgjobs_celery.filters import Filters
 from pgjobs_celery.job import Bucket, Fence
 from pgjobs_celery.outcome import Outcome, Result, error_entry
 from pgjobs_celery.states import FINAL, State
+from pgjobs_celery.unique import REPLACEABLE
 from tests.rows import alive, new_job
 
 #: Rows by what may become of them. (again): attempted before. (spent): as often as it may be.
@@ -59,6 +62,21 @@ TRANSITIONS = {
         MINE: "retryable",
     },
     "insert_job of a child again": {f"none {REPORTED} {STORED}": "available"},
+    # Of a kind of its own; and of the kind of each row, where that counts only while available.
+    "insert_unique_job": {"none": "available"},
+    "insert_unique_job of the same kind": {
+        "none": "available",
+        # The key is taken from it.
+        f"scheduled scheduled(due) retryable retryable(due) {MINE} {THEIRS} {REPORTED} {STORED}"
+        f" {FINISHED}": "same",
+    },
+    "insert_duplicate": {"none": "cancelled"},
+    "replace_job": {WAITING: "available"},
+    "replace_job with an eta": {
+        "available available(again) available(spent) scheduled scheduled(due)": "scheduled",
+        "retryable retryable(due)": "retryable",
+    },
+    "take_key": {},
     "claim_jobs": {"available available(again) available(spent)": "executing"},
     "claim_jobs by a node that is not alive": {},
     "claim_jobs of another queue": {},
@@ -67,11 +85,14 @@ TRANSITIONS = {
     "settle_jobs cancelled": {MINE: "cancelled"},
     "settle_jobs available": {"executing": "available", "executing(last)": "discarded"},
     "settle_jobs available, not counted": {MINE: "available"},
+    "settle_jobs retryable": {"executing": "retryable", "executing(last)": "discarded"},
+    "settle_jobs snoozed": {MINE: "scheduled"},
     "settle_jobs with what is no outcome": {},
     "finish_job completed": {MINE: "completed"},
     "finish_job discarded": {MINE: "discarded"},
     "finish_job cancelled": {MINE: "cancelled"},
     "finish_job with what is no end": {},
+    "merge_meta": {MINE: "same"},
     "report_job": {MINE: "same"},
     "report_job by anybody": {f"{WAITING} {MINE} {THEIRS} {REPORTED}": "same"},
     "record_retry": {
@@ -102,6 +123,17 @@ TRANSITIONS = {
     "prune_jobs discarded": {"discarded(old)": "none"},
     "prune_jobs cancelled": {"cancelled(old)": "none"},
     "prune_jobs of what has not finished": {},
+    # What somebody decides, of all jobs.
+    "cancel_jobs": {WAITING: "cancelled", f"{MINE} {THEIRS}": "same"},
+    "retry_jobs": {f"scheduled scheduled(due) retryable retryable(due) {FINISHED}": "available"},
+    "delete_jobs": {f"{WAITING} {FINISHED} {STORED}": "none"},
+    "reschedule_jobs": {
+        "scheduled scheduled(due) available available(again) available(spent)": "scheduled",
+        "retryable retryable(due)": "retryable",
+    },
+    "reschedule_jobs to what is past": {WAITING: "available"},
+    "prioritize_jobs": {WAITING: "same"},
+    "move_jobs": {WAITING: "same"},
 }
 
 Connection = psycopg.Connection[dict[str, Any]]
@@ -170,13 +202,33 @@ def insert_job(eta: float | None = None, holder: Fence | None = None, **more: An
     )
 
 
-def settle_job(state: State, counts: bool = True, error: str | None = None) -> AboutOne:
+def settle_job(
+    state: State, counts: bool = True, error: str | None = None, delay: float | None = None
+) -> AboutOne:
     def settle(db: Database, job: Target) -> object:
         result = None if error else result_of(job)
         entry = error and error_entry(error, "")
-        return db.jobs.settle_jobs(ME, [Outcome(job.id, 1, state, entry, counts, result=result)])
+        outcome = Outcome(job.id, 1, state, entry, counts, delay, result=result)
+        return db.jobs.settle_jobs(ME, [outcome])
 
     return settle
+
+
+def insert_unique_job(same: bool) -> AboutOne:
+    def insert(db: Database, job: Target) -> object:
+        task_id = f"another {job.task_id}" if same else job.task_id
+        guard = Guard(job.task_id.encode() if same else b"k" + job.task_id.encode(), WAITS[1:2], 60)
+        return db.unique_jobs.insert_unique_job(new_job(task_id), guard)
+
+    return insert
+
+
+def replace_job(eta: float | None) -> AboutOne:
+    def replace(db: Database, job: Target) -> object:
+        guard = Guard(job.task_id.encode(), list(State), None)
+        return db.unique_jobs.replace_job(new_job(job.task_id, eta=eta), guard, REPLACEABLE)
+
+    return replace
 
 
 def finish_job(state: State, error: str | None = None) -> AboutOne:
@@ -204,6 +256,12 @@ def prune_jobs(state: State, max_age: float = 3600.0) -> AboutAll:
     return lambda db: db.jobs.prune_jobs(state, max_age, None, None, 100)
 
 
+def act(name: str, **values: Any) -> AboutAll:
+    """An action on all jobs, whatever state they are in: the statement itself has to choose."""
+    everything = Filters().parameters()
+    return lambda db: getattr(db.matches, name)(everything, 2**62, lambda count: None, **values)
+
+
 ERRORS = (None, "Failed")
 WAITS = [State.SCHEDULED, State.AVAILABLE, State.RETRYABLE]
 
@@ -214,6 +272,20 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     "insert_job by the holder": [insert_job(None, MY_CLAIM), insert_job(-60, MY_CLAIM)],
     "insert_job by the holder with an eta": [insert_job(60, MY_CLAIM)],
     "insert_job of a child again": [insert_job(is_repeated=True)],
+    "insert_unique_job": [insert_unique_job(same=False)],
+    "insert_unique_job of the same kind": [insert_unique_job(same=True)],
+    "insert_duplicate": [
+        lambda db, job: db.unique_jobs.insert_duplicate(
+            new_job(job.task_id), Holder("other", State.AVAILABLE)
+        )
+    ],
+    "replace_job": [replace_job(None)],
+    "replace_job with an eta": [replace_job(60)],
+    "take_key": [
+        lambda db, job: db.unique_jobs.take_key(
+            job.task_id, Guard(job.task_id.encode(), list(State), None)
+        )
+    ],
     **{
         f"settle_jobs {state}": [
             settle_job(state, counts, error) for counts, error in product((True, False), ERRORS)
@@ -222,11 +294,18 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     },
     "settle_jobs available": [settle_job(State.AVAILABLE, True, error) for error in ERRORS],
     "settle_jobs available, not counted": [settle_job(State.AVAILABLE, counts=False)],
+    "settle_jobs retryable": [
+        settle_job(State.RETRYABLE, error=error, delay=delay)
+        for error, delay in product(ERRORS, (0.0, 60.0))
+    ],
+    "settle_jobs snoozed": [settle_job(State.SCHEDULED, counts=False, delay=60.0)],
     "settle_jobs with what is no outcome": [
-        settle_job(state) for state in (State.SCHEDULED, State.EXECUTING, State.RETRYABLE)
+        settle_job(State.EXECUTING),
+        *(settle_job(state, counts=False) for state in (State.SCHEDULED, State.RETRYABLE)),
     ],
     **{f"finish_job {state}": [finish_job(state, error) for error in ERRORS] for state in FINAL},
     "finish_job with what is no end": [finish_job(state) for state in (*WAITS, State.EXECUTING)],
+    "merge_meta": [lambda db, job: db.held.merge_meta(job.task_id, MY_CLAIM, '{"k": 1}')],
     "report_job": [report_job(MY_CLAIM)],
     "report_job by anybody": [report_job(None)],
     "record_retry": [lambda db, job: db.results.record_retry(result_of(job, "Failed"), MY_CLAIM)],
@@ -255,6 +334,13 @@ ABOUT_ALL: dict[str, list[AboutAll]] = {
     "prune_jobs of what has not finished": [
         prune_jobs(state, max_age=-3600.0) for state in (*WAITS, State.EXECUTING)
     ],
+    "cancel_jobs": [act("cancel_jobs", reason=None, signal=None)],
+    "retry_jobs": [act("retry_jobs")],
+    "delete_jobs": [act("delete_jobs")],
+    "reschedule_jobs": [act("reschedule_jobs", eta=None, countdown=60.0)],
+    "reschedule_jobs to what is past": [act("reschedule_jobs", eta=None, countdown=-60.0)],
+    "prioritize_jobs": [act("prioritize_jobs", priority=9)],
+    "move_jobs": [act("move_jobs", to="other")],
 }
 
 
@@ -285,12 +371,12 @@ EMPTY = {
 
 
 def insert(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    columns = ["task_id", "state", *EMPTY]
+    columns = ["task_id", "unique_key", "state", *EMPTY]
     values = ", ".join(f"%({column})s" for column in columns)
     with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO pgjobs.jobs ({', '.join(columns)}) VALUES ({values})",
-            [{**EMPTY, **row} for row in rows],
+            [{**EMPTY, "unique_key": row["task_id"].encode(), **row} for row in rows],
         )
 
 

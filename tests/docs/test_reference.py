@@ -6,8 +6,13 @@ import re
 from dataclasses import fields
 
 from pgjobs_celery import embedded, errors
+from pgjobs_celery.cli import pgjobs
+from pgjobs_celery.cli_filters import FILTER_OPTIONS
+from pgjobs_celery.cli_jobs import ACTIONS
 from pgjobs_celery.config import Options, Settings
 from pgjobs_celery.db import failures
+from pgjobs_celery.filters import FILTERS
+from pgjobs_celery.selection import ACTS_ON, Selection
 from pgjobs_celery.states import TO_CELERY, State
 
 from ..conftest import Connection
@@ -93,6 +98,44 @@ def test_every_check_and_index_of_jobs_is_described(connection: Connection):
     there = {row["name"] for query in (CHECKS, INDEXES) for row in connection.execute(query)}
     assert there <= named
     assert {name for name in named if re.match(r"(jobs|exchanges)_", name)} <= there
+
+
+def test_every_filter_is_described_with_its_option():
+    shown = {row[0]: row[3] for row in rows("jobs.md", "Filters")}
+    options = {param.name: param.opts[0] for param in pgjobs.commands["jobs"].params}
+    assert shown == {name: options[name] for name in FILTERS}
+    assert FILTER_OPTIONS.keys() == FILTERS.keys()
+
+
+def test_every_action_is_described_with_the_states_it_applies_to():
+    table = rows("jobs.md", "Actions")
+    shown = {row[0].partition("(")[0]: row[1].split(", ") for row in table}
+    assert shown == {name: sorted(states) for name, states in ACTS_ON.items()}
+    assert {row[0].partition("(")[0]: row[3] for row in table} == {
+        method: command.name for method, command in ACTIONS.items()
+    }
+
+
+def test_everything_that_a_selection_offers_is_described():
+    shown = {
+        row[0].partition("(")[0]
+        for title in ("Looking", "Actions")
+        for row in rows("jobs.md", title)
+    }
+    there = {name for name in dir(Selection) if not name.startswith("_")} | {
+        "database",
+        "iteration",
+    }
+    assert shown == there
+
+
+def test_every_command_and_each_of_its_options_is_described():
+    text = (REFERENCE / "cli.md").read_text()
+    for name, command in pgjobs.commands.items():
+        assert f"`{name}`" in text, name
+        for param in command.params:
+            if param.name not in FILTERS and param.opts[0].startswith("--"):
+                assert f"`{param.opts[0]}" in text, f"{name} {param.opts[0]}"
 
 
 def shown_default(value: object) -> str:

@@ -56,7 +56,8 @@ WITH alive AS MATERIALIZED (
     ) AS s
     LIMIT %(limit)s::bigint
   ))
-  RETURNING j.id, j.attempt, j.queue, j.priority, j.seq, j.redelivered, j.message, j.body,
+  RETURNING j.id, j.attempt, j.max_attempts, j.queue, j.priority, j.seq, j.redelivered, j.message,
+            j.body,
             -- PostgreSQL 16 and older cannot subtract from infinity.
             CASE j.expires_at
               WHEN 'infinity' THEN NULL

@@ -7,11 +7,15 @@
 -- enough, and that it may have finished by now is no reason to run it again. Nor is it where the answer
 -- to a publish was cut off and it is sent once more (since: how long ago the first time was).
 -- What runs again as a new job has a new number, so that what comes late of the old one is not its.
+-- max_attempts is NULL for a task that has none: then it is a limit of deliveries, and each retry by
+-- Celery adds to it. What goes back in line keeps the meta that its task may have updated, and is
+-- cancelled instead where somebody asked for that while it ran.
 INSERT INTO pgjobs.jobs AS j
   (task_id, task, queue, root_id, parent_id, group_id, expires_at, message, body, priority,
-   scheduled_at, due_at, state)
+   max_attempts, tags, meta, scheduled_at, due_at, state)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
        %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
+       coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
        coalesce(w.eta, now()),
        CASE WHEN w.eta > now() THEN w.eta END,
        CASE WHEN w.eta > now() THEN 'scheduled' ELSE 'available' END
@@ -33,24 +37,43 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
     seq = excluded.seq,
     inserted_at = CASE WHEN j.finished_at IS NULL THEN j.inserted_at ELSE excluded.inserted_at END,
     scheduled_at = excluded.scheduled_at,
-    due_at = excluded.due_at,
-    state = CASE WHEN excluded.due_at IS NULL THEN 'available'
-                 WHEN j.finished_at IS NULL AND j.message IS NOT NULL THEN 'retryable'
-                 ELSE 'scheduled' END,
+    tags = excluded.tags,
+    meta = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL AND j.task = excluded.task
+                THEN j.meta ELSE excluded.meta END,
+    unique_key = CASE WHEN j.finished_at IS NULL THEN j.unique_key END,
     attempt = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL THEN j.attempt ELSE 0 END,
-    max_attempts = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL
-                        THEN greatest(j.max_attempts, j.attempt + excluded.max_attempts)
-                        ELSE excluded.max_attempts END,
+    max_attempts = CASE
+      WHEN j.finished_at IS NOT NULL OR j.message IS NULL THEN excluded.max_attempts
+      WHEN %(max_attempts)s::integer IS NULL OR j.task <> excluded.task
+        THEN greatest(j.max_attempts, j.attempt + excluded.max_attempts)
+      ELSE greatest(j.max_attempts, j.attempt + 1) END,
+    state = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL
+                 THEN pgjobs.settled_state(
+                   j, CASE WHEN excluded.due_at IS NULL THEN 'available' ELSE 'retryable' END, false)
+                 ELSE excluded.state END,
+    due_at = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL
+                       AND pgjobs.settled_state(j, 'available', false) = 'cancelled' THEN NULL
+                  ELSE excluded.due_at END,
+    finished_at = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL
+                            AND pgjobs.settled_state(j, 'available', false) = 'cancelled'
+                       THEN now() END,
     redelivered = false,
     claimed_by = NULL,
-    finished_at = NULL,
+    cancel_requested_at = CASE WHEN j.finished_at IS NULL THEN j.cancel_requested_at END,
+    cancel_reason = CASE WHEN j.finished_at IS NULL THEN j.cancel_reason END,
+    cancel_signal = CASE WHEN j.finished_at IS NULL THEN j.cancel_signal END,
+    superseded_by = CASE WHEN j.finished_at IS NULL THEN j.superseded_by END,
     reported_state = CASE WHEN j.message IS NULL AND j.finished_at IS NULL
                           THEN j.reported_state END,
     result = CASE WHEN j.message IS NULL AND j.finished_at IS NULL THEN j.result END,
     result_type = CASE WHEN j.message IS NULL AND j.finished_at IS NULL THEN j.result_type END,
     traceback = NULL,
     children = NULL,
-    errors = CASE WHEN j.finished_at IS NULL THEN j.errors ELSE '[]' END
+    errors = CASE
+      WHEN j.finished_at IS NOT NULL THEN '[]'
+      WHEN j.message IS NOT NULL AND pgjobs.settled_state(j, 'available', false) = 'cancelled'
+        THEN pgjobs.settled_error(j, 'cancelled', NULL)
+      ELSE j.errors END
 WHERE j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::integer
    OR NOT %(is_holder_only)s::boolean
       AND (j.message IS NULL

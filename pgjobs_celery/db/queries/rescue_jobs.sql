@@ -22,26 +22,28 @@ WITH dead AS MATERIALIZED (
   RETURNING m.queue
 ), rescued AS (
   UPDATE pgjobs.jobs AS j
-  SET state = CASE WHEN l.is_lost THEN 'discarded' ELSE 'available' END,
-      finished_at = CASE WHEN l.is_lost THEN now() END,
+  SET state = pgjobs.settled_state(j, l.wanted, true),
+      finished_at = CASE WHEN pgjobs.settled_state(j, l.wanted, true) <> 'available' THEN now() END,
       redelivered = true,
       claimed_by = NULL,
       reported_state = NULL,
       result = NULL,
       result_type = NULL,
       traceback = NULL,
-      errors = pgjobs.with_error(j.errors, jsonb_build_object(
-        'attempt', j.attempt, 'at', now(), 'type', 'WorkerLostError',
-        'module', 'billiard.exceptions',
-        'message', CASE
-          WHEN NOT j.acks_late
-            THEN l.name || ' was lost after the task was acknowledged; it may have run or not'
-          WHEN l.is_lost
-            THEN l.name || ' was lost; delivered ' || j.attempt || ' times without being finished'
-          ELSE l.name || ' was lost' END))
+      errors = CASE
+        WHEN pgjobs.settled_state(j, l.wanted, true) = l.wanted
+          THEN pgjobs.with_error(
+            j.errors, l.error || jsonb_build_object('attempt', j.attempt, 'at', now()))
+        ELSE pgjobs.settled_error(j, pgjobs.settled_state(j, l.wanted, true), l.error)
+      END
   FROM (
-    SELECT c.id, c.attempt, c.claimed_by, coalesce(dead.name, c.attempted_by, 'its worker') AS name,
-           NOT c.acks_late OR c.attempt >= c.max_attempts AS is_lost
+    SELECT c.id, c.attempt, c.claimed_by,
+           CASE WHEN c.acks_late THEN 'available' ELSE 'discarded' END AS wanted,
+           jsonb_build_object(
+             'type', 'WorkerLostError', 'module', 'billiard.exceptions',
+             'message', coalesce(dead.name, c.attempted_by, 'its worker') || ' was lost'
+               || CASE WHEN c.acks_late THEN ''
+                       ELSE ' after the task was acknowledged; it may have run or not' END) AS error
     FROM pgjobs.jobs AS c
     LEFT JOIN dead ON dead.node = c.claimed_by
     WHERE c.finished_at IS NULL
@@ -55,7 +57,7 @@ WITH dead AS MATERIALIZED (
   WHERE j.id = l.id
     AND j.attempt = l.attempt
     AND j.claimed_by = l.claimed_by
-  RETURNING j.queue, j.state, l.name
+  RETURNING j.queue, j.state
 )
 SELECT 'job' AS kind, r.queue, r.state, count(*) FROM rescued AS r GROUP BY r.queue, r.state
 UNION ALL

@@ -1,44 +1,55 @@
--- What became of claimed jobs, in one statement: finished, or available again. Fenced by id,
--- attempt and node, and not by state: a predicate on state lets a tiny partial index capture it.
--- Back in line keeps its place; an attempt that never started is not counted (counts = false);
--- one that was the last is discarded instead, so that a job that kills its worker stops at some point.
+-- What became of claimed jobs, in one statement: finished, or back in line. Fenced by id, attempt
+-- and node, and not by state: a predicate on state lets a tiny partial index capture it.
+-- Back in line keeps its place, or waits for its delay (a retry, a snooze). An attempt that never
+-- started, or that was snoozed, is not counted (counts = false). One that was the last is discarded
+-- instead, so that a job that kills its worker stops at some point; one that somebody wants cancelled
+-- is cancelled. That is decided by the row as it is when it is reached (j), not by a join, which would
+-- miss what was committed meanwhile.
 -- Who waits for a result is woken as in finish_job, and who waits for jobs by what is put back.
 WITH settled AS (
   UPDATE pgjobs.jobs AS j
-  SET state = CASE WHEN s.is_spent THEN 'discarded' ELSE s.state END,
+  SET state = pgjobs.settled_state(j, s.state, s.counts),
       attempt = CASE WHEN s.counts THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
-      finished_at = CASE WHEN s.state = 'available' AND NOT s.is_spent THEN NULL ELSE now() END,
+      finished_at = CASE WHEN pgjobs.settled_state(j, s.state, s.counts)
+                              IN ('completed', 'discarded', 'cancelled') THEN now() END,
+      due_at = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) IN ('retryable', 'scheduled')
+                    THEN now() + s.delay * interval '1 second' END,
+      scheduled_at = CASE WHEN s.delay IS NULL THEN j.scheduled_at
+                          ELSE now() + s.delay * interval '1 second' END,
       redelivered = j.redelivered OR s.state = 'available',
       claimed_by = NULL,
       -- What the task said of itself on its way, and what an earlier attempt left, ends with it. A job
       -- that never started is still what it was.
-      reported_state = CASE WHEN s.counts THEN NULL ELSE j.reported_state END,
+      reported_state = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) = 'retryable' THEN 'RETRY'
+                            WHEN s.counts OR s.delay IS NOT NULL THEN NULL
+                            ELSE j.reported_state END,
       result = CASE WHEN s.counts THEN s.result ELSE j.result END,
       result_type = CASE WHEN s.counts THEN s.result_type ELSE j.result_type END,
       traceback = CASE WHEN s.counts THEN NULL ELSE j.traceback END,
       children = coalesce(s.children, j.children),
+      -- As Oban does: how often it was snoozed.
+      meta = CASE WHEN s.state = 'scheduled'
+                  THEN jsonb_set(j.meta, '{snoozed}', to_jsonb(1 + CASE
+                         WHEN jsonb_typeof(j.meta -> 'snoozed') = 'number'
+                         THEN (j.meta -> 'snoozed')::numeric ELSE 0 END))
+                  ELSE j.meta END,
       errors = CASE
-        WHEN s.is_spent THEN pgjobs.with_error(
-          j.errors, coalesce(s.error::jsonb, '{"type": "DeliveryLimitExceeded"}')
-          || jsonb_build_object('attempt', j.attempt, 'at', now(), 'message', concat_ws(
-               '; ', s.error::jsonb ->> 'message',
-               'delivered ' || j.attempt || ' times without being finished')))
+        WHEN pgjobs.settled_state(j, s.state, s.counts) <> s.state
+          THEN pgjobs.settled_error(
+            j, pgjobs.settled_state(j, s.state, s.counts), s.error::jsonb)
         WHEN s.error IS NULL THEN j.errors
         ELSE pgjobs.with_error(
           j.errors, s.error::jsonb || jsonb_build_object('attempt', j.attempt, 'at', now()))
       END
-  FROM (
-    SELECT u.*, u.state = 'available' AND u.counts AND u.attempt >= c.max_attempts AS is_spent
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[],
-                %(counts)s::boolean[], %(errors)s::text[], %(results)s::bytea[],
-                %(result_types)s::text[], %(children)s::text[], %(waiters)s::text[])
-         AS u (id, attempt, state, counts, error, result, result_type, children, waiter)
-    JOIN pgjobs.jobs AS c ON c.id = u.id
-  ) AS s
+  FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[],
+              %(counts)s::boolean[], %(delays)s::double precision[], %(errors)s::text[],
+              %(results)s::bytea[], %(result_types)s::text[], %(children)s::text[],
+              %(waiters)s::text[])
+       AS s (id, attempt, state, counts, delay, error, result, result_type, children, waiter)
   WHERE j.id = s.id
     AND j.attempt = s.attempt
     AND j.claimed_by = %(node)s::uuid
-  RETURNING j.id, j.task_id, j.queue, j.finished_at IS NULL AS is_back, s.waiter
+  RETURNING j.id, j.task_id, j.queue, j.state, s.waiter
 )
 SELECT s.id,
        CASE WHEN s.waiter IS NOT NULL THEN (
@@ -46,9 +57,12 @@ SELECT s.id,
          WHERE NOT pg_try_advisory_xact_lock(
            %(space)s::integer, hashtext(%(channel)s || s.waiter)))
        END,
-       CASE WHEN s.is_back THEN (
+       CASE WHEN s.state = 'available' THEN (
          SELECT pg_notify(%(work_channel)s, %(back)s || s.queue)
          WHERE NOT pg_try_advisory_xact_lock(
            %(space)s::integer, hashtext(%(work_channel)s || s.queue)))
+       WHEN s.state IN ('retryable', 'scheduled') THEN (
+         SELECT pg_notify(%(work_channel)s, %(due)s)
+         WHERE NOT pg_try_advisory_xact_lock(%(space)s::integer, hashtext(%(work_channel)s)))
        END
 FROM settled AS s

@@ -1,0 +1,374 @@
+"""``celery pgjobs jobs`` and the commands beside it that show jobs and act on them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .cli_database import database_options, find_database, reported
+from .cli_filters import FILTER_OPTIONS, filter_options, read_duration
+from .errors import InvalidOption
+from .states import State
+
+if TYPE_CHECKING:
+    from .job import Job
+    from .selection import Selection
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def action(name: str, done: str) -> Callable[[F], click.Command]:
+    """A command that acts on the jobs that ids and filters name; ``done`` is its participle.
+
+    What it decorates takes a selection, how to report progress, and the command's own options.
+    """
+
+    def decorate(act: F) -> click.Command:
+        @click.pass_context
+        def run(
+            ctx: click.Context,
+            /,
+            url: str | None,
+            schema: str | None,
+            ids: tuple[str, ...],
+            is_all: bool,
+            yes: bool,
+            as_json: bool,
+            **options: Any,
+        ) -> None:
+            with selected(ctx, url, schema, options, ids) as jobs:
+                if not jobs.is_filtered and not is_all:
+                    raise click.UsageError("name ids or filters, or give --all for every job")
+                count = confirm(jobs, act.__name__, name, yes or bool(ids))
+                with progress(count, as_json) as on_batch:
+                    changed = act(jobs, on_batch=on_batch, **options) if count else []
+                report(jobs, changed, ids, done, as_json)
+                ctx.exit(1 if ids and set(ids) - set(changed) else 0)
+
+        run.__doc__ = act.__doc__
+        run.__click_params__ = getattr(act, "__click_params__", [])  # type: ignore[attr-defined]
+        command: Any = run
+        for option in (
+            click.option("--json", "as_json", is_flag=True, help="For machines."),
+            click.option("--yes", "-y", is_flag=True, help="Do not ask."),
+            click.option("--all", "is_all", is_flag=True, help="Every job: there is no filter."),
+            filter_options,
+            click.argument("ids", nargs=-1, metavar="[ID]..."),
+        ):
+            command = option(command)
+        return click.command(name)(command)
+
+    return decorate
+
+
+@click.command("jobs")
+@filter_options
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="0: all of them."
+)
+@click.option("--oldest-first", is_flag=True, help="The newest come first otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.pass_context
+def list_jobs(
+    ctx: click.Context,
+    /,
+    *,
+    url: str | None,
+    schema: str | None,
+    limit: int,
+    oldest_first: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """List jobs, newest first."""
+    with selected(ctx, url, schema, options) as jobs:
+        found = jobs.list(limit or None, newest=not oldest_first)
+        if as_json:
+            click.echo(json.dumps([as_data(job) for job in found], indent=2))
+        elif found:
+            print_table(found, no_color=bool(getattr(ctx.obj, "no_color", False)))
+            if limit and len(found) == limit:
+                click.echo(f"The first {limit}; --limit 0 shows all.")
+        else:
+            click.echo("No jobs.")
+
+
+@click.command("show")
+@database_options
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.argument("id")
+@click.pass_context
+def show(
+    ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool, id: str
+) -> None:
+    """Show all that is known of one job, its errors with their tracebacks."""
+    with selected(ctx, url, schema, {}) as jobs:
+        job = jobs.get(id)
+        if job is None:
+            raise click.ClickException(f"there is no job {id!r}")
+        data = as_data(job) | result_of(jobs, job)
+    if as_json:
+        click.echo(json.dumps(data, indent=2))
+    else:
+        click.echo("\n".join(described(data)))
+
+
+@action("cancel", "cancelled, or told to stop")
+@click.option("--reason", default="", help="Is kept in the row and shown in the error.")
+@click.option("--terminate", is_flag=True, help="End what runs, by --signal.")
+@click.option("--signal", default="SIGTERM", show_default=True, help="The signal's name.")
+def cancel(jobs: Selection, **options: Any) -> list[str]:
+    """Cancel jobs: what waits never starts, what runs is told to stop."""
+    return jobs.cancel(**options)
+
+
+@action("retry", "put in line again")
+def retry(jobs: Selection, **options: Any) -> list[str]:
+    """Put jobs in line again that have finished, or wait for their time."""
+    return jobs.retry(**options)
+
+
+@action("delete", "deleted")
+def delete(jobs: Selection, **options: Any) -> list[str]:
+    """Delete jobs with their results; not those that run."""
+    return jobs.delete(**options)
+
+
+@action("reschedule", "rescheduled")
+@click.option(
+    "--in",
+    "countdown",
+    callback=read_duration,
+    metavar="TIME",
+    help="From now on: 90, 15m, 2h, 3d; 0: now.",
+)
+@click.option("--at", "eta", help="A time in ISO 8601: 2027-01-31T06:00+01:00.")
+def reschedule(
+    jobs: Selection, *, countdown: float | None, eta: str | None, **options: Any
+) -> list[str]:
+    """Have waiting jobs run at another time."""
+    if (countdown is None) == (eta is None):
+        raise click.UsageError("say when: --in 15m, or --at 2027-01-31T06:00+01:00")
+    return jobs.reschedule(countdown=countdown, eta=moment(eta), **options)
+
+
+@action("prioritize", "given another priority")
+@click.option("--to", "priority", type=int, required=True, help="0 to 255.")
+def set_priority(jobs: Selection, *, priority: int, **options: Any) -> list[str]:
+    """Give waiting jobs another priority."""
+    return jobs.set_priority(priority, **options)
+
+
+@action("move", "moved")
+@click.option("--to", metavar="QUEUE", required=True, help="The queue.")
+def move(jobs: Selection, *, to: str, **options: Any) -> list[str]:
+    """Move waiting jobs to another queue."""
+    return jobs.move(to, **options)
+
+
+#: The commands that act, by the method of Selection that each runs.
+ACTIONS: dict[str, click.Command] = {
+    "cancel": cancel,
+    "retry": retry,
+    "delete": delete,
+    "reschedule": reschedule,
+    "set_priority": set_priority,
+    "move": move,
+}
+#: What ``celery pgjobs`` takes from here.
+COMMANDS = [list_jobs, show, *ACTIONS.values()]
+
+
+@contextmanager
+def selected(
+    ctx: click.Context,
+    url: str | None,
+    schema: str | None,
+    options: dict[str, Any],
+    ids: tuple[str, ...] = (),
+) -> Iterator[Selection]:
+    """The jobs that the filters among the options mean; takes them out of there.
+
+    Every error in the block is one line.
+    """
+    # Every celery command imports this module; only these open a database.
+    from .db.database import CONNECTION_ERRORS, get_database
+    from .selection import jobs
+
+    filters: dict[str, Any] = {}
+    for name in FILTER_OPTIONS:
+        value = options.pop(name, None)
+        if value is not None and value != ():
+            filters[name] = value
+    if ids:
+        filters["id"] = [*filters.get("id", ()), *ids]
+    app = getattr(ctx.obj, "app", None)
+    with reported():
+        database = get_database(*find_database(app, url, schema))
+        try:
+            yield jobs(database).filter(**filters)
+        except CONNECTION_ERRORS as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+        finally:
+            database.close()
+
+
+def confirm(jobs: Selection, method: str, name: str, is_sure: bool) -> int:
+    """How many jobs the action is about; asks whether that is what is meant."""
+    from .selection import ACTS_ON
+
+    count = jobs.filter(state=ACTS_ON[method]).count()
+    if count and not is_sure:
+        if not has_terminal():
+            raise click.ClickException(
+                f"this would {name} {jobs_of(count)}, and there is no terminal to ask: give --yes"
+            )
+        click.confirm(f"{name.capitalize()} {jobs_of(count)}?", abort=True, err=True)
+    return count
+
+
+def has_terminal() -> bool:
+    """True if somebody is there to be asked."""
+    return sys.stdin.isatty()
+
+
+@contextmanager
+def progress(count: int, as_json: bool) -> Iterator[Callable[[int], object]]:
+    """A bar on a terminal, for what takes several batches."""
+    if as_json or count <= 1000 or not sys.stderr.isatty():
+        yield lambda done: None
+    else:
+        with click.progressbar(length=count, file=sys.stderr) as bar:
+            yield bar.update
+
+
+def report(
+    jobs: Selection, changed: list[str], ids: tuple[str, ...], done: str, as_json: bool
+) -> None:
+    """What was done; and of what was named and not changed, why."""
+    if as_json:
+        click.echo(json.dumps({"count": len(changed), "ids": changed}, indent=2))
+    else:
+        click.echo(f"{jobs_of(len(changed))} {done}")
+    left = [id for id in dict.fromkeys(ids) if id not in set(changed)]
+    there = {job.task_id: job for job in jobs.filter(id=left)} if left else {}
+    for id in left:
+        job = there.get(id)
+        why = f"it is {job.state}" if job else "there is no such job, or the filters exclude it"
+        click.echo(f"Not changed: {id}: {why}", err=True)
+
+
+def jobs_of(count: int) -> str:
+    """``1 job``, ``2,000 jobs``."""
+    return f"{count:,} job{'' if count == 1 else 's'}"
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time from ISO 8601; without a zone it is this machine's. Raises InvalidOption."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).astimezone()
+    except (ValueError, OverflowError):
+        raise InvalidOption(f"{text!r} is no time: write 2027-01-31T06:00+01:00") from None
+
+
+def as_data(job: Job) -> dict[str, Any]:
+    """A job as ``--json`` prints it: every field of Job, times in ISO 8601."""
+    data = asdict(job)
+    for name, value in data.items():
+        if isinstance(value, datetime):
+            data[name] = value.astimezone(timezone.utc).isoformat()
+        elif isinstance(value, State):
+            data[name] = value.value
+    return data
+
+
+def result_of(jobs: Selection, job: Job) -> dict[str, Any]:
+    """What the task said of itself, what came of it, and the last traceback."""
+    for row in jobs.database.results.get_results([job.task_id]):
+        result: Any = row.result and f"{len(row.result):,} bytes of {row.result_type}"
+        with suppress(ValueError, RecursionError):
+            result = row.result and json.loads(row.result)
+        return {
+            "reported_state": row.reported_state, "result": result, "traceback": row.traceback,
+            "children": row.children and json.loads(row.children),
+        }  # fmt: skip
+    return {}
+
+
+def described(data: dict[str, Any]) -> Iterator[str]:
+    """A line for each thing that there is to say of a job; its errors last."""
+    errors = data.pop("errors")
+    width = max(len(name) for name in data)
+    for name, value in data.items():
+        if value not in (None, [], (), {}):
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            first, *rest = printable(shown).splitlines() or [""]
+            yield f"{name:<{width}}  {first}"
+            yield from (f"{'':<{width}}  {line}" for line in rest)
+    for error in errors:
+        kind = ".".join(str(error[part]) for part in ("module", "type") if error.get(part))
+        yield ""
+        yield printable(f"attempt {error.get('attempt', '?')} at {error.get('at', '?')}: {kind}")
+        text = str(error.get("traceback") or error.get("message") or "")
+        yield from (f"  {line}" for line in printable(text).splitlines())
+
+
+def printable(text: str) -> str:
+    """Without what a terminal would obey: it was written by whoever published the task."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+def print_table(jobs: list[Job], *, no_color: bool) -> None:
+    """One line per job."""
+    # Every celery command imports this module; only this one pays for rich.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(no_color=no_color)
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no edge to wrap at
+    table = Table(box=box.SIMPLE)
+    table.add_column("id", no_wrap=True)
+    for name in ("state", "queue", "task"):
+        table.add_column(name, overflow="fold")
+    table.add_column("attempt", justify="right")
+    table.add_column("age", justify="right", no_wrap=True)
+    table.add_column("arguments", overflow="ellipsis", no_wrap=True)
+    for job in jobs:
+        cells = (
+            job.task_id, job.state.value, job.queue, job.task, f"{job.attempt}/{job.max_attempts}",
+            age(job), arguments(job),
+        )  # fmt: skip
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    console.print(table)
+
+
+def age(job: Job) -> str:
+    """How long ago it was put in line."""
+    if job.inserted_at is None:
+        return ""
+    since = datetime.now(timezone.utc) - job.inserted_at
+    return str(timedelta(seconds=max(0, round(since.total_seconds()))))
+
+
+def arguments(job: Job) -> str:
+    """As in a call: ``1, x=2``; ``?`` where they are not plain JSON."""
+    if job.args is None or job.kwargs is None:
+        return "?"
+    words = [json.dumps(value, ensure_ascii=False) for value in job.args]
+    words += [f"{n}={json.dumps(value, ensure_ascii=False)}" for n, value in job.kwargs.items()]
+    return ", ".join(words)

@@ -1,0 +1,7 @@
+-- Does a running task still hold its job, and is it to go on?
+SELECT 1
+FROM pgjobs.jobs AS j
+WHERE j.task_id = %(task_id)s
+  AND j.attempt = %(attempt)s::integer
+  AND j.claimed_by = %(node)s::uuid
+  AND j.cancel_requested_at IS NULL

@@ -1,0 +1,13 @@
+-- Which job stands in the way of one that must be the only one of its kind? One with its id, or with
+-- its key as long as that counts.
+SELECT h.task_id, h.state
+FROM pgjobs.jobs AS h
+WHERE h.unique_key = %(unique_key)s::bytea
+  AND h.task_id <> %(task_id)s
+  AND h.state = ANY (%(states)s::text[])
+  AND (h.inserted_at <= now() - %(period)s::double precision * interval '1 second') IS NOT TRUE
+UNION ALL
+SELECT i.task_id, i.state
+FROM pgjobs.jobs AS i
+WHERE i.task_id = %(task_id)s
+LIMIT 1

@@ -1,0 +1,30 @@
+-- A job that must be the only one of its kind: it is put in line unless another has its key. One that
+-- has, but is in a state that does not count or was published too long ago, gives it up first; not
+-- before somebody wants the key, so that claiming and finishing need not know of it. Whoever comes
+-- second here waits for the first at the row it frees, or at the index, and then finds its job.
+-- One that gave the key up while it runs is told who has it now: it may come back into line.
+WITH freed AS (
+  UPDATE pgjobs.jobs AS h
+  SET unique_key = NULL,
+      superseded_by = CASE WHEN h.finished_at IS NULL AND (h.inserted_at <= o.since) IS NOT TRUE
+                           THEN %(task_id)s END
+  FROM (SELECT now() - %(period)s::double precision * interval '1 second' AS since) AS o
+  WHERE h.unique_key = %(unique_key)s::bytea
+    AND h.task_id <> %(task_id)s
+    AND (h.state <> ALL (%(states)s::text[]) OR h.inserted_at <= o.since)
+  RETURNING 1
+)
+INSERT INTO pgjobs.jobs
+  (task_id, task, queue, root_id, parent_id, group_id, expires_at, message, body, priority,
+   max_attempts, tags, meta, unique_key, scheduled_at, due_at, state)
+SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
+       %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
+       coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
+       %(unique_key)s::bytea,
+       coalesce(%(eta)s::timestamptz, now()),
+       CASE WHEN %(eta)s::timestamptz > now() THEN %(eta)s::timestamptz END,
+       CASE WHEN %(eta)s::timestamptz > now() THEN 'scheduled' ELSE 'available' END
+-- Counted, so that it is freed before the key is taken.
+FROM (SELECT count(*) FROM freed) AS f
+ON CONFLICT DO NOTHING
+RETURNING 1

@@ -1,0 +1,42 @@
+-- The filters (pgjobs_celery.filters), for what acts on the jobs that they find: this is put in front
+-- of it as the relation matched. A filter that is not given is NULL.
+-- Planned anew for each call (plan_anew), never pinned: only then do the NULLs fold away, and what is
+-- left can use an index. The state says whether finished_at and due_at are there; is_finished and is_due
+-- say it again, because the partial indexes are known to the planner by these columns. What is not
+-- finished is in one of two indexes: both are named, or it would read the whole table.
+-- In pages by id and never by OFFSET, so that no row is met twice; newest NULL is no order at all.
+SELECT j.id, j.state
+FROM pgjobs.jobs AS j
+WHERE (%(after)s::bigint IS NULL OR j.id > %(after)s::bigint)
+  AND (%(until)s::bigint IS NULL OR j.id <= %(until)s::bigint)
+  AND (%(id)s::text[] IS NULL OR j.task_id = ANY (%(id)s::text[]))
+  AND (%(task)s::text[] IS NULL OR j.task = ANY (%(task)s::text[]))
+  AND (%(queue)s::text[] IS NULL OR j.queue = ANY (%(queue)s::text[]))
+  AND (%(state)s::text[] IS NULL OR j.state = ANY (%(state)s::text[]))
+  AND (%(is_finished)s::boolean IS NOT TRUE OR j.finished_at IS NOT NULL)
+  AND (%(is_finished)s::boolean IS NOT FALSE
+       OR j.finished_at IS NULL AND (j.due_at IS NULL OR j.due_at IS NOT NULL))
+  AND (%(is_due)s::boolean IS NOT TRUE OR j.due_at IS NOT NULL)
+  AND (%(is_due)s::boolean IS NOT FALSE OR j.due_at IS NULL)
+  AND (%(group)s::text[] IS NULL OR j.group_id = ANY (%(group)s::text[]))
+  AND (%(parent)s::text[] IS NULL OR j.parent_id = ANY (%(parent)s::text[]))
+  AND (%(root)s::text[] IS NULL OR j.root_id = ANY (%(root)s::text[]))
+  AND (%(worker)s::text[] IS NULL OR j.attempted_by = ANY (%(worker)s::text[]))
+  AND (%(attempt)s::integer[] IS NULL OR j.attempt = ANY (%(attempt)s::integer[]))
+  AND (%(attempt_from)s::integer IS NULL OR j.attempt >= %(attempt_from)s::integer)
+  AND (%(attempt_to)s::integer IS NULL OR j.attempt <= %(attempt_to)s::integer)
+  AND (%(older_than)s::double precision IS NULL
+       OR j.inserted_at < now() - %(older_than)s::double precision * interval '1 second')
+  AND (%(newer_than)s::double precision IS NULL
+       OR j.inserted_at > now() - %(newer_than)s::double precision * interval '1 second')
+  AND (%(finished_before)s::double precision IS NULL
+       OR j.finished_at < now() - %(finished_before)s::double precision * interval '1 second')
+  AND (%(finished_after)s::double precision IS NULL
+       OR j.finished_at > now() - %(finished_after)s::double precision * interval '1 second')
+  AND (%(tags)s::text[] IS NULL OR j.tags @> %(tags)s::text[])
+  AND (%(meta)s::text IS NULL OR j.meta @> %(meta)s::text::jsonb)
+  AND (%(args)s::text IS NULL OR pgjobs.body_json(j.body) -> 0 @> %(args)s::text::jsonb)
+  AND (%(kwargs)s::text IS NULL OR pgjobs.body_json(j.body) -> 1 @> %(kwargs)s::text::jsonb)
+ORDER BY CASE WHEN %(newest)s::boolean THEN j.id END DESC,
+         CASE WHEN NOT %(newest)s::boolean THEN j.id END
+LIMIT %(limit)s::bigint

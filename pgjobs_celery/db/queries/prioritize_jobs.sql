@@ -1,0 +1,13 @@
+-- on match_jobs FOR NO KEY UPDATE
+-- Among those of its new priority it keeps its place, which may lie before where workers begin to look:
+-- they are told to look everywhere (BACK).
+WITH changed AS (
+  UPDATE pgjobs.jobs AS j
+  SET priority = %(priority)s::smallint
+  FROM matched AS m
+  WHERE j.id = m.id
+    AND j.state IN ('scheduled', 'available', 'retryable')
+    AND j.priority <> %(priority)s::smallint
+  RETURNING j.id, j.task_id, j.queue, j.state
+)
+SELECT m.id, c.task_id, c.queue, c.state FROM matched AS m LEFT JOIN changed AS c ON c.id = m.id

@@ -1,0 +1,27 @@
+-- Another of its kind was published: what it says of these fields counts from now on. Only as long as
+-- the job waits; one that is made available now, or comes into another queue, stands at its tail.
+UPDATE pgjobs.jobs AS j
+SET message = CASE WHEN 'args' = ANY (f.names) THEN %(message)s ELSE j.message END,
+    body = CASE WHEN 'args' = ANY (f.names) THEN %(body)s ELSE j.body END,
+    queue = CASE WHEN 'queue' = ANY (f.names) THEN %(queue)s ELSE j.queue END,
+    priority = CASE WHEN 'priority' = ANY (f.names) THEN %(priority)s::smallint ELSE j.priority END,
+    tags = CASE WHEN 'tags' = ANY (f.names) THEN %(tags)s::text[] ELSE j.tags END,
+    meta = CASE WHEN 'meta' = ANY (f.names) THEN %(meta)s::jsonb ELSE j.meta END,
+    max_attempts = CASE WHEN 'max_attempts' = ANY (f.names)
+                        THEN greatest(j.attempt + 1, coalesce(%(max_attempts)s::integer, 20))
+                        ELSE j.max_attempts END,
+    scheduled_at = CASE WHEN 'eta' = ANY (f.names) THEN coalesce(f.eta, now()) ELSE j.scheduled_at END,
+    due_at = CASE WHEN 'eta' = ANY (f.names) THEN f.due_at ELSE j.due_at END,
+    state = CASE WHEN 'eta' <> ALL (f.names) THEN j.state
+                 WHEN f.due_at IS NULL THEN 'available'
+                 WHEN j.state = 'retryable' THEN 'retryable'
+                 ELSE 'scheduled' END,
+    seq = CASE WHEN f.names && '{eta,queue}' THEN nextval('pgjobs.jobs_seq') ELSE j.seq END
+FROM (SELECT %(fields)s::text[] AS names,
+             %(eta)s::timestamptz AS eta,
+             CASE WHEN %(eta)s::timestamptz > now() THEN %(eta)s::timestamptz END AS due_at) AS f
+WHERE j.task_id = %(task_id)s
+  AND j.unique_key = %(unique_key)s::bytea
+  AND j.finished_at IS NULL
+  AND j.claimed_by IS NULL
+RETURNING j.queue

@@ -1,0 +1,14 @@
+-- Before something is done to many jobs: the newest of them, so that it comes to an end while others are
+-- published; about how many rows there are, and by which columns indexes of the whole table begin.
+SELECT (SELECT max(j.id) FROM pgjobs.jobs AS j),
+       c.reltuples::double precision,
+       ARRAY(
+         SELECT a.attname::text
+         FROM pg_catalog.pg_index AS i
+         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+         WHERE i.indrelid = c.oid
+           AND i.indisvalid
+           AND i.indpred IS NULL
+       )
+FROM pg_catalog.pg_class AS c
+WHERE c.oid = 'pgjobs.jobs'::regclass

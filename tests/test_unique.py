@@ -1,0 +1,319 @@
+"""A job is not published while another that is the same is there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from celery import Celery, chain, group
+
+from pgjobs_celery import PgTask, Unique
+from pgjobs_celery.errors import InvalidOption, MessageRefused, UnknownOption
+from pgjobs_celery.states import State
+
+from .conftest import Connection
+from .rows import row, states
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Celery]) -> Celery:
+    return make_app(task_cls=PgTask)
+
+
+Define = Callable[..., Any]
+
+
+@pytest.fixture
+def define(make_app: Callable[..., Celery]) -> Define:
+    """A factory of tasks that are unique as the arguments say; ``welcome(user_id, lang="en")``."""
+    app = make_app()
+
+    def define(name: str = "welcome", app: Celery = app, unique: Any = None, **options: Any) -> Any:
+        def welcome(user_id: Any, lang: str = "en", *more: Any, **others: Any) -> None: ...
+
+        return app.task(base=PgTask, name=name, unique=unique or Unique(**options), shared=False)(
+            welcome
+        )
+
+    return define
+
+
+def set_row(connection: Connection, task_id: str, **columns: Any) -> None:
+    names = ", ".join(f"{name} = %s" for name in columns)
+    connection.execute(
+        f"UPDATE pgjobs.jobs SET {names} WHERE task_id = %s", (*columns.values(), task_id)
+    )
+
+
+#: What makes a waiting row one in another state.
+IN_STATE: dict[str, dict[str, Any]] = {
+    "scheduled": {"due_at": datetime(2100, 1, 1, tzinfo=timezone.utc)},
+    "available": {},
+    "executing": {"claimed_by": "00000000-0000-0000-0000-000000000001", "attempt": 1},
+    "retryable": {"due_at": datetime(2100, 1, 1, tzinfo=timezone.utc), "attempt": 1},
+    "completed": {"finished_at": datetime.now(timezone.utc)},
+    "discarded": {"finished_at": datetime.now(timezone.utc)},
+    "cancelled": {"finished_at": datetime.now(timezone.utc)},
+}
+
+
+def test_the_second_of_two_jobs_that_are_the_same_is_the_first(define: Define, connection: Any):
+    welcome = define()
+    first, second = welcome.delay(7), welcome.delay(7)
+    assert not first.conflict
+    assert second.conflict
+    assert second.id == first.id
+    assert states(connection) == {first.id: "available"}
+    assert not welcome.delay(8).conflict
+
+
+def test_arguments_are_the_same_however_they_are_passed(define: Define):
+    welcome = define()
+    first = welcome.delay(7)
+    for again in (
+        welcome.delay(user_id=7),
+        welcome.delay(7, "en"),
+        welcome.delay(lang="en", user_id=7),
+        welcome.s(7).delay(),
+        welcome.si(user_id=7).set(priority=3).apply_async(),
+    ):
+        assert (again.conflict, again.id) == (True, first.id)
+    assert not welcome.delay(7, "de").conflict
+    assert not welcome.delay(7, "en", 3).conflict
+    assert not welcome.delay(7, x=1).conflict
+
+
+def test_of_the_arguments_the_keys_alone_may_count(define: Define):
+    welcome = define(keys=["user_id"])
+    first = welcome.delay(7, "en")
+    assert welcome.delay(7, "de").id == first.id
+    assert welcome.delay(user_id=7, lang="fr", x=2).id == first.id
+    assert not welcome.delay(8, "en").conflict
+
+
+def test_what_the_keys_leave_out_need_not_be_json(define: Define):
+    welcome = define(keys=["user_id"])
+    options = {"serializer": "pickle"}
+    first = welcome.apply_async((7, {1, 2}), **options)
+    assert welcome.apply_async((7, object), **options).id == first.id
+    with pytest.raises(InvalidOption, match="name those that count in keys"):
+        define("all").apply_async((7, object), **options)
+
+
+@pytest.mark.parametrize(
+    ("fields", "same", "other"),
+    [
+        (["task", "args"], {"queue": "b"}, {"args": (8,)}),
+        (["task", "queue"], {"args": (8,)}, {"queue": "b"}),
+        (["task", "meta"], {"args": (8,), "meta": {"k": 1}}, {"meta": {"k": 2}}),
+    ],
+)
+def test_the_fields_that_are_named_count(
+    define: Define, fields: list[str], same: dict[str, Any], other: dict[str, Any]
+):
+    welcome = define(fields=fields)
+    base = {"args": (7,), "queue": "a", "meta": {"k": 1}}
+    first = welcome.apply_async(**base)
+    assert welcome.apply_async(**{**base, **same}).id == first.id
+    assert not welcome.apply_async(**{**base, **other}).conflict
+
+
+def test_tasks_are_told_apart_unless_only_their_arguments_count(define: Define):
+    app = define("a").app
+    assert not define("b", app).delay(7).conflict
+    assert not app.tasks["a"].delay(7).conflict
+    first = define("c", app, fields=["args"]).delay(7)
+    assert define("d", app, fields=["args"]).delay(7).id == first.id
+
+
+@pytest.mark.parametrize("state", [state.value for state in State])
+@pytest.mark.parametrize("counted", ["successful", "incomplete", "waiting", "all", ["executing"]])
+def test_a_job_counts_in_the_states_that_are_named(
+    define: Define, connection: Connection, state: str, counted: Any
+):
+    welcome = define(states=counted)
+    first = welcome.delay(7)
+    set_row(connection, first.id, state=state, **IN_STATE[state])
+    second = welcome.delay(7)
+    assert second.conflict is (state in welcome.unique.states)
+    if not second.conflict:
+        assert row(connection, first.id)["unique_key"] is None
+        is_over = state in ("completed", "discarded", "cancelled")
+        assert row(connection, first.id)["superseded_by"] == (None if is_over else second.id)
+        if "available" in welcome.unique.states:
+            assert welcome.delay(7).id == second.id
+
+
+def test_a_job_counts_for_the_period(define: Define, connection: Connection):
+    welcome = define(period=timedelta(minutes=1))
+    first = welcome.delay(7)
+    set_row(connection, first.id, inserted_at=datetime.now(timezone.utc) - timedelta(seconds=55))
+    assert welcome.delay(7).id == first.id
+    set_row(connection, first.id, inserted_at=datetime.now(timezone.utc) - timedelta(seconds=61))
+    second = welcome.delay(7)
+    assert not second.conflict
+    # Both may run: that is what the period says.
+    assert row(connection, first.id)["superseded_by"] is None
+    assert welcome.delay(7).id == second.id
+
+
+def test_without_a_period_a_job_counts_as_long_as_its_row_is_kept(
+    define: Define, connection: Connection
+):
+    for name, unique in (("a", True), ("b", Unique(period=None)), ("c", {"period": None})):
+        task = define(name, unique=unique)
+        first = task.delay(7)
+        set_row(connection, first.id, inserted_at=datetime(1970, 1, 1, tzinfo=timezone.utc))
+        assert task.delay(7).id == first.id
+
+
+def test_of_many_that_publish_at_once_one_succeeds(define: Define, connection: Connection):
+    """Also where the first has to take the key from a job that does not count any more."""
+    welcome = define(states="incomplete")
+    for round_ in range(5):
+        found: list[Any] = []
+        barrier = threading.Barrier(8)
+
+        def publish(
+            user_id: int = round_ // 2, found: list[Any] = found, barrier: Any = barrier
+        ) -> None:
+            barrier.wait()
+            found.extend(welcome.delay(user_id) for _ in range(5))
+
+        threads = [threading.Thread(target=publish) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 40
+        assert len({result.id for result in found}) == 1
+        assert sum(not result.conflict for result in found) == 1
+        (job,) = connection.execute(
+            "SELECT * FROM pgjobs.jobs WHERE state = 'available'"
+        ).fetchall()
+        assert job["task_id"] == found[0].id
+        set_row(connection, job["task_id"], state="completed", **IN_STATE["completed"])
+
+
+def test_an_id_that_somebody_was_promised_has_a_row(define: Define, connection: Connection):
+    welcome = define()
+    first = welcome.delay(7)
+    second = welcome.apply_async((7,), task_id="mine")
+    assert (second.conflict, second.id) == (True, first.id)
+    found = row(connection, "mine")
+    assert (found["state"], found["superseded_by"]) == ("cancelled", first.id)
+    assert found["unique_key"] is None
+    mine = welcome.AsyncResult("mine")
+    assert mine.state == "REVOKED"
+    assert str(mine.result) == f"a duplicate of job {first.id}"
+
+
+def test_a_group_with_duplicates_comes_to_an_end(define: Define, connection: Connection):
+    welcome = define()
+    result = group(welcome.s(1), welcome.s(2), welcome.s(1)).apply_async()
+    assert [states(connection)[each.id] for each in result.results] == [
+        "available", "available", "cancelled",
+    ]  # fmt: skip
+    assert [each.state for each in result.results] == ["PENDING", "PENDING", "REVOKED"]
+
+
+def test_a_duplicate_first_step_ends_its_chain(define: Define, connection: Connection):
+    welcome = define()
+    first = welcome.delay(1)
+    last = chain(welcome.si(1), welcome.si(2)).apply_async()
+    assert last.parent.state == "REVOKED"
+    assert states(connection) == {first.id: "available", last.parent.id: "cancelled"}
+
+
+def test_a_call_may_say_otherwise(define: Define):
+    welcome = define()
+    first = welcome.delay(7)
+    assert not welcome.apply_async((7,), unique=False).conflict
+    assert welcome.apply_async((7,), unique=Unique(period=5)).id == first.id
+    assert not welcome.apply_async((7,), unique=Unique(fields=["task"], period=5)).conflict
+    assert welcome.s(9).set(unique={"fields": ["task"]}).apply_async().conflict
+
+
+def test_a_job_keeps_its_key_when_it_is_published_again_by_its_id(
+    define: Define, connection: Connection
+):
+    welcome = define()
+    welcome.apply_async((7,), task_id="mine")
+    assert not welcome.apply_async((7,), task_id="mine").conflict
+    set_row(connection, "mine", state="discarded", **IN_STATE["discarded"])
+    assert not welcome.apply_async((7,), task_id="mine").conflict
+    assert states(connection) == {"mine": "available"}
+    assert welcome.delay(7).id == "mine"
+
+
+def test_what_is_named_is_replaced_in_the_job_that_waits(define: Define, connection: Connection):
+    welcome = define(keys=["user_id"], replace=["args", "priority", "scheduled_at", "tags", "meta"])
+    first = welcome.apply_async((7, "en"), countdown=60, tags=["a"], meta={"k": 1})
+    before = row(connection, first.id)
+    again = welcome.apply_async((7, "de"), countdown=3600, priority=3, tags=["b"], meta={"k": 2})
+    assert again.conflict
+    found = row(connection, first.id)
+    (arguments,) = connection.execute(
+        "SELECT args, kwargs FROM pgjobs.job_details WHERE task_id = %s", (first.id,)
+    ).fetchall()
+    assert arguments == {"args": [7, "de"], "kwargs": {}}
+    assert (found["priority"], found["tags"], found["meta"]) == (3, ["b"], {"k": 2})
+    assert (found["due_at"] - before["due_at"]).total_seconds() == pytest.approx(3540, abs=5)
+    assert f'"id": "{first.id}"' in found["message"]
+    assert f'"root_id": "{first.id}"' in found["message"]
+    assert states(connection) == {first.id: "scheduled"}
+    welcome.delay(7, "fr")
+    assert row(connection, first.id)["state"] == "available"
+
+
+def test_what_is_replaced_may_depend_on_the_state_and_never_of_what_runs(
+    define: Define, connection: Connection
+):
+    welcome = define(fields=["task", "args"], replace={"scheduled": ["queue"]})
+    first = welcome.apply_async((7,), queue="a")
+    assert welcome.apply_async((7,), queue="b").conflict
+    assert row(connection, first.id)["queue"] == "a"
+    set_row(connection, first.id, state="scheduled", **IN_STATE["scheduled"])
+    welcome.apply_async((7,), queue="b")
+    assert row(connection, first.id)["queue"] == "b"
+    set_row(connection, first.id, state="executing", due_at=None, **IN_STATE["executing"])
+    welcome.apply_async((7,), queue="c")
+    assert row(connection, first.id)["queue"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"period": 0}, "period must be seconds above 0"),
+        ({"period": "60"}, "period must be seconds above 0"),
+        ({"fields": []}, "at least one field"),
+        ({"fields": ["arg"]}, "did you mean 'args'"),
+        ({"fields": "args"}, "must be a list of names"),
+        ({"fields": ["task"], "keys": ["x"]}, "fields names neither"),
+        ({"states": ["availible"]}, "did you mean 'available'"),
+        ({"states": "everything"}, "or one of all, incomplete"),
+        ({"states": []}, "at least one state"),
+        ({"replace": ["task"]}, "replace cannot name 'task'"),
+        ({"replace": {"executing": ["args"]}}, "not 'executing'"),
+    ],
+)
+def test_what_means_nothing_is_refused(options: dict[str, Any], message: str):
+    with pytest.raises(InvalidOption, match=message):
+        Unique(**options)
+
+
+def test_a_slip_of_an_option_is_named_with_the_one_that_was_meant(define: Define):
+    with pytest.raises(UnknownOption, match="unique has no option 'key'; did you mean 'keys'"):
+        define(unique={"key": ["a"]}).delay(1)
+
+
+def test_a_header_that_somebody_made_up_is_refused_and_nothing_is_published(
+    app: Celery, connection: Connection
+):
+    for unique in ({"key": "xyz"}, {"key": "00"}, 7):
+        with pytest.raises(MessageRefused, match="unique is not what a task would publish"):
+            app.send_task("x", headers={"pgjobs": {"unique": unique}})
+    assert states(connection) == {}
