@@ -16,6 +16,7 @@ BENCH_READY_FD
 All else is Celery's default.
 """
 
+import importlib.util
 import json
 import os
 
@@ -43,6 +44,20 @@ def noop(index: int) -> int:
     """Do nothing but note the time, and return the index so that its result can be checked."""
     record(HITS, index)
     return index
+
+
+if importlib.util.find_spec("pgjobs_celery"):
+    from pgjobs_celery import PgTask, Unique
+
+    @app.task(name="pgtask", base=PgTask)
+    def pgtask(index: int) -> int:
+        """As noop, with attempts and all that a PgTask has."""
+        return index
+
+    @app.task(name="unique", base=PgTask, unique=Unique(period=None))
+    def unique(index: int) -> int:
+        """As pgtask, and the only one of its index."""
+        return index
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

@@ -42,6 +42,28 @@ def enqueue(count: int, warm_up: int) -> None:
 
 
 @cli.command()
+@click.argument("count", type=int)
+def unique(count: int) -> None:
+    """Call delay() COUNT times of each kind of task, in blocks that take turns."""
+    kinds = {name: app.tasks[name] for name in ("noop", "pgtask", "unique")}
+    names = {"noop": "task"}
+    block, seconds, conflicts = 250, dict.fromkeys((*kinds, "duplicate"), 0.0), 0
+    blocks = max(1, count // block)
+    for turn in range(-1, blocks):  # the first is not timed: connections, imports, plans
+        indexes = range(turn * block, (turn + 1) * block)
+        for name, task in (*kinds.items(), ("duplicate", kinds["unique"])):
+            clock = time.perf_counter()
+            results = [task.delay(index) for index in indexes]
+            if turn >= 0:
+                seconds[name] += time.perf_counter() - clock
+                if name == "duplicate":
+                    conflicts += sum(result.conflict for result in results)
+    sent = {"sent": blocks * block, "conflicts": conflicts, "extra": 3 * block}
+    timed = {names.get(name, name): value for name, value in seconds.items()}
+    click.echo(json.dumps({**sent, "seconds": timed}))
+
+
+@cli.command()
 @click.argument("later", type=int)
 @click.argument("now", type=int)
 def eta(later: int, now: int) -> None:

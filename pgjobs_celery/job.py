@@ -86,6 +86,15 @@ class Claim(NamedTuple):
     expires_in: float | None = None
 
 
+class Cancellation(NamedTuple):
+    """Somebody wants a job that runs to be cancelled."""
+
+    task_id: str
+    reason: str
+    #: The signal that ends its task; None where it is only told.
+    signal: str | None
+
+
 @dataclass(frozen=True)
 class Job:
     """A job as it is shown to people and to a task's ``backoff``; what it carries is decoded.

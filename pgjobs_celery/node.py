@@ -23,7 +23,7 @@ from .config import Settings
 from .db.database import CONNECTION_ERRORS, REFUSALS, Database
 from .db.messages import Delivery
 from .errors import PgJobsError
-from .job import Bucket, Claim
+from .job import Bucket, Cancellation, Claim
 from .limits import Limits
 from .maintenance.heartbeat import Heartbeat
 from .maintenance.loop import Loop
@@ -148,6 +148,11 @@ class Node:
     def held(self) -> int:
         """How many jobs this process has claimed whose outcome is not known yet."""
         return len(self._held)
+
+    def find_cancelled(self) -> list[Cancellation]:
+        """Which of the jobs that run here, or are about to, are to be cancelled."""
+        held = list(self._held)
+        return self.database.held.find_cancelled(self.id, held) if held else []
 
     @property
     def is_fenced(self) -> bool:

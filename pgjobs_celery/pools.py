@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from billiard.pool import RUN
+from celery.worker.state import requests
+
+from .job import Cancellation
 
 
 class WorkerPool:
@@ -35,12 +38,29 @@ class WorkerPool:
         self.cancelled = [each for each in self.cancelled if not each.is_settled]
         self.cancelled.append(request)
 
+    def end(self, cancellation: Cancellation) -> None:
+        """Have a job not begin, or end its task; one that runs on is told when it asks."""
+        request = requests.get(cancellation.task_id)
+        if request is None:
+            waiting = (each for bucket in self._buckets() for each, _ in list(bucket.contents))
+            request = next((each for each in waiting if each.id == cancellation.task_id), None)
+        if hasattr(request, "end_job"):
+            request.end_job(self._consumer.pool, cancellation)
+
+    @property
+    def has_processes(self) -> bool:
+        """True where tasks run in children."""
+        return self._processes is not None
+
     @property
     def capacity(self) -> int:
         """The pool's processes or threads, and what waits outside of it for its rate limit."""
-        consumer = self._consumer
-        held = sum(len(bucket.contents) for bucket in consumer.task_buckets.values() if bucket)
-        return int(consumer.pool.num_processes or 1) + held
+        limited = sum(len(bucket.contents) for bucket in self._buckets())
+        return int(self._consumer.pool.num_processes or 1) + limited
+
+    def _buckets(self) -> list[Any]:
+        """What holds requests for their rate limits."""
+        return [bucket for bucket in self._consumer.task_buckets.values() if bucket]
 
     def has_sent(self, result: Any) -> bool:
         """True once a child was sent that for which the pool gave us ``result``; the child will run

@@ -43,7 +43,7 @@ from .task import PgTask
 from .tracing import Summary, TracingPool
 
 if TYPE_CHECKING:
-    from .job import Claim
+    from .job import Cancellation, Claim
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,8 @@ class JobRequest:
     task: Any
     #: Why the task failed, while Celery decides what follows from it.
     _failure: Any = None
+    #: Somebody wants the job cancelled.
+    _cancellation: Cancellation | None = None
 
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
@@ -116,15 +118,34 @@ class JobRequest:
         """The task begins."""
         message = self._message
         if _claim_of(message) is not None:
-            if pid == os.getpid() and (
-                self.revoked()  # type: ignore[attr-defined]
-                or self._is_fenced()
-                or not message.begin()
-            ):
+            if pid == os.getpid() and (self.revoked() or self._is_fenced() or not message.begin()):
                 # It waited in the pool of this process, and is not ours, or not to run, any more.
                 raise NotOurs(f"job {message.claim.id} was put back or revoked before it began")
             message.is_started = True
         return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
+
+    def end_job(self, pool: Any, cancellation: Cancellation) -> None:
+        """Somebody wants the job cancelled: it is not to begin; one that runs may be terminated."""
+        before, self._cancellation = self._cancellation, cancellation
+        if not self._is_in_pool():
+            self.revoked()
+            return
+        if cancellation.signal is None or (before and before.signal == cancellation.signal):
+            return
+        try:
+            self.terminate(pool, cancellation.signal)  # type: ignore[attr-defined]
+        except NotImplementedError:
+            logger.warning(
+                "task %s[%s] cannot be terminated in this pool: it is told, if it asks",
+                self.task.name, cancellation.task_id,
+            )  # fmt: skip
+
+    def revoked(self) -> bool:
+        """True, and the job cancelled, if it is not to begin any more."""
+        if self._cancellation is None or self._already_revoked:  # type: ignore[attr-defined]
+            return bool(super().revoked())  # type: ignore[misc]
+        self._announce_revoked(self._cancellation.reason, False, None, False)
+        return True
 
     def _is_fenced(self) -> bool:
         """True, and the job let go of, when others may be about to take it."""
@@ -135,6 +156,13 @@ class JobRequest:
         if message.give_back():
             node.settle(released(message.claim.id, message.claim.attempt))
         return True
+
+    def _is_in_pool(self) -> bool:
+        """True if the task runs, or a process will run it that nobody can tell not to."""
+        if self.time_start:  # type: ignore[attr-defined]
+            return True
+        pool = self._message.channel.node.pool
+        return bool(self._apply_result and pool and pool.has_processes)  # type: ignore[attr-defined]
 
     def was_sent(self) -> bool:
         """True once the task is on its way to a process of the pool, which will run it."""
@@ -228,6 +256,8 @@ class JobRequest:
         self, reason: str, terminated: bool, signum: str | None, expired: bool
     ) -> None:
         """Revoked or expired before it began, or terminated: Celery calls all of it REVOKED."""
+        if self._cancellation is not None:
+            reason = self._cancellation.reason
         try:
             super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
         finally:

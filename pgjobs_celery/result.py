@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery.result import AsyncResult
+
+from .errors import PgJobsError
+from .selection import jobs
 
 
 class PgResult(AsyncResult):  # type: ignore[misc]
@@ -11,3 +16,29 @@ class PgResult(AsyncResult):  # type: ignore[misc]
     #: True where the job was not published, because another one that is the same is there: this is
     #: the handle on that one.
     conflict = False
+
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+        *,
+        reason: str = "",
+    ) -> bool:
+        """Cancel the job, waiting or running, with or without a worker; True if it had not ended.
+
+        A running task is told (``self.is_cancelled()``), or ended by ``signal`` if ``terminate``.
+        It is done in the job's row, so that there is no reply to ``wait`` for. Where the app's jobs
+        are elsewhere it is Celery's own, which asks the workers.
+
+            >>> add.apply_async((2, 2), countdown=60).revoke(reason="no longer needed")
+            True
+        """
+        try:
+            job = jobs(self.app).filter(id=self.id)
+        except PgJobsError:
+            super().revoke(connection, terminate, signal, wait, timeout)
+            return True
+        return bool(job.cancel(reason, terminate=terminate, signal=signal or "SIGTERM"))

@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from .backend import PgBackend
 from .db.database import Database
 from .errors import InvalidOption, PgJobsError
 from .filters import Filters, seconds, text
 from .job import HIGHEST_RANK, LOWEST_RANK, Job
 from .message import LONGEST_NAME, rank
 from .states import FINAL, State
-from .transport import Transport
 
 if TYPE_CHECKING:
     from .db.matches import Matches, OnBatch, Survey
@@ -60,12 +58,10 @@ def jobs(app: Any) -> Selection:
 
 def database_of(app: Any) -> Database:
     """Where the app's jobs are; nothing is connected to yet."""
-    connection = app.connection_for_write()
-    if issubclass(connection.get_transport_cls(), Transport):
-        database: Database = connection.transport.database
-        return database
-    if isinstance(app.backend, PgBackend):
-        return app.backend.database
+    for place in (app.connection_for_write().transport, app.backend):
+        database = getattr(place, "database", None)
+        if isinstance(database, Database):
+            return database
     raise PgJobsError(
         f"app {app.main!r} has its jobs elsewhere: neither broker_url nor result_backend is "
         "pgjobs://user@host:5432/database"

@@ -83,6 +83,8 @@ class PgTask(Task):  # type: ignore[misc]
 
     #: What ``meta`` was in the decorator or class body; ``self.meta`` is the running job's.
     _default_meta: Mapping[str, Any] = {}
+    #: The parameters of ``run``, once they were needed.
+    _signature: inspect.Signature | None = None
     #: The header of a job of which the call says nothing.
     _header: Mapping[str, Any] = {}
 
@@ -157,14 +159,17 @@ class PgTask(Task):  # type: ignore[misc]
 
     def _identify(self, rule: Unique, args: Any, kwargs: Any, header: Any) -> dict[str, Any]:
         """What makes a job with these arguments unique, for its header."""
+        signature = self._signature
+        if signature is None:  # asked for once: it takes longer than all the rest
+            signature = type(self)._signature = inspect.signature(self.run)
         try:
-            bound = inspect.signature(self.run).bind(*(args or ()), **(kwargs or {}))
-        except (TypeError, ValueError):
+            bound = signature.bind(*(args or ()), **(kwargs or {}))
+        except TypeError:  # without typing Celery publishes them all the same
             arguments: Any = [args or [], kwargs or {}]
         else:
             bound.apply_defaults()
             arguments = dict(bound.arguments)
-            for parameter in bound.signature.parameters.values():
+            for parameter in signature.parameters.values():
                 if parameter.kind is parameter.VAR_KEYWORD:
                     arguments.update(arguments.pop(parameter.name))
         return rule.to_header(rule.digest(self.name, arguments, header.get("meta") or {}))

@@ -301,6 +301,14 @@ class Transport(base.Transport):  # type: ignore[misc]
         get_node(self.database).limits.is_stale = True
         for channel in self.channels:
             channel.look_again(messages=not self.options.listen or self._polls % 6 == 0)
+        self._end_cancelled()
+
+    def _end_cancelled(self) -> None:
+        """Keep what is to be cancelled from beginning, or end it where it is to be terminated."""
+        node = get_node(self.database)
+        if node.pool is not None:
+            for cancellation in node.find_cancelled():
+                node.pool.end(cancellation)
 
     # Notifications
 
@@ -324,6 +332,9 @@ class Transport(base.Transport):  # type: ignore[misc]
             kind, name = payload[:1], payload[1:]
             if kind == notify.DUE:
                 get_node(self.database).expect_due()
+                continue
+            if kind == notify.CANCEL:
+                self._end_cancelled()
                 continue
             if kind == notify.QUEUE:
                 get_node(self.database).limits.is_stale = True

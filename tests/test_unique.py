@@ -6,16 +6,20 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from uuid import UUID
 
 import pytest
 from celery import Celery, chain, group
 
-from pgjobs_celery import PgTask, Unique
+from pgjobs_celery import PgTask, Unique, jobs
+from pgjobs_celery.db.database import Database
 from pgjobs_celery.errors import InvalidOption, MessageRefused, UnknownOption
+from pgjobs_celery.job import Fence
+from pgjobs_celery.outcome import Outcome, released, requeued, retried, snoozed
 from pgjobs_celery.states import State
 
 from .conftest import Connection
-from .rows import row, states
+from .rows import new_job, row, states
 
 
 @pytest.fixture
@@ -141,8 +145,7 @@ def test_a_job_counts_in_the_states_that_are_named(
     assert second.conflict is (state in welcome.unique.states)
     if not second.conflict:
         assert row(connection, first.id)["unique_key"] is None
-        is_over = state in ("completed", "discarded", "cancelled")
-        assert row(connection, first.id)["superseded_by"] == (None if is_over else second.id)
+        assert row(connection, first.id)["superseded_by"] == second.id
         if "available" in welcome.unique.states:
             assert welcome.delay(7).id == second.id
 
@@ -209,6 +212,77 @@ def test_an_id_that_somebody_was_promised_has_a_row(define: Define, connection: 
     mine = welcome.AsyncResult("mine")
     assert mine.state == "REVOKED"
     assert str(mine.result) == f"a duplicate of job {first.id}"
+
+
+@pytest.mark.parametrize(
+    ("state", "back"),
+    [
+        ("executing", lambda database, claim: settle(database, requeued(claim, 1))),
+        ("executing", lambda database, claim: settle(database, released(claim, 1))),
+        ("executing", lambda database, claim: settle(database, retried(claim, 1, 60.0, "{}"))),
+        ("executing", lambda database, claim: settle(database, snoozed(claim, 1, 60.0))),
+        ("executing", lambda database, claim: database.jobs.rescue_jobs()),
+        ("completed", lambda database, claim: jobs(database).retry()),
+        ("discarded", lambda database, claim: jobs(database).retry()),
+    ],
+)
+def test_neither_a_retry_nor_a_rescue_makes_two_of_a_kind(
+    define: Define, connection: Connection, database: Database, state: str, back: Any
+):
+    """The second was published while the first did not count; now that would come back."""
+    welcome = define(states="waiting")
+    first = welcome.delay(7)
+    set_row(connection, first.id, state=state, acks_late=True, **IN_STATE[state])
+    second = welcome.delay(7)
+    assert not second.conflict
+    back(database, row(connection, first.id)["id"])
+    found = row(connection, first.id)
+    assert states(connection)[second.id] == "available"
+    assert found["state"] == ("cancelled" if state == "executing" else state)
+    if state == "executing":
+        assert found["errors"][-1]["message"] == f"superseded by {second.id}"
+        assert first.state == "REVOKED"
+
+
+def test_a_job_that_retries_itself_gives_way_to_the_one_that_waits(
+    define: Define, connection: Connection, database: Database
+):
+    welcome = define(states="waiting")
+    first = welcome.delay(7)
+    set_row(connection, first.id, state="executing", **IN_STATE["executing"])
+    second = welcome.delay(7)
+    holder = Fence(UUID(int=1), 1)
+    for eta in (None, 60):
+        assert database.jobs.insert_job(new_job(first.id, eta=eta), holder)
+        assert states(connection) == {first.id: "cancelled", second.id: "available"}
+        set_row(
+            connection, first.id, state="executing", finished_at=None, superseded_by=second.id,
+            **IN_STATE["executing"],
+        )  # fmt: skip
+
+
+def test_a_retry_keeps_the_key_and_nobody_gets_in_between(
+    define: Define, connection: Connection, database: Database
+):
+    welcome = define()
+    first = welcome.delay(7)
+    claim = row(connection, first.id)["id"]
+    for outcome in (
+        requeued(claim, 1),
+        released(claim, 1),
+        retried(claim, 1, 0.0, "{}"),
+        snoozed(claim, 1, 60.0),
+    ):
+        set_row(connection, first.id, state="executing", due_at=None, **IN_STATE["executing"])
+        assert welcome.delay(7).id == first.id
+        settle(database, outcome)
+        assert welcome.delay(7).id == first.id
+    database.jobs.stage_jobs(10)
+    assert welcome.delay(7).id == first.id
+
+
+def settle(database: Database, outcome: Outcome) -> None:
+    assert database.jobs.settle_jobs(UUID(int=1), [outcome]) == []
 
 
 def test_a_group_with_duplicates_comes_to_an_end(define: Define, connection: Connection):

@@ -6,6 +6,7 @@ from benchmarks.measures.enqueue import Enqueue
 from benchmarks.measures.eta import Eta
 from benchmarks.measures.idle import Idle
 from benchmarks.measures.latency import Latency
+from benchmarks.measures.unique import Uniqueness
 from benchmarks.workers import PREFORK, SOLO, THREADS
 
 __all__ = ["MEASURES", "Measure", "Metric", "Scale"]
@@ -21,4 +22,5 @@ MEASURES: tuple[Measure, ...] = (
     Latency(),
     Eta(),
     Idle(),
+    Uniqueness(),
 )

@@ -33,6 +33,8 @@ class Scale:
     later: int = 20_000
     now: int = 1_000
     idle_seconds: float = 20
+    #: Rows that are in the table already, finished and waiting, each with a unique key.
+    rows: int = 1_000_000
     #: Seconds after which a drain, or the ETA tasks, count as unfinished.
     patience: float = 120
 
@@ -45,6 +47,7 @@ class Scale:
             later=4_000,
             now=200,
             idle_seconds=6,
+            rows=20_000,
             patience=30,
         )
 

@@ -52,6 +52,14 @@ class System:
         """How many messages the broker still holds, as far as it can tell."""
         raise NotImplementedError
 
+    def fill(self, rows: int) -> None:
+        """Put that many finished and waiting jobs there, with unique keys."""
+        raise NotImplementedError
+
+    def rows(self) -> int:
+        """How many jobs there are, finished ones included."""
+        raise NotImplementedError
+
     def stored_results(self, reply_to: str) -> int:
         """How many results are there."""
         raise NotImplementedError

@@ -59,6 +59,25 @@ class Pgjobs(System):
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
             self._database.execute("CHECKPOINT")
 
+    def fill(self, rows: int) -> None:
+        """Put jobs with unique keys there, every other one finished."""
+        self._database.execute(
+            """
+            INSERT INTO pgjobs.jobs
+              (task_id, task, queue, state, finished_at, message, body, unique_key)
+            SELECT md5(n::text), 'unique', 'filled', CASE WHEN n %% 2 = 0 THEN 'completed'
+                   ELSE 'available' END, CASE WHEN n %% 2 = 0 THEN now() END, '{}', '[]',
+                   sha256(n::text::bytea)
+            FROM generate_series(1, %s) AS n
+            """,
+            [rows],
+        )
+        self._database.execute("VACUUM ANALYZE pgjobs.jobs")
+
+    def rows(self) -> int:
+        """How many there are."""
+        return self._count("SELECT count(*) FROM pgjobs.jobs")
+
     def unsettled(self, queue: str) -> int:
         return self._count("SELECT count(*) FROM pgjobs.jobs WHERE finished_at IS NULL")
 

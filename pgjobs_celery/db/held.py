@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from ..job import Fence
+from ..job import Cancellation, Fence
 
 if TYPE_CHECKING:
     from .connection import Row
@@ -17,6 +18,14 @@ class Held:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def find_cancelled(self, node: UUID, ids: Sequence[int]) -> list[Cancellation]:
+        """Those of the jobs that the node holds that are to be cancelled."""
+        calls = [
+            self._database.call("pin_plans"),
+            self._database.call("find_cancelled", node=node, ids=list(ids)),
+        ]
+        return [Cancellation(*row) for row in self._database.run(calls)[1]]
 
     def find_claim(self, task_id: str, fence: Fence) -> bool:
         """True while the task holds its job, and nobody wants it cancelled."""

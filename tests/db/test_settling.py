@@ -19,6 +19,8 @@ from pgjobs_celery.outcome import (
     error_from,
     released,
     requeued,
+    retried,
+    snoozed,
 )
 from pgjobs_celery.states import State
 from tests.rows import new_job, put, row, states
@@ -39,6 +41,69 @@ def claimed(database: Database, *task_ids: str, node: UUID = A) -> dict[str, Cla
 def result_of(task_id: str, **values: Any) -> Result:
     given = {"result": b"42", "result_type": "application/json", "traceback": None}
     return Result(**{"task_id": task_id, "children": None, "error": None, **given, **values})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "kinds"),
+    [
+        (requeued(0, 1, error_entry("Lost", "x")), "cancelled", ["Lost", "TaskRevokedError"]),
+        (released(0, 1), "cancelled", ["TaskRevokedError"]),
+        (
+            retried(0, 1, 5.0, error_entry("Failed", "x")),
+            "cancelled",
+            ["Failed", "TaskRevokedError"],
+        ),
+        (snoozed(0, 1, 5.0), "cancelled", ["TaskRevokedError"]),
+        (completed(0, 1), "completed", []),
+        (discarded(0, 1, error_entry("Failed", "x")), "discarded", ["Failed"]),
+    ],
+)
+def test_what_somebody_wants_cancelled_does_not_come_back(
+    database, connection, outcome, state, kinds
+):
+    job = claimed(database, "a")["a"]
+    connection.execute(
+        "UPDATE pgjobs.jobs SET cancel_requested_at = now(), cancel_reason = 'enough'"
+    )
+    assert database.jobs.settle_jobs(A, [outcome._replace(id=job.id)]) == []
+    found = row(connection, "a")
+    assert (found["state"], found["due_at"], found["claimed_by"]) == (state, None, None)
+    assert [entry["type"] for entry in found["errors"]] == kinds
+    if state == "cancelled":
+        assert found["errors"][-1]["message"] == "enough"
+
+
+def test_what_is_taken_from_the_dead_and_was_to_be_cancelled_is(database, connection):
+    claimed(database, "late", "early")
+    connection.execute(
+        "UPDATE pgjobs.jobs SET cancel_requested_at = now(), acks_late = task_id = 'late'"
+    )
+    connection.execute("UPDATE pgjobs.nodes SET heartbeat_at = '-infinity'")
+    database.jobs.rescue_jobs()
+    # It may have run, or not.
+    assert states(connection) == {"late": "cancelled", "early": "discarded"}
+    kinds = [entry["type"] for entry in row(connection, "late")["errors"]]
+    assert kinds == ["WorkerLostError", "TaskRevokedError"]
+
+
+def test_a_retry_waits_and_a_snooze_costs_nothing(database, connection):
+    jobs = claimed(database, "retried", "snoozed", "last")
+    connection.execute("UPDATE pgjobs.jobs SET max_attempts = 1 WHERE task_id <> 'retried'")
+    error = error_entry("Failed", "x")
+    outcomes = [
+        retried(jobs["retried"].id, 1, 30.0, error),
+        snoozed(jobs["snoozed"].id, 1, 60.0),
+        retried(jobs["last"].id, 1, 30.0, error),
+    ]
+    assert database.jobs.settle_jobs(A, outcomes) == []
+    assert states(connection) == {
+        "retried": "retryable", "snoozed": "scheduled", "last": "discarded"
+    }  # fmt: skip
+    found = row(connection, "retried")
+    assert (found["attempt"], found["reported_state"]) == (1, "RETRY")
+    assert found["due_at"] == found["scheduled_at"]
+    found = row(connection, "snoozed")
+    assert (found["attempt"], found["reported_state"], found["meta"]) == (0, None, {"snoozed": 1})
 
 
 def test_outcomes_of_every_kind_go_out_in_one_statement(database, connection):

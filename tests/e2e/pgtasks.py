@@ -188,3 +188,16 @@ def add(x: float, y: float) -> float:
 @app.task(bind=True)
 def replace(self: PgTask, x: float) -> Any:
     raise self.replace(add.s(x, 1))
+
+
+@app.task(bind=True)
+def retry_when_told(self: PgTask, started: str) -> None:
+    append(started, os.getpid())
+    while not self.is_cancelled():
+        time.sleep(0.01)
+    raise self.retry(countdown=0)
+
+
+@app.task(bind=True, rate_limit="1/m")
+def limited(self: PgTask, path: str) -> None:
+    append(path, self.request.id)

@@ -2,12 +2,11 @@
 -- has, but is in a state that does not count or was published too long ago, gives it up first; not
 -- before somebody wants the key, so that claiming and finishing need not know of it. Whoever comes
 -- second here waits for the first at the row it frees, or at the index, and then finds its job.
--- One that gave the key up while it runs is told who has it now: it may come back into line.
+-- One that gave the key up for its state is told who has it now: it may come back into line.
 WITH freed AS (
   UPDATE pgjobs.jobs AS h
   SET unique_key = NULL,
-      superseded_by = CASE WHEN h.finished_at IS NULL AND (h.inserted_at <= o.since) IS NOT TRUE
-                           THEN %(task_id)s END
+      superseded_by = CASE WHEN (h.inserted_at <= o.since) IS NOT TRUE THEN %(task_id)s END
   FROM (SELECT now() - %(period)s::double precision * interval '1 second' AS since) AS o
   WHERE h.unique_key = %(unique_key)s::bytea
     AND h.task_id <> %(task_id)s

@@ -1,0 +1,167 @@
+"""A job may be cancelled at any time: what waits never starts, what runs hears of it at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.exceptions import TaskRevokedError
+
+from pgjobs_celery import jobs
+
+from ..conftest import close_app
+from ..waiting import wait_for
+from . import pgtasks
+from .conftest import StartWorker, Worker
+from .rows import Rows, assert_finished, errors
+
+POLLING = {"broker_transport_options": {"listen": False}}
+
+
+@pytest.fixture(scope="module")
+def url(module_url: str) -> str:
+    """The tests share a worker, and so the database."""
+    return module_url
+
+
+@pytest.fixture(scope="module", params=["prefork", "threads", "solo", "polling"], autouse=True)
+def running(module_worker: StartWorker, request: pytest.FixtureRequest) -> Iterator[Worker]:
+    """One worker for all tests, in each pool and without LISTEN."""
+    if request.param == "polling":
+        started = module_worker(app="tests.e2e.pgtasks", concurrency=1, conf=POLLING)
+    else:
+        started = module_worker(app="tests.e2e.pgtasks", concurrency=1, pool=request.param)
+    yield started
+    assert started.stop() == 0
+
+
+@pytest.fixture
+def pool(running: Worker, request: pytest.FixtureRequest) -> str:
+    return str(request.node.callspec.params["running"])
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[Celery]:
+    """The workers' app, here as the producer."""
+    pgtasks.app.conf.update(broker_url=url, result_backend=url)
+    yield pgtasks.app
+    close_app(pgtasks.app)
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Path:
+    return tmp_path / "started"
+
+
+def cancel_in_time(rows: Rows, result: Any, within: float, **how: Any) -> dict[str, Any]:
+    """Cancel a job that runs; its row once it has ended, which must not take longer."""
+    before = time.monotonic()
+    assert result.revoke(**how)
+    row = rows.wait(result.id)
+    assert time.monotonic() - before < within
+    return row
+
+
+def test_a_job_that_waits_never_starts(app: Celery, rows: Rows, started: Path, tmp_path: Path):
+    holding = pgtasks.hold.delay(str(started), str(tmp_path / "release"))
+    wait_for(started.exists)
+    ran = tmp_path / "ran"
+    later = pgtasks.hold.delay(str(ran), str(tmp_path / "release"))
+    future = pgtasks.add.apply_async((1, 1), countdown=3600)
+    assert len(jobs(app).filter(id=[later, future]).cancel("not needed")) == 2
+    for result in (later, future):
+        assert_finished(rows.get(result.id), "cancelled", attempt=0)
+        assert result.state == "REVOKED"
+        with pytest.raises(TaskRevokedError, match="not needed"):
+            result.get(timeout=5)
+    assert not later.revoke()
+    (tmp_path / "release").touch()
+    assert holding.get(timeout=10) == "released"
+    assert pgtasks.add.delay(1, 2).get(timeout=10) == 3
+    assert not ran.exists()
+
+
+def test_a_task_that_runs_is_told_when_it_asks(app: Celery, rows: Rows, started: Path):
+    result = pgtasks.watch.delay(str(started))
+    wait_for(started.exists)
+    row = cancel_in_time(rows, result, 1.0, reason="stop it")
+    assert_finished(row, "cancelled")
+    assert row["cancel_reason"] == "stop it"
+    assert errors(row) == [(1, "TaskRevokedError")]
+    assert row["errors"][0]["message"] == "was told"
+    assert result.state == "REVOKED"
+
+
+def test_a_job_that_is_cancelled_is_not_tried_again(app: Celery, rows: Rows, started: Path):
+    for task, kinds in (
+        (pgtasks.fail_when_told, ["ValueError", "TaskRevokedError"]),
+        (pgtasks.retry_when_told, ["TaskRevokedError"]),
+    ):
+        started = started.with_name(task.__name__)
+        result = task.delay(str(started))
+        wait_for(started.exists)
+        row = cancel_in_time(rows, result, 1.0, reason="stop it")
+        assert_finished(row, "cancelled")
+        assert [kind for _, kind in errors(row)] == kinds
+        assert row["errors"][-1]["message"] == "stop it"
+        assert result.state == "REVOKED"
+
+
+def test_a_task_that_does_not_ask_ends_as_it_would(
+    app: Celery, rows: Rows, started: Path, tmp_path: Path
+):
+    result = pgtasks.hold.delay(str(started), str(tmp_path / "release"))
+    wait_for(started.exists)
+    assert result.revoke(reason="stop it")
+    assert rows.get(result.id)["state"] == "executing"
+    assert result.state == "PENDING"
+    (tmp_path / "release").touch()
+    assert result.get(timeout=10) == "released"
+    assert_finished(rows.get(result.id))
+
+
+def test_a_task_may_be_terminated(
+    app: Celery, rows: Rows, running: Worker, pool: str, started: Path, tmp_path: Path
+):
+    result = pgtasks.hold.delay(str(started), str(tmp_path / "release"))
+    wait_for(started.exists)
+    if pool in ("threads", "solo"):
+        result.revoke(terminate=True)
+        if pool == "threads":
+            wait_for(lambda: "cannot be terminated in this pool" in running.log)
+        (tmp_path / "release").touch()
+        assert result.get(timeout=10) == "released"
+        return
+    # Without LISTEN a worker looks once a second.
+    row = cancel_in_time(
+        rows, result, 1.5 if pool == "polling" else 1.0, terminate=True, reason="too long"
+    )
+    assert_finished(row, "cancelled")
+    assert row["errors"][-1]["message"] == "too long"
+    assert result.state == "REVOKED"
+    assert pgtasks.add.delay(1, 2).get(timeout=10) == 3
+
+
+def test_a_job_that_waits_in_the_worker_never_starts(
+    app: Celery, rows: Rows, pool: str, tmp_path: Path
+):
+    """For its rate limit: claimed, but not begun."""
+    ran = tmp_path / "ran"
+    first, second = pgtasks.limited.delay(str(ran)), pgtasks.limited.delay(str(ran))
+    rows.wait(first.id)
+    rows.wait(second.id, "executing")
+    row = cancel_in_time(rows, second, 1.5 if pool == "polling" else 1.0, reason="too late")
+    assert_finished(row, "cancelled")
+    assert row["errors"][-1]["message"] == "too late"
+    assert ran.read_text().split() == [first.id]
+
+
+def test_a_cancelled_job_may_be_retried_on_the_same_worker(app: Celery, rows: Rows):
+    result = pgtasks.add.apply_async((1, 2), countdown=3600)
+    assert result.revoke()
+    assert jobs(app).filter(id=result).retry() == [result.id]
+    assert result.get(timeout=10) == 3
