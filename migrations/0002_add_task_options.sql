@@ -11,20 +11,28 @@ ALTER TABLE pgjobs.jobs
   -- not guard: should it come back into line, that one stands for it.
   ADD COLUMN superseded_by       text;
 
--- For all workers together; NULL is no limit.
-ALTER TABLE pgjobs.queues
-  ADD COLUMN paused_at   timestamptz,
-  ADD COLUMN concurrency integer,
-  ADD CONSTRAINT queues_concurrency_in_range CHECK (concurrency >= 0);
-
--- The jobs that run in queues with a limit. Written by the claim only, under a lock on the queue's
--- row; whether the job still runs is looked up in its row, so that no other way out needs to know.
-CREATE TABLE pgjobs.slots (
-  job     bigint PRIMARY KEY,
-  attempt integer NOT NULL,
-  queue   text    NOT NULL
+-- Queues that are paused, or limited for all workers together; NULL is no limit. Apart from queues: what
+-- somebody has stopped stays so when the queue is deleted, reaped or not declared yet.
+CREATE TABLE pgjobs.limits (
+  queue       text PRIMARY KEY,
+  paused_at   timestamptz,
+  concurrency integer,
+  CONSTRAINT limits_concurrency_in_range CHECK (concurrency >= 0)
 ) WITH (fillfactor = 50);
-CREATE INDEX slots_queue ON pgjobs.slots (queue);
+
+-- The jobs that run in queues with a limit. Written by the claim, under a lock on the queue's row of
+-- limits; whether the job still runs is looked up in its row, so that no other way out needs to know.
+CREATE TABLE pgjobs.slots (
+  queue   text    NOT NULL,
+  job     bigint  NOT NULL,
+  attempt integer NOT NULL,
+  -- By queue and job, so that nothing but that queue's lock is ever waited for.
+  CONSTRAINT slots_pkey PRIMARY KEY (queue, job)
+) WITH (
+  fillfactor = 50,
+  autovacuum_vacuum_threshold = 500,
+  autovacuum_vacuum_cost_delay = 0
+);
 
 -- What becomes of a job that comes back into line (available, retryable, scheduled): it is cancelled
 -- where somebody has asked for that, or where another stands for it, and discarded where its attempts
@@ -75,7 +83,7 @@ DROP VIEW pgjobs.job_details;
 DROP FUNCTION pgjobs.settled_error(pgjobs.jobs, text, jsonb);
 DROP FUNCTION pgjobs.settled_state(pgjobs.jobs, text, boolean);
 DROP TABLE pgjobs.slots;
-ALTER TABLE pgjobs.queues DROP COLUMN concurrency, DROP COLUMN paused_at;
+DROP TABLE pgjobs.limits;
 ALTER TABLE pgjobs.jobs
   DROP COLUMN superseded_by,
   DROP COLUMN cancel_signal,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .ending import Cancel as Cancel
     from .ending import Discard as Discard
     from .ending import Snooze as Snooze
+    from .queue_control import queues as queues
     from .selection import jobs as jobs
     from .task import PgTask as PgTask
     from .unique import Unique as Unique
@@ -30,9 +31,10 @@ _MODULES = {
     "Snooze": "ending",
     "Unique": "unique",
     "jobs": "selection",
+    "queues": "queue_control",
 }
 
-__all__ = ["Cancel", "Discard", "PgTask", "Snooze", "Unique", "__version__", "jobs"]
+__all__ = ["Cancel", "Discard", "PgTask", "Snooze", "Unique", "__version__", "jobs", "queues"]
 
 
 def __getattr__(name: str) -> Any:

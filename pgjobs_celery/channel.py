@@ -82,6 +82,9 @@ class Channel(Acknowledger):
         self._touch_at = time.monotonic() + TOUCH_INTERVAL
         #: Queues with messages that are no jobs, as far as we have heard.
         self._news: set[str] = set()
+        #: Queues with a limit in which a job has ended.
+        self._freed: deque[str] = deque()
+        self.node.watch(self)
 
     def basic_consume(
         self,
@@ -135,6 +138,9 @@ class Channel(Acknowledger):
 
     def basic_get(self, queue: str, no_ack: bool = False, **_: Any) -> Message | None:
         """The next message of a queue, claimed for us; None if there is none."""
+        # Who only gets hears of no limit.
+        self.node.limits.is_stale = True
+        self.node.places()
         while claims := self.node.claim_jobs(ClaimPlan.everything([queue]), 1):
             message = self._to_message(claims[0])
             if message is not None:
@@ -171,7 +177,12 @@ class Channel(Acknowledger):
             if anywhere:
                 self._plan.look_again()
             else:
-                self._plan.expect(time.monotonic())
+                self._plan.expect(time.monotonic(), queue)
+
+    def place_freed(self, queue: str) -> None:
+        """A job of a queue with a limit has ended; called from any thread."""
+        self._freed.append(queue)
+        self.connection.wake()
 
     def expect_message(self, queue: str) -> None:
         """A message that is no job stands in this queue."""
@@ -214,6 +225,8 @@ class Channel(Acknowledger):
         if self.finished:
             self._plan.count_finished(self.finished, time.monotonic())
             self.finished = 0
+        while self._freed:
+            self._plan.place_freed(self._freed.popleft())
         # In turns: neither jobs nor other messages keep the others waiting.
         self._is_jobs_turn = not self._is_jobs_turn
         first, second = self._deliver_jobs, self._deliver_messages
@@ -245,9 +258,11 @@ class Channel(Acknowledger):
         limit = self._plan.limit(self._job_room(), 0)
         if not limit:
             return False
-        buckets = self._plan.buckets(start)
+        buckets = self._plan.buckets(start, self.node.places())
+        if not buckets:
+            return False
         claims = self.node.claim_jobs(buckets, limit)
-        self._plan.record(limit, claims, start, time.monotonic())
+        self._plan.record(limit, claims, start, time.monotonic(), self.node.limits.full)
         self._buffer.extend(claims)
         if self.closed:  # meanwhile, by a soft shutdown
             self._release_buffer()

@@ -14,14 +14,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 from celery.bin.base import handle_preload_options
 
+from . import cli_jobs, cli_queues
 from .cli_database import database_options, find_database, reported
-from .cli_jobs import COMMANDS
 from .config import read_settings
 from .db import migration_files, migrations, versions
 from .db.dsn import describe
@@ -37,7 +37,7 @@ def pgjobs(ctx: click.Context, **preload: Any) -> None:
     """Look after the PostgreSQL schema and the jobs in it."""
 
 
-for command in COMMANDS:
+for command in (*cli_jobs.COMMANDS, *cli_queues.COMMANDS):
     pgjobs.add_command(command)
 
 
@@ -99,7 +99,7 @@ def migrate(
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_context
 def status(ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool) -> None:
-    """Show how many jobs each queue holds, by state, and how long the oldest has waited."""
+    """Show what each queue holds, how long the oldest has waited, what is paused or limited."""
     with opened(ctx, url, schema) as db:
         now = versions.status(db.connection, db.schema)
         if not now.version:
@@ -148,6 +148,10 @@ def maintain(ctx: click.Context, *, url: str | None, schema: str | None, once: b
         node.close()
 
 
+#: The version of the schema from which queues can be paused and limited.
+LIMITS_VERSION = 2
+
+
 @dataclass(frozen=True)
 class Opened:
     """The database a command works on."""
@@ -168,6 +172,9 @@ class QueueCount:
     states: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
     #: Seconds since the oldest ready job could have run; None where none is ready.
     oldest_wait: float | None = None
+    #: Since when nothing is claimed from it, and how many of its jobs may run at once.
+    paused_at: datetime | None = None
+    concurrency: int | None = None
 
 
 @contextmanager
@@ -219,7 +226,13 @@ def count_jobs(db: Opened) -> list[QueueCount]:
         count.states[State(state)] = jobs
         if oldest_wait is not None:
             count.oldest_wait = max(0.0, oldest_wait)
-    return list(queues.values())
+    if versions.status(db.connection, db.schema).version >= LIMITS_VERSION:
+        rows = db.connection.execute(statement("list_queues", db.schema).encode()).fetchall()
+        for queue, paused_at, concurrency in rows:
+            if queue in queues or paused_at is not None or concurrency is not None:
+                count = queues.setdefault(queue, QueueCount(queue))
+                count.paused_at, count.concurrency = paused_at, concurrency
+    return [queues[queue] for queue in sorted(queues)]
 
 
 def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[str, Any]:
@@ -237,6 +250,8 @@ def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[
                 "queue": queue.queue,
                 "jobs": {state.value: jobs for state, jobs in queue.states.items()},
                 "oldest_wait": queue.oldest_wait,
+                "paused_at": queue.paused_at and queue.paused_at.isoformat(),
+                "concurrency": queue.concurrency,
             }
             for queue in queues
         ],
@@ -244,7 +259,7 @@ def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[
 
 
 def print_table(queues: list[QueueCount], *, no_color: bool) -> None:
-    """One line per queue; a state that no job is in gets no column."""
+    """One line per queue; what holds for none of them gets no column."""
     # Every celery command imports this module; only this one pays for rich.
     from rich import box
     from rich.console import Console
@@ -260,9 +275,19 @@ def print_table(queues: list[QueueCount], *, no_color: bool) -> None:
     for state in states:
         table.add_column(state.value, justify="right")
     table.add_column("oldest wait", justify="right")
+    is_limited = any(queue.concurrency is not None for queue in queues)
+    is_paused = any(queue.paused_at is not None for queue in queues)
+    if is_limited:
+        table.add_column("limit", justify="right")
+    if is_paused:
+        table.add_column("paused since")
     for queue in queues:
-        counts = (str(queue.states[state]) for state in states)
-        table.add_row(Text(queue.queue), *counts, readable(queue.oldest_wait))
+        cells = [str(queue.states[state]) for state in states] + [readable(queue.oldest_wait)]
+        if is_limited:
+            cells.append("" if queue.concurrency is None else str(queue.concurrency))
+        if is_paused:
+            cells.append(f"{queue.paused_at:%Y-%m-%d %H:%M}" if queue.paused_at else "")
+        table.add_row(Text(queue.queue), *cells)
     console.print(table)
 
 

@@ -139,6 +139,9 @@ class Settings:
     prune_failed_max_age: float = 7 * 86_400.0
     #: How many finished jobs of each state are kept at most; 0 for any number.
     prune_max_count: int = 0
+    #: The queues that this worker consumes from unless ``-Q`` says otherwise, each with how many of
+    #: its jobs it runs at once at most. A queue that is not in it has no such limit.
+    queues: Mapping[str, int] | None = None
 
 
 def read_settings(conf: Mapping[str, Any]) -> Settings:
@@ -175,7 +178,32 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
             f"pgjobs_heartbeat_interval ({settings.heartbeat_interval}) must be above 0 and "
             f"below pgjobs_lease ({settings.lease})"
         )
+    _check_queues(settings.queues)
     return settings
+
+
+def _check_queues(queues: Any) -> None:
+    if queues is None:
+        return
+    if not isinstance(queues, Mapping):
+        raise InvalidOption(
+            "pgjobs_queues must be a dict of queues with how many of their jobs run at once, such "
+            f'as {{"emails": 20}}, not {queues!r}'
+        )
+    for name, limit in queues.items():
+        check_queue_name(name)
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise InvalidOption(
+                f"pgjobs_queues[{name!r}] must be a whole number from 1, not {limit!r}; "
+                f"`celery pgjobs pause {name}` has no job of the queue run"
+            )
+
+
+def check_queue_name(name: Any) -> str:
+    """The name; raises InvalidOption where no queue can be called that."""
+    if not isinstance(name, str) or not name or "\x00" in name:
+        raise InvalidOption(f"a queue cannot be called {name!r}")
+    return name
 
 
 def _seconds(expires: Any) -> float:

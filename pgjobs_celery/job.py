@@ -58,6 +58,16 @@ class Bucket(NamedTuple):
     lowest: int = LOWEST_RANK
     highest: int = HIGHEST_RANK
     floor: int = FIRST_PLACE
+    #: How many jobs to take from it at most; None for as many as the claim takes.
+    places: int | None = None
+
+
+class Places(NamedTuple):
+    """How many more jobs of a queue may run, on all workers together."""
+
+    #: Now, and before those were counted that had ended.
+    free: int
+    before: int
 
 
 class Claim(NamedTuple):

@@ -14,15 +14,17 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID, uuid4
+from weakref import WeakSet
 
 from .config import Settings
 from .db.database import CONNECTION_ERRORS, REFUSALS, Database
 from .db.messages import Delivery
 from .errors import PgJobsError
 from .job import Bucket, Cancellation, Claim
+from .limits import Limits
 from .maintenance.heartbeat import Heartbeat
 from .maintenance.loop import Loop
 from .maintenance.prune import Prune
@@ -40,6 +42,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class Watcher(Protocol):
+    """Who claims from queues with a limit."""
+
+    def place_freed(self, queue: str) -> None:
+        """A job of the queue has ended; called from any thread."""
+
+
 class Node:
     """The claims of this process in one database. Thread-safe; get one with :func:`get_node`."""
 
@@ -52,6 +61,8 @@ class Node:
         self.late_tasks: list[str] | None = None
         #: Where the tasks run; None where there is no pool.
         self.pool: WorkerPool | None = None
+        #: How many jobs of a queue it may claim.
+        self.limits = Limits()
         #: How many outcomes were not written because others had the jobs by then.
         self.lost_claims = 0
         self._loop = Loop(database)
@@ -65,10 +76,14 @@ class Node:
             # Nobody tells us of a job that is due before the others.
             self._stage.interval = min(self._stage.interval, database.options.poll)
         self._queues: set[str] = set()
-        self._held: dict[int, int] = {}
+        #: The attempt, and the queue.
+        self._held: dict[int, tuple[int, str]] = {}
         self._outcomes: deque[Outcome] = deque()
         self._read: deque[int] = deque()
         self._returned: deque[int] = deque()
+        #: Queues in which a job of ours has ended, where others may wait for its place.
+        self._freed: deque[str] = deque()
+        self._watchers: WeakSet[Watcher] = WeakSet()
         self._held_messages: set[int] = set()
         self._oldest = 0.0
         self._is_uncertain = False
@@ -77,7 +92,7 @@ class Node:
     @property
     def unwritten(self) -> int:
         """How many outcomes and acknowledgements are still to be written."""
-        return len(self._outcomes) + len(self._read) + len(self._returned)
+        return len(self._outcomes) + len(self._read) + len(self._returned) + len(self._freed)
 
     @property
     def unwritten_since(self) -> float:
@@ -98,16 +113,20 @@ class Node:
                 self._put_back_unknown()
             outcomes = _take_all(self._outcomes)
             read, returned = _take_all(self._read), _take_all(self._returned)
+            freed = _take_all(self._freed)
+            limited = {bucket.queue for bucket in buckets}.intersection(self.limits.shared)
+            limited.update(freed)
             try:
-                claims, lost = self._claim(buckets, limit, outcomes, read, returned)
+                claims, lost = self._claim(buckets, limit, outcomes, read, returned, limited)
             except BaseException:
+                self._freed.extendleft(reversed(freed))
                 self._outcomes.extendleft(reversed(outcomes))
                 self._read.extendleft(reversed(read))
                 self._returned.extendleft(reversed(returned))
                 self._is_uncertain = True
                 raise
             for claim in claims:
-                self._held[claim.id] = claim.attempt
+                self._held[claim.id] = (claim.attempt, claim.queue)
             self._report_lost(lost)
             return claims
 
@@ -173,8 +192,30 @@ class Node:
 
     def done(self, id: int, attempt: int) -> None:
         """The outcome of that attempt is known; a retry may have become our next one already."""
-        if self._held.get(id) == attempt:
-            del self._held[id]
+        held = self._held.get(id)
+        if held is None or held[0] != attempt:
+            return
+        del self._held[id]
+        if (queue := held[1]) in self.limits:
+            if queue in self.limits.shared:
+                self._note(self._freed, queue)
+            for watcher in list(self._watchers):
+                watcher.place_freed(queue)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell it when a job of a queue with a limit has ended; from any thread."""
+        self._watchers.add(watcher)
+
+    def places(self) -> dict[str, int]:
+        """How many more jobs of each queue with a limit to claim at most, from 0."""
+        if self.limits.is_stale:
+            self.limits.is_stale = False
+            try:
+                self.limits.share(self.database.limits.list_limits())
+            except BaseException:
+                self.limits.is_stale = True
+                raise
+        return self.limits.places(queue for _, queue in list(self._held.values()))
 
     def expect_due(self) -> None:
         """A job was scheduled: it may be due before the one that was the nearest."""
@@ -183,6 +224,7 @@ class Node:
     def configure(self, name: str, settings: Settings) -> None:
         """Be the node of a Celery worker of this name."""
         self.name, self.settings = name, settings
+        self.limits.own = settings.queues or {}
 
     def start(self) -> None:
         """Begin to live: heartbeat and maintenance. A claim does it by itself."""
@@ -207,10 +249,10 @@ class Node:
         except (*CONNECTION_ERRORS, PgJobsError) as error:
             logger.warning("could not say goodbye to the database: %s", error)
 
-    def _note(self, pending: deque[Outcome] | deque[int], what: Outcome | int) -> None:
+    def _note(self, pending: deque[T], what: T) -> None:
         if not self.unwritten:
             self._oldest = time.monotonic()
-        pending.append(what)  # type: ignore[arg-type]
+        pending.append(what)
         self._loop.expect(self._settle)
 
     def _claim(
@@ -220,21 +262,24 @@ class Node:
         outcomes: Sequence[Outcome],
         read: Sequence[int],
         returned: Sequence[int],
+        limited: Collection[str],
     ) -> tuple[list[Claim], list[Outcome]]:
-        jobs = self.database.jobs
+        def claim(outcomes: Sequence[Outcome]) -> tuple[list[Claim], list[Outcome]]:
+            claims, lost, places = self.database.jobs.claim_limited_jobs(
+                self.id, self.name, buckets, limit, outcomes, read, returned, self.late_tasks,
+                limited,
+            )  # fmt: skip
+            self.limits.learn(places, (claim.queue for claim in claims))
+            return claims, lost
+
         try:
-            return jobs.claim_jobs(
-                self.id, self.name, buckets, limit, outcomes, read, returned, self.late_tasks
-            )
+            return claim(outcomes)
         except REFUSALS:
             if not outcomes:
                 raise
             # One of them it is: the others must not wait for it.
             lost = [each for outcome in outcomes for each in self._settle_alone(outcome)]
-            claims, _ = jobs.claim_jobs(
-                self.id, self.name, buckets, limit, (), read, returned, self.late_tasks
-            )
-            return claims, lost
+            return claim(())[0], lost
 
     def _settle_alone(self, outcome: Outcome) -> list[Outcome]:
         try:

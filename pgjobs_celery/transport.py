@@ -298,6 +298,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         """
         self._next_poll = time.monotonic() + self.options.poll
         self._polls += 1
+        get_node(self.database).limits.is_stale = True
         for channel in self.channels:
             channel.look_again(messages=not self.options.listen or self._polls % 6 == 0)
         self._end_cancelled()
@@ -335,6 +336,8 @@ class Transport(base.Transport):  # type: ignore[misc]
             if kind == notify.CANCEL:
                 self._end_cancelled()
                 continue
+            if kind == notify.QUEUE:
+                get_node(self.database).limits.is_stale = True
             for channel in self.channels:
                 if kind == notify.JOB:
                     channel.expect(name)
@@ -342,6 +345,8 @@ class Transport(base.Transport):  # type: ignore[misc]
                     channel.expect(name, anywhere=True)
                 elif kind == notify.MESSAGE:
                     channel.expect_message(name)
+                elif kind == notify.QUEUE:
+                    channel.look_again(messages=False)
 
     # Wake the loop, from any thread
 

@@ -6,13 +6,16 @@ import contextlib
 import threading
 from typing import Any
 
+import click
 from celery import bootsteps, signals
+from celery.utils.nodenames import worker_direct
+from kombu.utils.functional import maybe_list
 from kombu.utils.imports import symbol_by_name
 
-from .config import read_settings
+from .config import Settings, read_settings
 from .db.database import CONNECTION_ERRORS
 from .delivery import Message
-from .errors import PgJobsError
+from .errors import InvalidOption, PgJobsError
 from .node import close_nodes, get_node
 from .pools import WorkerPool
 from .request import JobRequest
@@ -98,11 +101,34 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
     try:
         database = getattr(app.connection_for_read().transport, "database", None)
         if database is not None:
-            get_node(database).configure(sender.hostname, read_settings(app.conf))
+            settings = read_settings(app.conf)
+            get_node(database).configure(sender.hostname, settings)
+            choose_queues(app, settings, sender.hostname)
             app.steps["consumer"].add(Tracking)
     except PgJobsError as error:
         # Celery would log any other exception here, and go on without us.
         raise SystemExit(f"{type(error).__name__}: {error}") from None
+
+
+def choose_queues(app: Any, settings: Settings, hostname: str) -> None:
+    """Have a worker that is not told by ``-Q`` or ``task_queues`` consume ``pgjobs_queues``."""
+    queues = app.amqp.queues
+    # None: Celery has not been asked to select any.
+    if not settings.queues or app.conf.task_queues or queues._consume_from is not None:
+        return
+    # Of -X Celery keeps no trace but in its default selection, which these are no part of.
+    command = click.get_current_context(silent=True)
+    excluded = maybe_list(command and command.params.get("exclude_queues")) or ()
+    chosen = [name for name in settings.queues if name not in excluded]
+    try:
+        queues.select(chosen)
+        if app.conf.worker_direct:
+            queues.select_add(worker_direct(hostname))
+    except KeyError as error:
+        raise InvalidOption(
+            f"pgjobs_queues has {error}, which is not in task_queues; "
+            "task_create_missing_queues is off"
+        ) from None
 
 
 def _on_worker_shutdown(**_: Any) -> None:

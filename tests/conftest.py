@@ -34,7 +34,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: What a test may have put something into.
-TABLES = ("jobs", "messages", "queues", "exchanges", "bindings", "nodes", "slots")
+TABLES = ("jobs", "messages", "queues", "exchanges", "bindings", "nodes", "limits", "slots")
 
 Connection = psycopg.Connection[dict[str, Any]]
 

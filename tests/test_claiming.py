@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pgjobs_celery.claiming import FULL_LOOK_INTERVAL, FULL_LOOK_SPACING, ClaimPlan
+from pgjobs_celery.claiming import (
+    FULL_LOOK_INTERVAL,
+    FULL_LOOK_SPACING,
+    SHARED_INTERVAL,
+    ClaimPlan,
+)
 from pgjobs_celery.job import FIRST_PLACE, HIGHEST_RANK, Bucket, Claim
 
 INFINITE = float("inf")
@@ -36,10 +42,35 @@ class Line:
         self.ready: set[Job] = set()
         self.now = 100.0
         self.looks: list[list[Bucket]] = []
+        #: How many jobs of a queue this process may run, and all of them together; what runs here.
+        self.own: dict[str, int] = {}
+        self.shared: dict[str, int] = {}
+        self.elsewhere: Counter[str] = Counter()
+        self.running: Counter[str] = Counter()
+
+    def places(self) -> dict[str, int]:
+        """As the node tells the plan: it knows what runs here."""
+        limits = [*self.own.items(), *self.shared.items()]
+        return {
+            queue: min(max(0, n - self.running[queue]) for name, n in limits if name == queue)
+            for queue in {**self.own, **self.shared}
+        }
+
+    def left(self, queue: str) -> int:
+        """How many places the database sees."""
+        running = self.running[queue] + self.elsewhere[queue]
+        return max(0, self.shared.get(queue, 1_000_000) - running)
+
+    def finish(self, queue: str) -> None:
+        """A job of the queue has ended here."""
+        self.running[queue] -= 1
+        self.plan.place_freed(queue)
 
     def claim(self, limit: int) -> list[Job]:
         """One claim, as claim_jobs.sql and Jobs.claim_jobs order it."""
-        buckets = self.plan.buckets(self.now)
+        buckets = self.plan.buckets(self.now, self.places())
+        if not buckets:
+            return []
         self.looks.append(buckets)
         taken: list[Job] = []
         for bucket in buckets:
@@ -51,12 +82,15 @@ class Line:
                 and job.priority <= bucket.highest
             ]
             here.sort(key=lambda job: (job.priority, job.seq))
-            taken += here[: limit - len(taken)]
+            most = min(limit - len(taken), self.left(bucket.queue))
+            taken += here[: most if bucket.places is None else min(most, bucket.places)]
         order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
         taken.sort(key=lambda job: (job.priority, order[job.queue], job.seq))
         self.ready -= set(taken)
         claims = [Claim(j.seq, 1, 20, j.queue, j.priority, j.seq, False, "", b"") for j in taken]
-        self.plan.record(limit, claims, self.now, self.now + DURATION)
+        self.running.update(job.queue for job in taken)
+        full = {queue: self.left(queue) == 0 for queue in self.shared}
+        self.plan.record(limit, claims, self.now, self.now + DURATION, full)
         self.now += DURATION
         return taken
 
@@ -73,7 +107,8 @@ class Line:
     def put(self, *jobs: Job) -> None:
         """Put jobs in line and tell the plan."""
         self.ready.update(jobs)
-        self.plan.expect(self.now)
+        for job in jobs:
+            self.plan.expect(self.now, job.queue)
 
 
 # -- floors --------------------------------------------------------------------------------------
@@ -241,6 +276,186 @@ def test_priorities_go_before_queues_in_a_full_look_too():
     line = Line(["a", "b"])
     line.put(*(Job("a", 5, seq) for seq in range(10)), *(Job("b", 0, seq) for seq in range(10)))
     assert {job.priority for job in line.claim(5)} == {0}
+
+
+# -- limits --------------------------------------------------------------------------------------
+
+
+def limited(**line: Any) -> Line:
+    """A line with a hundred jobs in queue a, and nothing expected any more but of it."""
+    made = Line(["a"])
+    for name, value in line.items():
+        setattr(made, name, value)
+    made.put(*(Job("a", 0, seq) for seq in range(100)))
+    return made
+
+
+@pytest.mark.parametrize("kind", ["own", "shared"])
+def test_a_queue_is_not_claimed_from_beyond_its_limit(kind):
+    line = limited(**{kind: {"a": 3}})
+    assert len(line.run(limit=10)) == 3
+    assert line.plan.due_at == INFINITE
+
+
+@pytest.mark.parametrize("kind", ["own", "shared"])
+def test_a_place_that_is_freed_is_looked_at_at_once_above_the_floor_and_alone(kind):
+    line = limited(**{kind: {"a": 3, "b": 3}})
+    line.plan.set_queues(["a", "b"])
+    line.run(limit=10)
+    looks = len(line.looks)
+    line.finish("a")
+    assert line.plan.due_at <= line.now
+    assert len(line.run(limit=10)) == 1
+    assert line.looks[looks:] == [[Bucket("a", 0, HIGHEST_RANK, 2, 1)]]
+
+
+def test_freed_places_are_looked_at_from_the_start_as_often_as_under_load():
+    line = limited(own={"a": 3})
+    line.run(limit=10)
+    line.put(urgent := Job("a", 0, -5))
+    for _ in range(90):
+        line.now += 0.02
+        line.finish("a")
+        line.run(limit=10)
+        if urgent not in line.ready:
+            break
+    assert urgent not in line.ready
+    full = [index for index, look in enumerate(line.looks) if look[0].floor == FIRST_PLACE]
+    assert len(full) <= 4
+
+
+def test_a_queue_without_a_place_left_expects_nothing_new():
+    line = limited(own={"a": 3})
+    line.run(limit=10)
+    line.put(Job("a", 0, 1000))
+    assert line.plan.due_at == INFINITE
+
+
+def test_what_ends_in_a_queue_that_was_not_full_is_no_reason_to_look():
+    line = Line(["a"])
+    line.own = {"a": 3}
+    line.put(Job("a", 0, 1))
+    line.run()
+    line.finish("a")
+    assert line.plan.due_at == INFINITE
+
+
+def test_a_limited_queue_has_one_bucket_and_others_one_for_each_priority():
+    line = Line(["a", "b"])
+    line.own = {"a": 4}
+    line.put(*(Job(q, p, 10 * p + n) for q in "ab" for p in (3, 5) for n in range(4)))
+    line.claim(5)
+    assert Bucket("a", places=4) in line.looks[0]
+    line.plan.look_again()
+    line.run(limit=100)
+    for look in line.looks:
+        assert Counter(bucket.queue for bucket in look)["a"] <= 1
+    assert line.running["a"] == 4
+    assert line.running["b"] == 8
+
+
+def test_other_queues_are_claimed_from_while_one_is_full():
+    line = Line(["a", "b"])
+    line.own = {"a": 2}
+    line.put(*(Job(q, 0, n) for n, q in enumerate("ab" * 20)))
+    assert Counter(job.queue for job in line.run(limit=10)) == {"a": 2, "b": 20}
+
+
+def test_a_queue_that_others_have_filled_is_left_alone_under_load():
+    """A look at it locks it for all."""
+    line = Line(["a", "b"])
+    line.shared, line.elsewhere["a"] = {"a": 2}, 2
+    line.put(*(Job("b", 0, seq) for seq in range(10_000)), Job("a", 0, 0))
+    began = line.now
+    for _ in range(400):
+        line.claim(10)
+    looks = sum(any(bucket.queue == "a" for bucket in look) for look in line.looks)
+    assert looks <= (line.now - began) / SHARED_INTERVAL + 2
+    line.elsewhere.clear()
+    since = line.now
+    while Job("a", 0, 0) in line.ready:
+        line.claim(10)
+    assert line.now - since <= SHARED_INTERVAL + 5 * DURATION
+
+
+def test_who_left_a_queue_alone_looks_at_it_before_it_waits():
+    """Whoever waits says so, and looks at everything again."""
+    line = Line(["a"])
+    line.shared, line.elsewhere["a"] = {"a": 2}, 2
+    line.put(Job("a", 0, 0))
+    assert line.run() == []
+    assert line.plan.is_dry
+    line.elsewhere.clear()
+    line.plan.look_again()
+    assert line.run() == [Job("a", 0, 0)]
+
+
+class Limits(RuleBasedStateMachine):
+    """With limits, too, whatever has a place is claimed before the plan rests, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = Line()
+        self.line.own = {"a": 2}
+        self.line.shared = {"b": 3}
+        self.seq = 0
+
+    @rule(queue=st.sampled_from(QUEUES), priority=st.sampled_from([0, 3, 255]))
+    def publish(self, queue: str, priority: int) -> None:
+        self.seq += 1
+        self.line.put(Job(queue, priority, self.seq))
+
+    @rule(limit=st.integers(1, 8))
+    def claim(self, limit: int) -> None:
+        if self.line.plan.due_at <= self.line.now:
+            self.line.claim(limit)
+
+    @rule(queue=st.sampled_from(QUEUES))
+    def finish(self, queue: str) -> None:
+        if self.line.running[queue]:
+            self.line.finish(queue)
+
+    @rule(count=st.integers(-3, 3))
+    def others_work(self, count: int) -> None:
+        before = self.line.elsewhere["b"]
+        room = 3 - self.line.running["b"]
+        self.line.elsewhere["b"] = max(0, min(room, before + count))
+        if self.line.elsewhere["b"] < before:
+            self.line.plan.look_again()
+
+    @rule(seconds=st.sampled_from([0.0005, 0.01, 0.06, 0.3, 2.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.line.now += seconds
+
+    @rule(own=st.none() | st.integers(1, 4), shared=st.none() | st.integers(0, 4))
+    def limits_change(self, own: int | None, shared: int | None) -> None:
+        self.line.own = {} if own is None else {"a": own, "b": own}
+        self.line.shared = {} if shared is None else {"b": shared}
+        self.line.plan.look_again()
+
+    @rule(limit=st.integers(1, 8))
+    def run_until_it_rests(self, limit: int) -> None:
+        self.line.run(limit)
+        self.line.plan.look_again()  # as whoever begins to wait
+        self.line.run(limit)
+        places = self.line.places()
+        for job in self.line.ready:
+            assert min(places.get(job.queue, 9), self.line.left(job.queue)) == 0, job
+
+    @rule(limit=st.integers(1, 8))
+    def finish_one_and_run(self, limit: int) -> None:
+        """What a queue without places had waiting is begun when one is freed, at once."""
+        self.run_until_it_rests(limit)
+        for queue in QUEUES:
+            if self.line.running[queue]:
+                self.line.finish(queue)
+                self.line.run(limit)
+                places = min(self.line.places().get(queue, 9), self.line.left(queue))
+                assert not places or not [job for job in self.line.ready if job.queue == queue]
+
+
+TestLimits = Limits.TestCase
+TestLimits.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 
 
 # -- how much ------------------------------------------------------------------------------------

@@ -461,3 +461,56 @@ def test_an_apps_preload_options_do_not_disturb_the_commands(celery, tmp_path, u
     )
     assert celery("-A", "proj", "pgjobs", "--stage", "x", "migrate").returncode == 0
     assert celery("-A", "proj", "pgjobs", "migrate", "--check").returncode == 0
+
+
+# -- pause, resume, limit ------------------------------------------------------------------------
+
+
+def test_queues_are_paused_resumed_and_limited(celery, url, jobs):
+    def pgjobs(*args: str) -> str:
+        done = celery("-b", url, "pgjobs", *args)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert pgjobs("pause", "celery", "new") == "celery is paused\nnew is paused\n"
+    assert pgjobs("limit", "celery", "5") == "celery is limited to 5 at once\n"
+    shown = json.loads(pgjobs("status", "--json"))["queues"]
+    assert [(each["queue"], each["concurrency"]) for each in shown] == [
+        ("[bold]mail", None),
+        ("celery", 5),
+        ("new", None),
+    ]
+    assert [each["paused_at"] is not None for each in shown] == [False, True, True]
+    lines = [line.split() for line in pgjobs("status").splitlines() if line.strip()]
+    assert lines[0][-5:] == ["oldest", "wait", "limit", "paused", "since"]
+    [row] = [line for line in lines if line[0] == "celery"]
+    assert row[6] == "5"
+    assert len(row) == 9
+    assert pgjobs("resume", "celery", "other") == "celery is resumed\nother was not paused\n"
+    assert pgjobs("limit", "celery", "none") == "celery has no limit\n"
+    assert "limit" not in pgjobs("status")
+
+
+@pytest.mark.parametrize("number", ["-1", "many", "1.5", ""])
+def test_what_is_no_limit_is_a_usage_error(celery, url, number):
+    done = celery("-b", url, "pgjobs", "limit", "celery", "--", number)
+    assert done.returncode == 2
+    assert "neither a whole number from 0 nor none" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "complaint"), [("9999999999", "a whole number from 0")])
+def test_a_limit_that_is_too_large_is_one_line(celery, url, db, number, complaint):
+    migrations.migrate(db, "pgjobs")
+    done = celery("-b", url, "pgjobs", "limit", "celery", number)
+    assert complaint in the_error(done)
+
+
+def test_a_queue_without_a_name_is_one_line(celery, url, db):
+    migrations.migrate(db, "pgjobs")
+    assert "cannot be called ''" in the_error(celery("-b", url, "pgjobs", "pause", ""))
+
+
+def test_status_of_a_schema_that_knows_no_limits_yet(celery, url, db):
+    migrations.migrate(db, "pgjobs", 1)
+    done = celery("-b", url, "pgjobs", "status")
+    assert done.stdout.splitlines()[0] == "No jobs."

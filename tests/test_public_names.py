@@ -11,7 +11,7 @@ import pytest
 import pgjobs_celery
 
 #: A name is added here when it is documented; none is ever taken away without a deprecation.
-PUBLIC = ["Cancel", "Discard", "PgTask", "Snooze", "Unique", "__version__", "jobs"]
+PUBLIC = ["Cancel", "Discard", "PgTask", "Snooze", "Unique", "__version__", "jobs", "queues"]
 
 LOADED = """
 import json, sys

@@ -26,6 +26,7 @@ from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
 from .dsn import Target
 from .held import Held
 from .jobs import Jobs
+from .limits import Limits
 from .matches import Matches
 from .messages import Messages
 from .nodes import Nodes
@@ -93,6 +94,11 @@ class Database:
     def routes(self) -> Routes:
         """Exchanges, queues and bindings."""
         return Routes(self)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The queues that are paused or limited."""
+        return Limits(self)
 
     @cached_property
     def nodes(self) -> Nodes:

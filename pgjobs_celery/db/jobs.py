@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from ..job import Bucket, Claim, Fence, NewJob
+from ..job import Bucket, Claim, Fence, NewJob, Places
 from ..outcome import Outcome
 from ..states import State
 from . import notify
-from .connection import Call
+from .connection import CONNECTION_ERRORS, Call
 from .notify import waiter
 
 if TYPE_CHECKING:
@@ -94,6 +96,30 @@ class Jobs:
         that changed nothing because the claim was lost before. ``late`` names the tasks that are
         acknowledged when they end; None for all.
         """
+        return self.claim_limited_jobs(
+            node, name, buckets, limit, outcomes, read, returned, late, ()
+        )[:2]
+
+    def claim_limited_jobs(
+        self,
+        node: UUID,
+        name: str,
+        buckets: Sequence[Bucket],
+        limit: int,
+        outcomes: Sequence[Outcome],
+        read: Sequence[int],
+        returned: Sequence[int],
+        late: Sequence[str] | None,
+        limited: Collection[str],
+    ) -> tuple[list[Claim], list[Outcome], dict[str, Places]]:
+        """As :meth:`claim_jobs`, where some queues are ``limited`` for all workers together.
+
+        Each of those may have one bucket only; from one that is limited and not named here nothing
+        is taken. Returns, too, how many places they had when the outcomes were written and before
+        anything was taken; one whose limit is gone is left out. Who waits for a queue that was full
+        and is not any more is woken.
+        """
+        locked = sorted(limited)
         calls = [self._database.call("pin_plans")]
         if outcomes:
             calls.append(self._settle(node, outcomes))
@@ -101,6 +127,10 @@ class Jobs:
             calls.append(self._database.call("delete_messages", node=node, ids=list(read)))
         if returned:
             calls.append(self._database.messages.release(node, returned))
+        counted = len(calls) + 1
+        if locked:
+            calls.append(self._database.call("lock_limits", locked=locked))
+            calls.append(self._database.call("free_slots", locked=locked))
         if buckets and limit > 0:
             calls.append(
                 self._database.call(
@@ -112,6 +142,8 @@ class Jobs:
                     lowest=[bucket.lowest for bucket in buckets],
                     highest=[bucket.highest for bucket in buckets],
                     floors=[bucket.floor for bucket in buckets],
+                    places=[bucket.places for bucket in buckets],
+                    locked=locked,
                     limit=limit,
                 )
             )
@@ -120,7 +152,12 @@ class Jobs:
         claims = [Claim(*row) for row in rows[-1]] if buckets and limit > 0 else []
         order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
         claims.sort(key=lambda claim: (claim.priority, order[claim.queue], claim.seq))
-        return claims, [outcome for outcome in outcomes if outcome.id not in settled]
+        lost = [outcome for outcome in outcomes if outcome.id not in settled]
+        if not locked:
+            return claims, lost, {}
+        places = {queue: Places(*row) for queue, *row in rows[counted] if row[0] is not None}
+        self._wake_refused(places, Counter(claim.queue for claim in claims))
+        return claims, lost, places
 
     def settle_jobs(self, node: UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Write what became of claimed jobs; returns those whose claim was lost before."""
@@ -161,7 +198,8 @@ class Jobs:
             [self._database.call("pin_plans"), self._database.call("rescue_jobs", dead=dead)]
         )[1]
         jobs = [row for row in rows if row[0] == "job"]
-        back = {queue for _, queue, state, _ in jobs if state == State.AVAILABLE}
+        # Of a queue with a limit a place is free, even where the job was discarded.
+        back = {queue for _, queue, _, _ in jobs}
         mail = {queue for kind, queue, _, _ in rows if kind == "message"}
         if back or mail:
             self._database.run(
@@ -221,6 +259,19 @@ class Jobs:
         while count := self._database.fetch("purge_jobs", queue=queue, limit=batch)[0][0]:
             total += count
         return total
+
+    def _wake_refused(self, places: Mapping[str, Places], taken: Mapping[str, int]) -> None:
+        """Wake who may have been refused by a queue that was full and has places now."""
+        wakes = [
+            # As if a job had been put back, for which everything is looked at again.
+            [self._wake(notify.BACK, queue)]
+            for queue, (free, before) in places.items()
+            if before <= 0 < free - taken.get(queue, 0)
+        ]
+        # The claims are committed, and must not be lost for a wake-up.
+        with contextlib.suppress(*CONNECTION_ERRORS):
+            if wakes:
+                self._database.run(*wakes)
 
     def _wake(self, kind: str, name: str = "") -> Call:
         return self._database.wake(kind, name)

@@ -269,6 +269,7 @@ class Workers(RuleBasedStateMachine):
             "lowest": [bucket.lowest for bucket in buckets],
             "highest": [bucket.highest for bucket in buckets],
             "floors": [bucket.floor for bucket in buckets],
+            "places": [bucket.places for bucket in buckets], "locked": [],
         }  # fmt: skip
         with self.other.transaction(force_rollback=not commits):
             self.other.execute(statement("pin_plans", "pgjobs"))

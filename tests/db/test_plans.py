@@ -108,6 +108,7 @@ def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 CLAIM = {
     "node": str(A), "name": "n", "queues": ["celery", "other"], "lowest": [0, 0],
     "highest": [255, 255], "floors": [0, 0], "limit": 10, "late": ["t"],
+    "places": [None, None], "locked": [],
 }  # fmt: skip
 
 
@@ -116,6 +117,18 @@ def test_a_claim_walks_the_ready_index_in_its_order(filled):
     assert plan.scans() == {("Index Scan", "jobs_ready"), ("Tid Scan", "")}, plan
     assert not plan.has("Sort"), plan
     assert not plan.has("Incremental Sort"), plan
+
+
+def test_a_claim_from_limited_queues_reads_no_more(filled):
+    """Whatever is in the small tables, too, when the plan is made."""
+    plan = Plan(filled, "claim_jobs", **CLAIM | {"places": [5, None], "locked": ["celery"]})
+    assert plan.scans() == {("Index Scan", "jobs_ready"), ("Tid Scan", "")}, plan
+    assert not plan.has("Sort"), plan
+    plan = Plan(filled, "free_slots", locked=["celery"])
+    assert plan.scans() == {("Index Scan", "jobs_pkey")}, plan
+    assert not plan.has("Seq Scan"), plan
+    plan = Plan(filled, "lock_limits", locked=["celery"])
+    assert not plan.has("Seq Scan"), plan
 
 
 def test_a_claim_starts_at_its_floor(filled):

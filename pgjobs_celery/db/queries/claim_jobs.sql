@@ -5,48 +5,70 @@
 -- once, where a join may run the LIMIT again and claim too many; ctid is safe, the rows are locked.
 -- Only a node within its lease may claim, by the database's clock. The key share lock keeps a rescuer
 -- from taking the node for dead until the claim is committed.
+-- A paused queue gives nothing. Nor does one with a limit, but to a claim that has locked its row before
+-- (lock_limits, free_slots): a lock taken in this statement would come after its snapshot. It takes a
+-- slot for each of its jobs, so that a bucket must be the only one of such a queue.
 WITH alive AS MATERIALIZED (
   SELECT n.node
   FROM pgjobs.nodes AS n
   WHERE n.node = %(node)s::uuid
     AND n.heartbeat_at > now() - n.lease * interval '1 second'
   FOR KEY SHARE
-)
-UPDATE pgjobs.jobs AS j
-SET state = 'executing',
-    -- Whatever somebody wrote into a row by hand, a spent job put back in line or a number that has
-    -- no successor, must not wedge the queue.
-    attempt = least(j.attempt, 2147483646) + 1,
-    max_attempts = greatest(j.max_attempts, least(j.attempt, 2147483646) + 1),
-    claimed_by = %(node)s::uuid,
-    attempted_at = now(),
-    attempted_by = %(name)s,
-    acks_late = %(late)s::text[] IS NULL OR j.task = ANY (%(late)s::text[])
-WHERE j.ctid = ANY (ARRAY(
-  SELECT s.ctid
-  FROM alive
-  CROSS JOIN unnest(%(queues)s::text[], %(lowest)s::smallint[], %(highest)s::smallint[],
-              %(floors)s::bigint[]) AS b (queue, lowest, highest, floor)
-  CROSS JOIN LATERAL (
-    SELECT r.ctid
-    FROM pgjobs.jobs AS r
-    WHERE r.queue = b.queue
-      AND (r.priority, r.seq) >= (b.lowest, b.floor)
-      AND r.priority <= b.highest
-      AND r.finished_at IS NULL
-      AND r.due_at IS NULL
-      AND r.claimed_by IS NULL
-    ORDER BY r.priority, r.seq
+), claimed AS (
+  UPDATE pgjobs.jobs AS j
+  SET state = 'executing',
+      -- Whatever somebody wrote into a row by hand, a spent job put back in line or a number that has
+      -- no successor, must not wedge the queue.
+      attempt = least(j.attempt, 2147483646) + 1,
+      max_attempts = greatest(j.max_attempts, least(j.attempt, 2147483646) + 1),
+      claimed_by = %(node)s::uuid,
+      attempted_at = now(),
+      attempted_by = %(name)s,
+      acks_late = %(late)s::text[] IS NULL OR j.task = ANY (%(late)s::text[])
+  WHERE j.ctid = ANY (ARRAY(
+    SELECT s.ctid
+    FROM alive
+    CROSS JOIN unnest(%(queues)s::text[], %(lowest)s::smallint[], %(highest)s::smallint[],
+                      %(floors)s::bigint[], %(places)s::bigint[])
+               AS b (queue, lowest, highest, floor, places)
+    CROSS JOIN LATERAL (
+      SELECT r.ctid
+      FROM pgjobs.jobs AS r
+      WHERE r.queue = b.queue
+        AND (r.priority, r.seq) >= (b.lowest, b.floor)
+        AND r.priority <= b.highest
+        AND r.finished_at IS NULL
+        AND r.due_at IS NULL
+        AND r.claimed_by IS NULL
+      ORDER BY r.priority, r.seq
+      LIMIT least(%(limit)s::bigint, b.places, (
+        SELECT CASE
+            WHEN l.paused_at IS NOT NULL THEN 0
+            WHEN l.concurrency IS NULL THEN NULL
+            WHEN l.queue = ANY (%(locked)s::text[]) THEN greatest(0, l.concurrency - (
+              SELECT count(*) FROM pgjobs.slots AS t WHERE t.queue = l.queue))
+            ELSE 0
+          END
+        FROM pgjobs.limits AS l
+        WHERE l.queue = b.queue
+      ))
+      FOR NO KEY UPDATE SKIP LOCKED
+    ) AS s
     LIMIT %(limit)s::bigint
-    FOR NO KEY UPDATE SKIP LOCKED
-  ) AS s
-  LIMIT %(limit)s::bigint
-))
-RETURNING j.id, j.attempt, j.max_attempts, j.queue, j.priority, j.seq, j.redelivered, j.message,
-          j.body,
-          -- PostgreSQL 16 and older cannot subtract from infinity.
-          CASE j.expires_at
-            WHEN 'infinity' THEN NULL
-            WHEN '-infinity' THEN 0
-            ELSE extract(epoch FROM j.expires_at - now())
-          END::double precision
+  ))
+  RETURNING j.id, j.attempt, j.max_attempts, j.queue, j.priority, j.seq, j.redelivered, j.message,
+            j.body,
+            -- PostgreSQL 16 and older cannot subtract from infinity.
+            CASE j.expires_at
+              WHEN 'infinity' THEN NULL
+              WHEN '-infinity' THEN 0
+              ELSE extract(epoch FROM j.expires_at - now())
+            END::double precision AS expires_in
+), taken AS (
+  INSERT INTO pgjobs.slots (queue, job, attempt)
+  SELECT c.queue, c.id, c.attempt
+  FROM claimed AS c
+  WHERE c.queue = ANY (%(locked)s::text[])
+  ON CONFLICT (queue, job) DO UPDATE SET attempt = excluded.attempt
+)
+SELECT * FROM claimed

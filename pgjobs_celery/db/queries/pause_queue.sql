@@ -1,0 +1,4 @@
+-- Paused again it has been since the first time.
+INSERT INTO pgjobs.limits AS l (queue, paused_at)
+VALUES (%(queue)s, now())
+ON CONFLICT (queue) DO UPDATE SET paused_at = coalesce(l.paused_at, excluded.paused_at)

@@ -1,0 +1,5 @@
+UPDATE pgjobs.limits AS l
+SET paused_at = NULL
+WHERE l.queue = %(queue)s
+  AND l.paused_at IS NOT NULL
+RETURNING l.queue
