@@ -14,13 +14,14 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID, uuid4
 from weakref import WeakSet
 
 from .config import Settings
 from .db.database import CONNECTION_ERRORS, REFUSALS, Database
+from .db.jobs import Turn
 from .db.messages import Delivery
 from .errors import PgJobsError
 from .job import Bucket, Cancellation, Claim
@@ -32,7 +33,8 @@ from .maintenance.reap import Reap
 from .maintenance.rescue import Rescue
 from .maintenance.settle import Settle
 from .maintenance.stage import Stage
-from .outcome import Outcome, discarded, error_from
+from .outcome import Ended, Outcome, discarded, error_from
+from .states import State
 
 if TYPE_CHECKING:
     from .pools import WorkerPool
@@ -63,6 +65,8 @@ class Node:
         self.pool: WorkerPool | None = None
         #: How many jobs of a queue it may claim.
         self.limits = Limits()
+        #: Is told of jobs that have come to their end, once that is written, from any thread.
+        self.on_ended: Callable[[Sequence[Ended]], None] | None = None
         #: How many outcomes were not written because others had the jobs by then.
         self.lost_claims = 0
         self._loop = Loop(database)
@@ -105,6 +109,7 @@ class Node:
         Raises a connection error with nothing lost: outcomes stay, and jobs claimed by a
         statement whose answer never came are put back by the next call.
         """
+        ended: list[Ended] = []
         with self._lock:
             self._queues.update(bucket.queue for bucket in buckets)
             if buckets:
@@ -117,7 +122,7 @@ class Node:
             limited = {bucket.queue for bucket in buckets}.intersection(self.limits.shared)
             limited.update(freed)
             try:
-                claims, lost = self._claim(buckets, limit, outcomes, read, returned, limited)
+                turn = self._claim(buckets, limit, outcomes, read, returned, limited)
             except BaseException:
                 self._freed.extendleft(reversed(freed))
                 self._outcomes.extendleft(reversed(outcomes))
@@ -125,10 +130,14 @@ class Node:
                 self._returned.extendleft(reversed(returned))
                 self._is_uncertain = True
                 raise
-            for claim in claims:
+            for claim in turn.claims:
                 self._held[claim.id] = (claim.attempt, claim.queue)
-            self._report_lost(lost)
-            return claims
+            self._report_lost(turn.lost)
+            if self.on_ended is not None:
+                ended = [each for outcome in outcomes for each in _ended(outcome, turn.settled)]
+        # Not under the lock: whoever is told may publish.
+        self.tell(ended)
+        return turn.claims
 
     def claim_messages(self, queues: Sequence[str], limit: int) -> list[Delivery]:
         """Take up to ``limit`` messages, to be settled or released."""
@@ -202,6 +211,11 @@ class Node:
             for watcher in list(self._watchers):
                 watcher.place_freed(queue)
 
+    def tell(self, ended: Sequence[Ended]) -> None:
+        """Jobs have come to their end, and their rows say so."""
+        if ended and self.on_ended is not None:
+            self.on_ended(ended)
+
     def watch(self, watcher: Watcher) -> None:
         """Tell it when a job of a queue with a limit has ended; from any thread."""
         self._watchers.add(watcher)
@@ -263,14 +277,14 @@ class Node:
         read: Sequence[int],
         returned: Sequence[int],
         limited: Collection[str],
-    ) -> tuple[list[Claim], list[Outcome]]:
-        def claim(outcomes: Sequence[Outcome]) -> tuple[list[Claim], list[Outcome]]:
-            claims, lost, places = self.database.jobs.claim_limited_jobs(
+    ) -> Turn:
+        def claim(outcomes: Sequence[Outcome]) -> Turn:
+            turn = self.database.jobs.claim_limited_jobs(
                 self.id, self.name, buckets, limit, outcomes, read, returned, self.late_tasks,
                 limited,
             )  # fmt: skip
-            self.limits.learn(places, (claim.queue for claim in claims))
-            return claims, lost
+            self.limits.learn(turn.places, (claim.queue for claim in turn.claims))
+            return turn
 
         try:
             return claim(outcomes)
@@ -279,7 +293,8 @@ class Node:
                 raise
             # One of them it is: the others must not wait for it.
             lost = [each for outcome in outcomes for each in self._settle_alone(outcome)]
-            return claim(())[0], lost
+            settled = {each.id: each.state for each in outcomes if each not in lost}
+            return claim(())._replace(lost=lost, settled=settled)
 
     def _settle_alone(self, outcome: Outcome) -> list[Outcome]:
         try:
@@ -338,6 +353,15 @@ class Node:
             for service in (self._stage, self._rescue, Prune(settings), Reap()):
                 self._loop.add(service)
         self._heartbeat = heartbeat
+
+
+def _ended(outcome: Outcome, settled: Mapping[int, State]) -> Iterator[Ended]:
+    """The job of this outcome, if it has come to its end."""
+    state = settled.get(outcome.id)
+    if state is None and not outcome.is_sole:
+        state = outcome.state  # the process that ran the task has written it
+    if outcome.job is not None and state is not None and state.is_final:
+        yield Ended(*outcome.job, outcome.attempt, state, outcome.error)
 
 
 def _take_all(pending: deque[T]) -> list[T]:

@@ -43,6 +43,19 @@ class Outcome(NamedTuple):
     result: Result | None = None
     #: The task's id, where somebody may wait for it to finish.
     awaited: str | None = None
+    #: The task's name and id, where somebody is to be told that the job has ended.
+    job: tuple[str, str] | None = None
+
+
+class Ended(NamedTuple):
+    """A job that has come to its end; that is written."""
+
+    task: str
+    task_id: str
+    attempt: int
+    state: State
+    #: The entry of its ``errors``, as JSON.
+    error: str | None
 
 
 def completed(id: int, attempt: int, result: Result | None = None) -> Outcome:

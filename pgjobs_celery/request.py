@@ -26,6 +26,7 @@ from celery.worker.state import revoked, task_ready
 from .delivery import Message
 from .ending import CancelledByTask, Postponed
 from .outcome import (
+    Ended,
     Outcome,
     cancelled,
     completed,
@@ -38,6 +39,7 @@ from .outcome import (
     retried,
     snoozed,
 )
+from .signals import is_end_heard, job_claimed
 from .states import State
 from .task import PgTask
 from .tracing import Summary, TracingPool
@@ -72,6 +74,13 @@ class JobRequest:
         if claim is not None:
             message.is_tracked = True
             message.request = ref(self)
+            job_claimed.send(
+                sender=self.task.name,
+                task_id=self.id,  # type: ignore[attr-defined]
+                queue=claim.queue,
+                attempt=claim.attempt,
+                max_attempts=claim.max_attempts,
+            )
             if isinstance(self.task, PgTask):
                 # Its attempts are counted in the row: one that was lost with its worker as well.
                 self._request_dict["retries"] = claim.attempt - 1
@@ -326,7 +335,11 @@ class JobRequest:
             )
         elif self._result_is_in_the_row():
             self._message.is_settled = True
-            self._message.channel.node.done(claim.id, claim.attempt)
+            node = self._message.channel.node
+            node.done(claim.id, claim.attempt)
+            if is_end_heard():
+                name, id = self.task.name, self.id  # type: ignore[attr-defined]
+                node.tell([Ended(name, id, claim.attempt, State.COMPLETED, None)])
         else:
             self._settle(completed(claim.id, claim.attempt))
 
@@ -376,6 +389,8 @@ class JobRequest:
             )
             if outcome.state is not State.COMPLETED:
                 outcome = outcome._replace(awaited=self.id)  # type: ignore[attr-defined]
+            if is_end_heard():
+                outcome = outcome._replace(job=(self.task.name, self.id))  # type: ignore[attr-defined]
             message.channel.node.settle(outcome._replace(is_sole=bool(is_sole)))
             message.channel.connection.wake()
 

@@ -25,9 +25,7 @@ job_claimed = Signal(
 #: A job has come to its end in this worker. ``sender``: the task's name; ``task_id``, ``attempt``,
 #: ``state`` (completed, discarded or cancelled), ``error`` (the newest entry of ``errors`` as a
 #: dict, or None).
-job_finished = Signal(
-    name="job_finished", providing_args={"task_id", "attempt", "state", "error"}
-)
+job_finished = Signal(name="job_finished", providing_args={"task_id", "attempt", "state", "error"})
 
 #: A job has failed for good in this worker; sent after :data:`job_finished`. ``sender``: the task's
 #: name; ``task_id``, ``attempt``, ``error``.
@@ -39,3 +37,8 @@ jobs_rescued = Signal(name="jobs_rescued", providing_args={"nodes", "returned", 
 
 #: This process has deleted jobs that had finished long ago. ``sender``: None; ``count``.
 jobs_pruned = Signal(name="jobs_pruned", providing_args={"count"})
+
+
+def is_end_heard() -> bool:
+    """True if somebody wants to know when a job ends."""
+    return bool(job_finished.receivers or job_discarded.receivers)

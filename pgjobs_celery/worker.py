@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -17,8 +19,11 @@ from .db.database import CONNECTION_ERRORS
 from .delivery import Message
 from .errors import InvalidOption, PgJobsError
 from .node import close_nodes, get_node
+from .outcome import Ended
 from .pools import WorkerPool
 from .request import JobRequest
+from .signals import job_discarded, job_finished
+from .states import State
 
 
 class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -43,6 +48,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
                 task.name for task in consumer.app.tasks.values() if task.acks_late
             )
             node.pool = self._pool
+            node.on_ended = tell_ended
 
     def start(self, consumer: Any) -> None:
         """The pool runs."""
@@ -88,6 +94,16 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             request.settle_cancelled()
         for message in self._sent:
             message.channel.give_back([message])
+
+
+def tell_ended(ended: Sequence[Ended]) -> None:
+    """Send the signals of jobs that have come to their end."""
+    for job in ended:
+        error = json.loads(job.error) if job.error else None
+        said = {"task_id": job.task_id, "attempt": job.attempt, "error": error}
+        job_finished.send(sender=job.task, state=job.state.value, **said)
+        if job.state is State.DISCARDED:
+            job_discarded.send(sender=job.task, **said)
 
 
 def install() -> None:

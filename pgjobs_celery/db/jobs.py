@@ -35,6 +35,19 @@ class Rescue(NamedTuple):
     discarded: int
 
 
+class Turn(NamedTuple):
+    """What one transaction of a node has done."""
+
+    claims: list[Claim]
+    #: The outcomes that changed nothing because the claim was lost before.
+    lost: list[Outcome]
+    #: What became of the others, by the number of the row.
+    settled: dict[int, State]
+    #: How many places the limited queues had when the outcomes were written, before anything was
+    #: taken; not of one whose limit is gone.
+    places: dict[str, Places]
+
+
 class Jobs:
     """What can be done to job rows; one method for each statement."""
 
@@ -96,9 +109,10 @@ class Jobs:
         that changed nothing because the claim was lost before. ``late`` names the tasks that are
         acknowledged when they end; None for all.
         """
-        return self.claim_limited_jobs(
+        turn = self.claim_limited_jobs(
             node, name, buckets, limit, outcomes, read, returned, late, ()
-        )[:2]
+        )
+        return turn.claims, turn.lost
 
     def claim_limited_jobs(
         self,
@@ -111,13 +125,11 @@ class Jobs:
         returned: Sequence[int],
         late: Sequence[str] | None,
         limited: Collection[str],
-    ) -> tuple[list[Claim], list[Outcome], dict[str, Places]]:
+    ) -> Turn:
         """As :meth:`claim_jobs`, where some queues are ``limited`` for all workers together.
 
         Each of those may have one bucket only; from one that is limited and not named here nothing
-        is taken. Returns, too, how many places they had when the outcomes were written and before
-        anything was taken; one whose limit is gone is left out. Who waits for a queue that was full
-        and is not any more is woken.
+        is taken. Who waits for a queue that was full and is not any more is woken.
         """
         locked = sorted(limited)
         calls = [self._database.call("pin_plans")]
@@ -148,16 +160,16 @@ class Jobs:
                 )
             )
         rows = self._database.run(calls)
-        settled = {row[0] for row in rows[1]} if outcomes else set()
+        settled = {row[0]: State(row[1]) for row in rows[1]} if outcomes else {}
         claims = [Claim(*row) for row in rows[-1]] if buckets and limit > 0 else []
         order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
         claims.sort(key=lambda claim: (claim.priority, order[claim.queue], claim.seq))
         lost = [outcome for outcome in outcomes if outcome.id not in settled]
         if not locked:
-            return claims, lost, {}
+            return Turn(claims, lost, settled, {})
         places = {queue: Places(*row) for queue, *row in rows[counted] if row[0] is not None}
         self._wake_refused(places, Counter(claim.queue for claim in claims))
-        return claims, lost, places
+        return Turn(claims, lost, settled, places)
 
     def settle_jobs(self, node: UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Write what became of claimed jobs; returns those whose claim was lost before."""

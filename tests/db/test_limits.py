@@ -35,7 +35,7 @@ def claim(
     limited = [queue] if knows else []
     return database.jobs.claim_limited_jobs(
         node, "n", [Bucket(queue)], count, (), (), (), None, limited
-    )[0]
+    ).claims
 
 
 def finish(database: Database, *claims: Claim, node: UUID = A) -> None:
@@ -194,11 +194,11 @@ def test_a_claim_says_how_many_places_there_were(database):
     database.limits.limit_queue("q", 3)
 
     def look(outcomes: list[Any], limit: int) -> tuple[list[Claim], dict[str, Places]]:
-        claims, lost, places = database.jobs.claim_limited_jobs(
+        turn = database.jobs.claim_limited_jobs(
             A, "n", [Bucket("q")], limit, outcomes, (), (), None, ["q", "unlimited"]
         )
-        assert lost == []
-        return claims, places
+        assert turn.lost == []
+        return turn.claims, turn.places
 
     first, places = look([], 2)
     assert places == {"q": Places(3, 3)}
@@ -220,10 +220,10 @@ def test_other_queues_fill_what_a_limited_one_leaves(database):
     put_many(database, 5)
     put_many(database, 5, "other")
     database.limits.limit_queue("q", 1)
-    claims, _, _ = database.jobs.claim_limited_jobs(
+    turn = database.jobs.claim_limited_jobs(
         A, "n", [Bucket("q"), Bucket("other")], 4, (), (), (), None, ["q"]
     )
-    assert [each.queue for each in claims] == ["q", "other", "other", "other"]
+    assert [each.queue for each in turn.claims] == ["q", "other", "other", "other"]
 
 
 def test_a_bucket_gives_no_more_than_its_places(database):
@@ -306,12 +306,12 @@ class Race:
         while sum(self.finished.values()) < jobs:
             done, held = held[:1], held[1:]
             outcomes = [completed(each.id, each.attempt) for each in done]
-            claims, lost, _ = database.jobs.claim_limited_jobs(
+            turn = database.jobs.claim_limited_jobs(
                 node, "n", [Bucket(queue) for queue in queues], 2, outcomes, (), (), None, queues
             )
-            assert lost == []
+            assert turn.lost == []
             self.finished.update(each.queue for each in done)
-            held += claims
+            held += turn.claims
         database.jobs.settle_jobs(node, [completed(each.id, each.attempt) for each in held])
         database.close()
 

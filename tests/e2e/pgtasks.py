@@ -12,8 +12,10 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import Reject
+from celery.utils.dispatch import Signal
 
 from pgjobs_celery import Cancel, Discard, PgTask, Snooze
+from pgjobs_celery.signals import job_claimed, job_discarded, job_finished
 
 from .tasks import URL, append, wait_for_file
 
@@ -22,6 +24,17 @@ app = Celery(
 )
 app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=True)
 app.conf.update(json.loads(os.environ.get("PGJOBS_TEST_CONF", "{}")))
+
+
+def note_signal(signal: Signal, sender: Any, **said: Any) -> None:
+    """Write down what was sent: a line of JSON in the file that the environment names."""
+    if path := os.environ.get("PGJOBS_TEST_SIGNALS"):
+        names = {name: value for name, value in said.items() if name in signal.providing_args}
+        append(path, json.dumps({"signal": signal.name, "sender": sender, **names}))
+
+
+for each in (job_claimed, job_discarded, job_finished):
+    each.connect(note_signal)
 
 
 class Quick(PgTask):

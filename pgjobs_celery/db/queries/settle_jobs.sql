@@ -51,7 +51,7 @@ WITH settled AS (
     AND j.claimed_by = %(node)s::uuid
   RETURNING j.id, j.task_id, j.queue, j.state, s.waiter
 )
-SELECT s.id,
+SELECT s.id, s.state,
        CASE WHEN s.waiter IS NOT NULL THEN (
          SELECT pg_notify(%(channel)s, %(kind)s || s.task_id)
          WHERE NOT pg_try_advisory_xact_lock(
