@@ -14,6 +14,7 @@ from kombu.utils import json as kombu_json
 
 from .config import did_you_mean
 from .errors import InvalidOption, UnknownOption
+from .options import check_text, normalise_tags
 from .states import FINAL, State
 
 #: The highest attempt that a row can hold.
@@ -128,12 +129,7 @@ def text(name: str, value: Any) -> str:
     """A text as a column can hold it. Raises InvalidOption."""
     if not isinstance(value, str):
         raise InvalidOption(f"{name} must be text, not {value!r}")
-    if "\x00" in value:
-        raise InvalidOption(f"{name}: no job has a NUL character there: {value!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidOption(f"{name} must be valid Unicode, not {value!r}") from None
+    check_text(value, name)
     return str(value)
 
 
@@ -176,11 +172,8 @@ def state(name: str, value: Any) -> State:
 
 def tags(name: str, value: Any) -> frozenset[str]:
     """Tags as they are kept: without space around them, in lower case. Raises InvalidOption."""
-    found = frozenset(
-        text(name, each).strip().lower()
-        for each in (value if isinstance(value, _MANY) else [value])
-    )
-    if not found or "" in found:
+    found = frozenset(normalise_tags(_many(value)))
+    if not found:
         raise InvalidOption(f"{name} must not be empty: {value!r}")
     return found
 

@@ -94,7 +94,7 @@ def normalise_tags(tags: Any) -> tuple[str, ...]:
             raise InvalidOption(
                 f"a tag may have {LONGEST_TAG} characters, not {len(text)}: {text[:40]}..."
             )
-        _check_text(text, "a tag")
+        check_text(text, "a tag")
         normal[text] = None
     if len(normal) > MOST_TAGS:
         raise InvalidOption(f"a job may have {MOST_TAGS} tags, not {len(normal)}")
@@ -116,7 +116,7 @@ def encode_json(value: Any, what: str) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidOption(f"{what} cannot be written as JSON: {error}") from None
     for part in _texts(value):
-        _check_text(part, what)
+        check_text(part, what)
     return text
 
 
@@ -152,7 +152,8 @@ def read_options(header: Any) -> JobOptions:
     )
 
 
-def _check_text(text: str, what: str) -> None:
+def check_text(text: str, what: str) -> None:
+    """Raise InvalidOption for a text that PostgreSQL cannot store."""
     if "\x00" in text:
         raise InvalidOption(f"{what} must not contain a NUL character: {text[:40]!r}")
     try:

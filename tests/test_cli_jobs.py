@@ -83,7 +83,7 @@ def test_every_filter_is_an_option(run, database, connection):
         (("--kwargs", "[7]"), "kwargs must be a dict"),
         (("--attempt", "many"), "write 3, 2-5 or 2-"),
         (("--state", "waiting"), "is not one of"),
-        (("--tag", " "), "tags must not be empty"),
+        (("--tag", " "), "a tag must not be empty"),
     ],
 )
 def test_a_filter_that_cannot_be_meant_is_refused(run, options, complaint):

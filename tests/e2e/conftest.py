@@ -23,7 +23,7 @@ from celery import Celery
 from pgjobs_celery.db.dsn import parse_url
 
 from ..conftest import Connection, close_app, empty_database
-from . import tasks
+from . import pgtasks, tasks
 from .rows import Rows
 
 ROOT = Path(__file__).parents[2]
@@ -211,6 +211,14 @@ def app(url: str) -> Iterator[Celery]:
     tasks.app.conf.update(broker_url=url, result_backend=url)
     yield tasks.app
     close_app(tasks.app)
+
+
+@pytest.fixture
+def pgtask_app(url: str) -> Iterator[Celery]:
+    """The app whose every task is a PgTask, here as the producer."""
+    pgtasks.app.conf.update(broker_url=url, result_backend=url)
+    yield pgtasks.app
+    close_app(pgtasks.app)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from celery.exceptions import TaskRevokedError
 
 from pgjobs_celery import jobs
 
-from ..conftest import close_app
 from ..waiting import wait_for
 from . import pgtasks
 from .conftest import StartWorker, Worker
@@ -45,14 +44,6 @@ def pool(running: Worker, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def app(url: str) -> Iterator[Celery]:
-    """The workers' app, here as the producer."""
-    pgtasks.app.conf.update(broker_url=url, result_backend=url)
-    yield pgtasks.app
-    close_app(pgtasks.app)
-
-
-@pytest.fixture
 def started(tmp_path: Path) -> Path:
     return tmp_path / "started"
 
@@ -66,13 +57,15 @@ def cancel_in_time(rows: Rows, result: Any, within: float, **how: Any) -> dict[s
     return row
 
 
-def test_a_job_that_waits_never_starts(app: Celery, rows: Rows, started: Path, tmp_path: Path):
+def test_a_job_that_waits_never_starts(
+    pgtask_app: Celery, rows: Rows, started: Path, tmp_path: Path
+):
     holding = pgtasks.hold.delay(str(started), str(tmp_path / "release"))
     wait_for(started.exists)
     ran = tmp_path / "ran"
     later = pgtasks.hold.delay(str(ran), str(tmp_path / "release"))
     future = pgtasks.add.apply_async((1, 1), countdown=3600)
-    assert len(jobs(app).filter(id=[later, future]).cancel("not needed")) == 2
+    assert len(jobs(pgtask_app).filter(id=[later, future]).cancel("not needed")) == 2
     for result in (later, future):
         assert_finished(rows.get(result.id), "cancelled", attempt=0)
         assert result.state == "REVOKED"
@@ -85,7 +78,7 @@ def test_a_job_that_waits_never_starts(app: Celery, rows: Rows, started: Path, t
     assert not ran.exists()
 
 
-def test_a_task_that_runs_is_told_when_it_asks(app: Celery, rows: Rows, started: Path):
+def test_a_task_that_runs_is_told_when_it_asks(pgtask_app: Celery, rows: Rows, started: Path):
     result = pgtasks.watch.delay(str(started))
     wait_for(started.exists)
     row = cancel_in_time(rows, result, 1.0, reason="stop it")
@@ -96,7 +89,7 @@ def test_a_task_that_runs_is_told_when_it_asks(app: Celery, rows: Rows, started:
     assert result.state == "REVOKED"
 
 
-def test_a_job_that_is_cancelled_is_not_tried_again(app: Celery, rows: Rows, started: Path):
+def test_a_job_that_is_cancelled_is_not_tried_again(pgtask_app: Celery, rows: Rows, started: Path):
     for task, kinds in (
         (pgtasks.fail_when_told, ["ValueError", "TaskRevokedError"]),
         (pgtasks.retry_when_told, ["TaskRevokedError"]),
@@ -112,7 +105,7 @@ def test_a_job_that_is_cancelled_is_not_tried_again(app: Celery, rows: Rows, sta
 
 
 def test_a_task_that_does_not_ask_ends_as_it_would(
-    app: Celery, rows: Rows, started: Path, tmp_path: Path
+    pgtask_app: Celery, rows: Rows, started: Path, tmp_path: Path
 ):
     result = pgtasks.hold.delay(str(started), str(tmp_path / "release"))
     wait_for(started.exists)
@@ -125,7 +118,7 @@ def test_a_task_that_does_not_ask_ends_as_it_would(
 
 
 def test_a_task_may_be_terminated(
-    app: Celery, rows: Rows, running: Worker, pool: str, started: Path, tmp_path: Path
+    pgtask_app: Celery, rows: Rows, running: Worker, pool: str, started: Path, tmp_path: Path
 ):
     result = pgtasks.hold.delay(str(started), str(tmp_path / "release"))
     wait_for(started.exists)
@@ -147,7 +140,7 @@ def test_a_task_may_be_terminated(
 
 
 def test_a_job_that_waits_in_the_worker_never_starts(
-    app: Celery, rows: Rows, pool: str, tmp_path: Path
+    pgtask_app: Celery, rows: Rows, pool: str, tmp_path: Path
 ):
     """For its rate limit: claimed, but not begun."""
     ran = tmp_path / "ran"
@@ -160,8 +153,8 @@ def test_a_job_that_waits_in_the_worker_never_starts(
     assert ran.read_text().split() == [first.id]
 
 
-def test_a_cancelled_job_may_be_retried_on_the_same_worker(app: Celery, rows: Rows):
+def test_a_cancelled_job_may_be_retried_on_the_same_worker(pgtask_app: Celery, rows: Rows):
     result = pgtasks.add.apply_async((1, 2), countdown=3600)
     assert result.revoke()
-    assert jobs(app).filter(id=result).retry() == [result.id]
+    assert jobs(pgtask_app).filter(id=result).retry() == [result.id]
     assert result.get(timeout=10) == 3

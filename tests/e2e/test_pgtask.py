@@ -36,14 +36,6 @@ def pool(running: Worker, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def app(url: str) -> Iterator[Celery]:
-    """The workers' app, here as the producer."""
-    pgtasks.app.conf.update(broker_url=url, result_backend=url)
-    yield pgtasks.app
-    close_app(pgtasks.app)
-
-
-@pytest.fixture
 def ran(tmp_path: Path) -> Path:
     """A file with a line for each run."""
     return tmp_path / "ran"
@@ -62,7 +54,7 @@ def errbacks(rows: Rows, result: Any) -> list[Row]:
     )
 
 
-def test_a_failed_job_runs_again_until_it_succeeds(app: Celery, rows: Rows):
+def test_a_failed_job_runs_again_until_it_succeeds(pgtask_app: Celery, rows: Rows):
     result = pgtasks.fail.delay(2)
     assert result.get(timeout=10) == {"attempt": 3, "max_attempts": 3, "retries": 2}
     row = rows.get(result.id)
@@ -73,7 +65,7 @@ def test_a_failed_job_runs_again_until_it_succeeds(app: Celery, rows: Rows):
     assert row["max_attempts"] == 3
 
 
-def test_the_last_failure_discards_the_job(app: Celery, rows: Rows):
+def test_the_last_failure_discards_the_job(pgtask_app: Celery, rows: Rows):
     result = pgtasks.fail.delay(9)
     with pytest.raises(ValueError, match="time 3"):
         result.get(timeout=10)
@@ -83,7 +75,7 @@ def test_the_last_failure_discards_the_job(app: Celery, rows: Rows):
     assert len(row["errors"]) == 3
 
 
-def test_between_two_attempts_the_job_waits_in_its_row(app: Celery, rows: Rows):
+def test_between_two_attempts_the_job_waits_in_its_row(pgtask_app: Celery, rows: Rows):
     result = pgtasks.fail_as_celery.delay()
     row = rows.wait(result.id, "retryable")
     assert result.state == "RETRY"
@@ -106,7 +98,7 @@ def test_between_two_attempts_the_job_waits_in_its_row(app: Celery, rows: Rows):
     ],
 )
 def test_the_exceptions_that_are_named_decide(
-    app: Celery, rows: Rows, task: Any, how: str, attempts: int
+    pgtask_app: Celery, rows: Rows, task: Any, how: str, attempts: int
 ):
     result = task.delay(how)
     row = rows.wait(result.id)
@@ -114,7 +106,7 @@ def test_the_exceptions_that_are_named_decide(
     assert {kind for _, kind in errors(row)} == {how}
 
 
-def test_call_options_go_before_those_of_the_task(app: Celery, rows: Rows):
+def test_call_options_go_before_those_of_the_task(pgtask_app: Celery, rows: Rows):
     result = pgtasks.fail.apply_async((9,), max_attempts=1, tags=[" Now "], meta={"a": 1})
     row = rows.wait(result.id)
     assert_finished(row, "discarded", attempt=1)
@@ -125,8 +117,8 @@ def test_call_options_go_before_those_of_the_task(app: Celery, rows: Rows):
     assert rows.get(result.id)["tags"] == ["later"]
 
 
-def test_who_knows_only_the_name_leaves_it_to_the_worker(app: Celery, rows: Rows):
-    stranger = Celery("stranger", broker=app.conf.broker_url, set_as_current=False)
+def test_who_knows_only_the_name_leaves_it_to_the_worker(pgtask_app: Celery, rows: Rows):
+    stranger = Celery("stranger", broker=pgtask_app.conf.broker_url, set_as_current=False)
     row = rows.wait(stranger.send_task(pgtasks.fail.name, (9,)).id)
     assert_finished(row, "discarded", attempt=3)
     row = rows.wait(stranger.send_task(pgtasks.fail.name, (9,), max_attempts=2, tags=["sent"]).id)
@@ -135,7 +127,7 @@ def test_who_knows_only_the_name_leaves_it_to_the_worker(app: Celery, rows: Rows
     close_app(stranger)
 
 
-def test_a_backoff_that_raises_loses_nothing(app: Celery, rows: Rows, running: Worker):
+def test_a_backoff_that_raises_loses_nothing(pgtask_app: Celery, rows: Rows, running: Worker):
     result = pgtasks.fail_without_backoff.delay()
     row = rows.wait(result.id, "retryable")
     assert errors(row) == [(1, "ValueError")]
@@ -143,7 +135,7 @@ def test_a_backoff_that_raises_loses_nothing(app: Celery, rows: Rows, running: W
     wait_for(lambda: "its backoff failed; the default is used" in running.log)
 
 
-def test_an_explicit_retry_counts_as_an_attempt(app: Celery, rows: Rows):
+def test_an_explicit_retry_counts_as_an_attempt(pgtask_app: Celery, rows: Rows):
     result = pgtasks.retry.delay(2)
     assert result.get(timeout=10) == 3
     assert_finished(rows.get(result.id), attempt=3)
@@ -156,7 +148,7 @@ def test_an_explicit_retry_counts_as_an_attempt(app: Celery, rows: Rows):
 
 
 @pytest.mark.parametrize("how", ["snooze", "snooze returned", "snooze until"])
-def test_a_snooze_costs_no_attempt(app: Celery, rows: Rows, how: str):
+def test_a_snooze_costs_no_attempt(pgtask_app: Celery, rows: Rows, how: str):
     result = pgtasks.end.delay(how)
     assert result.get(timeout=10) == 1
     row = rows.get(result.id)
@@ -165,7 +157,7 @@ def test_a_snooze_costs_no_attempt(app: Celery, rows: Rows, how: str):
 
 
 @pytest.mark.parametrize("how", ["cancel", "cancel returned"])
-def test_a_task_may_cancel_its_job(app: Celery, rows: Rows, how: str):
+def test_a_task_may_cancel_its_job(pgtask_app: Celery, rows: Rows, how: str):
     result = pgtasks.end.delay(how)
     row = rows.wait(result.id)
     assert_finished(row, "cancelled")
@@ -174,7 +166,7 @@ def test_a_task_may_cancel_its_job(app: Celery, rows: Rows, how: str):
     assert str(result.result) == "not wanted"
 
 
-def test_a_task_may_discard_its_job_whatever_attempts_are_left(app: Celery, rows: Rows):
+def test_a_task_may_discard_its_job_whatever_attempts_are_left(pgtask_app: Celery, rows: Rows):
     result = pgtasks.discard.delay()
     row = rows.wait(result.id)
     assert_finished(row, "discarded")
@@ -182,7 +174,7 @@ def test_a_task_may_discard_its_job_whatever_attempts_are_left(app: Celery, rows
     assert result.state == "FAILURE"
 
 
-def test_celerys_own_words_keep_their_meaning(app: Celery, rows: Rows):
+def test_celerys_own_words_keep_their_meaning(pgtask_app: Celery, rows: Rows):
     row = rows.wait(pgtasks.end.delay("reject").id)
     assert_finished(row, "discarded")
     result = pgtasks.replace.delay(1)
@@ -190,14 +182,14 @@ def test_celerys_own_words_keep_their_meaning(app: Celery, rows: Rows):
     assert_finished(rows.get(result.id), attempt=2)
 
 
-def test_a_task_notes_what_it_wants_in_its_meta(app: Celery, rows: Rows):
+def test_a_task_notes_what_it_wants_in_its_meta(pgtask_app: Celery, rows: Rows):
     result = pgtasks.note.apply_async(meta={"call": 1})
     meta = {"team": "mail", "call": 1, "first": [1, {"ü": None}], "and_more": 2}
     assert result.get(timeout=10) == meta
     assert rows.get(result.id)["meta"] == meta
 
 
-def test_a_killed_process_costs_an_attempt(app: Celery, rows: Rows, ran: Path, pool: str):
+def test_a_killed_process_costs_an_attempt(pgtask_app: Celery, rows: Rows, ran: Path, pool: str):
     if pool != "prefork":
         pytest.skip("the task's process is the worker")
     for task, kind in ((pgtasks.die, "WorkerLostError"), (pgtasks.overrun, "TimeLimitExceeded")):
@@ -213,7 +205,7 @@ def test_a_killed_process_costs_an_attempt(app: Celery, rows: Rows, ran: Path, p
 
 
 def test_a_process_that_is_killed_in_the_last_attempt_discards_the_job(
-    app: Celery, rows: Rows, ran: Path, pool: str
+    pgtask_app: Celery, rows: Rows, ran: Path, pool: str
 ):
     if pool != "prefork":
         pytest.skip("the task's process is the worker")
@@ -225,7 +217,7 @@ def test_a_process_that_is_killed_in_the_last_attempt_discards_the_job(
     wait_for(lambda: errbacks(rows, result))
 
 
-def test_canvas_goes_on_when_a_step_has_succeeded_at_last(app: Celery, rows: Rows):
+def test_canvas_goes_on_when_a_step_has_succeeded_at_last(pgtask_app: Celery, rows: Rows):
     steps = chain(pgtasks.fail.si(1), pgtasks.add.si(1, 2), pgtasks.add.s(3))
     assert steps.delay().get(timeout=10) == 6
     members = group(pgtasks.fail.s(1), pgtasks.fail.s(2)).delay()
@@ -236,7 +228,7 @@ def test_canvas_goes_on_when_a_step_has_succeeded_at_last(app: Celery, rows: Row
     assert rows.get(result.id)["tags"] == ["body"]
 
 
-def test_errbacks_hear_of_the_last_failure_only(app: Celery, rows: Rows):
+def test_errbacks_hear_of_the_last_failure_only(pgtask_app: Celery, rows: Rows):
     result = pgtasks.fail.apply_async((9,), link_error=pgtasks.on_error.s())
     rows.wait(result.id)
     (errback,) = wait_for(lambda: errbacks(rows, result))
@@ -244,7 +236,7 @@ def test_errbacks_hear_of_the_last_failure_only(app: Celery, rows: Rows):
     assert len(errbacks(rows, result)) == 1
 
 
-def test_a_task_whose_result_is_ignored_is_retried_all_the_same(app: Celery, rows: Rows):
+def test_a_task_whose_result_is_ignored_is_retried_all_the_same(pgtask_app: Celery, rows: Rows):
     result = pgtasks.fail.apply_async((2,), ignore_result=True)
     row = rows.wait(result.id)
     assert_finished(row, attempt=3)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
 
-from ..conftest import close_app
 from ..waiting import wait_for
 from . import pgtasks
 from .conftest import StartWorker
@@ -26,13 +24,6 @@ def sent(worker: StartWorker, request: pytest.FixtureRequest, tmp_path: Path) ->
     return path
 
 
-@pytest.fixture
-def app(url: str) -> Iterator[Celery]:
-    pgtasks.app.conf.update(broker_url=url, result_backend=url)
-    yield pgtasks.app
-    close_app(pgtasks.app)
-
-
 def read(path: Path, task_id: str) -> list[dict[str, Any]]:
     """What was said of a job."""
     lines = path.read_text().splitlines() if path.exists() else []
@@ -40,7 +31,7 @@ def read(path: Path, task_id: str) -> list[dict[str, Any]]:
     return [each for each in said if each["task_id"] == task_id]
 
 
-def test_signals_tell_what_the_rows_say(app: Celery, rows: Rows, sent: Path):
+def test_signals_tell_what_the_rows_say(pgtask_app: Celery, rows: Rows, sent: Path):
     large = "x" * 100_000  # a result that the pool's process writes itself
     for task, options, attempts, state in (
         (pgtasks.add, {"args": (1, 2)}, 1, "completed"),
