@@ -79,7 +79,7 @@ def attempts_from_retries(max_retries: Any) -> int:
 def normalise_tags(tags: Any) -> tuple[str, ...]:
     """Tags as Oban keeps them: trimmed, in lower case, each once, in the order given.
 
-    Raises InvalidOption for one that is empty, too long, or no text.
+    Raises InvalidOption for one that is empty (Oban drops it), too long, or no text.
     """
     if isinstance(tags, str) or not isinstance(tags, Iterable):
         raise InvalidOption(f"tags must be a list of texts, not {tags!r}")
@@ -125,7 +125,7 @@ def merge(
 ) -> dict[str, Any]:
     """The header of one job: what the call says, then what it was published with, then the task's.
 
-    As in Oban, tags and meta of the call add to the task's. Raises InvalidOption.
+    Tags and meta of the call add to the task's (in Oban they replace them). Raises InvalidOption.
     """
     merged = {**base, **(header or {})}
     if "max_attempts" in given:

@@ -142,7 +142,7 @@ class PgTask(Task):  # type: ignore[misc]
         headers = options.get("headers") or {}
         header = merge(self._header, given, headers.get(HEADER))
         if "unique" in given or "unique" not in header:
-            rule = as_unique(given.get("unique", self.unique))
+            rule = as_unique(given.get("unique", self.unique), as_unique(self.unique))
             header["unique"] = rule and self._identify(rule, args, kwargs, header)
         options["headers"] = {**headers, HEADER: header}
         publish = functools.partial(

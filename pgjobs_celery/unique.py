@@ -23,11 +23,12 @@ REPLACEABLE = ("args", "queue", "priority", "eta", "max_attempts", "tags", "meta
 WAITING = frozenset({State.SCHEDULED, State.AVAILABLE, State.RETRYABLE})
 
 _INCOMPLETE = (State.SCHEDULED, State.AVAILABLE, State.EXECUTING, State.RETRYABLE)
-#: Names for sets of states, as in Oban.
+#: Names for sets of states; Oban's but for the last.
 GROUPS: dict[str, tuple[State, ...]] = {
     "all": tuple(State),
     "incomplete": _INCOMPLETE,
     "successful": (*_INCOMPLETE, State.COMPLETED),
+    "scheduled": (State.SCHEDULED,),
     "waiting": (State.SCHEDULED, State.AVAILABLE, State.RETRYABLE),
 }
 
@@ -48,7 +49,8 @@ class Unique:
     fields: Sequence[str] = ("task", "queue", "args")
     #: Of the arguments (or of ``meta``, where only that counts) just these; empty for all.
     keys: Sequence[str] = ()
-    #: In which states it counts: a list, or "all", "incomplete", "successful" or "waiting".
+    #: In which states it counts: a list, or "all", "incomplete", "successful", "scheduled" or
+    #: "waiting" (scheduled, available, retryable).
     states: str | Sequence[str | State] = "successful"
     #: What of the waiting job is replaced by the new one's: any of ``args``, ``queue``,
     #: ``priority``, ``eta``, ``max_attempts``, ``tags`` and ``meta``; or a mapping that says it for
@@ -121,9 +123,11 @@ class Unique:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def as_unique(value: Any) -> Unique | None:
-    """What a task or call says of uniqueness: a Unique, its options, True for "as long as the
-    first one's row is kept", or nothing. Raises InvalidOption and UnknownOption.
+def as_unique(value: Any, base: Unique | None = None) -> Unique | None:
+    """What a task or call says of uniqueness: a Unique, options (of which those that are left out
+    are those of ``base``), True for "as long as the first one's row is kept", or nothing.
+
+    Raises InvalidOption and UnknownOption.
     """
     if value is None or value is False:
         return None
@@ -136,7 +140,7 @@ def as_unique(value: Any) -> Unique | None:
                 close = difflib.get_close_matches(str(name), known, 1, 0.6)
                 meant = f"; did you mean {close[0]!r}?" if close else ""
                 raise UnknownOption(f"unique has no option {name!r}{meant}")
-        return Unique(**value)
+        return Unique(**{**(base.__json__() if base else {}), **value})
     if not isinstance(value, Unique):
         raise InvalidOption(f"unique must be a Unique(...), not {value!r}")
     return value

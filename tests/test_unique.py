@@ -309,6 +309,10 @@ def test_a_call_may_say_otherwise(define: Define):
     assert welcome.apply_async((7,), unique=Unique(period=5)).id == first.id
     assert not welcome.apply_async((7,), unique=Unique(fields=["task"], period=5)).conflict
     assert welcome.s(9).set(unique={"fields": ["task"]}).apply_async().conflict
+    # What it leaves out is the task's.
+    narrow = define("narrow", keys=["user_id"], period=None)
+    first = narrow.delay(7, "en")
+    assert narrow.apply_async((7, "de"), unique={"period": 1000}).id == first.id
 
 
 def test_a_job_keeps_its_key_when_it_is_published_again_by_its_id(
