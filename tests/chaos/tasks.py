@@ -37,7 +37,7 @@ def report_ready(**_: Any) -> None:
 
 def witness(task: Task, event: str) -> None:
     """Say that an attempt has begun, or has ended; and whose it is."""
-    _, attempt, _ = task.request.properties["pgjobs_claim"]
+    _, attempt, *_ = task.request.properties["pgjobs_claim"]
     line = {
         "event": event,
         "id": task.request.id,
