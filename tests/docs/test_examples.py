@@ -86,6 +86,11 @@ class Session:
         }
         (folder / "proj.py").write_text(self._localise(PROJ))
 
+    def copy(self, folder: Path) -> None:
+        """Have an example's files here, as a reader has in the folder of its README."""
+        for file in folder.glob("*.py"):
+            (self.folder / file.name).write_text(self._localise(file.read_text(encoding="utf-8")))
+
     def run(self, block: Block) -> None:
         getattr(self, f"run_{block.language}")(self._localise(block.text), str(block))
 
@@ -234,6 +239,8 @@ def test_the_examples_do_what_the_document_says(
 ):
     blocks = _to_run(path)
     session = make_session(not any("pgjobs migrate" in block.text for block in blocks))
+    if (ROOT / "examples") in path.parents:
+        session.copy(path.parent)
     for block in blocks:
         session.run(block)
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import fields
 
-from pgjobs_celery import embedded, errors
+import pytest
+
+from pgjobs_celery import PgTask, Unique, embedded, ending, errors
+from pgjobs_celery.backoff import oban_backoff
 from pgjobs_celery.cli import pgjobs
 from pgjobs_celery.cli_filters import FILTER_OPTIONS
 from pgjobs_celery.cli_jobs import ACTIONS
 from pgjobs_celery.config import Options, Settings
 from pgjobs_celery.db import failures
 from pgjobs_celery.filters import FILTERS
+from pgjobs_celery.options import NAMES
+from pgjobs_celery.result import PgResult
+from pgjobs_celery.running import Meta
 from pgjobs_celery.selection import ACTS_ON, Selection
 from pgjobs_celery.states import TO_CELERY, State
+from pgjobs_celery.unique import GROUPS
 
 from ..conftest import Connection
 from .documents import ROOT, read_tables
@@ -40,7 +48,7 @@ INDEXES = (
 
 
 def rows(file: str, heading: str) -> list[list[str]]:
-    """The rows of all tables below a heading; names without their backticks."""
+    """The rows of all tables below a heading; cells that are one name without their backticks."""
     found = [
         row for title, table in read_tables(REFERENCE / file) if title == heading for row in table
     ]
@@ -138,5 +146,64 @@ def test_every_command_and_each_of_its_options_is_described():
                 assert f"`{param.opts[0]}" in text, f"{name} {param.opts[0]}"
 
 
+def test_every_option_of_a_task_is_described_with_its_default():
+    shown = {row[0]: row[1] for row in rows("pgtask.md", "Options")}
+    # What is called ``meta`` on the class is that of the running job.
+    there = {"meta": PgTask._default_meta}
+    there |= {name: value for name, value in vars(PgTask).items() if is_option(name, value)}
+    assert shown == {name: shown_default(value) for name, value in there.items()}
+    for name, _, places, *_ in rows("pgtask.md", "Options"):
+        assert ("call" in places) is (name in NAMES), name
+
+
+def is_option(name: str, value: object) -> bool:
+    return not (
+        name.startswith("_") or callable(value) or isinstance(value, property | classmethod)
+    )
+
+
+def test_everything_that_a_task_offers_is_described():
+    cells = [
+        row[0]
+        for title in ("Options", "While it runs", "Publish", "Meta")
+        for row in rows("pgtask.md", title)
+    ]
+    others = re.search(r"^Called by .*: (.*)$", (REFERENCE / "pgtask.md").read_text(), re.MULTILINE)
+    assert others
+    shown = {name for cell in cells for name in re.findall(r"(\w+)(?:\(|$|`)", cell)}
+    shown |= set(re.findall(r"`(\w+)`", others[1]))
+    for each in (PgTask, PgResult, Meta):
+        assert {name for name in vars(each) if not name.startswith("_")} <= shown
+
+
+def test_every_field_of_unique_is_described_with_its_default():
+    shown = {row[0]: row[1] for row in rows("pgtask.md", "Unique") if len(row) == 4}
+    assert shown == {field.name: shown_default(field.default) for field in fields(Unique)}
+    groups = {row[0]: row[1] for row in rows("pgtask.md", "Unique") if len(row) == 2}
+    assert {name: re.findall(r"\w+", states) for name, states in groups.items()} == {
+        name: [state.value for state in states] for name, states in GROUPS.items()
+    }
+
+
+def test_every_end_of_an_attempt_is_described():
+    shown = {row[0].partition("(")[0]: row[1] for row in rows("pgtask.md", "How an attempt ends")}
+    assert shown.keys() == {each.__name__ for each in ending.TaskEnd.__subclasses__()}
+
+
+def test_every_key_of_the_header_is_described():
+    shown = [row[0] for row in rows("pgtask.md", "The message header")]
+    assert shown == [*NAMES, *Unique().to_header(b"")]
+
+
+def test_the_waits_between_attempts_are_what_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    path = ROOT / "docs" / "how-to" / "retry-jobs.md"
+    table = next(table for title, table in read_tables(path) if title == "How long it waits")
+    assert [(int(row[0]), int(row[1])) for row in table] == [
+        (attempt, oban_backoff(attempt, PgTask.max_attempts))
+        for attempt in range(1, PgTask.max_attempts)
+    ]
+
+
 def shown_default(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return f'"{value}"' if isinstance(value, str) else repr(value).replace("'", '"')
