@@ -284,6 +284,8 @@ def _error(result: Any, state: str, traceback: str | None) -> str | None:
     """The entry of ``errors`` for an attempt that failed; None for one that did not."""
     if state not in states.EXCEPTION_STATES:
         return None
+    if result is None and state == states.RETRY:
+        return error_entry("Retry", "the task has retried itself", traceback)
     if isinstance(result, dict) and "exc_type" in result:
         message = result.get("exc_message")
         parts = message if isinstance(message, (list, tuple)) else [message]

@@ -130,9 +130,10 @@ def merge(
     merged = {**base, **(header or {})}
     if "max_attempts" in given:
         merged["max_attempts"] = check_max_attempts(given["max_attempts"])
-    if given.get("tags"):
-        merged["tags"] = list(normalise_tags([*merged.get("tags", ()), *given["tags"]]))
-    if given.get("meta"):
+    if given.get("tags") is not None:
+        tags = normalise_tags([*merged.get("tags", ()), *normalise_tags(given["tags"])])
+        merged["tags"] = list(tags)
+    if given.get("meta") is not None:
         merged["meta"] = {**merged.get("meta", {}), **check_meta(given["meta"])}
     return merged
 

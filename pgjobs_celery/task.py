@@ -83,6 +83,8 @@ class PgTask(Task):  # type: ignore[misc]
 
     #: What ``meta`` was in the decorator or class body; ``self.meta`` is the running job's.
     _default_meta: Mapping[str, Any] = {}
+    #: What class or decorator said of attempts, before annotations.
+    _said: Mapping[str, Any] = {}
     #: The parameters of ``run``, once they were needed.
     _signature: inspect.Signature | None = None
     #: The header of a job of which the call says nothing.
@@ -93,10 +95,7 @@ class PgTask(Task):  # type: ignore[misc]
         where = f"task {cls.__dict__.get('name') or f'{cls.__module__}.{cls.__qualname__}'}"
         known = {name for base in cls.__mro__[1:] for name in vars(base)}
         check_names([name for name, value in vars(cls).items() if _is_option(value)], where, known)
-        meta = cls.__dict__.get("meta")
-        if meta is not None and not isinstance(meta, property):
-            del cls.meta
-            cls._default_meta = meta
+        cls._said = _said(cls)
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
@@ -106,7 +105,14 @@ class PgTask(Task):  # type: ignore[misc]
             cls.max_attempts = _max_attempts(cls)
             cls.tags = normalise_tags(cls.tags)
             cls.unique = as_unique(cls.unique)
+            if "meta" in vars(cls):
+                cls._default_meta = vars(cls)["meta"]
+                del cls.meta  # the running job's, again
             meta = check_meta(cls._default_meta)
+            if not callable(cls.backoff):
+                raise InvalidOption(
+                    f"backoff must be a function of the task and its job, not {cls.backoff!r}"
+                )
         except (InvalidOption, UnknownOption) as error:
             raise type(error)(f"task {cls.name}: {error}") from None
         # What Celery's own retry() goes by.
@@ -137,6 +143,9 @@ class PgTask(Task):  # type: ignore[misc]
         cannot be used; then nothing was published.
         """
         given = {name: options.pop(name) for name in NAMES if name in options}
+        if "max_retries" in options:
+            retries = options.pop("max_retries")
+            given.setdefault("max_attempts", attempts_from_retries(retries))
         stamps = options.get("stamped_headers") or ()
         check_names(options, f"task {self.name}", {*CELERYS_OPTIONS, *stamps})
         headers = options.get("headers") or {}
@@ -263,15 +272,27 @@ class PgTask(Task):  # type: ignore[misc]
         return oban_backoff(job.attempt, job.max_attempts)
 
     def retry(self, *args: Any, max_retries: int | None = None, **kwargs: Any) -> Any:
-        """As Celery's: publishes the task again, and counts as an attempt like any failure."""
-        if max_retries is None and not self.request.called_directly:
-            max_retries = self.request.max_attempts - 1
-        return super().retry(*args, max_retries=max_retries, **kwargs)
+        """As Celery's: publishes the task again, and counts as an attempt like any failure.
+
+        At its limit it raises ``exc``, or MaxRetriesExceededError; then the job is not tried again.
+        """
+        request = self.request
+        if max_retries is None and not request.called_directly:
+            max_retries = request.max_attempts - 1
+        try:
+            return super().retry(*args, max_retries=max_retries, **kwargs)
+        except (Ignore, Reject, Retry):
+            raise
+        except Exception:
+            request.is_at_its_limit = True
+            raise
 
     def next_delay(self, request: Any, error: BaseException) -> float | None:
         """In how many seconds the job runs again after this exception; None if it does not."""
         self.count_attempts(request)
-        if request.attempt >= request.max_attempts or not self._is_retried_for(error):
+        if request.attempt >= request.max_attempts or hasattr(request, "is_at_its_limit"):
+            return None
+        if not self._is_retried_for(error):
             return None
         job = self._current_job(request)
         try:
@@ -318,18 +339,19 @@ class PgTask(Task):  # type: ignore[misc]
         if request.called_directly or request.is_eager:
             return run(*args, **kwargs)
         try:
-            returned = run(*args, **kwargs)
-        except (Ignore, Reject, Retry):  # Celery's own words
+            try:
+                returned = run(*args, **kwargs)
+            except TaskEnd as end:
+                returned = end
+            if isinstance(returned, TaskEnd):
+                self._end(request, returned)
+        except (Ignore, Reject, Retry, Discard):  # Celery's own words, and ours
             raise
-        except TaskEnd as end:
-            self._end(request, end)
         except Exception as error:
             delay = self.next_delay(request, error)
             if delay is None:
                 raise
             self._try_again(request, error, delay)
-        if isinstance(returned, TaskEnd):
-            self._end(request, returned)
         return returned
 
     def _end(self, request: Any, end: TaskEnd) -> NoReturn:
@@ -363,25 +385,39 @@ def _is_option(value: Any) -> bool:
     return not callable(value) and not isinstance(value, (property, staticmethod, classmethod))
 
 
+def _said(cls: type[PgTask]) -> dict[str, Any]:
+    """What a class, or a decorator, says of attempts itself."""
+    said = {name: vars(cls)[name] for name in ("max_attempts", "max_retries") if name in vars(cls)}
+    retries = vars(cls).get("retry_kwargs", {})
+    if "max_retries" in retries:
+        said.setdefault("max_retries", retries["max_retries"])
+    return said
+
+
 def _max_attempts(cls: type[PgTask]) -> int:
-    """What the task says of its attempts, in our words or (``max_retries``) in Celery's."""
+    """What is said of a task's attempts, in our words or (``max_retries``) in Celery's.
+
+    An annotation (``task_annotations``) goes before the task; but not before what Celery's own
+    tasks need, ``chord_unlock`` above all, which asks again and again.
+    """
+    annotated = {name: value for name, value in _said(cls).items() if value != cls._said.get(name)}
+    if annotated and not str(cls.name).startswith("celery."):
+        return _attempts(annotated)
     for each in cls.__mro__:
-        said = vars(each)
-        retries = said.get("retry_kwargs", {})
-        ours = check_max_attempts(said["max_attempts"]) if "max_attempts" in said else None
-        theirs = None
-        if each is not PgTask and "max_retries" in said:
-            theirs = attempts_from_retries(said["max_retries"])
-        elif "max_retries" in retries:
-            theirs = attempts_from_retries(retries["max_retries"])
-        if ours is not None and theirs is not None and ours != theirs:
-            raise InvalidOption(
-                f"max_attempts ({ours}, the first run included) and max_retries ({theirs - 1}, "
-                "without it) contradict each other; leave one of them out"
-            )
-        if ours is not None or theirs is not None:
-            return ours if ours is not None else theirs  # type: ignore[return-value]
-    raise AssertionError("PgTask has max_attempts")
+        if said := vars(each).get("_said"):
+            return _attempts(said)
+    return PgTask.max_attempts
+
+
+def _attempts(said: Mapping[str, Any]) -> int:
+    ours = check_max_attempts(said["max_attempts"]) if "max_attempts" in said else None
+    theirs = attempts_from_retries(said["max_retries"]) if "max_retries" in said else None
+    if ours is not None and theirs is not None and ours != theirs:
+        raise InvalidOption(
+            f"max_attempts ({ours}, the first run included) and max_retries ({theirs - 1}, "
+            "without it) contradict each other; leave one of them out"
+        )
+    return ours if ours is not None else theirs or PgTask.max_attempts
 
 
 def _wrap_run(cls: type[PgTask]) -> None:

@@ -109,6 +109,7 @@ def test_a_base_class_and_annotations_say_it_for_many(app: Celery):
         ({"meta": {"x": ["\x00"]}}, InvalidOption, "NUL"),
         ({"meta": {"x": "\ud800"}}, InvalidOption, "valid Unicode"),
         ({"unique": 60}, InvalidOption, "unique must be a Unique"),
+        ({"backoff": 3}, InvalidOption, "backoff must be a function of the task and"),
     ],
 )  # fmt: skip
 def test_what_means_nothing_is_refused_where_the_task_is_defined(
@@ -116,6 +117,22 @@ def test_what_means_nothing_is_refused_where_the_task_is_defined(
 ):
     with pytest.raises(error, match=message):
         make_task(app, **options)
+
+
+def test_an_annotation_goes_before_what_the_task_says(app: Celery):
+    app.conf.task_annotations = {"*": {"max_attempts": 3}}
+    assert make_task(app, max_retries=9).max_attempts == 3
+    assert make_task(app, name="ours", max_attempts=9).max_retries == 2
+    # It asks again and again: chords would break.
+    assert app.tasks["celery.chord_unlock"].max_attempts == MOST_ATTEMPTS
+    assert app.tasks["celery.backend_cleanup"].max_attempts == 20
+
+
+def test_an_annotation_may_be_in_celerys_words_and_have_meta(app: Celery):
+    app.conf.task_annotations = {"task": {"max_retries": 7, "meta": {"k": 2}}}
+    task = make_task(app, max_attempts=4, meta={"k": 1})
+    assert row_header(task) == {"max_attempts": 8, "meta": {"k": 2}}
+    assert dict(task.meta) == {}
 
 
 def test_an_option_of_the_applications_own_is_its_business(app: Celery):
@@ -204,6 +221,8 @@ def test_the_options_are_in_the_row_and_in_the_message(app: Celery, connection: 
         ({"tag": ["x"]}, UnknownOption, "did you mean 'tags'"),
         ({"max_attempts": 0}, InvalidOption, "from 1 on"),
         ({"tags": [""]}, InvalidOption, "empty"),
+        ({"tags": "mail"}, InvalidOption, "must be a list"),
+        ({"max_retries": -1}, InvalidOption, "max_retries must be"),
         ({"meta": {"x": object()}}, InvalidOption, "cannot be written as JSON"),
     ],
 )
@@ -215,6 +234,11 @@ def test_a_call_that_means_nothing_is_refused_and_nothing_is_published(
     with pytest.raises(error, match=message):
         make_task(app).s(1).set(**options).delay()
     assert states(connection) == {}
+
+
+def test_a_call_may_say_attempts_in_celerys_words(app: Celery, connection: Connection):
+    result = make_task(app).apply_async((1,), max_retries=2)
+    assert row(connection, result.id)["max_attempts"] == 3
 
 
 def test_stamps_and_options_of_celery_are_no_slips(app: Celery, connection: Connection):

@@ -100,6 +100,20 @@ def retry(self: PgTask, times: int) -> int:
     return int(self.request.attempt)
 
 
+@app.task(bind=True, base=Quick)
+def retry_twice(self: PgTask, how: str) -> None:
+    """Retries explicitly, up to a limit of its own."""
+    exc = ValueError("no more") if how == "exc" else None
+    raise self.retry(countdown=0.05, max_retries=2, exc=exc)
+
+
+@app.task(bind=True, base=Quick)
+def snooze_badly(self: PgTask) -> int:
+    if self.request.attempt == 1:
+        raise Snooze(-1)
+    return int(self.request.attempt)
+
+
 @app.task(bind=True, max_attempts=1)
 def end(self: PgTask, how: str) -> Any:
     """Ends as it is told."""

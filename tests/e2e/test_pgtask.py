@@ -147,6 +147,29 @@ def test_an_explicit_retry_counts_as_an_attempt(pgtask_app: Celery, rows: Rows):
     assert row["max_attempts"] == 3
 
 
+@pytest.mark.parametrize(
+    ("how", "kinds"),
+    [
+        ("exc", ["ValueError", "ValueError", "ValueError"]),
+        ("none", ["Retry", "Retry", "MaxRetriesExceededError"]),
+    ],
+)
+def test_the_limit_of_an_explicit_retry_is_the_end(
+    pgtask_app: Celery, rows: Rows, how: str, kinds: list[str]
+):
+    row = rows.wait(pgtasks.retry_twice.delay(how).id)
+    assert_finished(row, "discarded", attempt=3)
+    assert [kind for _, kind in errors(row)] == kinds
+
+
+def test_a_snooze_that_means_nothing_is_a_failure_like_any_other(pgtask_app: Celery, rows: Rows):
+    result = pgtasks.snooze_badly.delay()
+    assert result.get(timeout=10) == 2
+    row = rows.get(result.id)
+    assert errors(row) == [(1, "InvalidOption")]
+    assert row["errors"][0]["message"] == "Snooze needs 0 seconds or more, not -1"
+
+
 @pytest.mark.parametrize("how", ["snooze", "snooze returned", "snooze until"])
 def test_a_snooze_costs_no_attempt(pgtask_app: Celery, rows: Rows, how: str):
     result = pgtasks.end.delay(how)
