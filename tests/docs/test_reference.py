@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pytest
 
-from pgjobs_celery import PgTask, Unique, embedded, ending, errors
+from pgjobs_celery import PgTask, Unique, embedded, ending, errors, signals
 from pgjobs_celery.backoff import oban_backoff
 from pgjobs_celery.cli import pgjobs
 from pgjobs_celery.cli_filters import FILTER_OPTIONS
@@ -193,6 +193,13 @@ def test_every_end_of_an_attempt_is_described():
 def test_every_key_of_the_header_is_described():
     shown = [row[0] for row in rows("pgtask.md", "The message header")]
     assert shown == [*NAMES, *Unique().to_header(b"")]
+
+
+def test_every_signal_is_described_with_what_it_gives():
+    shown = {row[0]: set(re.findall(r"`(\w+)`", row[3])) for row in rows("signals.md", "Signals")}
+    assert shown.keys() == set(signals.__all__)
+    for name, words in shown.items():
+        assert getattr(signals, name).providing_args <= words, name
 
 
 def test_the_waits_between_attempts_are_what_is_said(monkeypatch: pytest.MonkeyPatch):
