@@ -358,8 +358,10 @@ class Node:
 def _ended(outcome: Outcome, settled: Mapping[int, State]) -> Iterator[Ended]:
     """The job of this outcome, if it has come to its end."""
     state = settled.get(outcome.id)
-    if state is None and not outcome.is_sole:
-        state = outcome.state  # the process that ran the task has written it
+    if state is None and not outcome.is_sole and outcome.state is not State.COMPLETED:
+        # The process that ran the task has written it. Not of one that retried or replaced itself:
+        # its row is in line again.
+        state = outcome.state
     if outcome.job is not None and state is not None and state.is_final:
         yield Ended(*outcome.job, outcome.attempt, state, outcome.error)
 

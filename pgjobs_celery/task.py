@@ -304,7 +304,7 @@ class PgTask(Task):  # type: ignore[misc]
             return oban_backoff(job.attempt, job.max_attempts)
 
     def _is_retried_for(self, error: BaseException) -> bool:
-        if isinstance(error, (TaskEnd, *self.throws)):
+        if isinstance(error, (TaskEnd, self.throws or ())):
             return False
         if isinstance(error, tuple(getattr(self, "dont_autoretry_for", ()))):
             return False
@@ -336,8 +336,10 @@ class PgTask(Task):  # type: ignore[misc]
     def _run_attempt(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run the task's body, and turn how it ends into what the worker understands."""
         request = self.request
-        if request.called_directly or request.is_eager:
+        if request.called_directly or request.is_eager or hasattr(request, "is_in_body"):
+            # The last: it called the body of the class that it inherits from.
             return run(*args, **kwargs)
+        request.is_in_body = True
         try:
             try:
                 returned = run(*args, **kwargs)

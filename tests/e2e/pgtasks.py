@@ -107,6 +107,33 @@ def retry_twice(self: PgTask, how: str) -> None:
     raise self.retry(countdown=0.05, max_retries=2, exc=exc)
 
 
+class Parent(Quick):
+    name = "parent"
+
+    def run(self, how: str) -> str:
+        raise ValueError(how)
+
+
+class Heir(Parent):
+    name = "heir"
+
+    def run(self, how: str) -> str:
+        try:
+            return super().run(how)
+        except ValueError as error:
+            return f"handled {error} in attempt {self.request.attempt}"
+
+
+parent = app.register_task(Parent())
+heir = app.register_task(Heir())
+
+
+@app.task(base=Quick, throws=KeyError)
+def throw() -> None:
+    """One class and not a tuple, which Celery takes as well."""
+    raise KeyError("x")
+
+
 @app.task(bind=True, base=Quick)
 def snooze_badly(self: PgTask) -> int:
     if self.request.attempt == 1:

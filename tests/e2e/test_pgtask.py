@@ -162,6 +162,19 @@ def test_the_limit_of_an_explicit_retry_is_the_end(
     assert [kind for _, kind in errors(row)] == kinds
 
 
+def test_a_class_may_handle_what_the_one_it_inherits_from_raises(pgtask_app: Celery, rows: Rows):
+    result = pgtasks.heir.delay("x")
+    assert result.get(timeout=10) == "handled x in attempt 1"
+    row = rows.wait(pgtasks.parent.apply_async(("x",), max_attempts=2).id)
+    assert errors(row) == [(1, "ValueError"), (2, "ValueError")]
+
+
+def test_throws_may_be_a_single_class(pgtask_app: Celery, rows: Rows):
+    row = rows.wait(pgtasks.throw.delay().id)
+    assert_finished(row, "discarded")
+    assert errors(row) == [(1, "KeyError")]
+
+
 def test_a_snooze_that_means_nothing_is_a_failure_like_any_other(pgtask_app: Celery, rows: Rows):
     result = pgtasks.snooze_badly.delay()
     assert result.get(timeout=10) == 2

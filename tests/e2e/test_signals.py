@@ -63,3 +63,20 @@ def test_signals_tell_what_the_rows_say(pgtask_app: Celery, rows: Rows, sent: Pa
         if state == "discarded":
             assert finished["error"]["type"] == "ValueError"
             assert said[-1]["error"] == finished["error"]
+
+
+def test_a_job_that_retries_or_replaces_itself_has_not_ended(
+    pgtask_app: Celery, rows: Rows, sent: Path
+):
+    for task, args, attempts in ((pgtasks.retry, (2,), 3), (pgtasks.replace, (1,), 2)):
+        result = task.apply_async(args)
+        rows.wait(result.id)
+        said = wait_for(
+            lambda id=result.id: (
+                found if (found := read(sent, id))[-1:] and "state" in found[-1] else None
+            )
+        )
+        assert [(each["signal"], each["attempt"]) for each in said] == [
+            *(("job_claimed", attempt + 1) for attempt in range(attempts)),
+            ("job_finished", attempts),
+        ]
