@@ -74,6 +74,14 @@ def test_a_base_class_and_annotations_say_it_for_many(app: Celery):
         tags = ["Mail"]
 
     app.conf.task_annotations = {"special": {"max_attempts": 9, "tags": ["x"]}}
+
+    class Noted(PgTask):
+        abstract = True
+        meta = {"team": "mail"}
+
+    noted = make_task(app, base=Noted, name="noted")
+    assert row_header(noted)["meta"] == {"team": "mail"}
+    assert dict(noted.meta) == {}
     task, special = make_task(app, base=Mail), make_task(app, base=Mail, name="special")
     assert (task.max_attempts, task.tags) == (7, ("mail",))
     assert (special.max_attempts, special.tags) == (9, ("x",))

@@ -9,6 +9,7 @@ from dataclasses import fields
 import pytest
 
 from pgjobs_celery import PgTask, Unique, embedded, ending, errors, signals
+from pgjobs_celery.attempts import AttemptedTask
 from pgjobs_celery.backoff import oban_backoff
 from pgjobs_celery.cli import pgjobs
 from pgjobs_celery.cli_filters import FILTER_OPTIONS
@@ -150,7 +151,8 @@ def test_every_option_of_a_task_is_described_with_its_default():
     shown = {row[0]: row[1] for row in rows("pgtask.md", "Options")}
     # What is called ``meta`` on the class is that of the running job.
     there = {"meta": PgTask._default_meta}
-    there |= {name: value for name, value in vars(PgTask).items() if is_option(name, value)}
+    for each in (AttemptedTask, PgTask):
+        there |= {name: value for name, value in vars(each).items() if is_option(name, value)}
     assert shown == {name: shown_default(value) for name, value in there.items()}
     for name, _, places, *_ in rows("pgtask.md", "Options"):
         assert ("call" in places) is (name in NAMES), name
@@ -172,7 +174,7 @@ def test_everything_that_a_task_offers_is_described():
     assert others
     shown = {name for cell in cells for name in re.findall(r"(\w+)(?:\(|$|`)", cell)}
     shown |= set(re.findall(r"`(\w+)`", others[1]))
-    for each in (PgTask, PgResult, Meta):
+    for each in (AttemptedTask, PgTask, PgResult, Meta):
         assert {name for name in vars(each) if not name.startswith("_")} <= shown
 
 
