@@ -129,12 +129,14 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
 def choose_queues(app: Any, settings: Settings, hostname: str) -> None:
     """Have a worker that is not told by ``-Q`` or ``task_queues`` consume ``pgjobs_queues``."""
     queues = app.amqp.queues
-    # None: Celery has not been asked to select any.
-    if not settings.queues or app.conf.task_queues or queues._consume_from is not None:
-        return
-    # Of -X Celery keeps no trace but in its default selection, which these are no part of.
+    # Of -X Celery keeps no trace but in its own selection: before 5.7 that is one as by -Q, since
+    # 5.7 it is the default one. Neither knows pgjobs_queues.
     command = click.get_current_context(silent=True)
-    excluded = maybe_list(command and command.params.get("exclude_queues")) or ()
+    options = command.params if command else {}
+    excluded = maybe_list(options.get("exclude_queues")) or ()
+    is_selected = queues._consume_from is not None and (options.get("queues") or not excluded)
+    if not settings.queues or app.conf.task_queues or is_selected:
+        return
     chosen = [name for name in settings.queues if name not in excluded]
     try:
         queues.select(chosen)
