@@ -9,11 +9,12 @@ Options are the transport's (:class:`pgjobs_celery.config.Options`), taken from
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from datetime import timezone
 from typing import Any
 
-from celery import states
+from celery import signals, states
 from celery.backends import base
 from celery.backends.asynchronous import AsyncBackendMixin
 from celery.utils.log import get_logger
@@ -22,13 +23,16 @@ from kombu.compression import decompress
 from kombu.serialization import loads
 
 from .awaiting import ResultConsumer
-from .config import Options, read_options
+from .chords import Chords
+from .config import Options, read_options, read_settings
 from .db.database import CONNECTION_ERRORS, Database, get_database
 from .db.dsn import Target
 from .db.results import Origin, StoredResult
 from .delivery import held_claim
 from .job import Fence
-from .message import decode_envelope
+from .maintenance.complete import Complete
+from .maintenance.prune import Prune
+from .message import decode_envelope, group_index
 from .node import get_node
 from .outcome import Result, clean_text, error_entry, error_from
 from .states import FROM_CELERY, State, celery_state
@@ -40,7 +44,7 @@ logger = get_logger(__name__)
 _decompress = getattr(base, "decompress_payload", lambda payload: payload)
 
 
-class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
+class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
     """Celery's result backend on job rows."""
 
     ResultConsumer = ResultConsumer
@@ -48,6 +52,7 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
     supports_autoexpire = True
     supports_native_join = True
     supports_result_compression = True
+    supports_failure_expires = True
 
     def __init__(self, app: Any, url: str | None = None, **kwargs: Any) -> None:
         super().__init__(app, url=url, **kwargs)
@@ -58,9 +63,11 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         self.result_consumer = self.ResultConsumer(
             self, self.app, self.accept, self._pending_results, self._pending_messages
         )
+        self._next_looks = {}
+        self._in_thread = threading.local()
 
     @property
-    def database(self) -> Database:
+    def database(self) -> Database:  # type: ignore[override]
         """Where the rows are; the transport's own, if broker and backend are the same."""
         return get_database(self._target.conninfo, self._options)
 
@@ -95,6 +102,10 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         """Close what waits for results; the next wait opens it again."""
         self.result_consumer.stop()
 
+    def cleanup(self) -> None:
+        """Delete what has expired, as every worker does from time to time (``backend_cleanup``)."""
+        Prune(read_settings(self.app.conf)).run(self.database)
+
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
         """True for a lost connection: ``result_backend_always_retry`` tries again."""
         return isinstance(exc, CONNECTION_ERRORS)
@@ -126,6 +137,8 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         )
         database = self.database
         database.retrying(lambda: self._write(database, new, state, request))
+        if request is not None:
+            request.stored_state = state
 
     def _write(self, database: Database, new: Result, state: str, request: Any) -> None:
         fence = _fence(database, request, new.task_id)
@@ -166,6 +179,9 @@ class PgBackend(AsyncBackendMixin, base.Backend):  # type: ignore[misc]
             attempt=1 + (getattr(request, "retries", None) or 0),
             attempted_by=getattr(request, "hostname", None),
             body=body,
+            group_index=group_index(
+                getattr(request, "group", None), getattr(request, "group_index", None)
+            ),
         )
 
     @property
@@ -316,3 +332,15 @@ def _iso(row: StoredResult) -> str | None:
 
 def _to_bytes(encoded: str | bytes) -> bytes:
     return encoded.encode() if isinstance(encoded, str) else encoded
+
+
+@signals.worker_ready.connect(dispatch_uid="pgjobs-results")  # type: ignore[untyped-decorator]
+def _on_worker_ready(sender: Any, **_: Any) -> None:
+    """Have a worker see to its results: through whatever broker the tasks come."""
+    backend = sender.app.backend
+    if isinstance(backend, PgBackend):
+        settings = read_settings(sender.app.conf)
+        node = get_node(backend.database)
+        if settings.maintenance:
+            node.settings = settings
+            node.serve_results(Complete(backend, settings.chord_max_age or None))

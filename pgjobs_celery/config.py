@@ -135,13 +135,17 @@ class Settings:
     #: How long completed jobs are kept; 0: for ever. Where it is not set, Celery's
     #: ``result_expires`` says it, which is a day by default.
     prune_max_age: float = 86_400.0
-    #: How long discarded and cancelled jobs are kept; 0 for ever.
+    #: How long discarded and cancelled jobs are kept; 0 for ever. Where it is not set, Celery's
+    #: ``result_failure_expires`` says it, if that is.
     prune_failed_max_age: float = 7 * 86_400.0
     #: How many finished jobs of each state are kept at most; 0 for any number.
     prune_max_count: int = 0
     #: The queues that this worker consumes from unless ``-Q`` says otherwise, each with how many of
     #: its jobs it runs at once at most. A queue that is not in it has no such limit.
     queues: Mapping[str, int] | None = None
+    #: How long a chord may take from one of its tasks to the next before it fails; 0 for ever.
+    #: Where it is not set, Celery's ``result_chord_expires`` says it, or its ``result_expires``.
+    chord_max_age: float = 86_400.0
 
 
 def read_settings(conf: Mapping[str, Any]) -> Settings:
@@ -166,11 +170,16 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
         value = conf.get(written) if value is None else value
         if value is not None:
             chosen[known[key].name] = _coerce(key, value, known[key].default)
-    if "prune_max_age" not in chosen:
-        expires = conf.get("result_expires", Settings.prune_max_age)
-        chosen["prune_max_age"] = _seconds(expires)
+    expires = _seconds(conf.get("result_expires", Settings.prune_max_age))
+    chosen.setdefault("prune_max_age", expires)
+    if (failure_expires := conf.get("result_failure_expires")) is not None:
+        chosen.setdefault("prune_failed_max_age", _seconds(failure_expires))
+    chord_expires = conf.get("result_chord_expires")
+    chosen.setdefault(
+        "chord_max_age", expires if chord_expires is None else _seconds(chord_expires)
+    )
     settings = Settings(**chosen)
-    for name in ("prune_max_age", "prune_failed_max_age", "prune_max_count"):
+    for name in ("prune_max_age", "prune_failed_max_age", "prune_max_count", "chord_max_age"):
         if getattr(settings, name) < 0:
             raise InvalidOption(f"pgjobs_{name} must be 0 or more, not {getattr(settings, name)}")
     if not 0 < settings.heartbeat_interval < settings.lease:

@@ -52,6 +52,8 @@ class Message(BaseMessage):  # type: ignore[misc]
     claim: Claim | None = None
     #: When the job is not worth running any more, by the monotonic clock; None for never.
     expires_at: float | None = None
+    #: When it was to run, as it was published: for its task to see.
+    eta: str | None = None
     #: The row of ``messages`` behind it, where it is no job and has to be acknowledged.
     row: int | None = None
     #: A worker's request says what becomes of the job: acknowledging only makes room.
@@ -88,7 +90,7 @@ class Message(BaseMessage):  # type: ignore[misc]
         if held is not None:
             if headers.get("eta") is not None and moment(headers["eta"], lambda: timezone.utc):
                 # It has waited in the row; the worker must not hold it for a clock that differs.
-                headers["eta"] = None
+                self.eta, headers["eta"] = headers["eta"], None
             fence = held.fence
             properties[CLAIM] = (fence.node.hex, fence.attempt, held.key, held.max_attempts)
         self.channel = channel

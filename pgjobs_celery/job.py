@@ -42,6 +42,8 @@ class NewJob(NamedTuple):
     tags: Sequence[str] = ()
     #: As JSON.
     meta: str = "{}"
+    #: Its place in its group; None where it is in none.
+    group_index: int | None = None
 
 
 class Fence(NamedTuple):

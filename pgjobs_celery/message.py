@@ -29,6 +29,9 @@ TRANSIENT = 1
 #: The longest name or id, in bytes: it goes into an index (2,704 bytes) and a notification (7,999).
 LONGEST_NAME = 1000
 
+#: The place of those in a group that have none.
+LAST_INDEX = 2**31 - 1
+
 #: Markers that only kombu's JSON decoder understands.
 _KOMBU_TYPE = '"__type__"'
 
@@ -187,7 +190,18 @@ def to_job(
         max_attempts=options.max_attempts,
         tags=options.tags,
         meta=options.meta,
+        group_index=group_index(headers.get("group"), headers.get("group_index")),
     )
+
+
+def group_index(group_id: Any, index: Any) -> int | None:
+    """The place of a task in its group; None if it is in none.
+
+    Celery numbers the tasks of a group; one that was added later comes behind all of them.
+    """
+    if not group_id:
+        return None
+    return index if isinstance(index, int) else LAST_INDEX
 
 
 def job_options(message: Mapping[str, Any]) -> JobOptions:

@@ -27,7 +27,7 @@ from .errors import PgJobsError
 from .job import Bucket, Cancellation, Claim
 from .limits import Limits
 from .maintenance.heartbeat import Heartbeat
-from .maintenance.loop import Loop
+from .maintenance.loop import Loop, Service
 from .maintenance.prune import Prune
 from .maintenance.reap import Reap
 from .maintenance.rescue import Rescue
@@ -91,6 +91,9 @@ class Node:
         self._held_messages: set[int] = set()
         self._oldest = 0.0
         self._is_uncertain = False
+        #: What completes chords, and whether one may be complete once what is due is written.
+        self._complete: Service | None = None
+        self._may_be_complete = False
         self._lock = threading.Lock()
 
     @property
@@ -135,6 +138,9 @@ class Node:
             self._report_lost(turn.lost)
             if self.on_ended is not None:
                 ended = [each for outcome in outcomes for each in _ended(outcome, turn.settled)]
+        if self._may_be_complete and self._complete is not None:
+            self._may_be_complete = False
+            self._loop.hurry(self._complete)
         # Not under the lock: whoever is told may publish.
         self.tell(ended)
         return turn.claims
@@ -244,6 +250,16 @@ class Node:
         """Begin to live: heartbeat and maintenance. A claim does it by itself."""
         with self._lock:
             self._start()
+
+    def serve_results(self, complete: Service) -> None:
+        """Run what the results here need, whether jobs are claimed here or not."""
+        self._complete = complete
+        self._loop.add(complete)
+        self._loop.add(Prune(self.settings))
+
+    def expect_chord(self) -> None:
+        """A task of a chord ends, and nobody has seen to its body: do that when it is written."""
+        self._may_be_complete = True
 
     def maintain_now(self) -> None:
         """Have every service run that need not be told."""

@@ -88,6 +88,11 @@ def snoozed(id: int, attempt: int, delay: float) -> Outcome:
     return Outcome(id, attempt, State.SCHEDULED, counts=False, delay=delay)
 
 
+def replaced(id: int, attempt: int) -> Outcome:
+    """Its task has put others in its place, the last of which has its id and comes later."""
+    return Outcome(id, attempt, State.EXECUTING, is_sole=False)
+
+
 def cancelled(id: int, attempt: int, reason: str) -> Outcome:
     """Not to be run, or not any more: Celery says REVOKED."""
     entry = error_entry("TaskRevokedError", reason, None, "celery.exceptions")

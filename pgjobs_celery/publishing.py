@@ -113,7 +113,11 @@ class Publisher(Topology):
         put = self.database.jobs.insert_job(
             job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here
         )
-        if not put and (node := get_node(self.database)).unwritten:
+        if (
+            not put
+            and not self.database.is_in_transaction
+            and (node := get_node(self.database)).unwritten
+        ):
             # It may have finished here just now, and its row does not know yet.
             node.flush()
             put = self.database.jobs.insert_job(

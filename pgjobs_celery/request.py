@@ -35,6 +35,7 @@ from .outcome import (
     error_entry,
     error_from,
     released,
+    replaced,
     requeued,
     retried,
     snoozed,
@@ -53,6 +54,8 @@ logger = logging.getLogger(__name__)
 ENDED = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
 #: The same, but for one that was ended because its task is not wanted any more.
 KILLED = (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
+#: What ``Task.replace()`` says when it has published the others; Celery has no type for it.
+REPLACED = "Replaced by new task"
 #: Ends of an attempt that its process leaves to be written here.
 LEFT_TO_US = (Postponed, CancelledByTask)
 
@@ -74,6 +77,8 @@ class JobRequest:
         if claim is not None:
             message.is_tracked = True
             message.request = ref(self)
+            if message.eta is not None:
+                self._request_dict["eta"] = message.eta
             job_claimed.send(
                 sender=self.task.name,
                 task_id=self.id,  # type: ignore[attr-defined]
@@ -196,6 +201,8 @@ class JobRequest:
                 )
                 if isinstance(error, CancelledByTask):
                     self._announce_cancelled_by_task()
+                if self._is_chord_part:
+                    self._message.channel.node.expect_chord()
 
     def _postpone(self, error: BaseException) -> Postponed | None:
         """The next attempt of a job whose process was killed; None where it is not to have one.
@@ -345,7 +352,8 @@ class JobRequest:
 
     def _result_is_in_the_row(self) -> bool:
         """True where the process that ran the task has finished the row with its result."""
-        if self._ignore_result:  # type: ignore[attr-defined]
+        # Of a task in a chord's header the result is stored although it ignores it.
+        if self._ignore_result and not self._is_chord_part:  # type: ignore[attr-defined]
             return False
         database = getattr(self.task.backend, "database", None)
         if database is None or database.key != self._message.channel.database.key:
@@ -355,6 +363,11 @@ class JobRequest:
             self._message.delivery_info["redelivered"]
             and self.task.app.conf.worker_deduplicate_successful_tasks
         )
+
+    @property
+    def _is_chord_part(self) -> bool:
+        context = self._context  # type: ignore[attr-defined]
+        return bool(context.chord and context.group)
 
     def _decide_failure(self, claim: Claim, exc_info: Any) -> Outcome:
         error = _exception_of(exc_info)
@@ -368,6 +381,8 @@ class JobRequest:
             return retried(claim.id, claim.attempt, error.delay, error.error)
         if isinstance(error, CancelledByTask):
             return cancelled(claim.id, claim.attempt, error.reason)
+        if isinstance(error, Ignore) and str(error) == REPLACED:
+            return replaced(claim.id, claim.attempt)
         if isinstance(error, (Ignore, Retry)):
             # A retry has put its row back in line already, and this changes nothing.
             return completed(claim.id, claim.attempt)._replace(is_sole=isinstance(error, Ignore))

@@ -34,7 +34,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: What a test may have put something into.
-TABLES = ("jobs", "messages", "queues", "exchanges", "bindings", "nodes", "limits", "slots")
+TABLES = (
+    "jobs",
+    "messages",
+    "queues",
+    "exchanges",
+    "bindings",
+    "nodes",
+    "limits",
+    "slots",
+    "groups",
+)
 
 Connection = psycopg.Connection[dict[str, Any]]
 

@@ -14,6 +14,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from pgjobs_celery.errors import BodyTooLarge, MessageRefused
+from pgjobs_celery.message import LAST_INDEX
 
 from .conftest import Connection
 from .consuming import consuming, drain, get_row, get_rows, is_quiet, publish_task
@@ -52,7 +53,8 @@ def test_a_task_becomes_one_row_with_everything_in_its_column(
     assert isinstance(row.pop("seq"), int)
     assert row == {
         "task_id": "one", "task": "tests.add", "queue": "mail",
-        "root_id": "root", "parent_id": "parent", "group_id": "group", "expires_at": expires,
+        "root_id": "root", "parent_id": "parent", "group_id": "group",
+        "group_index": LAST_INDEX, "expires_at": expires,
         "tags": [], "meta": {}, "unique_key": None, "priority": 3, "due_at": None,
         "max_attempts": 20, "state": "available", "attempt": 0, "redelivered": False,
         "claimed_by": None, "attempted_at": None, "attempted_by": None, "acks_late": False,

@@ -24,6 +24,7 @@ from ..errors import ConnectionFailed
 from . import notify
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
 from .dsn import Target
+from .groups import Groups
 from .held import Held
 from .jobs import Jobs
 from .limits import Limits
@@ -57,7 +58,8 @@ class Database:
         self._free = threading.BoundedSemaphore(options.pool_size)
         self._out: set[Connection] = set()
         self._returned = threading.Condition()
-        self._patience = threading.local()
+        #: What is so in this thread: how patient it is, and the connection of its transaction.
+        self._local = threading.local()
         self._checked = False
 
     @cached_property
@@ -84,6 +86,11 @@ class Database:
     def results(self) -> Results:
         """The results in the rows of ``jobs``."""
         return Results(self)
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Saved groups, and chords."""
+        return Groups(self)
 
     @cached_property
     def messages(self) -> Messages:
@@ -135,6 +142,9 @@ class Database:
         Raises a psycopg OperationalError if there is no server, and SchemaMissing or
         SchemaOutOfDate if there are no tables for this release.
         """
+        if self.is_in_transaction:
+            yield self._local.connection
+            return
         with self._free:
             connection = self._take() or self._wait() or self.connect()
             self._out.add(connection)
@@ -150,6 +160,28 @@ class Database:
                     self.close()
                 with self._returned:
                     self._returned.notify()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that this thread does here in the block is one transaction; in another, a savepoint.
+
+        What raises rolls it back. Who waits is woken by the commit.
+        """
+        if self.is_in_transaction:
+            with self._local.connection.psycopg.transaction():
+                yield
+            return
+        with self.connection() as connection, connection.psycopg.transaction():
+            self._local.connection = connection
+            try:
+                yield
+            finally:
+                self._local.connection = None
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """True if what this thread does here is part of a transaction of its own."""
+        return getattr(self._local, "connection", None) is not None
 
     def connect(self, **parameters: Any) -> Connection:
         """A new connection that belongs to the caller; checks the schema on the first one.
@@ -184,10 +216,10 @@ class Database:
 
         For the threads of a worker that take turns: three connections are enough for all of them.
         """
-        self._patience.seconds = seconds
+        self._local.patience = seconds
 
     def _wait(self) -> Connection | None:
-        seconds = getattr(self._patience, "seconds", 0.0)
+        seconds = getattr(self._local, "patience", 0.0)
         if not seconds or not self._out:
             return None
         with self._returned:
@@ -221,8 +253,11 @@ class Database:
     def retrying(self, work: Callable[[], T]) -> T:
         """``work()``, once more if its connection turns out to have been cut while it was idle.
 
-        For statements that may run twice: a server restart is not the caller's business.
+        For statements that may run twice: a server restart is not the caller's business, unless
+        it took the rest of a transaction along.
         """
+        if self.is_in_transaction:
+            return work()
         try:
             return work()
         except ConnectionFailed:

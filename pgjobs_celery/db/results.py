@@ -49,6 +49,8 @@ class Origin(NamedTuple):
     attempted_by: str | None
     #: Its args and kwargs, encoded as the result is; None if they are not kept.
     body: bytes | None
+    #: Its place in its group; None where it is in none.
+    group_index: int | None = None
 
 
 class Results:

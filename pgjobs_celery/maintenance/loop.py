@@ -44,8 +44,10 @@ class Loop:
         self._thread: threading.Thread | None = None
 
     def add(self, service: Service) -> None:
-        """Run ``service`` from now on; starts the thread with the first one."""
+        """Run ``service`` from now on, unless one of its kind runs; the first starts the thread."""
         with self._changed:
+            if any(type(known) is type(service) for known in self._due):
+                return
             self._due[service] = time.monotonic() + service.next_delay()
             if self._thread is None:
                 self._thread = threading.Thread(

@@ -31,6 +31,7 @@ class Prune(Service):
             State.DISCARDED: failed,
             State.CANCELLED: failed,
         }
+        self._chord_age = settings.chord_max_age
         self._count = settings.prune_max_count
         self._since: dict[State, datetime | None] = {}
         self._runs = 0
@@ -41,9 +42,18 @@ class Prune(Service):
             self._since.clear()
         self._runs += 1
         count = sum(self._prune(database, state) for state in self._ages)
+        self._prune_groups(database)
         if count:
             jobs_pruned.send(sender=None, count=count)
         return {"pruned": count}
+
+    def _prune_groups(self, database: Database) -> None:
+        age = self._ages[State.COMPLETED]
+        if age is None or not self._chord_age:
+            return
+        # A saved group is kept as long as its results are, or as its chord may take.
+        while database.groups.prune_groups(max(age, self._chord_age), self.batch) == self.batch:
+            pass
 
     def _prune(self, database: Database, state: State) -> int:
         age = self._ages[state]

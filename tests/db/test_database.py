@@ -19,6 +19,8 @@ from pgjobs_celery.errors import SchemaMissing
 from tests.rows import put, states
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 
 def pid(connection: Connection) -> int:
     return connection.psycopg.info.backend_pid

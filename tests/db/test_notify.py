@@ -24,7 +24,7 @@ from pgjobs_celery.states import State
 from tests.rows import put
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.usefixtures("living_nodes")
+pytestmark = pytest.mark.usefixtures("alone", "living_nodes")
 
 NODE = UUID(int=1)
 

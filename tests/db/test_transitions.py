@@ -87,6 +87,8 @@ TRANSITIONS = {
     "settle_jobs available, not counted": {MINE: "available"},
     "settle_jobs retryable": {"executing": "retryable", "executing(last)": "discarded"},
     "settle_jobs snoozed": {MINE: "scheduled"},
+    # Nobody's to run: as a report without a message.
+    "settle_jobs replaced": {MINE: "executing"},
     "settle_jobs with what is no outcome": {},
     "finish_job completed": {MINE: "completed"},
     "finish_job discarded": {MINE: "discarded"},
@@ -299,9 +301,9 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
         for error, delay in product(ERRORS, (0.0, 60.0))
     ],
     "settle_jobs snoozed": [settle_job(State.SCHEDULED, counts=False, delay=60.0)],
+    "settle_jobs replaced": [settle_job(State.EXECUTING)],
     "settle_jobs with what is no outcome": [
-        settle_job(State.EXECUTING),
-        *(settle_job(state, counts=False) for state in (State.SCHEDULED, State.RETRYABLE)),
+        settle_job(state, counts=False) for state in (State.SCHEDULED, State.RETRYABLE)
     ],
     **{f"finish_job {state}": [finish_job(state, error) for error in ERRORS] for state in FINAL},
     "finish_job with what is no end": [finish_job(state) for state in (*WAITS, State.EXECUTING)],

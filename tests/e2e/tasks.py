@@ -4,7 +4,8 @@ A worker is told what it is to be by its environment (see conftest.py):
 
 - ``PGJOBS_TEST_URL``: broker and backend;
 - ``PGJOBS_TEST_CONF``: more settings, as JSON;
-- ``PGJOBS_TEST_READY``: a file descriptor to write to when it is ready.
+- ``PGJOBS_TEST_READY``: a file descriptor to write to when it is ready;
+- ``PGJOBS_TEST_FAULT``: where it is to die (see faults.py).
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, Task
+from celery import Celery, Task, group
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import worker_ready
+
+from . import faults  # noqa: F401 - kills where it is told to
 
 URL = os.environ.get("PGJOBS_TEST_URL")
 
@@ -118,6 +121,7 @@ def request_info(self: Task) -> dict[str, Any]:
         "parent_id": request.parent_id,
         "group": request.group,
         "retries": request.retries,
+        "eta": request.eta,
         "redelivered": (request.delivery_info or {}).get("redelivered"),
         "priority": (request.delivery_info or {}).get("priority"),
         "routing_key": (request.delivery_info or {}).get("routing_key"),
@@ -298,6 +302,12 @@ def record_late(path: str, value: Any) -> Any:
 
 
 @app.task
+def record_sum(numbers: Sequence[float], path: str) -> float:
+    append(path, json.dumps(numbers))
+    return sum(numbers)
+
+
+@app.task
 def record_span(path: str, seconds: float) -> None:
     """Takes its time, and appends a line of JSON: from when to when."""
     begun = time.time()
@@ -386,6 +396,25 @@ def publish_child(self: Task, x: float, y: float) -> str:
 def publish_many(path: str, count: int) -> list[str]:
     """Publishes ``count`` tasks that record their number."""
     return [str(record.delay(path, number).id) for number in range(count)]
+
+
+@app.task(bind=True)
+def extend(self: Task, x: float, y: float) -> float:
+    """Adds a task to the chord that it is part of."""
+    self.add_to_chord(add.si(x, y))
+    return 0.0
+
+
+@app.task(bind=True)
+def replace_by_group(self: Task, count: int) -> Any:
+    """Replaces itself by a group: what it is part of gets a list."""
+    return self.replace(group(add.si(number, 1) for number in range(count)))
+
+
+@app.task
+def note_failure(request: Any, exc: BaseException, traceback: Any, path: str) -> None:
+    """An errback of the new kind: it is called where the failure is noticed."""
+    append(path, f"{request.id} {exc!r}")
 
 
 @app.task(bind=True)

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from celery import Celery, chain, chord, group
+from celery import Celery, chain, group
 from celery.result import GroupResult, ResultSet
 
 from ..conftest import close_app
@@ -59,6 +60,13 @@ def test_a_result_is_read_by_whoever_knows_its_id(app: Celery):
         assert result.date_done is not None
     finally:
         close_app(other)
+
+
+def test_a_task_sees_when_it_was_to_run(app: Celery):
+    before = datetime.now(timezone.utc)
+    eta = tasks.request_info.apply_async(countdown=0.2).get(timeout=10)["eta"]
+    assert 0 < (datetime.fromisoformat(eta) - before).total_seconds() < 2
+    assert tasks.request_info.delay().get(timeout=10)["eta"] is None
 
 
 def test_an_exception_of_a_task_is_raised_where_its_result_is_read(app: Celery):
@@ -136,11 +144,6 @@ def test_a_failure_in_a_group_is_raised(app: Celery):
         result.get(timeout=10)
     first, second = result.get(timeout=10, propagate=False)
     assert (first, type(second)) == (2, tasks.CustomError)
-
-
-def test_a_simple_chord_works_by_celerys_fallback(app: Celery):
-    result = chord([tasks.add.s(number, 1) for number in range(3)])(tasks.tsum.s())
-    assert result.get(timeout=15) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
 -- Forgetting a finished job takes its row; a job that still has to run only loses what it reported.
+-- What a chord's body waits for stays until that is published.
 WITH forgotten AS (
   DELETE FROM pgjobs.jobs AS j
   WHERE j.task_id = %(task_id)s
     AND (j.finished_at IS NOT NULL OR j.message IS NULL)
+    AND (j.group_index IS NULL
+         OR (SELECT g.published_at IS NULL AND (g.size IS NOT NULL OR g.body IS NOT NULL)
+             FROM pgjobs.groups AS g
+             WHERE g.group_id = j.group_id) IS NOT TRUE)
 )
 UPDATE pgjobs.jobs AS j
 SET reported_state = NULL,

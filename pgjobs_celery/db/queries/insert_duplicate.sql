@@ -1,10 +1,10 @@
 -- A job that was not put in line, another of its kind being there, but whose id somebody was promised
 -- (a group, a chord, whoever chose it): it is there, cancelled, and says which one stands for it.
 INSERT INTO pgjobs.jobs
-  (task_id, task, queue, root_id, parent_id, group_id, expires_at, message, body, priority,
-   max_attempts, tags, meta, state, finished_at, superseded_by, errors)
+  (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
+   priority, max_attempts, tags, meta, state, finished_at, superseded_by, errors)
 VALUES (%(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
-        %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
+        %(group_index)s::integer, %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
         coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
         'cancelled', now(), %(holder)s,
         jsonb_build_array(jsonb_build_object(

@@ -11,10 +11,10 @@
 -- Celery adds to it. What goes back in line keeps the meta that its task may have updated, and is
 -- cancelled instead where somebody asked for that while it ran.
 INSERT INTO pgjobs.jobs AS j
-  (task_id, task, queue, root_id, parent_id, group_id, expires_at, message, body, priority,
-   max_attempts, tags, meta, scheduled_at, due_at, state)
+  (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
+   priority, max_attempts, tags, meta, scheduled_at, due_at, state)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
-       %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
+       %(group_index)s::integer, %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
        coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
        coalesce(w.eta, now()),
        CASE WHEN w.eta > now() THEN w.eta END,
@@ -30,6 +30,7 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
     root_id = excluded.root_id,
     parent_id = excluded.parent_id,
     group_id = excluded.group_id,
+    group_index = excluded.group_index,
     expires_at = excluded.expires_at,
     message = excluded.message,
     body = excluded.body,

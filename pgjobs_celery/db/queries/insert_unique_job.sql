@@ -14,10 +14,10 @@ WITH freed AS (
   RETURNING 1
 )
 INSERT INTO pgjobs.jobs
-  (task_id, task, queue, root_id, parent_id, group_id, expires_at, message, body, priority,
-   max_attempts, tags, meta, unique_key, scheduled_at, due_at, state)
+  (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
+   priority, max_attempts, tags, meta, unique_key, scheduled_at, due_at, state)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
-       %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
+       %(group_index)s::integer, %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
        coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
        %(unique_key)s::bytea,
        coalesce(%(eta)s::timestamptz, now()),

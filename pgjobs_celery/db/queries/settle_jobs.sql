@@ -5,6 +5,8 @@
 -- instead, so that a job that kills its worker stops at some point; one that somebody wants cancelled
 -- is cancelled. That is decided by the row as it is when it is reached (j), not by a join, which would
 -- miss what was committed meanwhile.
+-- One that was replaced (executing) is nobody's to run until the last of what stands for it is published
+-- under its id: as a report without a message.
 -- Who waits for a result is woken as in finish_job, and who waits for jobs by what is put back.
 WITH settled AS (
   UPDATE pgjobs.jobs AS j
@@ -17,7 +19,9 @@ WITH settled AS (
       scheduled_at = CASE WHEN s.delay IS NULL THEN j.scheduled_at
                           ELSE now() + s.delay * interval '1 second' END,
       redelivered = j.redelivered OR s.state = 'available',
-      claimed_by = NULL,
+      claimed_by = CASE WHEN s.state = 'executing'
+                        THEN '00000000-0000-0000-0000-000000000000'::uuid END,
+      message = CASE WHEN s.state = 'executing' THEN NULL ELSE j.message END,
       -- What the task said of itself on its way, and what an earlier attempt left, ends with it. A job
       -- that never started is still what it was.
       reported_state = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) = 'retryable' THEN 'RETRY'

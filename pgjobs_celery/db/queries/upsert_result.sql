@@ -2,10 +2,11 @@
 -- state by hand. Such a job is nobody's to run (no message), and what has finished stays as it is.
 WITH stored AS (
   INSERT INTO pgjobs.jobs AS j
-    (task_id, task, queue, root_id, parent_id, group_id, state, finished_at, claimed_by,
-     attempt, max_attempts, attempted_at, attempted_by, due_at, body, reported_state, result,
+    (task_id, task, queue, root_id, parent_id, group_id, group_index, state, finished_at,
+     claimed_by, attempt, max_attempts, attempted_at, attempted_by, due_at, body, reported_state, result,
      result_type, traceback, children, errors)
   VALUES (%(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
+          %(group_index)s::integer,
           CASE WHEN %(state)s = 'retryable' THEN 'executing' ELSE %(state)s END,
           CASE WHEN %(state)s IN ('completed', 'discarded', 'cancelled') THEN now() END,
           CASE WHEN %(state)s IN ('executing', 'retryable')
@@ -24,6 +25,8 @@ WITH stored AS (
       claimed_by = excluded.claimed_by,
       attempt = CASE WHEN j.message IS NULL THEN excluded.attempt ELSE j.attempt END,
       max_attempts = CASE WHEN j.message IS NULL THEN excluded.max_attempts ELSE j.max_attempts END,
+      group_id = coalesce(j.group_id, excluded.group_id),
+      group_index = coalesce(j.group_index, excluded.group_index),
       attempted_by = coalesce(excluded.attempted_by, j.attempted_by),
       body = CASE WHEN j.message IS NULL THEN excluded.body ELSE j.body END,
       reported_state = excluded.reported_state,

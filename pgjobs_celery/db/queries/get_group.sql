@@ -1,0 +1,5 @@
+-- What GroupResult.save() has kept.
+SELECT g.result, g.result_type
+FROM pgjobs.groups AS g
+WHERE g.group_id = %(group_id)s
+  AND g.result IS NOT NULL

@@ -1,0 +1,15 @@
+-- A chord is about to be published, its header behind this. One that is there already is the same
+-- chord, published again by a task that was delivered again (is_repeated); or it is published for a
+-- second time, its first run over.
+INSERT INTO pgjobs.groups AS g (group_id, body, header, body_type, added)
+VALUES (%(group_id)s, %(body)s::bytea, %(header)s::bytea, %(body_type)s, %(added)s::integer)
+ON CONFLICT (group_id) DO UPDATE
+SET body = excluded.body,
+    header = excluded.header,
+    body_type = excluded.body_type,
+    size = NULL,
+    added = excluded.added,
+    attempts = 0,
+    published_at = NULL,
+    inserted_at = now()
+WHERE CASE WHEN g.published_at IS NULL THEN g.body IS NULL ELSE NOT %(is_repeated)s::boolean END

@@ -1,0 +1,14 @@
+-- Delete groups past their age, in batches. A chord's goes with the last that is looked for in it: one
+-- that never became complete was failed before.
+WITH old AS MATERIALIZED (
+  SELECT g.ctid
+  FROM pgjobs.groups AS g
+  WHERE g.inserted_at < now() - %(max_age)s::double precision * interval '1 second'
+    AND (g.published_at IS NOT NULL OR g.size IS NULL)
+  ORDER BY g.inserted_at
+  LIMIT %(limit)s::bigint
+  FOR UPDATE SKIP LOCKED
+), pruned AS (
+  DELETE FROM pgjobs.groups AS g USING old WHERE g.ctid = old.ctid RETURNING 1
+)
+SELECT count(*) FROM pruned

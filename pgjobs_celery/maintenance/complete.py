@@ -1,0 +1,32 @@
+"""Publish the bodies of chords whose header has finished, and nobody has published."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .loop import Service
+
+if TYPE_CHECKING:
+    from ..chords import Chords
+    from ..db.database import Database
+
+
+class Complete(Service):
+    """The net under chords: their last task was cancelled, or lost with its worker."""
+
+    name = "chords"
+    interval = 5.0
+
+    def __init__(self, backend: Chords, max_age: float | None) -> None:
+        self._backend = backend
+        self._max_age = max_age
+        self._has_run = False
+
+    def run(self, database: Database) -> dict[str, int]:
+        """Look for complete chords, and for those that have had their time."""
+        self._has_run = True
+        return {"completed": self._backend.complete_chords(self._max_age)}
+
+    def next_delay(self) -> float:
+        """At once when the worker starts: it may stand in for one that was killed."""
+        return self.interval if self._has_run else 0.0
