@@ -134,7 +134,7 @@ class Publisher(Topology):
                 replaced,
             )
         if report_conflict(other.task_id):
-            self.database.unique_jobs.insert_duplicate(job, other)
+            self.database.unique_jobs.insert_duplicate(job, other, guard)
 
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         new = self._new_message(message, exchange, routing_key)

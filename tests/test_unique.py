@@ -244,6 +244,47 @@ def test_neither_a_retry_nor_a_rescue_makes_two_of_a_kind(
         assert first.state == "REVOKED"
 
 
+def test_a_job_that_is_put_in_line_again_takes_its_key_back(
+    define: Define, connection: Connection, database: Database
+):
+    """Also where its successor, which has ended, gave the key to a third."""
+    welcome = define(states="incomplete")
+    first = welcome.delay(7)
+    set_row(connection, first.id, state="discarded", **IN_STATE["discarded"])
+    second = welcome.delay(7)
+    set_row(connection, second.id, state="completed", **IN_STATE["completed"])
+    assert jobs(database).filter(id=first).retry() == [first.id]
+    assert welcome.delay(7).id == first.id
+    set_row(connection, first.id, state="discarded", **IN_STATE["discarded"])
+    third = welcome.delay(7)
+    assert not third.conflict
+    assert jobs(database).retry() == []
+    set_row(connection, third.id, state="discarded", **IN_STATE["discarded"])
+    assert len(jobs(database).retry()) == 1
+
+
+def test_of_those_that_publish_and_put_in_line_again_at_once_one_succeeds(
+    define: Define, connection: Connection, database: Database
+):
+    """The retry waits for the publisher's lock, and does not see what it has published."""
+    welcome = define(states="incomplete")
+    for user_id in range(20):
+        first = welcome.delay(user_id)
+        set_row(connection, first.id, state="discarded", **IN_STATE["discarded"])
+        barrier = threading.Barrier(2)
+
+        def publish(user_id: int = user_id, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            welcome.delay(user_id)
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        barrier.wait()
+        jobs(database).filter(id=first).retry()
+        thread.join()
+        assert list(states(connection).values()).count("available") == user_id + 1
+
+
 def test_a_job_that_retries_itself_gives_way_to_the_one_that_waits(
     define: Define, connection: Connection, database: Database
 ):

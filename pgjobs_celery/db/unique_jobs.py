@@ -86,9 +86,11 @@ class UniqueJobs:
             )
         return bool(rows)
 
-    def insert_duplicate(self, job: NewJob, holder: Holder) -> None:
+    def insert_duplicate(self, job: NewJob, holder: Holder, guard: Guard) -> None:
         """Keep a job that is not to run, cancelled: somebody looks for its id."""
-        self._database.fetch("insert_duplicate", holder=holder.task_id, **job._asdict())
+        self._database.fetch(
+            "insert_duplicate", holder=holder.task_id, unique_key=guard.key, **job._asdict()
+        )
 
     def _call(self, name: str, guard: Guard, **values: object) -> Call:
         return self._database.call(
