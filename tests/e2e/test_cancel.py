@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from celery import Celery
 from celery.exceptions import TaskRevokedError
@@ -136,6 +137,25 @@ def test_a_task_may_be_terminated(
     assert_finished(row, "cancelled")
     assert row["errors"][-1]["message"] == "too long"
     assert result.state == "REVOKED"
+    assert pgtasks.add.delay(1, 2).get(timeout=10) == 3
+
+
+def test_a_job_may_be_terminated_whose_process_dies_before_it_begins(
+    pgtask_app: Celery, rows: Rows, running: Worker, pool: str
+):
+    if pool in ("threads", "solo"):
+        pytest.skip("runs its tasks itself")
+    assert pgtasks.add.delay(1, 2).get(timeout=10) == 3
+    (child,) = psutil.Process(running.pid).children()
+    child.suspend()
+    result = pgtasks.add.delay(1, 2)
+    rows.wait(result.id, "executing")
+    assert result.revoke(terminate=True, reason="too long")
+    time.sleep(1.2)  # it was sent to the child, and the worker has heard that it is not wanted
+    child.kill()
+    row = rows.wait(result.id)
+    assert_finished(row, "cancelled")
+    assert row["errors"][-1]["message"] == "too long"
     assert pgtasks.add.delay(1, 2).get(timeout=10) == 3
 
 
