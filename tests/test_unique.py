@@ -8,11 +8,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from celery import Celery, chain, group
 
 from pgjobs_celery import PgTask, Unique, jobs
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.unique_jobs import UniqueJobs
 from pgjobs_celery.errors import InvalidOption, MessageRefused, UnknownOption
 from pgjobs_celery.job import Fence
 from pgjobs_celery.outcome import Outcome, released, requeued, retried, snoozed
@@ -401,6 +403,45 @@ def test_what_is_replaced_may_depend_on_the_state_and_never_of_what_runs(
     set_row(connection, first.id, state="executing", due_at=None, **IN_STATE["executing"])
     welcome.apply_async((7,), queue="c")
     assert row(connection, first.id)["queue"] == "b"
+
+
+def test_what_begins_before_it_is_replaced_is_not_the_last_word(
+    define: Define, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """It is claimed between the look at it and the change: what was to be replaced was lost."""
+    welcome = define(keys=["user_id"], states="waiting", replace=["args"])
+    first = welcome.delay(7, "en")
+    replace_job = UniqueJobs.replace_job
+
+    def claim_and_replace(*args: Any) -> bool:
+        set_row(connection, first.id, state="executing", **IN_STATE["executing"])
+        return replace_job(*args)
+
+    monkeypatch.setattr(UniqueJobs, "replace_job", claim_and_replace)
+    again = welcome.delay(7, "de")
+    assert not again.conflict
+    assert states(connection) == {first.id: "executing", again.id: "available"}
+
+
+def test_a_unique_job_runs_once_although_the_answer_to_its_publish_was_lost(
+    define: Define, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """It has finished when it is sent again: it is no new job."""
+    welcome = define(states="incomplete")
+    run = Database.run
+
+    def run_and_cut(self: Database, *transactions: Any) -> Any:
+        rows = run(self, *transactions)
+        if any(call.prepared.name == b"insert_unique_job" for call in transactions[0]):
+            monkeypatch.setattr(Database, "run", run)
+            connection.execute("UPDATE pgjobs.jobs SET state = 'completed', finished_at = now()")
+            raise psycopg.OperationalError("cut off")
+        return rows
+
+    monkeypatch.setattr(Database, "run", run_and_cut)
+    result = welcome.delay(7)
+    assert not result.conflict
+    assert states(connection) == {result.id: "completed"}
 
 
 @pytest.mark.parametrize(
