@@ -224,6 +224,10 @@ def test_an_id_that_somebody_was_promised_has_a_row(define: Define, connection: 
         ("executing", lambda database, claim: settle(database, retried(claim, 1, 60.0, "{}"))),
         ("executing", lambda database, claim: settle(database, snoozed(claim, 1, 60.0))),
         ("executing", lambda database, claim: database.jobs.rescue_jobs()),
+        (
+            "executing",
+            lambda database, claim: database.jobs.release_unknown_jobs(UUID(int=1), ["celery"], []),
+        ),
         ("completed", lambda database, claim: jobs(database).retry()),
         ("discarded", lambda database, claim: jobs(database).retry()),
     ],
