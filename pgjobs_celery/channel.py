@@ -19,9 +19,9 @@ from .claiming import ClaimPlan
 from .db.messages import Delivery
 from .delivery import HeldClaim, Message
 from .errors import UndecodableRow
-from .job import Claim, Fence
+from .job import Cancellation, Claim, Fence
 from .message import decode_envelope
-from .outcome import completed, discarded, error_from, released
+from .outcome import cancelled, completed, discarded, error_from, released
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -183,6 +183,16 @@ class Channel(Acknowledger):
         """A job of a queue with a limit has ended; called from any thread."""
         self._freed.append(queue)
         self.connection.wake()
+
+    def drop(self, cancellation: Cancellation) -> bool:
+        """Have a job that waits here for room not begin; False if it does not wait here."""
+        claim = next((each for each in self._buffer if each.id == cancellation.id), None)
+        if claim is None:
+            return False
+        self._buffer.remove(claim)
+        outcome = cancelled(claim.id, claim.attempt, cancellation.reason)
+        self.node.settle(outcome._replace(awaited=cancellation.task_id))
+        return True
 
     def expect_message(self, queue: str) -> None:
         """A message that is no job stands in this queue."""
