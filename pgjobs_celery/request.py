@@ -397,7 +397,7 @@ class JobRequest:
             if is_end_heard():
                 outcome = outcome._replace(job=(self.task.name, self.id))  # type: ignore[attr-defined]
             message.channel.node.settle(outcome._replace(is_sole=bool(is_sole)))
-            message.channel.connection.wake()
+            message.channel.transport.wake()
 
 
 class NotOurs(Exception):
