@@ -9,7 +9,9 @@ ALTER TABLE pgjobs.jobs
   ADD COLUMN cancel_signal       text,
   -- The task id of the job that took over its unique key while it was in a state that the key does
   -- not guard: should it come back into line, that one stands for it.
-  ADD COLUMN superseded_by       text;
+  ADD COLUMN superseded_by       text,
+  -- The key that it took over: a job that is put in line by hand takes it back.
+  ADD COLUMN given_key           bytea;
 
 -- Queues that are paused, or limited for all workers together; NULL is no limit. Apart from queues: what
 -- somebody has stopped stays so when the queue is deleted, reaped or not declared yet.
@@ -85,6 +87,7 @@ DROP FUNCTION pgjobs.settled_state(pgjobs.jobs, text, boolean);
 DROP TABLE pgjobs.slots;
 DROP TABLE pgjobs.limits;
 ALTER TABLE pgjobs.jobs
+  DROP COLUMN given_key,
   DROP COLUMN superseded_by,
   DROP COLUMN cancel_signal,
   DROP COLUMN cancel_reason,

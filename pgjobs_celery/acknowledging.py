@@ -30,7 +30,7 @@ class Acknowledger(Publisher):
     def made_room(self) -> None:
         """Another message may be delivered."""
         self.finished += 1
-        self.connection.wake()
+        self.transport.wake()
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """The message was dealt with."""

@@ -19,9 +19,9 @@ from .claiming import ClaimPlan
 from .db.messages import Delivery
 from .delivery import HeldClaim, Message
 from .errors import UndecodableRow
-from .job import Claim, Fence
+from .job import Cancellation, Claim, Fence
 from .message import decode_envelope
-from .outcome import completed, discarded, error_from, released
+from .outcome import cancelled, completed, discarded, error_from, released
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -86,6 +86,11 @@ class Channel(Acknowledger):
         self._freed: deque[str] = deque()
         self.node.watch(self)
 
+    @property
+    def connection(self) -> Transport | None:
+        """The transport, as kombu knows it; None once the channel is closed."""
+        return None if self.closed else self.transport
+
     def basic_consume(
         self,
         queue: str,
@@ -114,7 +119,7 @@ class Channel(Acknowledger):
         self._by_queue = {consumer.queue: consumer for consumer in self._consumers.values()}
         self._news.update(set(self._by_queue) - before)
         self._plan.set_queues(self._job_queues() if self._is_flowing else ())
-        self.connection.queues_changed()
+        self.transport.queues_changed()
 
     def _job_queues(self) -> list[str]:
         """The queues that may hold jobs: not those for replies, broadcasts and events."""
@@ -129,7 +134,7 @@ class Channel(Acknowledger):
     ) -> None:
         """Hold at most ``prefetch_count`` unacknowledged messages; 0 for any number."""
         self.prefetch_count = prefetch_count
-        self.connection.wake()
+        self.transport.wake()
 
     def flow(self, active: bool = True) -> None:
         """Pause or resume deliveries."""
@@ -182,7 +187,17 @@ class Channel(Acknowledger):
     def place_freed(self, queue: str) -> None:
         """A job of a queue with a limit has ended; called from any thread."""
         self._freed.append(queue)
-        self.connection.wake()
+        self.transport.wake()
+
+    def drop(self, cancellation: Cancellation) -> bool:
+        """Have a job that waits here for room not begin; False if it does not wait here."""
+        claim = next((each for each in self._buffer if each.id == cancellation.id), None)
+        if claim is None:
+            return False
+        self._buffer.remove(claim)
+        outcome = cancelled(claim.id, claim.attempt, cancellation.reason)
+        self.node.settle(outcome._replace(awaited=cancellation.task_id))
+        return True
 
     def expect_message(self, queue: str) -> None:
         """A message that is no job stands in this queue."""
@@ -268,7 +283,7 @@ class Channel(Acknowledger):
             self._release_buffer()
             return False
         if len(claims) >= limit:
-            self.connection.stop_sleeping()
+            self.transport.stop_sleeping()
         return bool(claims)
 
     def _deliver_job(self, claim: Claim) -> int:
@@ -406,7 +421,7 @@ class Channel(Acknowledger):
         self.closed = True
         self._consumers.clear()
         self._by_queue = {}
-        self.connection.forget_channel(self)
+        self.transport.forget_channel(self)
         delivered = list(self.unacked.values())
         if count := self.give_back(delivered):
             logger.info("Restoring %d unacknowledged message(s)", count)

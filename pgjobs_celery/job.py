@@ -91,6 +91,7 @@ class Claim(NamedTuple):
 class Cancellation(NamedTuple):
     """Somebody wants a job that runs to be cancelled."""
 
+    id: int
     task_id: str
     reason: str
     #: The signal that ends its task; None where it is only told.

@@ -102,16 +102,19 @@ class Publisher(Topology):
             # retry(countdown=...), which Celery has turned into a time by this machine's clock.
             job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
         unique = job_options(message).unique
+        first = None
         if unique is not None and holder is None:
             guard = Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds)
             other = self.database.unique_jobs.insert_unique_job(job, guard)
+            while other is not None and other.task_id != job.task_id:
+                if self._give_way(job, other, guard, unique.rule.replaced(other.state)):
+                    return
+                other = self.database.unique_jobs.insert_unique_job(job, guard)
             if other is None:
                 return
-            if other.task_id != job.task_id:
-                self._give_way(job, other, guard, unique.rule.replaced(other.state))
-                return
+            first = other.first
         put = self.database.jobs.insert_job(
-            job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here
+            job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here, first=first
         )
         if (
             not put
@@ -121,15 +124,18 @@ class Publisher(Topology):
             # It may have finished here just now, and its row does not know yet.
             node.flush()
             put = self.database.jobs.insert_job(
-                job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here
+                job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here, first=first
             )
         if put and unique is not None and holder is None:
             self.database.unique_jobs.take_key(job.task_id, guard)
 
-    def _give_way(self, job: NewJob, other: Holder, guard: Guard, replaced: Sequence[str]) -> None:
-        """Another job of this kind is there: it takes over what it is to, and this is not put."""
+    def _give_way(self, job: NewJob, other: Holder, guard: Guard, replaced: Sequence[str]) -> bool:
+        """Another job of this kind is there: it takes over what it is to, and this is not put.
+
+        False if it was to take over something, and waits no more.
+        """
         if replaced:
-            self.database.unique_jobs.replace_job(
+            is_replaced = self.database.unique_jobs.replace_job(
                 job._replace(
                     task_id=other.task_id,
                     message=rename(job.message, job.task_id, other.task_id),
@@ -137,8 +143,11 @@ class Publisher(Topology):
                 guard,
                 replaced,
             )
+            if not is_replaced:
+                return False
         if report_conflict(other.task_id):
-            self.database.unique_jobs.insert_duplicate(job, other)
+            self.database.unique_jobs.insert_duplicate(job, other, guard)
+        return True
 
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         new = self._new_message(message, exchange, routing_key)

@@ -134,6 +134,8 @@ class JobRequest:
         if _claim_of(message) is not None:
             if pid == os.getpid() and (self.revoked() or self._is_fenced() or not message.begin()):
                 # It waited in the pool of this process, and is not ours, or not to run, any more.
+                if self._has_processes():
+                    return None  # its child died before it began, and billiard hears of no error
                 raise NotOurs(f"job {message.claim.id} was put back or revoked before it began")
             message.is_started = True
         return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
@@ -175,8 +177,11 @@ class JobRequest:
         """True if the task runs, or a process will run it that nobody can tell not to."""
         if self.time_start:  # type: ignore[attr-defined]
             return True
+        return bool(self._apply_result) and self._has_processes()  # type: ignore[attr-defined]
+
+    def _has_processes(self) -> bool:
         pool = self._message.channel.node.pool
-        return bool(self._apply_result and pool and pool.has_processes)  # type: ignore[attr-defined]
+        return bool(pool and pool.has_processes)
 
     def was_sent(self) -> bool:
         """True once the task is on its way to a process of the pool, which will run it."""
@@ -407,7 +412,7 @@ class JobRequest:
             if is_end_heard():
                 outcome = outcome._replace(job=(self.task.name, self.id))  # type: ignore[attr-defined]
             message.channel.node.settle(outcome._replace(is_sole=bool(is_sole)))
-            message.channel.connection.wake()
+            message.channel.transport.wake()
 
 
 class NotOurs(Exception):

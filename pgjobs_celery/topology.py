@@ -23,7 +23,7 @@ class Topology(StdChannel):  # type: ignore[misc]
     """The part of a channel that declares."""
 
     def __init__(self, transport: Transport) -> None:
-        self.connection = transport
+        self.transport = transport
         self.database = transport.database
         self.options = transport.options
         self.node = get_node(self.database)
@@ -53,7 +53,7 @@ class Topology(StdChannel):  # type: ignore[misc]
             if found is None:
                 raise ChannelError(f"{NOT_FOUND} no exchange {exchange!r}")
             return
-        offered = self.connection.implements.exchange_type
+        offered = self.transport.implements.exchange_type
         if type not in offered:
             raise ChannelError(
                 f"{NOT_IMPLEMENTED} exchange {exchange!r} cannot be of type {type}: "

@@ -308,7 +308,8 @@ class Transport(base.Transport):  # type: ignore[misc]
         node = get_node(self.database)
         if node.pool is not None:
             for cancellation in node.find_cancelled():
-                node.pool.end(cancellation)
+                if not any(channel.drop(cancellation) for channel in self.channels):
+                    node.pool.end(cancellation)
 
     # Notifications
 

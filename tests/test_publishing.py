@@ -61,7 +61,7 @@ def test_a_task_becomes_one_row_with_everything_in_its_column(
         "finished_at": None,
         "reported_state": None, "result": None, "result_type": None, "traceback": None,
         "children": None, "errors": [], "cancel_requested_at": None, "cancel_reason": None,
-        "cancel_signal": None, "superseded_by": None,
+        "cancel_signal": None, "superseded_by": None, "given_key": None,
     }  # fmt: skip
     assert message["content-type"] == "application/json"
     assert message["content-encoding"] == "utf-8"

@@ -9,11 +9,13 @@ from contextlib import suppress
 from typing import Any
 
 import kombu
+import psycopg
 import pytest
 from kombu import Consumer, Queue
 from kombu.message import Message
 from kombu.mixins import ConsumerMixin
 
+from pgjobs_celery.db.database import Database
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.node import get_node
 
@@ -73,6 +75,25 @@ def test_a_producer_with_retries_does_not_notice_that_its_connections_were_cut(
             publish_task(broker, id="job-2")
     assert len(get_rows(connection, "messages")) == 1
     assert [row["task_id"] for row in get_rows(connection)] == ["job-1", "job-2"]
+
+
+def test_a_declaration_that_is_cut_off_is_tried_again_on_a_new_channel(
+    broker: kombu.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kombu looks at the closed channel's connection, and must not find one there."""
+    run = Database.run
+    cuts = iter([True, True])
+
+    def run_or_cut(self: Database, *transactions: Any) -> Any:
+        if transactions[0][0].prepared.name == b"declare_exchange" and next(cuts, False):
+            raise psycopg.OperationalError("cut off")
+        return run(self, *transactions)
+
+    monkeypatch.setattr(Database, "run", run_or_cut)
+    exchange = kombu.Exchange("orders", type="topic")
+    broker.Producer().publish(
+        {}, exchange=exchange, declare=[exchange], retry=True, retry_policy=POLICY
+    )
 
 
 def test_connecting_finds_out_that_the_pooled_connections_were_cut(

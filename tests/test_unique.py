@@ -8,11 +8,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from celery import Celery, chain, group
 
 from pgjobs_celery import PgTask, Unique, jobs
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.unique_jobs import UniqueJobs
 from pgjobs_celery.errors import InvalidOption, MessageRefused, UnknownOption
 from pgjobs_celery.job import Fence
 from pgjobs_celery.outcome import Outcome, released, requeued, retried, snoozed
@@ -222,6 +224,10 @@ def test_an_id_that_somebody_was_promised_has_a_row(define: Define, connection: 
         ("executing", lambda database, claim: settle(database, retried(claim, 1, 60.0, "{}"))),
         ("executing", lambda database, claim: settle(database, snoozed(claim, 1, 60.0))),
         ("executing", lambda database, claim: database.jobs.rescue_jobs()),
+        (
+            "executing",
+            lambda database, claim: database.jobs.release_unknown_jobs(UUID(int=1), ["celery"], []),
+        ),
         ("completed", lambda database, claim: jobs(database).retry()),
         ("discarded", lambda database, claim: jobs(database).retry()),
     ],
@@ -242,6 +248,47 @@ def test_neither_a_retry_nor_a_rescue_makes_two_of_a_kind(
     if state == "executing":
         assert found["errors"][-1]["message"] == f"superseded by {second.id}"
         assert first.state == "REVOKED"
+
+
+def test_a_job_that_is_put_in_line_again_takes_its_key_back(
+    define: Define, connection: Connection, database: Database
+):
+    """Also where its successor, which has ended, gave the key to a third."""
+    welcome = define(states="incomplete")
+    first = welcome.delay(7)
+    set_row(connection, first.id, state="discarded", **IN_STATE["discarded"])
+    second = welcome.delay(7)
+    set_row(connection, second.id, state="completed", **IN_STATE["completed"])
+    assert jobs(database).filter(id=first).retry() == [first.id]
+    assert welcome.delay(7).id == first.id
+    set_row(connection, first.id, state="discarded", **IN_STATE["discarded"])
+    third = welcome.delay(7)
+    assert not third.conflict
+    assert jobs(database).retry() == []
+    set_row(connection, third.id, state="discarded", **IN_STATE["discarded"])
+    assert len(jobs(database).retry()) == 1
+
+
+def test_of_those_that_publish_and_put_in_line_again_at_once_one_succeeds(
+    define: Define, connection: Connection, database: Database
+):
+    """The retry waits for the publisher's lock, and does not see what it has published."""
+    welcome = define(states="incomplete")
+    for user_id in range(20):
+        first = welcome.delay(user_id)
+        set_row(connection, first.id, state="discarded", **IN_STATE["discarded"])
+        barrier = threading.Barrier(2)
+
+        def publish(user_id: int = user_id, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            welcome.delay(user_id)
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        barrier.wait()
+        jobs(database).filter(id=first).retry()
+        thread.join()
+        assert list(states(connection).values()).count("available") == user_id + 1
 
 
 def test_a_job_that_retries_itself_gives_way_to_the_one_that_waits(
@@ -360,6 +407,45 @@ def test_what_is_replaced_may_depend_on_the_state_and_never_of_what_runs(
     set_row(connection, first.id, state="executing", due_at=None, **IN_STATE["executing"])
     welcome.apply_async((7,), queue="c")
     assert row(connection, first.id)["queue"] == "b"
+
+
+def test_what_begins_before_it_is_replaced_is_not_the_last_word(
+    define: Define, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """It is claimed between the look at it and the change: what was to be replaced was lost."""
+    welcome = define(keys=["user_id"], states="waiting", replace=["args"])
+    first = welcome.delay(7, "en")
+    replace_job = UniqueJobs.replace_job
+
+    def claim_and_replace(*args: Any) -> bool:
+        set_row(connection, first.id, state="executing", **IN_STATE["executing"])
+        return replace_job(*args)
+
+    monkeypatch.setattr(UniqueJobs, "replace_job", claim_and_replace)
+    again = welcome.delay(7, "de")
+    assert not again.conflict
+    assert states(connection) == {first.id: "executing", again.id: "available"}
+
+
+def test_a_unique_job_runs_once_although_the_answer_to_its_publish_was_lost(
+    define: Define, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """It has finished when it is sent again: it is no new job."""
+    welcome = define(states="incomplete")
+    run = Database.run
+
+    def run_and_cut(self: Database, *transactions: Any) -> Any:
+        rows = run(self, *transactions)
+        if any(call.prepared.name == b"insert_unique_job" for call in transactions[0]):
+            monkeypatch.setattr(Database, "run", run)
+            connection.execute("UPDATE pgjobs.jobs SET state = 'completed', finished_at = now()")
+            raise psycopg.OperationalError("cut off")
+        return rows
+
+    monkeypatch.setattr(Database, "run", run_and_cut)
+    result = welcome.delay(7)
+    assert not result.conflict
+    assert states(connection) == {result.id: "completed"}
 
 
 @pytest.mark.parametrize(

@@ -61,15 +61,16 @@ class Jobs:
         *,
         is_repeated: bool = False,
         is_surely_here: bool = True,
+        first: float | None = None,
     ) -> bool:
         """Put a job in line, committed when this returns, and wake who waits for its queue.
 
         False if nothing changed, because its id waits or runs. ``holder`` is the claim of the
         job's own run when that publishes it again. ``is_repeated``: its parent has run before, and
         may have published it then. ``is_surely_here``: the holder's claim is one in this database,
-        so that where it does not stand any more the job is another's.
+        so that where it does not stand any more the job is another's. ``first``: when it was sent
+        before, by the monotonic clock, if the answer to that was cut off.
         """
-        first: float | None = None
 
         def insert() -> Call:
             nonlocal first

@@ -194,8 +194,9 @@ class Matches:
                         self._database.call(name, **values, **span),
                     ]
                 )[2]
-            except (pg.LockNotAvailable, pg.DeadlockDetected):
-                if size == 1:
+            except (pg.LockNotAvailable, pg.DeadlockDetected, pg.UniqueViolation) as error:
+                # Whoever has the unique key of one of them is seen the next time.
+                if size == 1 and not isinstance(error, pg.UniqueViolation):
                     raise
                 size = max(1, size // 4)
                 continue

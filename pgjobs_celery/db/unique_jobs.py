@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +15,7 @@ from ..states import State
 from . import notify
 
 if TYPE_CHECKING:
-    from .connection import Call
+    from .connection import Call, Row
     from .database import Database
 
 #: How often it is tried again when the job in the way has gone before it could be named.
@@ -26,6 +27,8 @@ class Holder(NamedTuple):
 
     task_id: str
     state: State
+    #: When the other was sent first, by the monotonic clock, if the answer to that was cut off.
+    first: float | None = None
 
 
 class Guard(NamedTuple):
@@ -55,11 +58,17 @@ class UniqueJobs:
             self._database.call("pin_plans"),
             self._call("insert_unique_job", guard, **job._asdict()),
         ]
-        for _ in range(TRIES):
-            if self._database.retrying(lambda: self._database.run(insert, *wakes))[1]:
+        sent: list[float] = []
+
+        def send() -> list[list[Row]]:
+            sent.append(time.monotonic())
+            return self._database.run(insert, *wakes)
+
+        for tries in range(1, TRIES + 1):
+            if self._database.retrying(send)[1]:
                 return None
             if holder := self.find_holder(job.task_id, guard):
-                return holder
+                return holder._replace(first=sent[0] if len(sent) > tries else None)
         raise PgJobsError(f"jobs of the kind of {job.task_id} come and go too fast to be counted")
 
     def find_holder(self, task_id: str, guard: Guard) -> Holder | None:
@@ -86,9 +95,11 @@ class UniqueJobs:
             )
         return bool(rows)
 
-    def insert_duplicate(self, job: NewJob, holder: Holder) -> None:
+    def insert_duplicate(self, job: NewJob, holder: Holder, guard: Guard) -> None:
         """Keep a job that is not to run, cancelled: somebody looks for its id."""
-        self._database.fetch("insert_duplicate", holder=holder.task_id, **job._asdict())
+        self._database.fetch(
+            "insert_duplicate", holder=holder.task_id, unique_key=guard.key, **job._asdict()
+        )
 
     def _call(self, name: str, guard: Guard, **values: object) -> Call:
         return self._database.call(

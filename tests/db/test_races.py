@@ -16,6 +16,7 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.job import Bucket, Claim, Fence
 from pgjobs_celery.node import Node
 from pgjobs_celery.outcome import Result, completed, discarded, error_entry, released
+from pgjobs_celery.selection import jobs as selected
 from pgjobs_celery.states import State
 from tests.conftest import Connection
 from tests.rows import alive, new_job, put, row, states
@@ -142,6 +143,19 @@ def test_a_publish_whose_answer_was_lost_runs_the_job_once(
     monkeypatch.setattr(database, "run", run_and_cut)
     put(database, "a")
     assert states(connection) == {"a": "completed"}
+
+
+def test_a_job_that_was_cancelled_while_the_answer_to_its_claim_was_lost_never_starts(
+    database: Database, connection: Connection
+):
+    put(database, "a")
+    claim(database, A)
+    assert selected(database).cancel("not needed") == ["a"]
+    assert database.jobs.release_unknown_jobs(A, ["celery"], []) == 1
+    found = row(connection, "a")
+    assert (found["state"], found["attempt"]) == ("cancelled", 0)
+    assert found["errors"][-1]["message"] == "not needed"
+    assert claim(database, B) == []
 
 
 def test_what_a_lost_attempt_had_reported_is_not_its_result(

@@ -278,7 +278,9 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     "insert_unique_job of the same kind": [insert_unique_job(same=True)],
     "insert_duplicate": [
         lambda db, job: db.unique_jobs.insert_duplicate(
-            new_job(job.task_id), Holder("other", State.AVAILABLE)
+            new_job(job.task_id),
+            Holder("other", State.AVAILABLE),
+            Guard(b"k", list(State), None),
         )
     ],
     "replace_job": [replace_job(None)],

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from celery import Celery
 from celery.exceptions import TaskRevokedError
 
-from pgjobs_celery import jobs
+from pgjobs_celery import jobs, queues
 
 from ..waiting import wait_for
 from . import pgtasks
@@ -139,6 +140,25 @@ def test_a_task_may_be_terminated(
     assert pgtasks.add.delay(1, 2).get(timeout=10) == 3
 
 
+def test_a_job_may_be_terminated_whose_process_dies_before_it_begins(
+    pgtask_app: Celery, rows: Rows, running: Worker, pool: str
+):
+    if pool in ("threads", "solo"):
+        pytest.skip("runs its tasks itself")
+    assert pgtasks.add.delay(1, 2).get(timeout=10) == 3
+    (child,) = psutil.Process(running.pid).children()
+    child.suspend()
+    result = pgtasks.add.delay(1, 2)
+    rows.wait(result.id, "executing")
+    assert result.revoke(terminate=True, reason="too long")
+    time.sleep(1.2)  # it was sent to the child, and the worker has heard that it is not wanted
+    child.kill()
+    row = rows.wait(result.id)
+    assert_finished(row, "cancelled")
+    assert row["errors"][-1]["message"] == "too long"
+    assert pgtasks.add.delay(1, 2).get(timeout=10) == 3
+
+
 def test_a_job_that_waits_in_the_worker_never_starts(
     pgtask_app: Celery, rows: Rows, pool: str, tmp_path: Path
 ):
@@ -151,6 +171,29 @@ def test_a_job_that_waits_in_the_worker_never_starts(
     assert_finished(row, "cancelled")
     assert row["errors"][-1]["message"] == "too late"
     assert ran.read_text().split() == [first.id]
+
+
+def test_a_job_that_was_claimed_ahead_never_starts(
+    pgtask_app: Celery, rows: Rows, pool: str, started: Path, tmp_path: Path
+):
+    """Behind quick ones a worker claims more than it can begin."""
+    ran, release = tmp_path / "ran", tmp_path / "release"
+    queues(pgtask_app).pause("celery")
+    for _ in range(300):
+        pgtasks.add.delay(1, 1)
+    holding = pgtasks.hold.delay(str(started), str(release))
+    later = [pgtasks.hold.delay(str(ran), str(release)) for _ in range(60)]
+    queues(pgtask_app).resume("celery")
+    wait_for(started.exists)
+    assert len(jobs(pgtask_app).filter(id=later).cancel("not needed")) == 60
+    if pool != "solo":
+        for result in later:
+            rows.wait(result.id, "cancelled")
+    release.touch()
+    assert holding.get(timeout=10) == "released"
+    for result in later:
+        assert rows.wait(result.id, "cancelled")["errors"][-1]["message"] == "not needed"
+    assert not ran.exists()
 
 
 def test_a_cancelled_job_may_be_retried_on_the_same_worker(pgtask_app: Celery, rows: Rows):

@@ -1,5 +1,5 @@
 -- Which of the jobs that a node holds are to be cancelled?
-SELECT j.task_id, coalesce(j.cancel_reason, 'revoked'), j.cancel_signal
+SELECT j.id, j.task_id, coalesce(j.cancel_reason, 'revoked'), j.cancel_signal
 FROM pgjobs.jobs AS j
 WHERE j.id = ANY (%(ids)s::bigint[])
   AND j.claimed_by = %(node)s::uuid

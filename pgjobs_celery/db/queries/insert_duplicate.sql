@@ -2,11 +2,11 @@
 -- (a group, a chord, whoever chose it): it is there, cancelled, and says which one stands for it.
 INSERT INTO pgjobs.jobs
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
-   priority, max_attempts, tags, meta, state, finished_at, superseded_by, errors)
+   priority, max_attempts, tags, meta, state, finished_at, superseded_by, given_key, errors)
 VALUES (%(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
         %(group_index)s::integer, %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
         coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
-        'cancelled', now(), %(holder)s,
+        'cancelled', now(), %(holder)s, %(unique_key)s::bytea,
         jsonb_build_array(jsonb_build_object(
           'attempt', 0, 'at', now(), 'type', 'TaskRevokedError', 'module', 'celery.exceptions',
           'message', 'a duplicate of job ' || %(holder)s)))

@@ -64,6 +64,7 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
     cancel_reason = CASE WHEN j.finished_at IS NULL THEN j.cancel_reason END,
     cancel_signal = CASE WHEN j.finished_at IS NULL THEN j.cancel_signal END,
     superseded_by = CASE WHEN j.finished_at IS NULL THEN j.superseded_by END,
+    given_key = CASE WHEN j.finished_at IS NULL THEN j.given_key END,
     reported_state = CASE WHEN j.message IS NULL AND j.finished_at IS NULL
                           THEN j.reported_state END,
     result = CASE WHEN j.message IS NULL AND j.finished_at IS NULL THEN j.result END,

@@ -6,7 +6,8 @@
 WITH freed AS (
   UPDATE pgjobs.jobs AS h
   SET unique_key = NULL,
-      superseded_by = CASE WHEN (h.inserted_at <= o.since) IS NOT TRUE THEN %(task_id)s END
+      superseded_by = CASE WHEN (h.inserted_at <= o.since) IS NOT TRUE THEN %(task_id)s END,
+      given_key = CASE WHEN (h.inserted_at <= o.since) IS NOT TRUE THEN h.unique_key END
   FROM (SELECT now() - %(period)s::double precision * interval '1 second' AS since) AS o
   WHERE h.unique_key = %(unique_key)s::bytea
     AND h.task_id <> %(task_id)s

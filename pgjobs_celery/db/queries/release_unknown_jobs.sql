@@ -1,10 +1,15 @@
 -- When a connection breaks between a claim's commit and its answer, this node holds jobs that it
--- does not know of; nobody else may touch them while it lives. They never started.
+-- does not know of; nobody else may touch them while it lives. They never started. One that somebody
+-- has cancelled meanwhile, or that another stands for, is cancelled.
 UPDATE pgjobs.jobs AS j
-SET state = 'available',
+SET state = pgjobs.settled_state(j, 'available', false),
     attempt = greatest(j.attempt - 1, 0),
+    finished_at = CASE WHEN pgjobs.settled_state(j, 'available', false) = 'cancelled' THEN now() END,
     redelivered = true,
-    claimed_by = NULL
+    claimed_by = NULL,
+    errors = CASE WHEN pgjobs.settled_state(j, 'available', false) = 'cancelled'
+                  THEN pgjobs.settled_error(j, 'cancelled', NULL)
+                  ELSE j.errors END
 WHERE j.queue = ANY (%(queues)s::text[])
   AND j.finished_at IS NULL
   AND j.due_at IS NULL

@@ -2,10 +2,24 @@
 -- The same job once more, at the tail of its line and in the order of the ids: what went wrong before stays
 -- in errors, what came of it goes. It may run at least once more, however often it has.
 -- Not what has no message (its task ran through another broker), and not what has a successor under its
--- unique key that is still to run.
+-- unique key that is still to run. Otherwise it takes the key back: from one that has ended, and where
+-- somebody who has just published it is not seen yet, the index refuses the batch, which begins anew.
 WITH line AS MATERIALIZED (
   SELECT o.id, nextval('pgjobs.jobs_seq') AS seq
   FROM (SELECT m.id FROM matched AS m ORDER BY m.id) AS o
+), freed AS (
+  UPDATE pgjobs.jobs AS h
+  SET unique_key = NULL,
+      superseded_by = g.task_id,
+      given_key = h.unique_key
+  FROM line
+  JOIN pgjobs.jobs AS g ON g.id = line.id
+  WHERE h.unique_key = g.given_key
+    AND h.id <> g.id
+    AND h.finished_at IS NOT NULL
+    AND g.state IN ('scheduled', 'retryable', 'completed', 'discarded', 'cancelled')
+    AND g.message IS NOT NULL
+  RETURNING 1
 ), changed AS (
   UPDATE pgjobs.jobs AS j
   SET state = 'available',
@@ -24,14 +38,17 @@ WITH line AS MATERIALIZED (
       cancel_requested_at = NULL,
       cancel_reason = NULL,
       cancel_signal = NULL,
-      superseded_by = NULL
-  FROM line
+      unique_key = coalesce(j.unique_key, j.given_key),
+      superseded_by = NULL,
+      given_key = NULL
+  -- Counted, so that it is freed before the key is taken.
+  FROM line CROSS JOIN (SELECT count(*) FROM freed) AS f
   WHERE j.id = line.id
     AND j.state IN ('scheduled', 'retryable', 'completed', 'discarded', 'cancelled')
     AND j.message IS NOT NULL
     AND NOT EXISTS (
       SELECT FROM pgjobs.jobs AS s
-      WHERE s.task_id = j.superseded_by
+      WHERE (s.task_id = j.superseded_by OR s.unique_key = j.given_key)
         AND s.finished_at IS NULL
     )
   RETURNING j.id, j.task_id, j.queue, j.state
