@@ -76,6 +76,14 @@ def attempts_from_retries(max_retries: Any) -> int:
     return min(max_retries + 1, MOST_ATTEMPTS)
 
 
+def check_exceptions(name: str, value: Any) -> tuple[type[BaseException], ...]:
+    """The exceptions that an option names. Raises InvalidOption."""
+    kinds = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (None,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise InvalidOption(f"{name} must be a tuple of exception classes, not {value!r}")
+    return kinds
+
+
 def normalise_tags(tags: Any) -> tuple[str, ...]:
     """Tags as Oban keeps them: trimmed, in lower case, each once, in the order given.
 
