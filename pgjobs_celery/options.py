@@ -161,6 +161,13 @@ def read_options(header: Any) -> JobOptions:
     )
 
 
+def published_options(request: Any) -> dict[str, Any]:
+    """The header that a running job was published with; what a hand has made of it may be no
+    header: it counts as empty."""
+    header = (request.headers or {}).get(HEADER)
+    return dict(header) if isinstance(header, Mapping) else {}
+
+
 def check_text(text: str, what: str) -> None:
     """Raise InvalidOption for a text that PostgreSQL cannot store."""
     if "\x00" in text:
