@@ -21,6 +21,7 @@ from celery.app.amqp import AMQP
 from kombu import Producer
 
 from .attempts import AttemptedTask, run_in_attempts
+from .config import did_you_mean
 from .errors import InvalidOption, UnknownOption
 from .options import (
     HEADER,
@@ -159,7 +160,19 @@ class PgTask(AttemptedTask):
             for parameter in signature.parameters.values():
                 if parameter.kind is parameter.VAR_KEYWORD:
                     arguments.update(arguments.pop(parameter.name))
+                    break
+            else:
+                # A key that is never there would make all jobs the same.
+                self._check_keys(rule, arguments)
         return rule.to_header(rule.digest(self.name, arguments, header.get("meta") or {}))
+
+    def _check_keys(self, rule: Unique, arguments: Mapping[str, Any]) -> None:
+        for key in rule.keys if "args" in rule.fields else ():
+            if key not in arguments:
+                raise InvalidOption(
+                    f"unique: keys name {key!r}, which is no argument of {self.name}"
+                    f"{did_you_mean(key, arguments)}"
+                )
 
     def _handle_on(self, task_id: str, instead_of: Any) -> PgResult:
         """The handle on the job that is there, also where the parent remembers its children."""
