@@ -92,6 +92,10 @@ class JobRequest:
         if specialised is not None:
 
             def on_success(self: JobRequest, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+                if isinstance(failed__retval__runtime, ExceptionInfo):
+                    # A thread, and the solo pool, say so of a task that has left its process
+                    # (sys.exit): Celery fails of it, and nobody would hear of the job again.
+                    return self.on_failure(failed__retval__runtime)
                 returned = specialised(self, failed__retval__runtime, **kwargs)
                 if not failed__retval__runtime[0]:
                     self._succeeded(failed__retval__runtime[1])

@@ -263,8 +263,17 @@ def test_a_killed_process_costs_an_attempt(pgtask_app: Celery, rows: Rows, ran: 
         assert_finished(row, attempt=2)
         assert errors(row) == [(1, kind)]
         assert lines(path) == 2
+
+
+def test_a_task_that_exits_costs_an_attempt(pgtask_app: Celery, rows: Rows, ran: Path, pool: str):
     result = pgtasks.leave.delay(str(ran))
     assert result.get(timeout=15) == 2
+    row = rows.get(result.id)
+    assert_finished(row, attempt=2)
+    assert [attempt for attempt, _ in errors(row)] == [1]
+    assert lines(ran) == 2
+    result = pgtasks.leave.apply_async((str(ran.with_name("once")),), max_attempts=1)
+    assert_finished(rows.wait(result.id, timeout=15), "discarded")
 
 
 def test_a_process_that_is_killed_in_the_last_attempt_discards_the_job(
