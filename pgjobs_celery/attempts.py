@@ -17,7 +17,7 @@ from celery.utils.serialization import get_pickleable_exception
 from .backoff import celery_backoff, oban_backoff
 from .ending import Cancel, CancelledByTask, Discard, Postponed, Snooze, TaskEnd, seconds_from_now
 from .job import Job
-from .options import HEADER
+from .options import published_options
 from .outcome import error_from
 from .running import Meta, running_job
 from .states import State
@@ -48,7 +48,7 @@ class AttemptedTask(Task):  # type: ignore[misc]
         """The request, with the numbers of this attempt and of the last one in it."""
         if "attempt" not in request.__dict__:
             held = running_job(request).held if request.id else None
-            published = ((request.headers or {}).get(HEADER) or {}).get("max_attempts")
+            published = published_options(request).get("max_attempts")
             if held is None:
                 request.attempt = (request.retries or 0) + 1
                 request.max_attempts = published or self.max_attempts
@@ -122,14 +122,14 @@ class AttemptedTask(Task):  # type: ignore[misc]
             return None
         if not self._is_retried_for(error):
             return None
-        job = self._current_job(request)
         try:
+            job = self._current_job(request)
             return seconds_from_now(self.backoff(job), f"the backoff of {self.name}")
-        except Exception:
+        except (Exception, SystemExit):  # in the worker's main process it would end the worker
             logger.exception(
-                "task %s[%s]: its backoff failed; the default is used", self.name, job.task_id
+                "task %s[%s]: its backoff failed; the default is used", self.name, request.id
             )
-            return oban_backoff(job.attempt, job.max_attempts)
+            return oban_backoff(request.attempt, request.max_attempts)
 
     def _is_retried_for(self, error: BaseException) -> bool:
         if isinstance(error, (TaskEnd, self.throws or ())):
@@ -142,7 +142,7 @@ class AttemptedTask(Task):  # type: ignore[misc]
     def _current_job(self, request: Any) -> Job:
         """The job that runs, as far as it is known without asking the database."""
         info = request.delivery_info or {}
-        header = (request.headers or {}).get(HEADER) or {}
+        header = published_options(request)
         return Job(
             task_id=str(request.id),
             task=self.name,

@@ -295,11 +295,14 @@ def result_of(jobs: Selection, job: Job) -> dict[str, Any]:
     """What the task said of itself, what came of it, and the last traceback."""
     for row in jobs.database.results.get_results([job.task_id]):
         result: Any = row.result and f"{len(row.result):,} bytes of {row.result_type}"
+        children: Any = row.children
         with suppress(ValueError, RecursionError):
             result = row.result and json.loads(row.result)
+        with suppress(ValueError, RecursionError):
+            children = row.children and json.loads(row.children)
         return {
             "reported_state": row.reported_state, "result": result, "traceback": row.traceback,
-            "children": row.children and json.loads(row.children),
+            "children": children,
         }  # fmt: skip
     return {}
 

@@ -76,6 +76,14 @@ def attempts_from_retries(max_retries: Any) -> int:
     return min(max_retries + 1, MOST_ATTEMPTS)
 
 
+def check_exceptions(name: str, value: Any) -> tuple[type[BaseException], ...]:
+    """The exceptions that an option names. Raises InvalidOption."""
+    kinds = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (None,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise InvalidOption(f"{name} must be a tuple of exception classes, not {value!r}")
+    return kinds
+
+
 def normalise_tags(tags: Any) -> tuple[str, ...]:
     """Tags as Oban keeps them: trimmed, in lower case, each once, in the order given.
 
@@ -151,6 +159,13 @@ def read_options(header: Any) -> JobOptions:
         encode_json(check_meta(header.get("meta") or {}), "meta"),
         read_unique(unique) if unique else None,
     )
+
+
+def published_options(request: Any) -> dict[str, Any]:
+    """The header that a running job was published with; what a hand has made of it may be no
+    header: it counts as empty."""
+    header = (request.headers or {}).get(HEADER)
+    return dict(header) if isinstance(header, Mapping) else {}
 
 
 def check_text(text: str, what: str) -> None:

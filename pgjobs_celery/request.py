@@ -20,6 +20,7 @@ from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery._state import _task_stack
 from celery.exceptions import Ignore, Reject, Retry
+from celery.platforms import signals
 from celery.signals import task_retry, task_revoked
 from celery.worker.state import revoked, task_ready
 
@@ -96,6 +97,10 @@ class JobRequest:
         if specialised is not None:
 
             def on_success(self: JobRequest, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+                if isinstance(failed__retval__runtime, ExceptionInfo):
+                    # A thread, and the solo pool, say so of a task that has left its process
+                    # (sys.exit): Celery fails of it, and nobody would hear of the job again.
+                    return self.on_failure(failed__retval__runtime)
                 returned = specialised(self, failed__retval__runtime, **kwargs)
                 if not failed__retval__runtime[0]:
                     self._succeeded(failed__retval__runtime[1])
@@ -147,6 +152,12 @@ class JobRequest:
             self.revoked()
             return
         if cancellation.signal is None or (before and before.signal == cancellation.signal):
+            return
+        if not _is_signal(cancellation.signal):
+            logger.warning(
+                "task %s[%s] cannot be terminated: %r is no signal here; it is told, if it asks",
+                self.task.name, cancellation.task_id, cancellation.signal,
+            )  # fmt: skip
             return
         try:
             self.terminate(pool, cancellation.signal)  # type: ignore[attr-defined]
@@ -417,6 +428,15 @@ class JobRequest:
 
 class NotOurs(Exception):
     """A job was put back in line, or revoked, before the pool came to it."""
+
+
+def _is_signal(name: str) -> bool:
+    """False for what a hand has written into the row, or a machine that has other signals."""
+    try:
+        signals.signum(name)
+    except (AttributeError, TypeError):
+        return False
+    return True
 
 
 def _exception_of(exc_info: Any) -> BaseException:

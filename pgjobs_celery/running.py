@@ -10,7 +10,7 @@ from typing import Any
 from .db.database import CONNECTION_ERRORS, Database, find_database
 from .delivery import HeldClaim, held_claim
 from .errors import ClaimLost
-from .options import HEADER, check_meta, encode_json
+from .options import check_meta, encode_json, published_options
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class RunningJob:
         self.task_id = str(request.id)
         self.held: HeldClaim | None = held_claim(request)
         self.database: Database | None = self.held and find_database(self.held.key)
-        self.meta = Meta(self, ((request.headers or {}).get(HEADER) or {}).get("meta") or {})
+        self.meta = Meta(self, published_options(request).get("meta") or {})
         self._is_cancelled = False
         self._look_at = 0.0
 

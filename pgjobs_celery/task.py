@@ -21,11 +21,13 @@ from celery.app.amqp import AMQP
 from kombu import Producer
 
 from .attempts import AttemptedTask, run_in_attempts
+from .config import did_you_mean
 from .errors import InvalidOption, UnknownOption
 from .options import (
     HEADER,
     NAMES,
     attempts_from_retries,
+    check_exceptions,
     check_max_attempts,
     check_meta,
     check_names,
@@ -70,9 +72,7 @@ class PgTask(AttemptedTask):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        where = f"task {cls.__dict__.get('name') or f'{cls.__module__}.{cls.__qualname__}'}"
-        known = {name for base in cls.__mro__[1:] for name in vars(base)}
-        check_names([name for name, value in vars(cls).items() if _is_option(value)], where, known)
+        _check_names(cls, cls.__dict__.get("name") or f"{cls.__module__}.{cls.__qualname__}")
         cls._said = _said(cls)
         _keep_meta(cls)
 
@@ -80,7 +80,9 @@ class PgTask(AttemptedTask):
     def on_bound(cls, app: Any) -> None:
         """Celery has bound the task to its app, settings and annotations included."""
         super().on_bound(app)
+        _check_names(cls, cls.name)
         try:
+            _check_retrying(cls)
             cls.max_attempts = _max_attempts(cls)
             cls.tags = normalise_tags(cls.tags)
             cls.unique = as_unique(cls.unique)
@@ -121,8 +123,8 @@ class PgTask(AttemptedTask):
         """
         given = {name: options.pop(name) for name in NAMES if name in options}
         if "max_retries" in options:
-            retries = options.pop("max_retries")
-            given.setdefault("max_attempts", attempts_from_retries(retries))
+            said = {"max_retries": options.pop("max_retries"), **given}
+            given["max_attempts"] = _attempts(said)
         stamps = options.get("stamped_headers") or ()
         check_names(options, f"task {self.name}", {*CELERYS_OPTIONS, *stamps})
         headers = options.get("headers") or {}
@@ -158,7 +160,19 @@ class PgTask(AttemptedTask):
             for parameter in signature.parameters.values():
                 if parameter.kind is parameter.VAR_KEYWORD:
                     arguments.update(arguments.pop(parameter.name))
+                    break
+            else:
+                # A key that is never there would make all jobs the same.
+                self._check_keys(rule, arguments)
         return rule.to_header(rule.digest(self.name, arguments, header.get("meta") or {}))
+
+    def _check_keys(self, rule: Unique, arguments: Mapping[str, Any]) -> None:
+        for key in rule.keys if "args" in rule.fields else ():
+            if key not in arguments:
+                raise InvalidOption(
+                    f"unique: keys name {key!r}, which is no argument of {self.name}"
+                    f"{did_you_mean(key, arguments)}"
+                )
 
     def _handle_on(self, task_id: str, instead_of: Any) -> PgResult:
         """The handle on the job that is there, also where the parent remembers its children."""
@@ -190,6 +204,25 @@ def _is_option(value: Any) -> bool:
     return not callable(value) and not isinstance(value, (property, staticmethod, classmethod))
 
 
+def _check_names(cls: type[PgTask], name: str) -> None:
+    """Raise UnknownOption for a slip in what the class, or by now an annotation, says itself."""
+    known = {name for base in cls.__mro__[1:] for name in vars(base)}
+    said = [name for name, value in vars(cls).items() if _is_option(value)]
+    check_names(said, f"task {name}", known)
+
+
+def _check_retrying(cls: type[PgTask]) -> None:
+    """Celery's options, which would fail when a job has failed, and nobody would know what next."""
+    if cls.throws and not isinstance(cls.throws, type):
+        cls.throws = check_exceptions("throws", cls.throws)
+    for name in ("autoretry_for", "dont_autoretry_for"):
+        if value := getattr(cls, name, None):
+            check_exceptions(name, value)
+    retries = getattr(cls, "retry_kwargs", {})
+    if not isinstance(retries, Mapping):
+        raise InvalidOption(f"retry_kwargs must be a mapping, not {retries!r}")
+
+
 def _keep_meta(cls: type[PgTask]) -> None:
     """Have ``self.meta`` be the running job's, whatever the class says of its jobs' meta."""
     if "meta" in vars(cls):
@@ -201,7 +234,7 @@ def _said(cls: type[PgTask]) -> dict[str, Any]:
     """What a class, or a decorator, says of attempts itself."""
     said = {name: vars(cls)[name] for name in ("max_attempts", "max_retries") if name in vars(cls)}
     retries = vars(cls).get("retry_kwargs", {})
-    if "max_retries" in retries:
+    if isinstance(retries, Mapping) and "max_retries" in retries:
         said.setdefault("max_retries", retries["max_retries"])
     return said
 

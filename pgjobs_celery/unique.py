@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -21,6 +20,9 @@ FIELDS = ("task", "queue", "args", "meta")
 REPLACEABLE = ("args", "queue", "priority", "eta", "max_attempts", "tags", "meta")
 #: The states in which a job may be changed by another that is the same.
 WAITING = frozenset({State.SCHEDULED, State.AVAILABLE, State.RETRYABLE})
+
+#: What is longer, in seconds, is for ever: a hundred years. PostgreSQL cannot reckon with more.
+LONGEST_PERIOD = 100 * 365 * 86_400.0
 
 _INCOMPLETE = (State.SCHEDULED, State.AVAILABLE, State.EXECUTING, State.RETRYABLE)
 #: Names for sets of states; Oban's but for the last.
@@ -191,7 +193,7 @@ def _check_period(period: Any) -> float | None:
         raise InvalidOption(
             f"unique: period must be seconds above 0, a timedelta, or None, not {period!r}"
         )
-    return None if math.isinf(seconds) else float(seconds)
+    return None if seconds > LONGEST_PERIOD else float(seconds)
 
 
 def _check_texts(what: str, names: Any) -> tuple[str, ...]:

@@ -108,6 +108,8 @@ def test_show_says_all_that_is_known_of_a_job(run, database, connection):
     connection.execute("UPDATE pgjobs.jobs SET result = '[7]', result_type = 'application/json'")
     data = json.loads(run("show", "a", "--json").output)
     assert (data["result"], data["errors"][0]["type"]) == ([7], "KeyError")
+    connection.execute("UPDATE pgjobs.jobs SET children = 'by hand'")
+    assert json.loads(run("show", "a", "--json").output)["children"] == "by hand"
     done = run("show", "none")
     assert (done.exit_code, done.output) == (1, "Error: there is no job 'none'\n")
 

@@ -118,6 +118,12 @@ def test_a_base_class_and_annotations_say_it_for_many(app: Celery):
         ({"meta": {"x": "\ud800"}}, InvalidOption, "valid Unicode"),
         ({"unique": 60}, InvalidOption, "unique must be a Unique"),
         ({"backoff": 3}, InvalidOption, "backoff must be a function of the task and"),
+        ({"throws": "KeyError"}, InvalidOption, "task task: throws must be a tuple of exception"),
+        ({"throws": (KeyError, 1)}, InvalidOption, "throws must be a tuple of exception classes"),
+        ({"autoretry_for": OSError}, InvalidOption, "autoretry_for must be a tuple of exception"),
+        ({"autoretry_for": "OSError"}, InvalidOption, "not 'OSError'"),
+        ({"dont_autoretry_for": [None]}, InvalidOption, "dont_autoretry_for must be a tuple"),
+        ({"retry_kwargs": 5}, InvalidOption, "task task: retry_kwargs must be a mapping, not 5"),
     ],
 )  # fmt: skip
 def test_what_means_nothing_is_refused_where_the_task_is_defined(
@@ -134,6 +140,16 @@ def test_an_annotation_goes_before_what_the_task_says(app: Celery):
     # It asks again and again: chords would break.
     assert app.tasks["celery.chord_unlock"].max_attempts == MOST_ATTEMPTS
     assert app.tasks["celery.backend_cleanup"].max_attempts == 20
+
+
+def test_a_slip_in_an_annotation_is_refused_as_one_in_the_task(app: Celery):
+    app.conf.task_annotations = {"task": {"max_attempt": 3}}
+    with pytest.raises(UnknownOption, match="task task has no option 'max_attempt'; did you mean"):
+        make_task(app)
+
+
+def test_exceptions_may_be_in_a_list(app: Celery):
+    assert make_task(app, throws=[KeyError], autoretry_for=[OSError]).throws == (KeyError,)
 
 
 def test_an_annotation_may_be_in_celerys_words_and_have_meta(app: Celery):
@@ -231,6 +247,7 @@ def test_the_options_are_in_the_row_and_in_the_message(app: Celery, connection: 
         ({"tags": [""]}, InvalidOption, "empty"),
         ({"tags": "mail"}, InvalidOption, "must be a list"),
         ({"max_retries": -1}, InvalidOption, "max_retries must be"),
+        ({"max_attempts": 3, "max_retries": 3}, InvalidOption, "contradict each other"),
         ({"meta": {"x": object()}}, InvalidOption, "cannot be written as JSON"),
     ],
 )

@@ -100,6 +100,17 @@ def test_of_the_arguments_the_keys_alone_may_count(define: Define):
     assert not welcome.delay(8, "en").conflict
 
 
+def test_a_key_that_is_no_argument_is_refused(app: Celery, connection: Connection):
+    """Or every job would be the same as every other."""
+
+    @app.task(base=PgTask, name="tell", unique=Unique(keys=["user"]), shared=False)
+    def tell(user_id: int) -> None: ...
+
+    with pytest.raises(InvalidOption, match="'user', which is no argument of tell; did you mean"):
+        tell.delay(7)
+    assert states(connection) == {}
+
+
 def test_what_the_keys_leave_out_need_not_be_json(define: Define):
     welcome = define(keys=["user_id"])
     options = {"serializer": "pickle"}
@@ -446,6 +457,13 @@ def test_a_unique_job_runs_once_although_the_answer_to_its_publish_was_lost(
     result = welcome.delay(7)
     assert not result.conflict
     assert states(connection) == {result.id: "completed"}
+
+
+def test_a_period_that_no_date_can_hold_is_for_ever(define: Define):
+    for period in (1e300, 10**400, timedelta.max):
+        assert Unique(period=period).period is None
+    welcome = define(unique={"period": 50 * 365 * 86_400.0})
+    assert welcome.delay(7).id == welcome.delay(7).id
 
 
 @pytest.mark.parametrize(

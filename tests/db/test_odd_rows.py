@@ -7,8 +7,16 @@ from uuid import UUID
 import pytest
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job import Bucket
-from pgjobs_celery.outcome import completed, discarded, error_entry, released, requeued
+from pgjobs_celery.job import Bucket, Fence
+from pgjobs_celery.outcome import (
+    completed,
+    discarded,
+    error_entry,
+    released,
+    requeued,
+    retried,
+    snoozed,
+)
 from pgjobs_celery.states import State
 from tests.conftest import Connection
 from tests.rows import put, states
@@ -29,6 +37,10 @@ ODD = {
     "empty": "task = '', queue = 'celery', attempted_by = ''",
     "last in line": "seq = 9223372036854775807, priority = 255",
     "first in line": "seq = -9223372036854775808",
+    "meta that is a list": "meta = '[1]'",
+    "meta that is a text": "meta = '\"x\"'",
+    "odd meta": 'meta = \'{"snoozed": "often"}\'',
+    "odd tags": "tags = '{{a,NULL},{b,c}}'",
     "odd errors": "errors = '[null, 1, {}]'",
     "long errors": "errors = (SELECT jsonb_agg(repeat('x', 1000)) FROM generate_series(1, 200))",
 }
@@ -62,6 +74,8 @@ def test_they_are_claimed_with_all_others(
         completed,
         released,
         requeued,
+        lambda id, attempt: snoozed(id, attempt, 60.0),
+        lambda id, attempt: retried(id, attempt, 60.0, error_entry("Odd", "row")),
         lambda id, attempt: discarded(id, attempt, error_entry("Odd", "row")),
         lambda id, attempt: requeued(id, attempt)._replace(error=error_entry("Odd", "row")),
     ],
@@ -72,6 +86,16 @@ def test_they_are_settled_with_all_others(
     claims = claim_all(database)
     assert database.jobs.settle_jobs(A, [outcome(*claim) for claim in claims.values()]) == []  # type: ignore[operator]
     assert "executing" not in states(connection).values()
+
+
+@pytest.mark.parametrize("name", ["meta that is a list", "meta that is a text"])
+def test_meta_that_is_no_object_counts_as_empty(
+    name: str, odd: list[str], database: Database
+) -> None:
+    claim_all(database)
+    assert database.held.get_meta(name) == {}
+    assert database.held.merge_meta(name, Fence(A, 1), '{"sent": 1}') == {"sent": 1}
+    assert database.held.get_meta(name) == {"sent": 1}
 
 
 def test_they_are_rescued_with_all_others(

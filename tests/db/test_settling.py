@@ -73,6 +73,35 @@ def test_what_somebody_wants_cancelled_does_not_come_back(
         assert found["errors"][-1]["message"] == "enough"
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_what_a_snoozed_task_said_of_itself_goes_with_its_attempt(
+    database, connection, is_cancelled
+):
+    """Or it would be taken for the result of the job, and get() fail of it."""
+    job = claimed(database, "a")["a"]
+    connection.execute(
+        "UPDATE pgjobs.jobs SET reported_state = 'STARTED', result = '{}', result_type = 'x',"
+        " cancel_requested_at = CASE WHEN %s THEN now() END", [is_cancelled],
+    )  # fmt: skip
+    assert database.jobs.settle_jobs(A, [snoozed(job.id, 1, 60.0)]) == []
+    found = row(connection, "a")
+    assert found["state"] == ("cancelled" if is_cancelled else "scheduled")
+    assert (found["reported_state"], found["result"], found["result_type"]) == (None, None, None)
+
+
+def test_what_failed_before_is_not_the_result_of_what_is_cancelled_before_it_begins(
+    database, connection
+):
+    job = claimed(database, "a")["a"]
+    connection.execute(
+        "UPDATE pgjobs.jobs SET reported_state = 'RETRY', result = '{}', traceback = 'x',"
+        " cancel_requested_at = now()"
+    )
+    assert database.jobs.settle_jobs(A, [released(job.id, 1)]) == []
+    found = row(connection, "a")
+    assert (found["state"], found["result"], found["traceback"]) == ("cancelled", None, None)
+
+
 def test_what_is_taken_from_the_dead_and_was_to_be_cancelled_is(database, connection):
     claimed(database, "late", "early")
     connection.execute(

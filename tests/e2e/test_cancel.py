@@ -14,6 +14,7 @@ from celery.exceptions import TaskRevokedError
 
 from pgjobs_celery import jobs, queues
 
+from ..conftest import Connection
 from ..waiting import wait_for
 from . import pgtasks
 from .conftest import StartWorker, Worker
@@ -156,6 +157,21 @@ def test_a_job_may_be_terminated_whose_process_dies_before_it_begins(
     row = rows.wait(result.id)
     assert_finished(row, "cancelled")
     assert row["errors"][-1]["message"] == "too long"
+    assert pgtasks.add.delay(1, 2).get(timeout=10) == 3
+
+
+def test_what_is_no_signal_here_ends_neither_the_task_nor_the_worker(
+    pgtask_app: Celery, rows: Rows, connection: Connection, started: Path, tmp_path: Path
+):
+    """Another machine may have others, and a hand may write anything."""
+    result = pgtasks.hold.delay(str(started), str(tmp_path / "release"))
+    wait_for(started.exists)
+    connection.execute(
+        "UPDATE pgjobs.jobs SET cancel_signal = 'SIGNONE' WHERE task_id = %s", [result.id]
+    )
+    assert result.revoke(reason="too long")
+    (tmp_path / "release").touch()
+    assert result.get(timeout=10) == "released"
     assert pgtasks.add.delay(1, 2).get(timeout=10) == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 from celery import Celery, chain, chord, group
 
-from ..conftest import close_app
+from pgjobs_celery import jobs
+
+from ..conftest import Connection, close_app
 from ..waiting import wait_for
 from . import pgtasks
 from .conftest import StartWorker, Worker
@@ -135,6 +138,30 @@ def test_a_backoff_that_raises_loses_nothing(pgtask_app: Celery, rows: Rows, run
     wait_for(lambda: "its backoff failed; the default is used" in running.log)
 
 
+@pytest.mark.parametrize("header", ["x", {"meta": 5, "tags": 5}])
+def test_a_header_that_a_hand_has_spoilt_holds_up_neither_job_nor_worker(
+    pgtask_app: Celery,
+    rows: Rows,
+    connection: Connection,
+    ran: Path,
+    pool: str,
+    header: Any,
+):
+    tasks = [(pgtasks.fail, (1,)), *([(pgtasks.die, (str(ran),))] if pool == "prefork" else [])]
+    for task, args in tasks:
+        result = task.apply_async(args, countdown=3600)
+        message = json.loads(rows.get(result.id)["message"])
+        message["headers"]["pgjobs"] = header
+        connection.execute(
+            "UPDATE pgjobs.jobs SET message = %s WHERE task_id = %s",
+            [json.dumps(message), result.id],
+        )
+        assert jobs(pgtask_app).filter(id=result).reschedule(countdown=0) == [result.id]
+        wait_for(lambda: errors(rows.get(result.id)))  # noqa: B023
+        assert rows.get(result.id)["state"] != "discarded"
+        result.revoke()
+
+
 def test_an_explicit_retry_counts_as_an_attempt(pgtask_app: Celery, rows: Rows):
     result = pgtasks.retry.delay(2)
     assert result.get(timeout=10) == 3
@@ -236,8 +263,17 @@ def test_a_killed_process_costs_an_attempt(pgtask_app: Celery, rows: Rows, ran: 
         assert_finished(row, attempt=2)
         assert errors(row) == [(1, kind)]
         assert lines(path) == 2
+
+
+def test_a_task_that_exits_costs_an_attempt(pgtask_app: Celery, rows: Rows, ran: Path, pool: str):
     result = pgtasks.leave.delay(str(ran))
     assert result.get(timeout=15) == 2
+    row = rows.get(result.id)
+    assert_finished(row, attempt=2)
+    assert [attempt for attempt, _ in errors(row)] == [1]
+    assert lines(ran) == 2
+    result = pgtasks.leave.apply_async((str(ran.with_name("once")),), max_attempts=1)
+    assert_finished(rows.wait(result.id, timeout=15), "discarded")
 
 
 def test_a_process_that_is_killed_in_the_last_attempt_discards_the_job(

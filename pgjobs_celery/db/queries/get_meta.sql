@@ -1,3 +1,4 @@
-SELECT j.meta
+-- What a hand has made no object of counts as empty.
+SELECT CASE WHEN jsonb_typeof(j.meta) = 'object' THEN j.meta ELSE '{}' END
 FROM pgjobs.jobs AS j
 WHERE j.task_id = %(task_id)s

@@ -25,15 +25,22 @@ WITH settled AS (
       -- What the task said of itself on its way, and what an earlier attempt left, ends with it. A job
       -- that never started is still what it was.
       reported_state = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) = 'retryable' THEN 'RETRY'
-                            WHEN s.counts OR s.delay IS NOT NULL THEN NULL
-                            ELSE j.reported_state END,
-      result = CASE WHEN s.counts THEN s.result ELSE j.result END,
-      result_type = CASE WHEN s.counts THEN s.result_type ELSE j.result_type END,
-      traceback = CASE WHEN s.counts THEN NULL ELSE j.traceback END,
+                            WHEN s.counts THEN NULL
+                            WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
+                              THEN j.reported_state END,
+      result = CASE WHEN s.counts THEN s.result
+                    WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available' THEN j.result END,
+      result_type = CASE WHEN s.counts THEN s.result_type
+                         WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
+                           THEN j.result_type END,
+      traceback = CASE WHEN s.counts THEN NULL
+                       WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
+                         THEN j.traceback END,
       children = coalesce(s.children, j.children),
-      -- As Oban does: how often it was snoozed.
+      -- As Oban does: how often it was snoozed. What a hand has made no object of counts as empty.
       meta = CASE WHEN s.state = 'scheduled'
-                  THEN jsonb_set(j.meta, '{snoozed}', to_jsonb(1 + CASE
+                  THEN jsonb_set(CASE WHEN jsonb_typeof(j.meta) = 'object' THEN j.meta ELSE '{}' END,
+                                 '{snoozed}', to_jsonb(1 + CASE
                          WHEN jsonb_typeof(j.meta -> 'snoozed') = 'number'
                          THEN (j.meta -> 'snoozed')::numeric ELSE 0 END))
                   ELSE j.meta END,
