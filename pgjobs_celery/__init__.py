@@ -15,6 +15,9 @@ from . import _register as _register
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .aio import aapply_async as aapply_async
+    from .aio import adelay as adelay
+    from .aio import aget as aget
     from .ending import Cancel as Cancel
     from .ending import Discard as Discard
     from .ending import Snooze as Snooze
@@ -30,11 +33,26 @@ _MODULES = {
     "PgTask": "task",
     "Snooze": "ending",
     "Unique": "unique",
+    "aapply_async": "aio",
+    "adelay": "aio",
+    "aget": "aio",
     "jobs": "selection",
     "queues": "queue_control",
 }
 
-__all__ = ["Cancel", "Discard", "PgTask", "Snooze", "Unique", "__version__", "jobs", "queues"]
+__all__ = [
+    "Cancel",
+    "Discard",
+    "PgTask",
+    "Snooze",
+    "Unique",
+    "__version__",
+    "aapply_async",
+    "adelay",
+    "aget",
+    "jobs",
+    "queues",
+]
 
 
 def __getattr__(name: str) -> Any:

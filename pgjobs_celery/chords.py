@@ -23,6 +23,7 @@ from celery.result import GroupResult, result_from_tuple
 from celery.utils.functional import _regen
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
+from kombu.utils.functional import maybe_list
 
 from .db.database import CONNECTION_ERRORS
 from .db.groups import Chord
@@ -174,7 +175,14 @@ class Chords:
     def _fail(self, callback: Any, error: ChordError) -> None:
         """The body is not to run; it may be part of a chord itself."""
         logger.error("%s, and the body of their chord fails: %s", error, callback)
-        if callback.options.get("chord") and callback.id:
+        outer = callback.options.get("chord")
+        if outer:
+            # What Celery links to a nested chord as well is called when the outer one fails.
+            outer_errbacks = _errbacks(maybe_signature(outer, app=self.app))
+            callback.options["link_error"] = [
+                errback for errback in _errbacks(callback) if errback not in outer_errbacks
+            ]
+        if outer and callback.id:
             part = Context(dict(callback))
             part.update(callback.options, id=callback.id, group=callback.options.get("group_id"))
             self.store_result(callback.id, error, states.FAILURE, request=part)
@@ -237,6 +245,10 @@ class Chords:
                 if tries > TRIES:
                     self.database.groups.close_chord(group_id)
         return count
+
+
+def _errbacks(callback: Any) -> list[Any]:
+    return list(maybe_list(callback.options.get("link_error")) or ())
 
 
 def _in_structure(result: Any, values: Mapping[str, Any]) -> Iterator[Any]:

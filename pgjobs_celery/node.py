@@ -94,6 +94,7 @@ class Node:
         #: What completes chords, and whether one may be complete once what is due is written.
         self._complete: Service | None = None
         self._may_be_complete = False
+        self._prune: Prune | None = None
         self._lock = threading.Lock()
 
     @property
@@ -255,7 +256,8 @@ class Node:
         """Run what the results here need, whether jobs are claimed here or not."""
         self._complete = complete
         self._loop.add(complete)
-        self._loop.add(Prune(self.settings))
+        with self._lock:
+            self._start_pruning()
 
     def expect_chord(self) -> None:
         """A task of a chord ends, and nobody has seen to its body: do that when it is written."""
@@ -270,6 +272,7 @@ class Node:
         self._loop.stop()
         self._pulse.stop()
         self._loop, self._pulse = Loop(self.database), Loop(self.database)
+        self._prune = None
         try:
             self.flush()
             if self._heartbeat is not None and not self._held:
@@ -366,9 +369,15 @@ class Node:
         self._pulse.add(heartbeat)
         self._loop.add(self._settle)
         if settings.maintenance:
-            for service in (self._stage, self._rescue, Prune(settings), Reap()):
+            for service in (self._stage, self._rescue, Reap()):
                 self._loop.add(service)
+            self._start_pruning()
         self._heartbeat = heartbeat
+
+    def _start_pruning(self) -> None:
+        if self._prune is None:
+            self._prune = Prune(self.settings)
+            self._loop.add(self._prune)
 
 
 def _ended(outcome: Outcome, settled: Mapping[int, State]) -> Iterator[Ended]:

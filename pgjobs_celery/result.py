@@ -6,6 +6,7 @@ from typing import Any
 
 from celery.result import AsyncResult
 
+from .aio import aget
 from .errors import PgJobsError
 from .selection import jobs
 
@@ -16,6 +17,14 @@ class PgResult(AsyncResult):  # type: ignore[misc]
     #: True where the job was not published, because another one that is the same is there: this is
     #: the handle on that one.
     conflict = False
+
+    async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
+        """As ``get()``, in an asyncio program: does not block its loop.
+
+        Raises the task's exception, unless ``propagate`` is false, and Celery's ``TimeoutError``
+        if the result is not there after ``timeout`` seconds.
+        """
+        return await aget(self, timeout, propagate)
 
     def revoke(
         self,

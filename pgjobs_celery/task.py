@@ -20,6 +20,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Producer
 
+from .aio import aapply_async, adelay
 from .attempts import AttemptedTask, run_in_attempts
 from .config import did_you_mean
 from .errors import InvalidOption, UnknownOption
@@ -188,6 +189,16 @@ class PgTask(AttemptedTask):
         """The handle on the job of this id."""
         kwargs = {"backend": self.backend, "task_name": self.name, "app": self.app, **kwargs}
         return PgResult(task_id, **kwargs)
+
+    async def adelay(self, *args: Any, **kwargs: Any) -> PgResult:
+        """As ``delay()``, in an asyncio program: does not block its loop."""
+        result: PgResult = await adelay(self, *args, **kwargs)
+        return result
+
+    async def aapply_async(self, *args: Any, **options: Any) -> PgResult:
+        """As ``apply_async()``, in an asyncio program: does not block its loop."""
+        result: PgResult = await aapply_async(self, *args, **options)
+        return result
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
         """Django: ``delay()`` once the transaction is committed, as Celery's DjangoTask has it."""

@@ -11,7 +11,19 @@ import pytest
 import pgjobs_celery
 
 #: A name is added here when it is documented; none is ever taken away without a deprecation.
-PUBLIC = ["Cancel", "Discard", "PgTask", "Snooze", "Unique", "__version__", "jobs", "queues"]
+PUBLIC = [
+    "Cancel",
+    "Discard",
+    "PgTask",
+    "Snooze",
+    "Unique",
+    "__version__",
+    "aapply_async",
+    "adelay",
+    "aget",
+    "jobs",
+    "queues",
+]
 
 LOADED = """
 import json, sys

@@ -44,10 +44,8 @@ class Loop:
         self._thread: threading.Thread | None = None
 
     def add(self, service: Service) -> None:
-        """Run ``service`` from now on, unless one of its kind runs; the first starts the thread."""
+        """Run ``service`` from now on; starts the thread with the first one."""
         with self._changed:
-            if any(type(known) is type(service) for known in self._due):
-                return
             self._due[service] = time.monotonic() + service.next_delay()
             if self._thread is None:
                 self._thread = threading.Thread(

@@ -210,6 +210,17 @@ def test_errbacks_run_once(app: Celery, tmp_path: Path, kind: str):
     assert len(lines(path)) == 1
 
 
+def test_an_errback_that_celery_links_to_a_nested_chord_too_runs_once(app: Celery, tmp_path: Path):
+    path = tmp_path / "errors"
+    inner = chord([tasks.fail.si(), add.si(1, 1)], identity.si("body"))
+    canvas = chord([add.si(1, 1), inner], identity.s())
+    canvas.link_error(tasks.record.si(str(path), "failed"))
+    result = canvas.delay()
+    wait_for(lambda: result.ready() and lines(path))
+    time.sleep(0.5)
+    assert len(lines(path)) == 1
+
+
 def test_a_body_that_cannot_be_published_fails(app: Celery):
     result = chord([add.s(1, 1)], tsum.s().set(serializer="no such serializer")).apply_async()
     wait_for(result.ready)

@@ -1,0 +1,175 @@
+"""Publish and wait in an asyncio program, without blocking its event loop.
+
+    result = await adelay(add, 2, 2)
+    assert await aget(result, timeout=10) == 4
+
+Works with the tasks and results of any app. Publishing runs in a thread, of which there are a few.
+On ``pgjobs://`` one thread waits for all results, over one connection; elsewhere one for each of a
+few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import AsyncResult, ResultSet
+
+from .awaiting import ResultConsumer
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: How many tasks a process publishes at a time. More gains little: building messages is Python.
+PUBLISHERS = 4
+#: For how long the thread that waits stays when nobody waits, in seconds.
+LINGER = 5.0
+
+
+async def adelay(task: Any, *args: Any, **kwargs: Any) -> Any:
+    """``task.delay(*args, **kwargs)``, for a task or any signature; its result.
+
+    Raises what ``delay`` raises.
+    """
+    return await _in_thread(task.delay, *args, **kwargs)
+
+
+async def aapply_async(task: Any, *args: Any, **options: Any) -> Any:
+    """``task.apply_async(args, kwargs, **options)``, for a task or any signature; its result.
+
+    Raises what ``apply_async`` raises.
+    """
+    return await _in_thread(task.apply_async, *args, **options)
+
+
+async def aget(result: Any, timeout: float | None = None, propagate: bool = True) -> Any:
+    """What a result, or a group of results, comes to; as ``result.get()``.
+
+    Raises the task's exception, unless ``propagate`` is false, and Celery's ``TimeoutError`` if the
+    result is not there after ``timeout`` seconds.
+    """
+    try:
+        return await asyncio.wait_for(_wait(result, propagate), timeout)
+    except asyncio.TimeoutError:
+        raise CeleryTimeoutError("The operation timed out.") from None
+
+
+async def _wait(result: Any, propagate: bool) -> Any:
+    await _until_ready(result)
+    if isinstance(result, ResultSet):
+        return [await _wait(each, propagate) for each in result.results]
+    if result.ignored or (result._cache and result.parent is None):
+        return result.get(propagate=propagate, disable_sync_subtasks=False)
+    # What its parents have come to may have to be asked for.
+    return await _in_thread(result.get, propagate=propagate, disable_sync_subtasks=False)
+
+
+async def _until_ready(result: Any) -> None:
+    if isinstance(result, ResultSet):
+        await asyncio.gather(*map(_until_ready, result.results))
+        return
+    if not isinstance(result, AsyncResult) or result.ignored or result._cache:
+        return  # it ran eagerly, or is known
+    if not isinstance(getattr(result.backend, "result_consumer", None), ResultConsumer):
+        return  # another backend, which is waited for in a thread
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def set_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    def tell(_: Any) -> None:
+        try:
+            loop.call_soon_threadsafe(set_ready)
+        except RuntimeError:  # its loop is closed by now
+            logger.debug("nobody waits for the result of %s any more", result.id)
+
+    waiter = _waiter(result.backend)
+    waiter.add(result, tell)
+    try:
+        await ready
+    finally:
+        waiter.discard(result)
+
+
+class Waiter:
+    """The thread that waits for the results of a backend."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._count = 0
+        self._thread: threading.Thread | None = None
+        self._idle_since = 0.0
+
+    def add(self, result: Any, tell: Callable[[Any], Any]) -> None:
+        """Have ``tell`` called, in this thread, when the result is there."""
+        result.then(tell)
+        with self._lock:
+            self._count += 1
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="pgjobs-results", daemon=True
+                )
+                self._thread.start()
+
+    def discard(self, result: Any) -> None:
+        """Nobody waits for it any more."""
+        self._backend.remove_pending_result(result)
+        with self._lock:
+            self._count -= 1
+            self._idle_since = time.monotonic()
+
+    def _run(self) -> None:
+        while self._is_wanted():
+            try:
+                self._backend.result_consumer.drain_events(timeout=1)
+            except socket.timeout:  # noqa: UP041 - another class before Python 3.10
+                continue
+            except Exception:
+                logger.exception("waiting for results failed, trying again")
+                time.sleep(1)
+
+    def _is_wanted(self) -> bool:
+        with self._lock:
+            if self._count or time.monotonic() < self._idle_since + LINGER:
+                return True
+            self._thread = None
+            return False
+
+
+async def _in_thread(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    context = contextvars.copy_context()
+    work = functools.partial(context.run, call, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_executor(), work)
+
+
+@functools.cache
+def _executor() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="pgjobs-publish")
+
+
+@functools.cache
+def _waiter(backend: Any) -> Waiter:
+    return Waiter(backend)
+
+
+def _forget_parent() -> None:
+    """In a forked child: the threads are the parent's."""
+    _executor.cache_clear()
+    _waiter.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
