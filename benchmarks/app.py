@@ -46,6 +46,12 @@ def noop(index: int) -> int:
     return index
 
 
+@app.task(name="total")  # type: ignore[no-untyped-call, untyped-decorator]
+def total(numbers: list[int]) -> int:
+    """The body of a chord."""
+    return sum(numbers)
+
+
 if importlib.util.find_spec("pgjobs_celery"):
     from pgjobs_celery import PgTask, Unique
 

@@ -9,8 +9,9 @@ import sys
 import time
 
 import click
+from celery import chord as celery_chord
 
-from benchmarks.app import app, noop
+from benchmarks.app import app, noop, total
 
 #: How many task ids `enqueue` hands back, evenly spread, so that their results can be read.
 SAMPLED = 100
@@ -103,6 +104,29 @@ def latency(samples: int, warm_up: int) -> None:
             }
         )
     )
+
+
+@cli.command()
+@click.argument("header", type=int)
+@click.argument("chords", type=int)
+def chord(header: int, chords: int) -> None:
+    """Time a chord of HEADER tasks, then CHORDS chords of 3 tasks, one after the other."""
+    sent = wrong = 0
+
+    def run_chord(size: int) -> float:
+        nonlocal sent, wrong
+        indexes = range(sent, sent + size)
+        sent += size
+        clock = time.perf_counter()
+        found = celery_chord(noop.s(index) for index in indexes)(total.s()).get(timeout=120)
+        wrong += found != sum(indexes)
+        return time.perf_counter() - clock
+
+    for _ in range(5):  # connections, imports, plans
+        run_chord(3)
+    seconds = run_chord(header)
+    small = sum(run_chord(3) for _ in range(chords))
+    click.echo(json.dumps({"chord": seconds, "small": small, "wrong": wrong, "total": sent}))
 
 
 @cli.command()

@@ -1,6 +1,7 @@
 """The measures, in the order of the report."""
 
 from benchmarks.measures.base import Measure, Metric, Scale
+from benchmarks.measures.chord import Chord
 from benchmarks.measures.drain import Drain
 from benchmarks.measures.enqueue import Enqueue
 from benchmarks.measures.eta import Eta
@@ -20,6 +21,7 @@ MEASURES: tuple[Measure, ...] = (
     Drain(THREADS, results=True),
     Drain(SOLO, results=True),
     Latency(),
+    Chord(),
     Eta(),
     Idle(),
     Uniqueness(),

@@ -30,6 +30,8 @@ class Scale:
     tasks: int = 10_000
     enqueued: int = 3_000
     samples: int = 300
+    header: int = 1_000
+    chords: int = 200
     later: int = 20_000
     now: int = 1_000
     idle_seconds: float = 20
@@ -44,6 +46,8 @@ class Scale:
             tasks=2_000,
             enqueued=1_000,
             samples=100,
+            header=200,
+            chords=20,
             later=4_000,
             now=200,
             idle_seconds=6,
