@@ -411,6 +411,17 @@ def replace_by_group(self: Task, count: int) -> Any:
     return self.replace(group(add.si(number, 1) for number in range(count)))
 
 
+@app.task(bind=True)
+def replace_by_chain(self: Task, started: str, release: str) -> Any:
+    """Replaces itself by a chain whose first task waits for the file ``release``."""
+    return self.replace(hold.si(started, release) | add.si(1, 2))
+
+
+@app.task(bind=True)
+def replace_by_failure(self: Task) -> Any:
+    return self.replace(fail.si() | add.si(1, 2))
+
+
 @app.task
 def note_failure(request: Any, exc: BaseException, traceback: Any, path: str) -> None:
     """An errback of the new kind: it is called where the failure is noticed."""

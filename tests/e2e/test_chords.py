@@ -155,6 +155,28 @@ def test_many_chords_at_once(app: Celery):
     assert [get(result, 30) for result in results] == [3 * n + 6 for n in range(100)]
 
 
+# -- replaced ------------------------------------------------------------------------------------
+
+
+def test_a_task_that_is_replaced_by_a_chain_has_no_result_before_its_end(
+    app: Celery, rows: Rows, tmp_path: Path
+):
+    result = tasks.replace_by_chain.delay(str(tmp_path / "started"), str(tmp_path / "release"))
+    wait_for((tmp_path / "started").exists)
+    row = wait_for(lambda: rows.get(result.id) if rows.get(result.id)["message"] is None else None)
+    assert (row["state"], row["claimed_by"].int, row["finished_at"]) == ("executing", 0, None)
+    assert not result.ready()
+    (tmp_path / "release").touch()
+    assert get(result) == 3
+    assert rows.get(result.id)["task"] == add.name
+
+
+def test_a_task_that_is_replaced_by_what_fails_fails(app: Celery):
+    result = tasks.replace_by_failure.delay()
+    with pytest.raises(tasks.CustomError):
+        get(result)
+
+
 # -- failures ------------------------------------------------------------------------------------
 
 
