@@ -58,6 +58,6 @@ def test_fifty_greenlets_publish_and_wait(worker: StartWorker, url: str):
     done = subprocess.run(
         [sys.executable, "-c", CLIENT],
         cwd=ROOT, env={**os.environ, "PGJOBS_TEST_URL": url}, text=True, timeout=60, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        capture_output=True,
     )  # fmt: skip
     assert done.stdout == "True\n", done.stderr
