@@ -164,6 +164,7 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
                 results.report_job(new, state, None)  # of a job that others run
 
     def _forget(self, task_id: str) -> None:
+        self.result_consumer.cancel_for(task_id)  # as Celery does from 5.6 on
         self.database.results.forget_result(task_id)
 
     def _origin(self, request: Any) -> Origin:
