@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from celery import states
 from celery.backends.asynchronous import BaseResultConsumer
 from celery.utils.log import get_logger
 
@@ -140,7 +141,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             if new:
                 # In this order: what came before the announcement woke nobody.
                 self._announce(new)
-                if self._look(new):
+                if self._look(new, with_states=self._sees_states):
                     return
             if time.monotonic() >= self._next_poll and self._look(self._all()):
                 return
@@ -196,8 +197,8 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         kinds = notify.RESULT if self.on_message is None else notify.RESULT + notify.STATE
         return {payload[1:] for payload in payloads if payload[0] in kinds}
 
-    def _look(self, task_ids: Iterable[str]) -> bool:
-        """Hand over those that have finished; True if any had."""
+    def _look(self, task_ids: Iterable[str], *, with_states: bool = False) -> bool:
+        """Hand over those that have finished, or say anything of themselves; True if any had."""
         wanted = list(task_ids)
         database = self.backend.database
         options = database.options
@@ -205,15 +206,20 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         self._next_poll = time.monotonic() + (options.poll if options.listen else options.poll / 2)
         if not wanted:
             return False
+        if with_states:
+            return self._hand_over(wanted)
         finished = database.retrying(lambda: database.results.finished_ids(wanted))
         self._hand_over(finished)
         return bool(finished)
 
-    def _hand_over(self, task_ids: Iterable[str]) -> None:
-        wanted = list(task_ids)
+    def _hand_over(self, task_ids: Iterable[str]) -> bool:
+        wanted, is_any = list(task_ids), False
         for start in range(0, len(wanted), CHUNK):
             for meta in self.backend.read_results(wanted[start : start + CHUNK]):
-                self.on_state_change(meta, None)
+                if meta["status"] != states.PENDING:
+                    self.on_state_change(meta, None)
+                    is_any = True
+        return is_any
 
     def _drop_listener(self) -> None:
         listener, self._listener = self._listener, None

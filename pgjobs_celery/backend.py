@@ -154,14 +154,17 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
                 return
             if not results.finish_job(new, becomes, fence):
                 _report_lost(database, new.task_id, fence, state)
-        elif becomes.is_final or not results.report_job(new, state, fence):
-            if fence:
+        elif fence:
+            if not results.report_job(new, state, fence):
                 _report_lost(database, new.task_id, fence, state)
-            else:
-                reported = None if becomes.is_final else state
-                results.upsert_result(new, becomes, reported, self._origin(request))
+        elif becomes is not State.EXECUTING or not results.report_job(new, state, None):
+            reported = None if becomes.is_final else state
+            stored = results.upsert_result(new, becomes, reported, self._origin(request))
+            if becomes is State.RETRYABLE and not stored:
+                results.report_job(new, state, None)  # of a job that others run
 
     def _forget(self, task_id: str) -> None:
+        self.result_consumer.cancel_for(task_id)  # as Celery does from 5.6 on
         self.database.results.forget_result(task_id)
 
     def _origin(self, request: Any) -> Origin:

@@ -24,6 +24,7 @@ from celery.utils.functional import _regen
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 from kombu.utils.functional import maybe_list
+from kombu.utils.uuid import uuid
 
 from .db.database import CONNECTION_ERRORS
 from .db.groups import Chord
@@ -175,6 +176,10 @@ class Chords:
     def _fail(self, callback: Any, error: ChordError) -> None:
         """The body is not to run; it may be part of a chord itself."""
         logger.error("%s, and the body of their chord fails: %s", error, callback)
+        if not callback.id:
+            # Before Celery 5.7 a chain has none: what is waited for is its last task.
+            steps = getattr(callback, "tasks", None) or [callback]
+            callback.options["task_id"] = steps[-1].id or uuid()
         outer = callback.options.get("chord")
         if outer:
             # What Celery links to a nested chord as well is called when the outer one fails.

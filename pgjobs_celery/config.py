@@ -136,7 +136,7 @@ class Settings:
     #: ``result_expires`` says it, which is a day by default.
     prune_max_age: float = 86_400.0
     #: How long discarded and cancelled jobs are kept; 0 for ever. Where it is not set, Celery's
-    #: ``result_failure_expires`` says it, if that is.
+    #: ``result_failure_expires`` says it, if that is; else no less than ``result_expires``.
     prune_failed_max_age: float = 7 * 86_400.0
     #: How many finished jobs of each state are kept at most; 0 for any number.
     prune_max_count: int = 0
@@ -174,6 +174,8 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
     chosen.setdefault("prune_max_age", expires)
     if (failure_expires := conf.get("result_failure_expires")) is not None:
         chosen.setdefault("prune_failed_max_age", _seconds(failure_expires))
+    elif expires == 0 or expires > Settings.prune_failed_max_age:
+        chosen.setdefault("prune_failed_max_age", expires)
     chord_expires = conf.get("result_chord_expires")
     chosen.setdefault(
         "chord_max_age", expires if chord_expires is None else _seconds(chord_expires)

@@ -188,6 +188,19 @@ def test_on_message_sees_every_state(either: MakeApp):
     assert seen[-1] == ("SUCCESS", 5)
 
 
+def test_on_message_hears_what_was_said_before_the_wait(app: Celery):
+    result, seen = new(app), []
+    app.backend.store_result(result.id, {"done": 1}, "PROGRESS")
+
+    def on_message(meta: dict[str, Any]) -> None:
+        seen.append(meta["status"])
+        if meta["status"] == "PROGRESS":
+            app.backend.mark_as_done(result.id, 5)
+
+    assert result.get(timeout=5, on_message=on_message) == 5
+    assert seen == ["PROGRESS", "SUCCESS"]
+
+
 def test_states_are_announced_only_to_who_wants_them(app: Celery, connection: Connection):
     """A waiter for the result alone is not woken by each step, and costs no NOTIFY."""
     connection.execute("LISTEN pgjobs_r_pgjobs")

@@ -294,6 +294,18 @@ def test_a_retry_is_visible_with_its_exception(app: Celery, connection: Connecti
     assert [(e["attempt"], e["type"]) for e in stored["errors"]] == [(1, "KeyError")]
 
 
+def test_each_retry_of_a_task_of_another_broker_is_kept(app: Celery, connection: Connection):
+    task_id = str(uuid4())
+    for attempt in range(3):
+        request = Context(id=task_id, task="work", retries=attempt, delivery_info={})
+        app.backend.store_result(task_id, None, "STARTED", request=request)
+        app.backend.mark_as_retry(task_id, ValueError(f"no {attempt}"), request=request)
+        assert app.AsyncResult(task_id).state == "RETRY"
+    (row,) = connection.execute("SELECT state, attempt, errors FROM pgjobs.jobs").fetchall()
+    assert (row["state"], row["attempt"]) == ("executing", 3)
+    assert [error["attempt"] for error in row["errors"]] == [1, 2, 3]
+
+
 def test_a_failure_that_the_task_states_itself_stands(app: Celery, connection: Connection):
     result = app.send_task("state_failure")
     failed, _, _ = execute(app, hold(app))

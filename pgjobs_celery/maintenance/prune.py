@@ -31,7 +31,7 @@ class Prune(Service):
             State.DISCARDED: failed,
             State.CANCELLED: failed,
         }
-        self._chord_age = settings.chord_max_age
+        self._chord_age = settings.chord_max_age or Settings.chord_max_age
         self._count = settings.prune_max_count
         self._since: dict[State, datetime | None] = {}
         self._runs = 0
@@ -49,7 +49,7 @@ class Prune(Service):
 
     def _prune_groups(self, database: Database) -> None:
         age = self._ages[State.COMPLETED]
-        if age is None or not self._chord_age:
+        if age is None:
             return
         # A saved group is kept as long as its results are, or as its chord may take.
         while database.groups.prune_groups(max(age, self._chord_age), self.batch) == self.batch:

@@ -100,3 +100,12 @@ def test_two_workers_race_for_the_last_task(
     assert rows.select("SELECT * FROM pgjobs.jobs WHERE attempt <> 1") == []
     # Nobody had to stand in for anybody.
     assert rows.select("SELECT * FROM pgjobs.groups WHERE attempts > 0") == []
+
+
+@pytest.mark.parametrize("setting", ["pgjobs_chord_max_age", "result_chord_expires"])
+def test_a_chord_that_expires_fails(setting: str, worker: StartWorker, app: Celery) -> None:
+    result = chord([tasks.add.s(1, 1), tasks.add.s(1, 1).set(countdown=600)])(tasks.tsum.s())
+    worker(pool="solo", conf={setting: 1})
+    wait_for(result.ready, 20)
+    assert isinstance(result.result, ChordError)
+    assert "was not complete after 1 s" in str(result.result)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from celery import Celery
+from celery import Celery, chord, group
 from kombu import pools
 
 from . import tasks
@@ -53,6 +53,27 @@ def test_results_may_go_to_another_backend(
     assert_finished(row, "discarded")
     assert row["errors"][0]["type"] == "CustomError"
     assert rows.get(good.id)["result"] is None
+
+
+def test_groups_and_chords_of_another_backend(
+    worker: StartWorker, producer: MakeProducer, rows: Rows, url: str, redis_url: str
+) -> None:
+    worker(pool="prefork", conf={"result_backend": redis_url})
+    app = producer(url, redis_url)
+    add, fail, total = (
+        app.signature(f"tests.e2e.tasks.{name}") for name in ("add", "fail", "tsum")
+    )
+    added = group(add.clone((number, 1)) for number in range(5))()
+    assert added.get(timeout=10) == [1, 2, 3, 4, 5]
+    summed = chord([add.clone((1, 1)), add.clone((2, 2)) | add.clone((1,))])(total.clone())
+    assert summed.get(timeout=10) == 7
+    assert_finished(rows.wait(summed.id))
+    failed = chord([add.clone((1, 1)), fail.clone()])(total.clone())
+    with pytest.raises(Exception, match="no"):
+        failed.get(timeout=10)
+    (row,) = rows.select("SELECT * FROM pgjobs.jobs WHERE task = %s", tasks.fail.name)
+    assert_finished(rows.wait(row["task_id"]), "discarded")
+    rows.wait_count(completed=10, discarded=1)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
