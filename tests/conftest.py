@@ -91,6 +91,12 @@ def make_database(server_url: str) -> Iterator[Callable[[], str]]:
             )
 
 
+@pytest.fixture
+def bare_database(make_database: Callable[[], str]) -> str:
+    """The conninfo of a database with nothing in it, no schema either."""
+    return parse_url(make_database())
+
+
 @pytest.fixture(scope="session")
 def database_url(make_database: Callable[[], str]) -> str:
     """A migrated database that all tests of this run share."""

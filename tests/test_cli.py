@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from pgjobs_celery import cli
 from pgjobs_celery.db import migration_files, migrations, versions
@@ -39,23 +39,14 @@ def url_of(conninfo: str, **changes: str | int) -> str:
 
 
 @pytest.fixture
-def empty_database(server_url: str) -> Iterator[str]:
-    name = f"pgjobs_mig_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield make_conninfo(server_url, dbname=name)
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def db(empty_database: str) -> Iterator[psycopg.Connection]:
-    with migrations.connect(empty_database) as connection:
+def db(bare_database: str) -> Iterator[psycopg.Connection]:
+    with migrations.connect(bare_database) as connection:
         yield connection
 
 
 @pytest.fixture
-def url(empty_database: str) -> str:
-    return url_of(empty_database)
+def url(bare_database: str) -> str:
+    return url_of(bare_database)
 
 
 @pytest.fixture
@@ -170,11 +161,11 @@ def test_a_newer_schema_passes_the_check_unless_it_is_breaking(celery, url, db):
 
 
 @pytest.mark.skipif(not shutil.which("psql"), reason="needs psql")
-def test_the_sql_run_by_psql_leaves_nothing_for_migrate_to_do(celery, url, db, empty_database):
+def test_the_sql_run_by_psql_leaves_nothing_for_migrate_to_do(celery, url, db, bare_database):
     sql = celery("-b", url, "pgjobs", "migrate", "--sql")
     assert (sql.returncode, sql.stderr) == (0, "")
     assert not versions.status(db, "pgjobs").has_schema
-    command = ["psql", "-X", "-q", "-d", empty_database]
+    command = ["psql", "-X", "-q", "-d", bare_database]
     done = subprocess.run(command, input=sql.stdout, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     versions.check_schema(db, "pgjobs")
@@ -329,11 +320,11 @@ def test_a_wrong_password_is_one_line_without_the_password(celery):
     assert f"app@127.0.0.1:{port}/app" in said
 
 
-def test_a_role_without_rights_is_told_what_to_grant(celery, empty_database, db):
+def test_a_role_without_rights_is_told_what_to_grant(celery, bare_database, db):
     role = f"pgjobs_mig_{uuid.uuid4().hex[:12]}"
     db.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
     try:
-        url = url_of(empty_database, user=role, password=PASSWORD)
+        url = url_of(bare_database, user=role, password=PASSWORD)
         done = celery("-b", url, "pgjobs", "migrate")
         assert f"CREATE SCHEMA pgjobs AUTHORIZATION {role}" in the_error(done)
         migrations.migrate(db, "pgjobs")

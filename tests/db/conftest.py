@@ -33,20 +33,11 @@ def living_nodes(database: Database) -> None:
 
 
 @pytest.fixture
-def empty_database(server_url: str) -> Iterator[str]:
-    name = f"pgjobs_mig_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield make_conninfo(server_url, dbname=name)
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def connect(empty_database: str) -> Iterator[Callable[..., psycopg.Connection]]:
+def connect(bare_database: str) -> Iterator[Callable[..., psycopg.Connection]]:
     opened = []
 
     def connect(**params: object) -> psycopg.Connection:
-        opened.append(migrations.connect(make_conninfo(empty_database, **params)))
+        opened.append(migrations.connect(make_conninfo(bare_database, **params)))
         return opened[-1]
 
     yield connect
@@ -60,12 +51,12 @@ def db(connect: Callable[..., psycopg.Connection]) -> psycopg.Connection:
 
 
 @pytest.fixture
-def role(server_url: str, empty_database: str) -> Iterator[str]:
+def role(server_url: str, bare_database: str) -> Iterator[str]:
     name = f"pgjobs_mig_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as server:
         server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'role-secret'")
         yield name
-        with psycopg.connect(empty_database, autocommit=True) as database:
+        with psycopg.connect(bare_database, autocommit=True) as database:
             database.execute(f"DROP OWNED BY {name} CASCADE")
         server.execute(f"DROP ROLE {name}")
 

@@ -65,9 +65,9 @@ def test_a_plan_writes_nothing(db, connect):
 
 
 @pytest.mark.skipif(not shutil.which("psql"), reason="needs psql")
-def test_the_script_does_in_psql_what_migrate_does(db, empty_database):
+def test_the_script_does_in_psql_what_migrate_does(db, bare_database):
     def psql(sql: str) -> None:
-        command = ["psql", "-X", "-q", "-d", empty_database]
+        command = ["psql", "-X", "-q", "-d", bare_database]
         done = subprocess.run(command, input=sql, text=True, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -85,10 +85,10 @@ def test_the_script_does_in_psql_what_migrate_does(db, empty_database):
 
 
 @pytest.mark.skipif(not shutil.which("psql"), reason="needs psql")
-def test_a_script_stops_at_the_step_that_fails(db, empty_database, tmp_path):
+def test_a_script_stops_at_the_step_that_fails(db, bare_database, tmp_path):
     folder = write(tmp_path / "files", "a", "b", "c")
     sql = script(plan(db, "pgjobs", folder=folder)).replace('"pgjobs".b (id', '"pgjobs".a (id')
-    command = ["psql", "-X", "-q", "-d", empty_database]
+    command = ["psql", "-X", "-q", "-d", bare_database]
     done = subprocess.run(command, input=sql, text=True, capture_output=True, check=False)
     assert done.returncode != 0
     assert tables(db) == ["a", "migrations"]

@@ -101,8 +101,8 @@ def test_steps_are_reported_as_they_are_committed(db, connect, tmp_path):
     assert seen == [["a", "migrations"], ["a", "b", "migrations"]]
 
 
-def test_a_connection_without_autocommit_is_committed_too(empty_database, db):
-    with psycopg.connect(empty_database) as connection:
+def test_a_connection_without_autocommit_is_committed_too(bare_database, db):
+    with psycopg.connect(bare_database) as connection:
         migrate(connection, "pgjobs")
         check_schema(db, "pgjobs")
         check_schema(connection, "pgjobs")
@@ -203,11 +203,11 @@ for step in migrations.migrate(connection, "pgjobs", folder=Path(sys.argv[2])):
 """
 
 
-def test_of_eight_processes_exactly_one_applies_each_file(empty_database, db, tmp_path):
+def test_of_eight_processes_exactly_one_applies_each_file(bare_database, db, tmp_path):
     folder = write(tmp_path / "files", "a", "b", "c", "d", "e", "f")
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", MIGRATE_WHEN_TOLD, empty_database, str(folder)],
+            [sys.executable, "-c", MIGRATE_WHEN_TOLD, bare_database, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -311,25 +311,25 @@ def test_two_processes_that_pull_in_two_directions_do_not_go_on_for_ever(db, con
 # -- connections ---------------------------------------------------------------------------------
 
 
-def test_a_connection_error_says_where_and_what_to_do_without_the_password(empty_database):
-    nowhere = make_conninfo(empty_database, dbname="pgjobs_mig_nowhere", password="top-secret")
+def test_a_connection_error_says_where_and_what_to_do_without_the_password(bare_database):
+    nowhere = make_conninfo(bare_database, dbname="pgjobs_mig_nowhere", password="top-secret")
     with pytest.raises(ConnectionFailed) as caught:
         migrations.connect(nowhere)
-    user = conninfo_to_dict(empty_database).get("user", "")
+    user = conninfo_to_dict(bare_database).get("user", "")
     assert "createdb" in str(caught.value)
     assert str(caught.value).endswith("pgjobs_mig_nowhere")
     assert str(user) in str(caught.value)
     assert "top-secret" not in str(caught.value)
 
 
-def test_errors_in_a_session_are_ours(empty_database, db):
-    with pytest.raises(PgJobsError, match="nowhere"), migrations.session(empty_database) as other:
+def test_errors_in_a_session_are_ours(bare_database, db):
+    with pytest.raises(PgJobsError, match="nowhere"), migrations.session(bare_database) as other:
         other.execute("SELECT * FROM nowhere")
 
 
-def test_a_connection_that_is_cut_in_a_session_is_a_failed_connection(empty_database, db):
+def test_a_connection_that_is_cut_in_a_session_is_a_failed_connection(bare_database, db):
     def be_cut() -> None:
-        with migrations.session(empty_database) as other:
+        with migrations.session(bare_database) as other:
             db.execute("SELECT pg_terminate_backend(%s)", (other.info.backend_pid,))
             other.execute("SELECT 1")
 
