@@ -27,6 +27,10 @@ logger = get_logger(__name__)
 STALE = 64
 #: How many results are read at a time.
 CHUNK = 100
+#: How long the connection is kept when nobody waits, in seconds. Nobody reads from it then, but what
+#: others wait for is told to it too: a session whose client does not read stops when the socket is
+#: full, and with it the end of the server's queue of notifications.
+IDLE = 30.0
 
 
 class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
@@ -47,7 +51,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         #: Not only results were announced, but every state: there is an ``on_message``.
         self._sees_states = False
         self._listener: Listener | None = None
-        self._next_poll = 0.0
+        self._next_poll = self._last_turn = 0.0
         self._changed = threading.Condition()
         self._is_reading = False
         self._turns = 0
@@ -129,6 +133,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         finally:
             with self._changed:
                 self._is_reading = False
+                self._last_turn = time.monotonic()
                 self._turns += 1
                 self._changed.notify_all()
 
@@ -159,6 +164,9 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             return
         if self._listener is None:
             self._listener = self.backend.database.listen_for_results()
+            threading.Thread(
+                target=self._close_idle, args=(self._listener,), name="pgjobs-idle", daemon=True
+            ).start()
             self._announced = set()
             new = new | self._all()
         self._sees_states = self.on_message is not None
@@ -220,6 +228,19 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
                     self.on_state_change(meta, None)
                     is_any = True
         return is_any
+
+    def _close_idle(self, listener: Listener) -> None:
+        """In a thread: close the connection when nobody has waited for a while."""
+        pause = IDLE
+        while pause > 0:
+            time.sleep(pause)
+            with self._changed:
+                if self._listener is not listener:
+                    return
+                pause = IDLE if self._is_reading else self._last_turn + IDLE - time.monotonic()
+                if pause <= 0:
+                    self._drop_listener()
+                    self._new.update(self._waiting)
 
     def _drop_listener(self) -> None:
         listener, self._listener = self._listener, None

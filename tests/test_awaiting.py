@@ -318,6 +318,26 @@ def test_what_nobody_waits_for_any_more_is_let_go(app: Celery):
     assert (consumer._waiting, consumer._new) == (set(), set())
 
 
+def test_a_connection_over_which_nobody_waits_is_closed(
+    app: Celery, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody reads from it: its session, and the server's notifications with it, would stop."""
+    monkeypatch.setattr("pgjobs_celery.awaiting.IDLE", 0.3)
+    done, late = new(app), new(app)
+    with getting(app, done) as got:
+        app.backend.mark_as_done(done.id, 5)
+    with pytest.raises(TimeoutError):
+        late.get(timeout=0.1)
+    assert (got, listeners(connection)) == ([5], 1)
+    wait_for(lambda: listeners(connection) == 0)
+    # One that is waited for again, and one over a wait longer than that.
+    with getting(app, late) as got:
+        time.sleep(0.7)  # longer than a connection is kept over which nobody waits
+        assert listeners(connection) == 1
+        app.backend.mark_as_done(late.id, 6)
+    assert got == [6]
+
+
 def test_a_process_with_thousands_of_files_open_waits(app: Celery):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 1300:
