@@ -27,9 +27,9 @@ logger = get_logger(__name__)
 STALE = 64
 #: How many results are read at a time.
 CHUNK = 100
-#: How long the connection is kept when nobody waits, in seconds. Nobody reads from it then, but what
-#: others wait for is told to it too: a session whose client does not read stops when the socket is
-#: full, and with it the end of the server's queue of notifications.
+#: How long the connection is kept when nobody waits, in seconds. Nobody reads from it then, but
+#: what others wait for is told to it too: a session whose client does not read stops when the
+#: socket is full, and with it the end of the server's queue of notifications.
 IDLE = 30.0
 
 
