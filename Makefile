@@ -77,7 +77,7 @@ demo-stop: ## Stop the server that make demo KEEP=1 left running, and remove its
 	@if [ -e .demo/server ]; then $(PY) examples/quickstart/run.py --stop; else echo "No demo server was kept."; fi
 
 test: .venv/test ## Run the tests (ARGS="-k name" to choose)
-	@$(PY) -m pytest -n logical --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=600 SEED=2 LEASE=13; 0: each fault once)
 	@PGJOBS_CHAOS_SECONDS=$(or $(SECONDS),180) PGJOBS_CHAOS_SEED=$(or $(SEED),1) \
