@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: No chord finishes more tasks per second than this, on all workers together: until the missing
-#: ones can have finished at this rate nobody needs to ask again (0.3 ms per 1,000 of them).
+#: No chord ends more tasks per second than this, on all workers together: until all but a few of the
+#: missing ones can have ended at this rate nobody needs to ask again (0.3 ms per 1,000 of them).
 FASTEST = 20_000.0
+#: A few: as many may end at once, their commits in one flush, right after somebody has asked.
+AT_ONCE = 100
 #: Of how many chords a process remembers when it may ask again.
 REMEMBERED = 1_000
 #: How often a body is tried to be published by workers that stand in for another.
@@ -142,7 +144,7 @@ class Chords:
             return missing is not None
         if len(self._next_looks) >= REMEMBERED:
             self._next_looks.clear()
-        self._next_looks[group_id] = now + (missing - 1) / FASTEST
+        self._next_looks[group_id] = now + max(0, missing - AT_ONCE) / FASTEST
         return False
 
     def _complete(

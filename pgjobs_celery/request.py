@@ -360,6 +360,8 @@ class JobRequest:
             self._message.is_settled = True
             node = self._message.channel.node
             node.done(claim.id, claim.attempt)
+            # In a pool of threads it is not the loop that hears of it: there is room for another.
+            self._message.channel.transport.wake()
             if is_end_heard():
                 name, id = self.task.name, self.id  # type: ignore[attr-defined]
                 node.tell([Ended(name, id, claim.attempt, State.COMPLETED, None)])

@@ -130,6 +130,16 @@ def connection(url: str) -> Iterator[Connection]:
 
 
 @pytest.fixture
+def alone(url: str) -> None:
+    """No session that an earlier test has left open, for tests that count them."""
+    with psycopg.connect(parse_url(url), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = 'pgjobs-celery'"
+        )
+
+
+@pytest.fixture
 def database(url: str) -> Iterator[Database]:
     """The database as one process sees it, with a pool of its own."""
     database = Database(parse_url(url), Options())

@@ -26,6 +26,8 @@ from .conftest import Connection
 from .getting import NEVER, getting, new
 from .waiting import wait_for
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 MakeApp = Callable[..., Celery]
 
 #: LISTEN brings a result in milliseconds; this much is given to a busy machine.

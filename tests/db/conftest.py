@@ -11,18 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgjobs_celery.db import migrations
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.db.dsn import parse_url
 from tests.rows import alive
-
-
-@pytest.fixture
-def alone(url: str) -> None:
-    """No session that an earlier test has left open, for tests that count them."""
-    with psycopg.connect(parse_url(url), autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND application_name = 'pgjobs-celery'"
-        )
 
 
 @pytest.fixture

@@ -86,7 +86,8 @@ def size(data: bytes | str) -> int:
 
 
 @app.task
-def big(length: int) -> str:
+def big(length: int, seconds: float = 0.0) -> str:
+    time.sleep(seconds)
     return "x" * length
 
 

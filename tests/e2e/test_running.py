@@ -176,3 +176,15 @@ def test_a_rate_limit_holds_tasks_back_and_loses_none(
     wait_for(lambda: rows.count() == {"completed": 16})
     assert sorted(recorded(tmp_path / "lines")) == list(range(15))
     assert 0.8 < time.monotonic() - began < 5
+
+
+def test_threads_that_write_their_results_themselves_make_room_at_once(
+    worker: StartWorker, app: Celery, rows: Rows
+) -> None:
+    """More jobs than are claimed at a time, and no loop that hears of their ends."""
+    started = time.monotonic()
+    results = [tasks.big.delay(70_000, 0.05) for _ in range(60)]
+    worker(pool="threads", concurrency=4)
+    assert [len(result.get(timeout=30)) for result in results] == [70_000] * 60
+    rows.wait_count(completed=60)
+    assert time.monotonic() - started < 10
