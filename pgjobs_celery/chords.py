@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: No chord ends more tasks per second than this, on all workers together: until all but a few of the
-#: missing ones can have ended at this rate nobody needs to ask again (0.3 ms per 1,000 of them).
+#: No chord ends more tasks per second than this, on all workers together: until all but a few of
+#: the missing ones can have ended at this rate nobody needs to ask again (1 ms per 1,000 of them).
 FASTEST = 20_000.0
 #: A few: as many may end at once, their commits in one flush, right after somebody has asked.
 AT_ONCE = 100
