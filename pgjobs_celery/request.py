@@ -384,8 +384,8 @@ class JobRequest:
 
     @property
     def _is_chord_part(self) -> bool:
-        context = self._context  # type: ignore[attr-defined]
-        return bool(context.chord and context.group)
+        # The group first: to build the context costs 25 µs.
+        return bool(self._request_dict.get("group") and self._context.chord)  # type: ignore[attr-defined]
 
     def _decide_failure(self, claim: Claim, exc_info: Any) -> Outcome:
         error = _exception_of(exc_info)
