@@ -165,7 +165,8 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
 
     def _forget(self, task_id: str) -> None:
         self.result_consumer.cancel_for(task_id)  # as Celery does from 5.6 on
-        self.database.results.forget_result(task_id)
+        database = self.database
+        database.retrying(lambda: database.results.forget_result(task_id))
 
     def _origin(self, request: Any) -> Origin:
         """What can be known of a task that has no row."""
