@@ -82,7 +82,8 @@ class UniqueJobs:
 
     def take_key(self, task_id: str, guard: Guard) -> None:
         """Have a job that was published again under its id guard its kind, if nobody else does."""
-        with suppress(psycopg.errors.UniqueViolation):  # somebody else does since just now
+        # Somebody else may do so since just now; then the rest of a transaction is not to suffer.
+        with suppress(psycopg.errors.UniqueViolation), self._database.transaction():
             self._database.run([self._call("take_key", guard, task_id=task_id)])
 
     def replace_job(self, job: NewJob, guard: Guard, fields: Sequence[str]) -> bool:

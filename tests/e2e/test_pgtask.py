@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, chain, chord, group
+from celery.exceptions import ChordError
 
 from pgjobs_celery import jobs
 
@@ -298,6 +299,19 @@ def test_canvas_goes_on_when_a_step_has_succeeded_at_last(pgtask_app: Celery, ro
     result = chord([pgtasks.fail.s(1), pgtasks.fail.s(0)], body).delay()
     assert result.get(timeout=15) == 2
     assert rows.get(result.id)["tags"] == ["body"]
+
+
+def test_a_chord_waits_for_attempts_and_snoozes_and_fails_with_what_ends_for_good(
+    pgtask_app: Celery,
+):
+    body = pgtasks.add.si(1, 1)
+    survivors = [pgtasks.fail.s(1), pgtasks.end.s("snooze")]
+    assert chord(survivors, body).delay().get(timeout=15) == 2
+    for ends in (pgtasks.end.s("cancel"), pgtasks.discard.s(), pgtasks.throw.s()):
+        result = chord([ends, pgtasks.add.si(1, 1)], body).delay()
+        # Where the task's process says nothing of it the net does, but at once.
+        wait_for(result.ready, 4)
+        assert isinstance(result.result, ChordError)
 
 
 def test_errbacks_hear_of_the_last_failure_only(pgtask_app: Celery, rows: Rows):
