@@ -262,21 +262,21 @@ def test_a_task_that_is_cancelled_while_it_waits_fails_the_chord(app: Celery, ro
         )
     )
     assert jobs(app).filter(id=waiting[0]["task_id"]).cancel(reason="not wanted")
-    wait_for(result.ready, 15)
+    wait_for(result.ready, 30)
     assert isinstance(result.result, ChordError)
     assert "TaskRevokedError('not wanted')" in str(result.result)
 
 
 def test_a_task_that_kills_its_process_fails_the_chord(app: Celery):
     result = chord([tasks.die.si(), add.s(1, 1)])(tsum.s())
-    wait_for(result.ready, 15)
+    wait_for(result.ready, 30)
     assert isinstance(result.result, ChordError)
     assert "WorkerLostError" in str(result.result)
 
 
 def test_a_rejected_task_fails_the_chord(app: Celery):
     result = chord([tasks.reject.si(), add.s(1, 1)])(tsum.s())
-    wait_for(result.ready, 15)
+    wait_for(result.ready, 30)
     assert isinstance(result.result, ChordError)
 
 

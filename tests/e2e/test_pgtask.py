@@ -283,7 +283,7 @@ def test_a_process_that_is_killed_in_the_last_attempt_discards_the_job(
     if pool != "prefork":
         pytest.skip("the task's process is the worker")
     result = pgtasks.die.apply_async((str(ran), 9), link_error=pgtasks.on_error.s())
-    row = rows.wait(result.id, timeout=15)
+    row = rows.wait(result.id, timeout=40)  # the pool may take 10 s to call a process lost
     assert_finished(row, "discarded", attempt=2)
     assert errors(row) == [(1, "WorkerLostError"), (2, "WorkerLostError")]
     assert lines(ran) == 2
