@@ -15,7 +15,6 @@ import contextvars
 import functools
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -136,7 +135,7 @@ class Waiter:
         while self._is_wanted():
             try:
                 self._backend.result_consumer.drain_events(timeout=1)
-            except socket.timeout:  # noqa: UP041 - another class before Python 3.10
+            except TimeoutError:
                 continue
             except Exception:
                 logger.exception("waiting for results failed, trying again")

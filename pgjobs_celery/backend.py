@@ -129,7 +129,7 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         children = self.current_task_children(request)
         new = Result(
             task_id=task_id,
-            result=None if result is None else _to_bytes(self.encode(result)),
+            result=None if result is None else self._encoded(result),
             result_type=self.content_type,
             traceback=None if traceback is None else clean_text(str(traceback)),
             children=json.dumps(children) if children else None,
@@ -173,7 +173,7 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         delivery_info = getattr(request, "delivery_info", None) or {}
         body = None
         if request is not None and self._is_extended:
-            body = _to_bytes(self.encode([request.args, request.kwargs]))
+            body = self._encoded([request.args, request.kwargs])
         return Origin(
             task=str(getattr(request, "task", None) or ""),
             queue=str(delivery_info.get("routing_key") or ""),
@@ -332,10 +332,6 @@ def _exception(row: StoredResult, state: str) -> dict[str, Any]:
 
 def _iso(row: StoredResult) -> str | None:
     return row.finished_at.astimezone(timezone.utc).isoformat() if row.finished_at else None
-
-
-def _to_bytes(encoded: str | bytes) -> bytes:
-    return encoded.encode() if isinstance(encoded, str) else encoded
 
 
 @signals.worker_ready.connect(dispatch_uid="pgjobs-results")  # type: ignore[untyped-decorator]

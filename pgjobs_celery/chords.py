@@ -64,10 +64,15 @@ class Chords:
     _decode_as: Callable[[str | None, bytes | None], Any]
     _to_meta: Callable[[StoredResult, bool], dict[str, Any]]
 
+    def _encoded(self, value: Any) -> bytes:
+        """In the result serializer, which may make text of it."""
+        encoded: str | bytes = self.encode(value)
+        return encoded.encode() if isinstance(encoded, str) else encoded
+
     # Groups
 
     def _save_group(self, group_id: str, result: Any) -> Any:
-        saved = _to_bytes(self.encode({"result": result.as_tuple()}))
+        saved = self._encoded({"result": result.as_tuple()})
         self.database.groups.save_group(group_id, saved, self.content_type)
         return result
 
@@ -93,8 +98,8 @@ class Chords:
             ids = [each.id for each in result.results]
             repeated = len(ids) - len(set(ids))
             if any(isinstance(each, GroupResult) for each in result.results):
-                header = _to_bytes(self.encode(result.as_tuple()))
-        chord = Chord(_to_bytes(self.encode(dict(body))), header, self.content_type)
+                header = self._encoded(result.as_tuple())
+        chord = Chord(self._encoded(dict(body)), header, self.content_type)
         request = _current_request(self.app)
         is_repeated = bool(((request and request.delivery_info) or {}).get("redelivered"))
         self.database.groups.open_chord(group_id, chord, -repeated, is_repeated=is_repeated)
@@ -189,7 +194,6 @@ class Chords:
             callback.options["link_error"] = [
                 errback for errback in _errbacks(callback) if errback not in outer_errbacks
             ]
-        if outer and callback.id:
             part = Context(dict(callback))
             part.update(callback.options, id=callback.id, group=callback.options.get("group_id"))
             self.store_result(callback.id, error, states.FAILURE, request=part)
@@ -270,7 +274,3 @@ def _current_request(app: Any) -> Any:
     """The task that runs here; None where none does."""
     task = app.current_worker_task
     return task and task.request
-
-
-def _to_bytes(encoded: str | bytes) -> bytes:
-    return encoded.encode() if isinstance(encoded, str) else encoded
