@@ -165,8 +165,8 @@ def retry(self: Task, times: int, countdown: float = 0.0) -> int:
 
 
 @app.task(bind=True, max_retries=1)
-def retry_in_vain(self: Task) -> None:
-    raise self.retry(exc=CustomError("in vain", self.request.retries), countdown=0)
+def retry_in_vain(self: Task, countdown: float = 0.0) -> None:
+    raise self.retry(exc=CustomError("in vain", self.request.retries), countdown=countdown)
 
 
 @app.task(autoretry_for=(CustomError,), max_retries=2, retry_backoff=False, default_retry_delay=0)
