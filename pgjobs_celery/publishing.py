@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timezone, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import current_app, current_task
 
 from .db.messages import NewMessage
 from .db.unique_jobs import Guard, Holder
 from .delivery import held_claim
-from .job import NewJob
+from .job import Fence, NewJob
 from .message import (
     encode_body,
     encode_envelope,
@@ -27,8 +27,21 @@ from .message import (
 from .node import get_node
 from .publication import report_conflict
 from .topology import Topology
+from .unique import Unique
 
 logger = logging.getLogger(__name__)
+
+
+class Publication(NamedTuple):
+    """A job, and who publishes it."""
+
+    job: NewJob
+    #: The claim of the job's own run, when that publishes it again.
+    holder: Fence | None
+    #: The task that publishes it has run before, and may have published it then.
+    is_repeated: bool
+    #: The claim is one in the database that is published to.
+    is_surely_here: bool
 
 
 class Publisher(Topology):
@@ -101,32 +114,44 @@ class Publisher(Topology):
         if holder is not None and job.eta is not None:
             # retry(countdown=...), which Celery has turned into a time by this machine's clock.
             job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
-        unique = job_options(message).unique
-        first = None
-        if unique is not None and holder is None:
-            guard = Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds)
-            other = self.database.unique_jobs.insert_unique_job(job, guard)
-            while other is not None and other.task_id != job.task_id:
-                if self._give_way(job, other, guard, unique.rule.replaced(other.state)):
-                    return
-                other = self.database.unique_jobs.insert_unique_job(job, guard)
-            if other is None:
-                return
-            first = other.first
-        put = self.database.jobs.insert_job(
-            job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here, first=first
-        )
-        if (
-            not put
-            and not self.database.is_in_transaction
-            and (node := get_node(self.database)).unwritten
-        ):
-            # It may have finished here just now, and its row does not know yet.
-            node.flush()
-            put = self.database.jobs.insert_job(
+        publication = Publication(job, holder, is_repeated, is_surely_here)
+        with self.database.unanswered.sending(job.task_id) as first:
+            unique = job_options(message).unique
+            if unique is None or holder is not None:
+                self._put(publication, first)
+            else:
+                guard = Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds)
+                self._put_unique(publication, first, guard, unique.rule)
+
+    def _put(self, publication: Publication, first: float | None) -> bool:
+        """Put a job in line; False if its id waits or runs."""
+        job, holder, is_repeated, is_surely_here = publication
+
+        def insert() -> bool:
+            return self.database.jobs.insert_job(
                 job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here, first=first
             )
-        if put and unique is not None and holder is None:
+
+        if insert():
+            return True
+        node = get_node(self.database)
+        if self.database.is_in_transaction or not node.unwritten:
+            return False
+        # It may have finished here just now, and its row does not know yet.
+        node.flush()
+        return insert()
+
+    def _put_unique(
+        self, publication: Publication, first: float | None, guard: Guard, rule: Unique
+    ) -> None:
+        """Put a job in line, if it is the only one of its kind."""
+        job = publication.job
+        other = self.database.unique_jobs.insert_unique_job(job, guard)
+        while other is not None and other.task_id != job.task_id:
+            if self._give_way(job, other, guard, rule.replaced(other.state)):
+                return
+            other = self.database.unique_jobs.insert_unique_job(job, guard)
+        if other is not None and self._put(publication, first or other.first):
             self.database.unique_jobs.take_key(job.task_id, guard)
 
     def _give_way(self, job: NewJob, other: Holder, guard: Guard, replaced: Sequence[str]) -> bool:

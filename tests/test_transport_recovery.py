@@ -16,6 +16,7 @@ from kombu.message import Message
 from kombu.mixins import ConsumerMixin
 
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.failures import connection_failed
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.node import get_node
 
@@ -75,6 +76,34 @@ def test_a_producer_with_retries_does_not_notice_that_its_connections_were_cut(
             publish_task(broker, id="job-2")
     assert len(get_rows(connection, "messages")) == 1
     assert [row["task_id"] for row in get_rows(connection)] == ["job-1", "job-2"]
+
+
+def test_a_job_that_is_sent_again_when_it_has_run_meanwhile_does_not_run_again(
+    broker: kombu.Connection, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """A failover cuts off the answer, and takes long enough for a worker to be there first."""
+    run = Database.run
+    cut, refused = iter([True]), iter([True, True])
+
+    def run_and_cut(self: Database, *transactions: Any) -> Any:
+        if transactions[0][0].prepared.name != b"insert_job":
+            return run(self, *transactions)
+        if count_states(connection) and next(refused, False):
+            raise connection_failed(psycopg.OperationalError("starting up"), self.conninfo)
+        rows = run(self, *transactions)
+        if next(cut, False):
+            connection.execute("UPDATE pgjobs.jobs SET state = 'completed', finished_at = now()")
+            raise psycopg.OperationalError("cut off")
+        return rows
+
+    monkeypatch.setattr(Database, "run", run_and_cut)
+    publish_task(broker, id="job", retry=True, retry_policy=POLICY)
+    assert next(refused, None) is None  # kombu has tried it again, and not only we
+    assert count_states(connection) == {"completed": 1}
+    # Published anew after that, it runs anew.
+    monkeypatch.setattr(Database, "run", run)
+    publish_task(broker, id="job")
+    assert count_states(connection) == {"available": 1}
 
 
 def test_a_declaration_that_is_cut_off_is_tried_again_on_a_new_channel(

@@ -34,6 +34,7 @@ from .nodes import Nodes
 from .notify import Listener
 from .results import Results
 from .routes import Routes
+from .unanswered import Unanswered
 from .unique_jobs import UniqueJobs
 from .versions import check_schema
 
@@ -61,6 +62,8 @@ class Database:
         #: What is so in this thread: how patient it is, and the connection of its transaction.
         self._local = threading.local()
         self._checked = False
+        #: The jobs that were sent from here and may be there or not.
+        self.unanswered = Unanswered()
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -254,7 +257,8 @@ class Database:
         """``work()``, once more if its connection turns out to have been cut while it was idle.
 
         For statements that may run twice: a server restart is not the caller's business, unless
-        it took the rest of a transaction along.
+        it took the rest of a transaction along. Raises a ConnectionFailed only where nothing was
+        sent.
         """
         if self.is_in_transaction:
             return work()
@@ -262,9 +266,12 @@ class Database:
             return work()
         except ConnectionFailed:
             raise  # a new connection, and there is no server
-        except CONNECTION_ERRORS:
+        except CONNECTION_ERRORS as error:
             self.close()
-            return work()
+            try:
+                return work()
+            except ConnectionFailed as again:
+                raise error from again
 
     def _take(self) -> Connection | None:
         while self._idle:

@@ -74,7 +74,8 @@ class Producer(threading.Thread):
 
     def publish_cancelled(self) -> list[str]:
         task_id = str(uuid4())
-        tasks.early.apply_async(task_id=task_id, countdown=60)
+        # Soon enough for one whose publishing or cancelling breaks off to be over when the run is.
+        tasks.early.apply_async(task_id=task_id, countdown=20)
         with self._connect() as connection:
             return [task_id] if connection.execute(CANCEL, (task_id,)).fetchall() else []
 
