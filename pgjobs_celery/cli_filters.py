@@ -90,6 +90,7 @@ FILTER_OPTIONS: dict[str, Any] = {
     "parent": _many("--parent", "The id of the task that published it"),
     "root": _many("--root", "The id of the first task of its workflow"),
     "worker": _many("--worker", "The worker that ran it last"),
+    "stamps": _json("--stamps", "An object: a stamp, and the values of which it has one."),
 }
 
 

@@ -92,7 +92,7 @@ class Filters:
         values: dict[str, Any] = dict.fromkeys(FILTERS)
         for name, value in self.given.items():
             values[name] = sorted(value) if isinstance(value, frozenset) else value
-            if name in ("args", "kwargs", "meta"):
+            if name in ("args", "kwargs", "meta", "stamps"):
                 values[name] = to_json(name, value)
         span = values["attempt"] if isinstance(values["attempt"], range) else None
         is_unfinished = self.is_finished is False
@@ -215,6 +215,12 @@ def _object(name: str, value: Any) -> dict[str, Any]:
     return dict(_json(name, value))
 
 
+def _stamps(name: str, value: Any) -> dict[str, list[Any]]:
+    """Each stamp with the values of which any will do."""
+    given = _object(name, value)
+    return {stamp: list(_many(values)) for stamp, values in given.items()}
+
+
 def _json(name: str, value: Any) -> Any:
     if not value:
         raise InvalidOption(f"{name} must not be empty: every job contains that")
@@ -280,4 +286,5 @@ FILTERS: dict[str, Filter] = {
     "parent": Filter(_any_of(_task_id), _common, "parent_id"),
     "root": Filter(_any_of(_task_id), _common, "root_id"),
     "worker": Filter(_any_of(text), _common, "attempted_by"),
+    "stamps": Filter(_stamps, _both_objects),
 }

@@ -26,6 +26,7 @@ from .message import (
 )
 from .node import get_node
 from .publication import report_conflict
+from .revoking import PIDBOX, revoke_jobs
 from .topology import Topology
 from .unique import Unique
 
@@ -175,6 +176,8 @@ class Publisher(Topology):
         return True
 
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
+        if exchange.endswith(PIDBOX):
+            revoke_jobs(self.database, message)
         new = self._new_message(message, exchange, routing_key)
         if exchange:
             self.database.messages.publish_messages(new, exchange, routing_key)

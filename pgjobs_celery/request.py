@@ -71,6 +71,8 @@ class JobRequest:
     _failure: Any = None
     #: Somebody wants the job cancelled.
     _cancellation: Cancellation | None = None
+    #: By which signals the task was told to end.
+    _signals: frozenset[int] = frozenset()
 
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
@@ -160,16 +162,29 @@ class JobRequest:
             )  # fmt: skip
             return
         try:
-            self.terminate(pool, cancellation.signal)  # type: ignore[attr-defined]
+            self.terminate(pool, cancellation.signal)
         except NotImplementedError:
             logger.warning(
                 "task %s[%s] cannot be terminated in this pool: it is told, if it asks",
                 self.task.name, cancellation.task_id,
             )  # fmt: skip
 
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """End the task. Its row says so and workers are told: it is done once for each signal."""
+        number = signals.signum(signal or "TERM")
+        if _claim_of(self._message) is not None:
+            if number in self._signals:
+                return
+            self._signals = self._signals | {number}
+        super().terminate(pool, signal)  # type: ignore[misc]
+
     def revoked(self) -> bool:
         """True, and the job cancelled, if it is not to begin any more."""
         if self._cancellation is None or self._already_revoked:  # type: ignore[attr-defined]
+            if _claim_of(self._message) is not None:
+                # What workers remember, of what has expired as well, is older than this claim: its
+                # row said so when it was revoked, and somebody has put it back in line since.
+                revoked.discard(self.id)  # type: ignore[attr-defined]
             return bool(super().revoked())  # type: ignore[misc]
         self._announce_revoked(self._cancellation.reason, False, None, False)
         return True

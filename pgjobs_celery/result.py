@@ -39,8 +39,9 @@ class PgResult(AsyncResult):  # type: ignore[misc]
         """Cancel the job, waiting or running, with or without a worker; True if it had not ended.
 
         A running task is told (``self.is_cancelled()``), or ended by ``signal`` if ``terminate``.
-        It is done in the job's row, so that there is no reply to ``wait`` for. Where the app's jobs
-        are elsewhere it is Celery's own, which asks the workers.
+        It is done in the job's row, so that there is no reply to ``wait`` for. A job that is not
+        published yet is cancelled when it is. Where the app's jobs are elsewhere it is Celery's
+        own, which asks the workers.
 
             >>> add.apply_async((2, 2), countdown=60).revoke(reason="no longer needed")
             True
@@ -50,4 +51,8 @@ class PgResult(AsyncResult):  # type: ignore[misc]
         except PgJobsError:
             super().revoke(connection, terminate, signal, wait, timeout)
             return True
-        return bool(job.cancel(reason, terminate=terminate, signal=signal or "SIGTERM"))
+        if job.cancel(reason, terminate=terminate, signal=signal or "SIGTERM"):
+            return True
+        if not job.exists():
+            job.database.jobs.forbid_jobs([self.id])
+        return False

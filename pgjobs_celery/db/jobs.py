@@ -10,12 +10,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+import psycopg
+
+from ..errors import PgJobsError
 from ..job import Bucket, Claim, Fence, NewJob, Places
 from ..outcome import Outcome
 from ..states import State
 from . import notify
 from .connection import CONNECTION_ERRORS, Call
 from .notify import waiter
+from .results import possible_ids
 
 if TYPE_CHECKING:
     from .database import Database
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How long a statement may take to reach the server, in seconds, a new connection included.
 SLACK = 10.0
+#: How long a revoke waits for a transaction that publishes what it revokes, in milliseconds.
+FORBID_PATIENCE = 2000
 
 
 class Rescue(NamedTuple):
@@ -91,6 +97,26 @@ class Jobs:
             wakes.append([self._wake(notify.DUE)])
         # Twice does no harm: the second finds what the first has put there.
         return bool(self._database.retrying(lambda: self._database.run([insert()], *wakes))[0])
+
+    def forbid_jobs(self, task_ids: Sequence[str]) -> None:
+        """Have jobs that are not published yet be cancelled when they are.
+
+        Waits a little for who is just publishing one of them, in a transaction of the caller's own
+        perhaps. Raises PgJobsError if that takes longer.
+        """
+        try:
+            self._database.run(
+                [
+                    self._database.call("pin_plans"),
+                    self._database.call("wait_briefly", milliseconds=FORBID_PATIENCE),
+                    self._database.call("forbid_jobs", task_ids=possible_ids(task_ids)),
+                ]
+            )
+        except psycopg.errors.LockNotAvailable:
+            raise PgJobsError(
+                "one of these tasks is being published in a transaction that has not ended: "
+                "revoke it once that has"
+            ) from None
 
     def claim_jobs(
         self,

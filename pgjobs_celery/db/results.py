@@ -114,17 +114,17 @@ class Results:
 
     def get_results(self, task_ids: Sequence[str], extended: bool = False) -> list[StoredResult]:
         """The rows of those of the ids that have one."""
-        rows = self._fetch("get_results", task_ids=_possible(task_ids), extended=extended)
+        rows = self._fetch("get_results", task_ids=possible_ids(task_ids), extended=extended)
         return [StoredResult(row[0], State(row[1]), *row[2:]) for row in rows]
 
     def finished_ids(self, task_ids: Iterable[str]) -> set[str]:
         """Those of the ids whose job has finished."""
-        rows = self._fetch("finished_ids", task_ids=_possible(task_ids))
+        rows = self._fetch("finished_ids", task_ids=possible_ids(task_ids))
         return {row[0] for row in rows}
 
     def forget_result(self, task_id: str) -> None:
         """Delete a finished job, or what an unfinished one reported."""
-        if _possible([task_id]):
+        if possible_ids([task_id]):
             self._fetch("forget_result", task_id=task_id)
 
     def _fetch(self, name: str, /, **values: Any) -> list[tuple[Any, ...]]:
@@ -142,7 +142,7 @@ class Results:
         }
 
 
-def _possible(task_ids: Iterable[str]) -> list[str]:
+def possible_ids(task_ids: Iterable[str]) -> list[str]:
     """Those that a row can have: an id of somebody's own making may hold NUL or half a letter."""
     texts = map(str, task_ids)
     return [text for text in texts if clean_text(text) == text]

@@ -51,24 +51,36 @@ FINISHED = (
 )
 #: Without a message: the result came from elsewhere.
 STORED = "completed(stored) discarded(stored) cancelled(stored)"
+#: Revoked before it was published.
+FORBIDDEN = "cancelled(forbidden)"
 
 #: What each statement that writes ``jobs`` makes of them: from what, to which state. "none" is no
 #: row, "same" a row that is written and stays in its state. All that is not here does not happen.
 TRANSITIONS = {
-    "insert_job": {f"none {REPORTED} {STORED} {FINISHED}": "available"},
-    "insert_job with an eta": {f"none {REPORTED} {STORED} {FINISHED}": "scheduled"},
+    "insert_job": {
+        f"none {REPORTED} {STORED} {FINISHED}": "available",
+        FORBIDDEN: "cancelled",
+    },
+    "insert_job with an eta": {
+        f"none {REPORTED} {STORED} {FINISHED}": "scheduled",
+        FORBIDDEN: "cancelled",
+    },
     "insert_job by the holder": {MINE: "available"},
     "insert_job by the holder with an eta": {
         MINE: "retryable",
     },
-    "insert_job of a child again": {f"none {REPORTED} {STORED}": "available"},
+    "insert_job of a child again": {
+        f"none {REPORTED} {STORED}": "available",
+        FORBIDDEN: "cancelled",
+    },
+    "forbid_jobs": {"none": "cancelled"},
     # Of a kind of its own; and of the kind of each row, where that counts only while available.
     "insert_unique_job": {"none": "available"},
     "insert_unique_job of the same kind": {
         "none": "available",
         # The key is taken from it.
         f"scheduled scheduled(due) retryable retryable(due) {MINE} {THEIRS} {REPORTED} {STORED}"
-        f" {FINISHED}": "same",
+        f" {FORBIDDEN} {FINISHED}": "same",
     },
     "insert_duplicate": {"none": "cancelled"},
     "replace_job": {WAITING: "available"},
@@ -109,7 +121,7 @@ TRANSITIONS = {
     "upsert_result cancelled": {f"none {WAITING} {MINE} {THEIRS} {REPORTED}": "cancelled"},
     "upsert_result of what is not final": {f"none {REPORTED}": "executing"},
     "forget_result": {
-        f"{REPORTED} {STORED} {FINISHED}": "none",
+        f"{REPORTED} {STORED} {FORBIDDEN} {FINISHED}": "none",
         f"{WAITING} {MINE} {THEIRS}": "same",
     },
     "stage_jobs": {"scheduled(due) retryable(due)": "available"},
@@ -128,7 +140,7 @@ TRANSITIONS = {
     # What somebody decides, of all jobs.
     "cancel_jobs": {WAITING: "cancelled", f"{MINE} {THEIRS}": "same"},
     "retry_jobs": {f"scheduled scheduled(due) retryable retryable(due) {FINISHED}": "available"},
-    "delete_jobs": {f"{WAITING} {FINISHED} {STORED}": "none"},
+    "delete_jobs": {f"{WAITING} {FINISHED} {STORED} {FORBIDDEN}": "none"},
     "reschedule_jobs": {
         "scheduled scheduled(due) available available(again) available(spent)": "scheduled",
         "retryable retryable(due)": "retryable",
@@ -191,6 +203,8 @@ def make_rows() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{state}(later)", {**row, "attempt": 2}
         yield f"{state}(old)", {**row, "attempt": 1, "finished_at": long_ago}
         yield f"{state}(stored)", {**row, "attempt": 1, "message": None}
+    forbidden = {"state": "cancelled", "finished_at": now, "message": None}
+    yield FORBIDDEN, {**forbidden, "cancel_requested_at": now}
 
 
 def result_of(target: Target, error: str | None = None) -> Result:
@@ -274,6 +288,7 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     "insert_job by the holder": [insert_job(None, MY_CLAIM), insert_job(-60, MY_CLAIM)],
     "insert_job by the holder with an eta": [insert_job(60, MY_CLAIM)],
     "insert_job of a child again": [insert_job(is_repeated=True)],
+    "forbid_jobs": [lambda db, job: db.jobs.forbid_jobs([job.task_id])],
     "insert_unique_job": [insert_unique_job(same=False)],
     "insert_unique_job of the same kind": [insert_unique_job(same=True)],
     "insert_duplicate": [
@@ -368,6 +383,7 @@ def recorder(url: str) -> Iterator[Recorder]:
 
 
 EMPTY = {
+    "cancel_requested_at": None,
     "task": "task", "queue": "q", "parent_id": "parent", "message": "{}", "body": b"[]",
     "max_attempts": 20, "attempt": 0, "claimed_by": None, "acks_late": False, "due_at": None,
     "finished_at": None,
@@ -461,7 +477,7 @@ def test_every_statement_that_writes_jobs_is_in_the_table():
 
 
 def test_the_table_has_every_kind_of_row():
-    kinds = " ".join(("none", WAITING, MINE, THEIRS, REPORTED, FINISHED, STORED)).split()
+    kinds = " ".join(("none", WAITING, MINE, THEIRS, REPORTED, FINISHED, STORED, FORBIDDEN)).split()
     assert {"none", *(kind for kind, _ in make_rows())} == set(kinds)
     assert {kind.partition("(")[0] for kind in kinds} == {"none", *map(str, State)}
 

@@ -7,6 +7,7 @@
 -- enough, and that it may have finished by now is no reason to run it again. Nor is it where the answer
 -- to a publish was cut off and it is sent once more (since: how long ago the first time was).
 -- What runs again as a new job has a new number, so that what comes late of the old one is not its.
+-- An id that was revoked before it was published (forbid_jobs) is cancelled when it comes.
 -- max_attempts is NULL for a task that has none: then it is a limit of deliveries, and each retry by
 -- Celery adds to it. What goes back in line keeps the meta that its task may have updated, and is
 -- cancelled instead where somebody asked for that while it ran.
@@ -51,11 +52,12 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
     state = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL
                  THEN pgjobs.settled_state(
                    j, CASE WHEN excluded.due_at IS NULL THEN 'available' ELSE 'retryable' END, false)
+                 WHEN j.message IS NULL AND j.cancel_requested_at IS NOT NULL THEN 'cancelled'
                  ELSE excluded.state END,
-    due_at = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL
+    due_at = CASE WHEN (j.finished_at IS NULL) = (j.message IS NOT NULL)
                        AND pgjobs.settled_state(j, 'available', false) = 'cancelled' THEN NULL
                   ELSE excluded.due_at END,
-    finished_at = CASE WHEN j.finished_at IS NULL AND j.message IS NOT NULL
+    finished_at = CASE WHEN (j.finished_at IS NULL) = (j.message IS NOT NULL)
                             AND pgjobs.settled_state(j, 'available', false) = 'cancelled'
                        THEN now() END,
     redelivered = false,
@@ -72,6 +74,7 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
     traceback = NULL,
     children = NULL,
     errors = CASE
+      WHEN j.message IS NULL AND j.cancel_requested_at IS NOT NULL THEN j.errors
       WHEN j.finished_at IS NOT NULL THEN '[]'
       WHEN j.message IS NOT NULL AND pgjobs.settled_state(j, 'available', false) = 'cancelled'
         THEN pgjobs.settled_error(j, 'cancelled', NULL)

@@ -35,6 +35,13 @@ WHERE (%(after)s::bigint IS NULL OR j.id > %(after)s::bigint)
        OR j.finished_at > now() - %(finished_after)s::double precision * interval '1 second')
   AND (%(tags)s::text[] IS NULL OR j.tags @> %(tags)s::text[])
   AND (%(meta)s::text IS NULL OR j.meta @> %(meta)s::text::jsonb)
+  AND (%(stamps)s::text IS NULL
+       OR position('"stamps"' IN j.message) > 0
+          AND EXISTS (
+            SELECT FROM jsonb_each(%(stamps)s::text::jsonb) AS w (stamp, any_of)
+            CROSS JOIN LATERAL jsonb_array_elements(w.any_of) AS v (value)
+            WHERE pgjobs.body_json(convert_to(j.message, 'UTF8'))
+                    #> ARRAY['headers', 'stamps', w.stamp] @> v.value))
   AND (%(args)s::text IS NULL OR pgjobs.body_json(j.body) -> 0 @> %(args)s::text::jsonb)
   AND (%(kwargs)s::text IS NULL OR pgjobs.body_json(j.body) -> 1 @> %(kwargs)s::text::jsonb)
 ORDER BY CASE WHEN %(newest)s::boolean THEN j.id END DESC,
