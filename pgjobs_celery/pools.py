@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
+import time
 from typing import Any
 
 from billiard.pool import RUN
@@ -32,6 +36,7 @@ class WorkerPool:
             self._processes = processes
             if not isinstance(pool.flush, ListeningFlush):
                 pool.flush = ListeningFlush(processes)
+                self._processes.close = Close(processes)
 
     def cancel(self, request: Any) -> None:
         """Note that the pool was told to end this request's task; it has yet to say what came."""
@@ -110,6 +115,44 @@ class ListeningFlush:
             pool._put_back(result)
         else:
             pool._cache.pop(result._job, None)
+
+
+def _has_exited(pid: int) -> bool:
+    # The pool itself is to hear of it, too.
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+class Close:
+    """Celery's ``close`` of a prefork pool, after which no child can keep it from ending by dying.
+
+    A child that dies while it writes leaves half a message. Celery reads on until it is whole, or
+    nobody is left who could write; but this process holds an end to write as well, for the child
+    that would come next. The worker, and what it holds, would wait for ever.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._close = pool.close
+
+    def __call__(self) -> None:
+        """Close, and from another thread let go of the pipe of each child that has exited."""
+        children = list(self._pool._pool)
+        self._close()
+        threading.Thread(
+            target=self._let_go, args=(children,), name="pgjobs-pool", daemon=True
+        ).start()
+
+    @staticmethod
+    def _let_go(children: list[Any]) -> None:
+        while children:
+            for child in [each for each in children if _has_exited(each.pid)]:
+                children.remove(child)
+                with contextlib.suppress(OSError):
+                    child.outq._writer.close()
+            time.sleep(0.2)
 
 
 def _was_sent(pool: Any, result: Any) -> bool:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from billiard import current_process
 from celery import Celery, Task, group
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import worker_ready
@@ -337,6 +339,16 @@ def die_late(path: str | None = None, number: int = signal.SIGKILL) -> None:
     if path:
         append(path, os.getpid())
     os.kill(os.getpid(), number)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def die_writing(started: str, release: str) -> None:
+    """Dies while it writes to the pool: half a message is left."""
+    append(started, os.getpid())
+    wait_for_file(release)
+    os.write(current_process().outq._writer.fileno(), struct.pack("!i", 100) + b"half")
+    time.sleep(1.5)  # until the pool has looked, which it does twice in a second for each child
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @app.task(acks_late=True, reject_on_worker_lost=True)

@@ -213,3 +213,19 @@ def test_a_worker_that_is_idle_leaves_quickly(worker: StartWorker, rows: Rows) -
     assert started.stop() == 0
     assert time.monotonic() - began < 5
     assert rows.nodes() == {}
+
+
+def test_a_child_that_dies_while_it_writes_does_not_keep_its_worker_from_leaving(
+    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    """Celery would read on for ever, and what the worker holds would seem to run."""
+    started = worker(pool="prefork", concurrency=2)
+    result = tasks.die_writing.delay(str(tmp_path / "started"), str(tmp_path / "release"))
+    wait_for((tmp_path / "started").exists)
+    started.send(signal.SIGTERM)
+    wait_for(lambda: "Warm shutdown" in started.log)
+    (tmp_path / "release").touch()
+    started.process.wait(timeout=15)
+    row = rows.get(result.id)
+    assert (row["state"], row["attempt"]) == ("available", 1)
+    assert rows.nodes() == {}
