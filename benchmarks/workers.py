@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,11 @@ class Worker:
 
 @contextlib.contextmanager
 def running_worker(
-    environment: Mapping[str, str], pool: Pool, folder: Path, timeout: float = 60
+    environment: Mapping[str, str],
+    pool: Pool,
+    folder: Path,
+    timeout: float = 60,
+    flags: Sequence[str] = (),
 ) -> Iterator[Worker]:
     """Start a worker with Celery's defaults, wait until it is ready, and kill it at the end."""
     log = folder / "worker.log"
@@ -81,7 +85,7 @@ def running_worker(
     try:
         with log.open("wb") as output:
             process = subprocess.Popen(
-                worker_command(environment["BENCH_QUEUE"], pool),
+                [*worker_command(environment["BENCH_QUEUE"], pool), *flags],
                 cwd=ROOT,
                 env={**os.environ, **environment, "BENCH_READY_FD": str(writer)},
                 stdin=subprocess.DEVNULL,

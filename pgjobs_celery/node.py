@@ -22,12 +22,13 @@ from weakref import WeakSet
 from .config import Settings
 from .db.database import CONNECTION_ERRORS, REFUSALS, Database
 from .db.jobs import Turn
-from .db.messages import Delivery
+from .db.messages import Delivery, Routed
 from .errors import PgJobsError
 from .job import Bucket, Cancellation, Claim
 from .limits import Limits
 from .maintenance.heartbeat import Heartbeat
 from .maintenance.loop import Loop, Service
+from .maintenance.post import Post
 from .maintenance.prune import Prune
 from .maintenance.reap import Reap
 from .maintenance.rescue import Rescue
@@ -65,6 +66,8 @@ class Node:
         self.pool: WorkerPool | None = None
         #: How many jobs of a queue it may claim.
         self.limits = Limits()
+        #: Over which exchange this worker tells of what happens; None where it is no worker.
+        self.event_exchange: str | None = None
         #: Is told of jobs that have come to their end, once that is written, from any thread.
         self.on_ended: Callable[[Sequence[Ended]], None] | None = None
         #: How many outcomes were not written because others had the jobs by then.
@@ -73,6 +76,7 @@ class Node:
         self._settle = Settle(self)
         self._stage = Stage()
         self._rescue = Rescue()
+        self._post = Post()
         # Apart from the rest: a statement that takes long must not look like death either.
         self._pulse = Loop(database)
         self._heartbeat: Heartbeat | None = None
@@ -242,9 +246,18 @@ class Node:
         """A job was scheduled: it may be due before the one that was the nearest."""
         self._loop.hurry(self._stage)
 
-    def configure(self, name: str, settings: Settings) -> None:
-        """Be the node of a Celery worker of this name."""
-        self.name, self.settings = name, settings
+    def is_heard(self, routing_key: str) -> bool:
+        """False if nobody listens to such events of ours."""
+        return self._post.is_heard(routing_key)
+
+    def post(self, event: Routed) -> None:
+        """Send an event, soon and with others."""
+        self._post.put(event)
+        self._loop.expect(self._post)
+
+    def configure(self, name: str, settings: Settings, event_exchange: str | None = None) -> None:
+        """Be the node of a Celery worker of this name, which tells of itself over that exchange."""
+        self.name, self.settings, self.event_exchange = name, settings, event_exchange
         self.limits.own = settings.queues or {}
 
     def start(self) -> None:
@@ -274,6 +287,7 @@ class Node:
         self._loop, self._pulse = Loop(self.database), Loop(self.database)
         self._prune = None
         try:
+            self._post.run(self.database)
             self.flush()
             if self._heartbeat is not None and not self._held:
                 self.database.nodes.delete_node(self.id)
@@ -368,6 +382,7 @@ class Node:
         heartbeat.run(self.database)
         self._pulse.add(heartbeat)
         self._loop.add(self._settle)
+        self._loop.add(self._post)
         if settings.maintenance:
             for service in (self._stage, self._rescue, Reap()):
                 self._loop.add(service)

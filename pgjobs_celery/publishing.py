@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from celery import current_app, current_task
 
-from .db.messages import NewMessage
+from .db.messages import NewMessage, Routed
 from .db.unique_jobs import Guard, Holder
 from .delivery import held_claim
 from .job import Fence, NewJob
@@ -178,8 +178,13 @@ class Publisher(Topology):
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         if exchange.endswith(PIDBOX):
             revoke_jobs(self.database, message)
+        is_event = exchange == self.node.event_exchange and not is_durable(message)
+        if is_event and not self.node.is_heard(routing_key):
+            return
         new = self._new_message(message, exchange, routing_key)
-        if exchange:
+        if is_event:
+            self.node.post(Routed(new, exchange, routing_key))
+        elif exchange:
             self.database.messages.publish_messages(new, exchange, routing_key)
         else:
             self.database.messages.insert_messages(new, [routing_key])

@@ -118,7 +118,7 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
         database = getattr(app.connection_for_read().transport, "database", None)
         if database is not None:
             settings = read_settings(app.conf)
-            get_node(database).configure(sender.hostname, settings)
+            get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)
             app.steps["consumer"].add(Tracking)
     except PgJobsError as error:

@@ -5,6 +5,7 @@ from benchmarks.measures.chord import Chord
 from benchmarks.measures.drain import Drain
 from benchmarks.measures.enqueue import Enqueue
 from benchmarks.measures.eta import Eta
+from benchmarks.measures.events import Events
 from benchmarks.measures.idle import Idle
 from benchmarks.measures.latency import Latency
 from benchmarks.measures.unique import Uniqueness
@@ -20,6 +21,10 @@ MEASURES: tuple[Measure, ...] = (
     Drain(PREFORK, results=True),
     Drain(THREADS, results=True),
     Drain(SOLO, results=True),
+    Events(PREFORK, is_heard=False),
+    Events(PREFORK, is_heard=True),
+    Events(THREADS, is_heard=False),
+    Events(THREADS, is_heard=True),
     Latency(),
     Chord(),
     Eta(),

@@ -27,6 +27,9 @@ class Drain(Measure):
         Metric("others", "CPU used by other processes, % of the machine", "less"),
     )
 
+    #: What the worker is told besides.
+    flags: tuple[str, ...] = ()
+
     def __init__(self, pool: Pool, results: bool, durable: bool = False) -> None:
         self.pool = pool
         self.results = results
@@ -43,7 +46,7 @@ class Drain(Measure):
         if found != count:
             raise WrongOutcome(f"{count} tasks published, {found} are in the broker")
         tally = Tally(run.folder)
-        with running_worker(environment, self.pool, run.folder) as worker:
+        with running_worker(environment, self.pool, run.folder, flags=self.flags) as worker:
             before = Costs(run, worker)
             settled_at = self.wait_until_settled(run, worker, tally)
             after = Costs(run, worker)

@@ -36,6 +36,14 @@ class NewMessage(NamedTuple):
     ttl: float | None
 
 
+class Routed(NamedTuple):
+    """A message and where it goes."""
+
+    message: NewMessage
+    exchange: str
+    routing_key: str
+
+
 class Messages:
     """What can be done to message rows; one method for each statement."""
 
@@ -48,10 +56,21 @@ class Messages:
 
     def publish_messages(self, message: NewMessage, exchange: str, routing_key: str) -> int:
         """Put a copy into each queue that the exchange routes it to; how many."""
-        values = message._asdict()
-        return len(
-            self._fetch("publish_messages", exchange=exchange, routing_key=routing_key, **values)
-        )
+        return self.publish_many([Routed(message, exchange, routing_key)])[0]
+
+    def publish_many(self, messages: Sequence[Routed]) -> list[int]:
+        """Put copies of each where its exchange routes it to, in one transaction; how many."""
+        calls = [
+            self._database.call(
+                "publish_messages",
+                exchange=each.exchange,
+                routing_key=each.routing_key,
+                **self._wake(),
+                **each.message._asdict(),
+            )
+            for each in messages
+        ]
+        return [len(rows) for rows in self._database.run(calls)]
 
     def take_messages(self, queues: Sequence[str], limit: int) -> list[Delivery]:
         """Read up to ``limit`` messages and delete them."""
