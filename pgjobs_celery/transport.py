@@ -34,6 +34,7 @@ from typing import Any
 
 from kombu.exceptions import ChannelError
 from kombu.transport import base
+from kombu.utils.url import as_url
 
 from . import worker
 from .channel import Channel
@@ -100,8 +101,9 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def create_channel(self, connection: Transport) -> Channel:
         """A new channel on the connection."""
-        channel = Channel(self)
-        self.channels.append(channel)
+        # Not ours when kombu asks: it may have gone on to another broker while it connected.
+        channel = Channel(connection)
+        connection.channels.append(channel)
         return channel
 
     def close_connection(self, connection: Transport) -> None:
@@ -387,7 +389,8 @@ def _hide_passwords(client: Any) -> None:
     host it is, where it would read the URL's scheme as a transport's name.
     """
     if not isinstance(client.hostname, Target):
-        client.hostname = Target(_with_scheme(client.hostname))
+        client.hostname = Target(_url(client))
+        client.userid = client.password = client.port = None
     if any(not isinstance(alternate, Target) for alternate in client.alt):
         client.alt[:] = [
             each if isinstance(each, Target) else Target(_with_scheme(each)) for each in client.alt
@@ -397,7 +400,21 @@ def _hide_passwords(client: Any) -> None:
     listen_url = (client.transport_options or {}).get("listen_url")
     if listen_url and not isinstance(listen_url, Target):
         client.transport_options = {**client.transport_options, "listen_url": Target(listen_url)}
-    client._initial_params.update(hostname=client.hostname, transport="pgjobs")
+    client._initial_params.update(
+        hostname=client.hostname, userid=None, password=None, port=None, transport="pgjobs"
+    )
+
+
+def _url(client: Any) -> str:
+    """Where to connect: kombu takes apart what is given to ``switch()``, or was given it in parts."""
+    if client.hostname and "://" in client.hostname:
+        return str(client.hostname)
+    path = (client.virtual_host or "").lstrip("/")
+    if not (client.userid or client.password or client.port or path):
+        return _with_scheme(client.hostname)
+    return as_url(
+        "pgjobs", client.hostname, client.port, client.userid, client.password, path or None
+    )
 
 
 def _with_scheme(url: str | None) -> str:
