@@ -118,6 +118,11 @@ class Channel(Acknowledger):
         before = set(self._by_queue)
         self._by_queue = {consumer.queue: consumer for consumer in self._consumers.values()}
         self._news.update(set(self._by_queue) - before)
+        left = self.own_queues & (before - self._by_queue.keys())
+        self.node.use(self, tuple(self._by_queue), left)
+        if self.own_queues & (self._by_queue.keys() - before):
+            self._touch_at = 0.0
+            self.node.announce()
         self._plan.set_queues(self._job_queues() if self._is_flowing else ())
         self.transport.queues_changed()
 
@@ -236,7 +241,7 @@ class Channel(Acknowledger):
         if self.passing_queues and time.monotonic() >= self._touch_at:
             self._touch_at = time.monotonic() + TOUCH_INTERVAL
             if used := self.passing_queues.intersection(self._by_queue):
-                self.database.routes.touch_queues(used)
+                self.database.routes.touch_queues(used, self.node.id)
         if self.finished:
             self._plan.count_finished(self.finished, time.monotonic())
             self.finished = 0
@@ -410,8 +415,6 @@ class Channel(Acknowledger):
             return
         self.let_go()
         self.node.flush()
-        for queue in list(self.own_queues):
-            self.queue_delete(queue)
 
     def let_go(self) -> list[Message]:
         """As :meth:`close`, without the server: the node writes it when it can.
@@ -419,6 +422,7 @@ class Channel(Acknowledger):
         Returns what stays with the pool, which runs it or will.
         """
         self.closed = True
+        self.node.use(self, (), left=self.own_queues & self._by_queue.keys())
         self._consumers.clear()
         self._by_queue = {}
         self.transport.forget_channel(self)

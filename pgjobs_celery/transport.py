@@ -76,6 +76,8 @@ class Transport(base.Transport):  # type: ignore[misc]
         self.options = _read_options(client)
         self.database: Database = get_database(client.hostname.conninfo, self.options)
         self.channels: list[Channel] = []
+        #: The exclusive queues of this connection, which go with it.
+        self._own_queues: set[str] = set()
         self._listener: Listener | None = None
         self._listener_fd: int | None = None
         #: It is known that we wait: whatever becomes ready for us is announced.
@@ -116,6 +118,7 @@ class Transport(base.Transport):  # type: ignore[misc]
                 except CONNECTION_ERRORS as error:
                     # What the channel let go of is written over the next connection.
                     logger.debug("a channel was closed without a connection: %s", error)
+            self._delete_own_queues()
         finally:
             self.channels.clear()
             self._close_listener()
@@ -123,6 +126,7 @@ class Transport(base.Transport):  # type: ignore[misc]
     def _collect(self, connection: Transport | None) -> None:
         """The connection is lost, or (after a fork) the parent's: let go without a word to it."""
         if self._pid == os.getpid():
+            get_node(self.database).own(self, ())
             self._leave_event_loop()
             for channel in list(self.channels):
                 channel.let_go()
@@ -133,6 +137,17 @@ class Transport(base.Transport):  # type: ignore[misc]
             self._listener = self._waker = self._loop = None
             self.is_asleep = False
         self.channels.clear()
+
+    def own_queue(self, queue: str) -> None:
+        """The queue is to go with this connection."""
+        self._own_queues.add(queue)
+        get_node(self.database).own(self, tuple(self._own_queues))
+
+    def _delete_own_queues(self) -> None:
+        own, self._own_queues = self._own_queues, set()
+        get_node(self.database).own(self, ())
+        for queue in own:
+            self.database.routes.delete_queue(queue)
 
     def forget_channel(self, channel: Channel) -> None:
         """The channel is closing."""
@@ -406,15 +421,14 @@ def _hide_passwords(client: Any) -> None:
 
 
 def _url(client: Any) -> str:
-    """Where to connect: kombu takes apart what is given to ``switch()``, or was given it in parts."""
+    """Where to connect: ``switch()`` takes a URL apart, and some give kombu the parts."""
     if client.hostname and "://" in client.hostname:
         return str(client.hostname)
     path = (client.virtual_host or "").lstrip("/")
     if not (client.userid or client.password or client.port or path):
         return _with_scheme(client.hostname)
-    return as_url(
-        "pgjobs", client.hostname, client.port, client.userid, client.password, path or None
-    )
+    parts = (client.hostname, client.port, client.userid, client.password, path or None)
+    return str(as_url("pgjobs", *parts))
 
 
 def _with_scheme(url: str | None) -> str:
