@@ -353,7 +353,7 @@ class Channel(Acknowledger):
         return self.node.claim_messages(queues, limit)
 
     def _to_message(self, claim: Claim) -> Message | None:
-        """The job as a message; None, and the row set aside, if it cannot be read."""
+        """The job as a message; None, and the row set aside, if it cannot be read or comes late."""
         try:
             message = Message(
                 self,
@@ -371,8 +371,16 @@ class Channel(Acknowledger):
             return None
         message.claim = claim
         if claim.expires_in is not None:
+            if claim.expires_in <= 0 and message.headers.get("expires") is None:
+                # Of an expiry of its own Celery's worker says something.
+                self._expire(message, claim)
+                return None
             message.expires_at = time.monotonic() + claim.expires_in
         return message
+
+    def _expire(self, message: Message, claim: Claim) -> None:
+        outcome = cancelled(claim.id, claim.attempt, "expired: its queue held it for too long")
+        self.node.settle(outcome._replace(awaited=message.headers["id"]))
 
     def _from_delivery(self, delivery: Delivery) -> Message | None:
         try:
