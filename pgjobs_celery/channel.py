@@ -73,7 +73,7 @@ class Channel(Acknowledger):
         self._tags = count(1)
         self._consumers: dict[str, Consumer] = {}
         self._by_queue: dict[str, Consumer] = {}
-        self._plan = ClaimPlan(self.options.max_claim, self.options.read_ahead)
+        self._plan = ClaimPlan(self.options.max_claim, self.node.read_ahead)
         self._buffer: deque[Claim] = deque()
         #: Messages that are no jobs, on their way.
         self._mail: deque[Delivery] = deque()

@@ -63,6 +63,8 @@ class Node:
         self.late_tasks: list[str] | None = None
         #: Where the tasks run; None where there is no pool.
         self.pool: WorkerPool | None = None
+        #: For how many seconds of work it may claim beyond what its pool can begin.
+        self.read_ahead = database.options.read_ahead
         #: How many jobs of a queue it may claim.
         self.limits = Limits()
         #: Is told of jobs that have come to their end, once that is written, from any thread.

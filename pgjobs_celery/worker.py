@@ -49,6 +49,8 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             )
             node.pool = self._pool
             node.on_ended = tell_ended
+            if consumer.app.conf.get("worker_disable_prefetch"):  # Celery 5.6 and newer
+                node.read_ahead = 0.0
 
     def start(self, consumer: Any) -> None:
         """The pool runs."""

@@ -22,9 +22,11 @@ def test_a_job_expires_with_its_message_or_its_queue(
     Queue("brief", message_ttl=0.2)(broker.default_channel).declare()
     Queue("q")(broker.default_channel).declare()
     app = make_app()
-    app.task(name="one", base=PgTask, unique=Unique())(print).apply_async(
-        queue="brief", task_id="unique"
-    )
+
+    @app.task(base=PgTask, unique=Unique())
+    def one() -> None: ...
+
+    one.apply_async(queue="brief", task_id="unique")
     late = ["unique", publish_task(broker, "brief", id="by queue")]
     late += [publish_task(broker, "q", id="by message", expiration=0.2)]
     kept = publish_task(broker, "q", id="kept", expiration=60)

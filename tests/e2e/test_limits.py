@@ -93,6 +93,19 @@ def test_one_worker_runs_no_more_jobs_of_a_queue_than_pgjobs_queues_says(
     assert ended - begun < 12 * 0.05 + 1.0
 
 
+def test_a_worker_that_must_not_prefetch_claims_what_it_can_begin(
+    worker: StartWorker, app: Celery, rows: Rows, url: str
+) -> None:
+    if app.conf.get("worker_disable_prefetch") is None:
+        pytest.skip("Celery 5.6 and newer")
+    with counting(url) as count:
+        for _ in range(300):
+            tasks.ignored.delay("/dev/null")
+        worker(pool="threads", concurrency=2, conf={"worker_disable_prefetch": True})
+        rows.wait_count(completed=300)
+    assert count.most == {"celery": 2}
+
+
 def test_a_queue_of_pgjobs_queues_can_be_left_out(
     worker: StartWorker, app: Celery, rows: Rows
 ) -> None:
