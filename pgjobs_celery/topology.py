@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -22,6 +24,17 @@ NO_ROUTE, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_IMPLEMENTED = 312
 
 #: Exchanges that nobody has to declare: kombu does not, where the name begins with ``amq.``.
 PREDECLARED = {f"amq.{type}": type for type in ("direct", "topic", "fanout")}
+
+
+#: Arguments of queues that RabbitMQ obeys and we do not, and what there is instead.
+IGNORED = {
+    "x-dead-letter-exchange": "what is rejected or has expired stays in its row, with the reason",
+    "x-max-length": "nothing is dropped for the length of a queue",
+    "x-max-length-bytes": "nothing is dropped for the length of a queue",
+    "x-single-active-consumer": "limit the queue to one job at a time instead",
+}
+
+logger = logging.getLogger(__name__)
 
 
 class Topology(StdChannel):  # type: ignore[misc]
@@ -105,6 +118,8 @@ class Topology(StdChannel):  # type: ignore[misc]
             return queue_declare_ok_t(queue, self.database.jobs.count_ready(queue), consumers)
         queue = queue or f"pgjobs.gen-{uuid4()}"
         arguments = arguments or {}
+        for name in IGNORED.keys() & arguments.keys():
+            _warn_ignored(queue, name)
         if exclusive:
             self.node.start()  # the others must see that its owner lives
         holder = self.database.routes.declare_queue(
@@ -199,6 +214,12 @@ def refusal(code: int, text: str) -> ChannelError:
         PRECONDITION_FAILED: PreconditionFailed,
     }.get(code, ChannelError)
     return kind(f"{code} {text}", reply_code=code)
+
+
+@cache
+def _warn_ignored(queue: str, name: str) -> None:
+    """Once: every connection declares its queues."""
+    logger.warning("queue %r: %s is not used here: %s", queue, name, IGNORED[name])
 
 
 def _locked(queue: str) -> ChannelError:

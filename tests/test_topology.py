@@ -170,6 +170,16 @@ def test_a_queue_without_a_name_gets_one(broker: kombu.Connection, connection: C
     assert {row["name"] for row in get_rows(connection, "queues")} == names
 
 
+def test_an_argument_that_changes_nothing_is_named_once(
+    broker: kombu.Connection, caplog: pytest.LogCaptureFixture
+):
+    for _ in range(2):
+        arguments = {"x-dead-letter-exchange": "dlx", "x-max-priority": 10}
+        broker.channel().queue_declare("with-a-dlx", arguments=arguments)
+    (warning,) = caplog.messages
+    assert "'with-a-dlx': x-dead-letter-exchange is not used here: what is rejected" in warning
+
+
 # Purge and delete
 
 
