@@ -73,7 +73,7 @@ class Channel(Acknowledger):
         self._tags = count(1)
         self._consumers: dict[str, Consumer] = {}
         self._by_queue: dict[str, Consumer] = {}
-        self._plan = ClaimPlan(self.options.max_claim, self.options.read_ahead)
+        self._plan = ClaimPlan(self.options.max_claim, self.node.read_ahead)
         self._buffer: deque[Claim] = deque()
         #: Messages that are no jobs, on their way.
         self._mail: deque[Delivery] = deque()
@@ -118,6 +118,11 @@ class Channel(Acknowledger):
         before = set(self._by_queue)
         self._by_queue = {consumer.queue: consumer for consumer in self._consumers.values()}
         self._news.update(set(self._by_queue) - before)
+        left = self.own_queues & (before - self._by_queue.keys())
+        self.node.use(self, tuple(self._by_queue), left)
+        if self.own_queues & (self._by_queue.keys() - before):
+            self._touch_at = 0.0
+            self.node.announce()
         self._plan.set_queues(self._job_queues() if self._is_flowing else ())
         self.transport.queues_changed()
 
@@ -236,7 +241,7 @@ class Channel(Acknowledger):
         if self.passing_queues and time.monotonic() >= self._touch_at:
             self._touch_at = time.monotonic() + TOUCH_INTERVAL
             if used := self.passing_queues.intersection(self._by_queue):
-                self.database.routes.touch_queues(used)
+                self.database.routes.touch_queues(used, self.node.id)
         if self.finished:
             self._plan.count_finished(self.finished, time.monotonic())
             self.finished = 0
@@ -348,7 +353,7 @@ class Channel(Acknowledger):
         return self.node.claim_messages(queues, limit)
 
     def _to_message(self, claim: Claim) -> Message | None:
-        """The job as a message; None, and the row set aside, if it cannot be read."""
+        """The job as a message; None, and the row set aside, if it cannot be read or comes late."""
         try:
             message = Message(
                 self,
@@ -366,8 +371,16 @@ class Channel(Acknowledger):
             return None
         message.claim = claim
         if claim.expires_in is not None:
+            if claim.expires_in <= 0 and message.headers.get("expires") is None:
+                # Of an expiry of its own Celery's worker says something.
+                self._expire(message, claim)
+                return None
             message.expires_at = time.monotonic() + claim.expires_in
         return message
+
+    def _expire(self, message: Message, claim: Claim) -> None:
+        outcome = cancelled(claim.id, claim.attempt, "expired: its queue held it for too long")
+        self.node.settle(outcome._replace(awaited=message.headers["id"]))
 
     def _from_delivery(self, delivery: Delivery) -> Message | None:
         try:
@@ -410,8 +423,6 @@ class Channel(Acknowledger):
             return
         self.let_go()
         self.node.flush()
-        for queue in list(self.own_queues):
-            self.queue_delete(queue)
 
     def let_go(self) -> list[Message]:
         """As :meth:`close`, without the server: the node writes it when it can.
@@ -419,6 +430,7 @@ class Channel(Acknowledger):
         Returns what stays with the pool, which runs it or will.
         """
         self.closed = True
+        self.node.use(self, (), left=self.own_queues & self._by_queue.keys())
         self._consumers.clear()
         self._by_queue = {}
         self.transport.forget_channel(self)

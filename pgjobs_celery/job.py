@@ -37,6 +37,8 @@ class NewJob(NamedTuple):
     #: The same in seconds from now, where it is meant that way: an ``eta`` that was made of a
     #: countdown goes by the clock of the machine that made it.
     delay: float | None = None
+    #: For how many seconds it may wait in line; None for ever.
+    ttl: float | None = None
     #: How often it may be begun; None for a task that has no say in it.
     max_attempts: int | None = None
     tags: Sequence[str] = ()

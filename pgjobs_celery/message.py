@@ -187,6 +187,7 @@ def to_job(
         body=encode_body(message, max_body_size),
         priority=rank(message["properties"].get("priority"), order),
         eta=moment(headers.get("eta"), timezone),
+        ttl=time_to_live(message),
         max_attempts=options.max_attempts,
         tags=options.tags,
         meta=options.meta,

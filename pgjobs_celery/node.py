@@ -64,6 +64,8 @@ class Node:
         self.late_tasks: list[str] | None = None
         #: Where the tasks run; None where there is no pool.
         self.pool: WorkerPool | None = None
+        #: For how many seconds of work it may claim beyond what its pool can begin.
+        self.read_ahead = database.options.read_ahead
         #: How many jobs of a queue it may claim.
         self.limits = Limits()
         #: Over which exchange this worker tells of what happens; None where it is no worker.
@@ -75,7 +77,8 @@ class Node:
         self._loop = Loop(database)
         self._settle = Settle(self)
         self._stage = Stage()
-        self._rescue = Rescue()
+        self._reap = Reap()
+        self._rescue = Rescue(lambda: self._loop.hurry(self._reap))
         self._post = Post()
         # Apart from the rest: a statement that takes long must not look like death either.
         self._pulse = Loop(database)
@@ -93,6 +96,11 @@ class Node:
         self._freed: deque[str] = deque()
         self._watchers: WeakSet[Watcher] = WeakSet()
         self._held_messages: set[int] = set()
+        #: The queues that each channel consumes from, and those that are a connection's own.
+        self._uses: dict[int, Collection[str]] = {}
+        self._own: dict[int, Collection[str]] = {}
+        #: Queues that have lost a consumer here.
+        self._left: deque[str] = deque()
         self._oldest = 0.0
         self._is_uncertain = False
         #: What completes chords, and whether one may be complete once what is due is written.
@@ -104,7 +112,8 @@ class Node:
     @property
     def unwritten(self) -> int:
         """How many outcomes and acknowledgements are still to be written."""
-        return len(self._outcomes) + len(self._read) + len(self._returned) + len(self._freed)
+        acknowledged = len(self._outcomes) + len(self._read) + len(self._returned)
+        return acknowledged + len(self._freed) + len(self._left)
 
     @property
     def unwritten_since(self) -> float:
@@ -191,6 +200,7 @@ class Node:
 
     def flush(self) -> None:
         """Write what is due; raises a connection error with nothing lost."""
+        self._leave_queues()
         if self.unwritten or self._is_uncertain:
             self.claim_jobs((), 0)
 
@@ -209,6 +219,29 @@ class Node:
         """Put a message back into its queue, redelivered."""
         self._note(self._returned, id)
         self._held_messages.discard(id)
+
+    def use(self, channel: object, queues: Collection[str], left: Iterable[str] = ()) -> None:
+        """The channel consumes from these now: others see it. What it has ``left`` may go."""
+        self._uses[id(channel)] = queues
+        if not queues:
+            del self._uses[id(channel)]
+        for queue in left:
+            self._note(self._left, queue)
+
+    def own(self, connection: object, queues: Collection[str]) -> None:
+        """These are the connection's own: they stay as long as we live."""
+        self._own[id(connection)] = queues
+        if not queues:
+            del self._own[id(connection)]
+
+    def is_using(self, queue: str) -> bool:
+        """True while this process consumes from it."""
+        return any(queue in queues for queues in list(self._uses.values()))
+
+    def announce(self) -> None:
+        """Have the others see at once which queues are in use here."""
+        if self._heartbeat is not None:
+            self._pulse.hurry(self._heartbeat)
 
     def done(self, id: int, attempt: int) -> None:
         """The outcome of that attempt is known; a retry may have become our next one already."""
@@ -296,6 +329,20 @@ class Node:
         except (*CONNECTION_ERRORS, PgJobsError) as error:
             logger.warning("could not say goodbye to the database: %s", error)
 
+    def _leave_queues(self) -> None:
+        left = _take_all(self._left)
+        try:
+            if gone := {queue for queue in left if not self.is_using(queue)}:
+                self.database.routes.leave_queues(gone, self.id)
+        except BaseException:
+            self._left.extendleft(left)
+            raise
+
+    def _describe(self) -> tuple[str, list[str], int]:
+        """What a heartbeat says: who we are, and what we consume from."""
+        queues = set().union(*list(self._uses.values()), *list(self._own.values()))
+        return self.name, sorted(queues), self.lost_claims
+
     def _note(self, pending: deque[T], what: T) -> None:
         if not self.unwritten:
             self._oldest = time.monotonic()
@@ -374,7 +421,7 @@ class Node:
         settings = self.settings
         heartbeat = Heartbeat(
             self.id,
-            lambda: (self.name, sorted(self._queues), self.lost_claims),
+            self._describe,
             settings.heartbeat_interval,
             settings.lease,
             on_dead=self._rescue_others,
@@ -384,7 +431,7 @@ class Node:
         self._loop.add(self._settle)
         self._loop.add(self._post)
         if settings.maintenance:
-            for service in (self._stage, self._rescue, Reap()):
+            for service in (self._stage, self._rescue, self._reap):
                 self._loop.add(service)
             self._start_pruning()
         self._heartbeat = heartbeat

@@ -27,7 +27,7 @@ from .message import (
 from .node import get_node
 from .publication import report_conflict
 from .revoking import PIDBOX, revoke_jobs
-from .topology import Topology
+from .topology import NO_ROUTE, NOT_FOUND, Topology, refusal
 from .unique import Unique
 
 logger = logging.getLogger(__name__)
@@ -70,13 +70,22 @@ class Publisher(Topology):
         }
 
     def basic_publish(
-        self, message: dict[str, Any], exchange: str = "", routing_key: str = "", **_: Any
+        self,
+        message: dict[str, Any],
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,
+        **_: Any,
     ) -> None:
         """Put a message where it belongs; it is committed when this returns.
 
         A Celery task for one queue is a job. Everything else, and a copy for each of several
-        queues, is a message. Raises MessageRefused for what cannot be stored.
+        queues, is a message. Raises MessageRefused for what cannot be stored, and ChannelError for
+        what leads nowhere: a task for an exchange that is not there, and, where that is
+        ``mandatory``, whatever no queue gets.
         """
+        if mandatory:
+            self._require_route(exchange, routing_key)
         if not is_job(message):
             self._publish_message(message, exchange, routing_key)
             return
@@ -84,7 +93,10 @@ class Publisher(Topology):
             self.database.routes.route_message(exchange, routing_key) if exchange else [routing_key]
         )
         if len(queues) != 1:
-            if not queues and self.database.routes.find_exchange(exchange) != "fanout":
+            found = queues or self.database.routes.find_exchange(exchange)
+            if not found:
+                raise refusal(NOT_FOUND, f"no exchange {exchange!r} to publish to")
+            if not queues and found != "fanout":
                 logger.warning(
                     "task %s[%s] reaches no queue: nothing is bound to exchange %r with key %r",
                     message["headers"]["task"], message["headers"]["id"], exchange, routing_key,
@@ -174,6 +186,17 @@ class Publisher(Topology):
         if report_conflict(other.task_id):
             self.database.unique_jobs.insert_duplicate(job, other, guard)
         return True
+
+    def _require_route(self, exchange: str, routing_key: str) -> None:
+        routes = self.database.routes
+        if not (
+            routes.route_message(exchange, routing_key)
+            if exchange
+            else routes.find_queue(routing_key, self.node.id)
+        ):
+            raise refusal(
+                NO_ROUTE, f"no queue gets what exchange {exchange!r} has for {routing_key!r}"
+            )
 
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         if exchange.endswith(PIDBOX):

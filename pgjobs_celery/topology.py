@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from amqp.exceptions import NotFound, PreconditionFailed, ResourceLocked
 from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
 from kombu.transport.base import StdChannel, to_rabbitmq_queue_arguments
 
+from .db.routes import Found
 from .node import get_node
 
 if TYPE_CHECKING:
     from .transport import Transport
 
 #: AMQP's reply codes.
-NOT_FOUND, PRECONDITION_FAILED, NOT_IMPLEMENTED = 404, 406, 540
+NO_ROUTE, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_IMPLEMENTED = 312, 404, 405, 406, 540
+
+#: Exchanges that nobody has to declare: kombu does not, where the name begins with ``amq.``.
+PREDECLARED = {f"amq.{type}": type for type in ("direct", "topic", "fanout")}
+
+
+#: Arguments of queues that RabbitMQ obeys and we do not, and what there is instead.
+IGNORED = {
+    "x-dead-letter-exchange": "what is rejected or has expired stays in its row, with the reason",
+    "x-max-length": "nothing is dropped for the length of a queue",
+    "x-max-length-bytes": "nothing is dropped for the length of a queue",
+    "x-single-active-consumer": "limit the queue to one job at a time instead",
+}
+
+logger = logging.getLogger(__name__)
 
 
 class Topology(StdChannel):  # type: ignore[misc]
@@ -27,7 +45,7 @@ class Topology(StdChannel):  # type: ignore[misc]
         self.database = transport.database
         self.options = transport.options
         self.node = get_node(self.database)
-        #: What goes away with this channel.
+        #: What was declared here and goes away with its last consumer, or with the connection.
         self.own_queues: set[str] = set()
         #: What is taken away when it is not used for a while.
         self.passing_queues: set[str] = set()
@@ -49,23 +67,23 @@ class Topology(StdChannel):  # type: ignore[misc]
         if not exchange:
             return
         if passive:
-            found = self.database.routes.find_exchange(exchange)
-            if found is None:
-                raise ChannelError(f"{NOT_FOUND} no exchange {exchange!r}")
+            if self.database.routes.find_exchange(exchange) is None and exchange not in PREDECLARED:
+                raise refusal(NOT_FOUND, f"no exchange {exchange!r}")
             return
         offered = self.transport.implements.exchange_type
         if type not in offered:
-            raise ChannelError(
-                f"{NOT_IMPLEMENTED} exchange {exchange!r} cannot be of type {type}: "
-                f"use {', '.join(sorted(offered))}"
+            raise refusal(
+                NOT_IMPLEMENTED,
+                f"exchange {exchange!r} cannot be of type {type}: use {', '.join(sorted(offered))}",
             )
         found = self.database.routes.declare_exchange(
             exchange, type, durable, auto_delete, arguments or {}
         )
         if found != type:
-            raise ChannelError(
-                f"{PRECONDITION_FAILED} exchange {exchange!r} is there, and of type {found}, "
-                f"not {type}: give this one another name, or delete the old one"
+            raise refusal(
+                PRECONDITION_FAILED,
+                f"exchange {exchange!r} is there, and of type {found}, not {type}: "
+                "give this one another name, or delete the old one",
             )
 
     def exchange_delete(self, exchange: str, **_: Any) -> None:
@@ -90,24 +108,34 @@ class Topology(StdChannel):  # type: ignore[misc]
     ) -> queue_declare_ok_t:
         """Make a queue, or (passive) count what a consumer of it would get.
 
-        ChannelError if it is not there (passive).
+        ChannelError if it is not there (passive), or another process has it for itself.
         """
         if passive:
-            if not self.database.routes.has_queue(queue):
-                raise ChannelError(f"{NOT_FOUND} no queue {queue!r}")
-            return queue_declare_ok_t(queue, self.database.jobs.count_ready(queue), 0)
+            found = self._find_queue(queue)
+            if found is None:
+                raise refusal(NOT_FOUND, f"no queue {queue!r}")
+            consumers = found.consumers + self.node.is_using(queue)
+            return queue_declare_ok_t(queue, self.database.jobs.count_ready(queue), consumers)
         queue = queue or f"pgjobs.gen-{uuid4()}"
         arguments = arguments or {}
-        self.database.routes.declare_queue(
+        for name in IGNORED.keys() & arguments.keys():
+            _warn_ignored(queue, name)
+        if exclusive:
+            self.node.start()  # the others must see that its owner lives
+        holder = self.database.routes.declare_queue(
             queue,
             durable=durable,
             auto_delete=auto_delete,
             exclusive=exclusive,
-            owner=self.node.id if auto_delete or exclusive else None,
+            owner=self.node.id if exclusive else None,
             expires_after=_seconds(arguments.get("x-expires")),
             message_ttl=_seconds(arguments.get("x-message-ttl")),
             arguments=arguments,
         )
+        if holder.is_exclusive and holder.owner != self.node.id:
+            raise _locked(queue)
+        if holder.is_exclusive:
+            self.transport.own_queue(queue)
         if auto_delete or exclusive:
             self.own_queues.add(queue)
         if auto_delete or exclusive or "x-expires" in arguments:
@@ -115,9 +143,19 @@ class Topology(StdChannel):  # type: ignore[misc]
         return queue_declare_ok_t(queue, 0, 0)
 
     def queue_bind(self, queue: str, exchange: str = "", routing_key: str = "", **_: Any) -> None:
-        """Route what comes to the exchange with the key to the queue."""
-        if exchange:
-            self.database.routes.bind_queue(exchange, routing_key or "", queue)
+        """Route what comes to the exchange with the key to the queue.
+
+        ChannelError if there is no such exchange.
+        """
+        if not exchange:
+            return
+        bind = self.database.routes.bind_queue
+        if bind(exchange, routing_key or "", queue):
+            return
+        if exchange not in PREDECLARED:
+            raise refusal(NOT_FOUND, f"no exchange {exchange!r} to bind queue {queue!r} to")
+        self.exchange_declare(exchange, PREDECLARED[exchange], durable=True)
+        bind(exchange, routing_key or "", queue)
 
     def queue_unbind(self, queue: str, exchange: str = "", routing_key: str = "", **_: Any) -> None:
         """Take a binding away."""
@@ -131,15 +169,24 @@ class Topology(StdChannel):  # type: ignore[misc]
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **_: Any
     ) -> int:
         """Take a queue away, with all that waits in it; how much that was."""
+        found = self._find_queue(queue)
         jobs = self.database.jobs
         if if_empty and (jobs.count_ready(queue) or jobs.has_due_job(queue)):
-            raise ChannelError(f"{PRECONDITION_FAILED} queue {queue!r} is not empty")
-        if if_unused and queue in self.queues:
-            raise ChannelError(f"{PRECONDITION_FAILED} queue {queue!r} is in use")
+            raise refusal(PRECONDITION_FAILED, f"queue {queue!r} is not empty")
+        if if_unused and (self.node.is_using(queue) or (found and found.consumers)):
+            raise refusal(PRECONDITION_FAILED, f"queue {queue!r} is in use")
         purged = self.queue_purge(queue)
         self.database.routes.delete_queue(queue)
-        self.own_queues.discard(queue)
+        for names in (self.own_queues, self.passing_queues):
+            names.discard(queue)
         return purged
+
+    def _find_queue(self, queue: str) -> Found | None:
+        """The queue, if it was declared; ChannelError where another process has it for itself."""
+        found = self.database.routes.find_queue(queue, self.node.id)
+        if found and found.is_locked:
+            raise _locked(queue)
+        return found
 
     def after_reply_message_received(self, queue: str) -> None:
         """A reply queue has served its purpose."""
@@ -157,6 +204,26 @@ class Topology(StdChannel):  # type: ignore[misc]
     def queues(self) -> list[str]:
         """The queues that have a consumer on this channel."""
         return []
+
+
+def refusal(code: int, text: str) -> ChannelError:
+    """The error that RabbitMQ answers with; kombu's transport for it raises the same ones."""
+    kind = {
+        NOT_FOUND: NotFound,
+        RESOURCE_LOCKED: ResourceLocked,
+        PRECONDITION_FAILED: PreconditionFailed,
+    }.get(code, ChannelError)
+    return kind(f"{code} {text}", reply_code=code)
+
+
+@cache
+def _warn_ignored(queue: str, name: str) -> None:
+    """Once: every connection declares its queues."""
+    logger.warning("queue %r: %s is not used here: %s", queue, name, IGNORED[name])
+
+
+def _locked(queue: str) -> ChannelError:
+    return refusal(RESOURCE_LOCKED, f"queue {queue!r} is exclusive, and another process has it")
 
 
 def _seconds(milliseconds: Any) -> float | None:

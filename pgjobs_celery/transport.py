@@ -34,6 +34,7 @@ from typing import Any
 
 from kombu.exceptions import ChannelError
 from kombu.transport import base
+from kombu.utils.url import as_url
 
 from . import worker
 from .channel import Channel
@@ -75,6 +76,8 @@ class Transport(base.Transport):  # type: ignore[misc]
         self.options = _read_options(client)
         self.database: Database = get_database(client.hostname.conninfo, self.options)
         self.channels: list[Channel] = []
+        #: The exclusive queues of this connection, which go with it.
+        self._own_queues: set[str] = set()
         self._listener: Listener | None = None
         self._listener_fd: int | None = None
         #: It is known that we wait: whatever becomes ready for us is announced.
@@ -100,8 +103,9 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def create_channel(self, connection: Transport) -> Channel:
         """A new channel on the connection."""
-        channel = Channel(self)
-        self.channels.append(channel)
+        # Not ours when kombu asks: it may have gone on to another broker while it connected.
+        channel = Channel(connection)
+        connection.channels.append(channel)
         return channel
 
     def close_connection(self, connection: Transport) -> None:
@@ -114,6 +118,7 @@ class Transport(base.Transport):  # type: ignore[misc]
                 except CONNECTION_ERRORS as error:
                     # What the channel let go of is written over the next connection.
                     logger.debug("a channel was closed without a connection: %s", error)
+            self._delete_own_queues()
         finally:
             self.channels.clear()
             self._close_listener()
@@ -121,6 +126,7 @@ class Transport(base.Transport):  # type: ignore[misc]
     def _collect(self, connection: Transport | None) -> None:
         """The connection is lost, or (after a fork) the parent's: let go without a word to it."""
         if self._pid == os.getpid():
+            get_node(self.database).own(self, ())
             self._leave_event_loop()
             for channel in list(self.channels):
                 channel.let_go()
@@ -131,6 +137,17 @@ class Transport(base.Transport):  # type: ignore[misc]
             self._listener = self._waker = self._loop = None
             self.is_asleep = False
         self.channels.clear()
+
+    def own_queue(self, queue: str) -> None:
+        """The queue is to go with this connection."""
+        self._own_queues.add(queue)
+        get_node(self.database).own(self, tuple(self._own_queues))
+
+    def _delete_own_queues(self) -> None:
+        own, self._own_queues = self._own_queues, set()
+        get_node(self.database).own(self, ())
+        for queue in own:
+            self.database.routes.delete_queue(queue)
 
     def forget_channel(self, channel: Channel) -> None:
         """The channel is closing."""
@@ -387,7 +404,8 @@ def _hide_passwords(client: Any) -> None:
     host it is, where it would read the URL's scheme as a transport's name.
     """
     if not isinstance(client.hostname, Target):
-        client.hostname = Target(_with_scheme(client.hostname))
+        client.hostname = Target(_url(client))
+        client.userid = client.password = client.port = None
     if any(not isinstance(alternate, Target) for alternate in client.alt):
         client.alt[:] = [
             each if isinstance(each, Target) else Target(_with_scheme(each)) for each in client.alt
@@ -397,7 +415,20 @@ def _hide_passwords(client: Any) -> None:
     listen_url = (client.transport_options or {}).get("listen_url")
     if listen_url and not isinstance(listen_url, Target):
         client.transport_options = {**client.transport_options, "listen_url": Target(listen_url)}
-    client._initial_params.update(hostname=client.hostname, transport="pgjobs")
+    client._initial_params.update(
+        hostname=client.hostname, userid=None, password=None, port=None, transport="pgjobs"
+    )
+
+
+def _url(client: Any) -> str:
+    """Where to connect: ``switch()`` takes a URL apart, and some give kombu the parts."""
+    if client.hostname and "://" in client.hostname:
+        return str(client.hostname)
+    path = (client.virtual_host or "").lstrip("/")
+    if not (client.userid or client.password or client.port or path):
+        return _with_scheme(client.hostname)
+    parts = (client.hostname, client.port, client.userid, client.password, path or None)
+    return str(as_url("pgjobs", *parts))
 
 
 def _with_scheme(url: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,8 @@ from .pools import WorkerPool
 from .request import JobRequest
 from .signals import job_discarded, job_finished
 from .states import State
+
+logger = logging.getLogger(__name__)
 
 
 class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -49,10 +52,13 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             )
             node.pool = self._pool
             node.on_ended = tell_ended
+            if consumer.app.conf.get("worker_disable_prefetch"):  # Celery 5.6 and newer
+                node.read_ahead = 0.0
 
     def start(self, consumer: Any) -> None:
         """The pool runs."""
         self._pool.start()
+        consumer.add_task_queue = AddTaskQueue(consumer)
         controller = consumer.controller
         if consumer.app.conf.worker_soft_shutdown_timeout and not self._is_soft:
             # Celery tells nobody that a soft shutdown begins, and sleeps through it.
@@ -94,6 +100,28 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             request.settle_cancelled()
         for message in self._sent:
             message.channel.give_back([message])
+
+
+class AddTaskQueue:
+    """Celery's ``add_task_queue``, by which remote control adds a queue, that survives a bad one.
+
+    It runs in the event loop, where any error ends the worker.
+    """
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+
+    def __call__(self, queue: Any, *args: Any, **options: Any) -> None:
+        """Consume from the queue; an error about it is logged."""
+        consumer = self._consumer
+        try:
+            type(consumer).add_task_queue(consumer, queue, *args, **options)
+        except consumer.connection_errors:
+            raise
+        except Exception as error:
+            logger.error("cannot consume from queue %r: %r", queue, error)
+            with contextlib.suppress(Exception):  # nor after the next connection
+                consumer.app.amqp.queues.deselect(queue)
 
 
 def tell_ended(ended: Sequence[Ended]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import kombu
 import pytest
@@ -13,6 +14,7 @@ from .conftest import Connection
 from .consuming import (
     consuming,
     count_states,
+    drain,
     get_row,
     get_rows,
     is_quiet,
@@ -168,6 +170,16 @@ def test_a_queue_without_a_name_gets_one(broker: kombu.Connection, connection: C
     assert {row["name"] for row in get_rows(connection, "queues")} == names
 
 
+def test_an_argument_that_changes_nothing_is_named_once(
+    broker: kombu.Connection, caplog: pytest.LogCaptureFixture
+):
+    for _ in range(2):
+        arguments = {"x-dead-letter-exchange": "dlx", "x-max-priority": 10}
+        broker.channel().queue_declare("with-a-dlx", arguments=arguments)
+    (warning,) = caplog.messages
+    assert "'with-a-dlx': x-dead-letter-exchange is not used here: what is rejected" in warning
+
+
 # Purge and delete
 
 
@@ -248,19 +260,19 @@ def test_a_deleted_queue_takes_its_bindings_and_messages_along(
 
 
 @pytest.mark.parametrize("kind", ["auto_delete", "exclusive"])
-def test_a_queue_of_a_channel_vanishes_with_it(
-    broker: kombu.Connection, connection: Connection, kind: str
+def test_a_queue_that_vanishes_takes_its_bindings_and_messages_along(
+    broker: kombu.Connection, connect: Callable[..., Any], connection: Connection, kind: str
 ):
     exchange = Exchange("x", "fanout")
     Queue("stays", exchange)(broker.default_channel).declare()
-    channel = broker.channel()
-    Queue("goes", exchange, **{kind: True})(channel).declare()
-    broker.Producer().publish({}, exchange=exchange)
-    assert [row["queue"] for row in get_rows(connection, "messages")] == ["goes", "stays"]
-    channel.close()
+    owner = connect()
+    with consuming(owner, Queue("goes", exchange, **{kind: True}), prefetch=1) as inbox:
+        for _ in range(3):
+            broker.Producer().publish({}, exchange=exchange)
+        drain(owner, inbox, 1)
     assert [row["name"] for row in get_rows(connection, "queues")] == ["stays"]
     assert [row["queue"] for row in get_rows(connection, "bindings")] == ["stays"]
-    assert put(connection) == ["stays"]
+    assert put(connection) == 3 * ["stays"]
 
 
 def test_remote_control_is_answered_and_leaves_no_queue_behind(

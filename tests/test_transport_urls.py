@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import kombu
 import psycopg
@@ -299,3 +299,24 @@ def test_an_option_that_cannot_be_used_is_refused_by_its_name(url: str, options:
     broker = kombu.Connection(url, transport_options=options)
     with pytest.raises(InvalidOption, match=next(iter(options))):
         broker.connect()
+
+
+def test_a_broker_can_be_named_in_parts_and_switched_to(secret_url: str, database_url: str):
+    query = parse_qs(urlsplit(secret_url).query)
+    host, port = query["host"][0], query["port"][0]
+    database = urlsplit(secret_url).path[1:]
+    parts = kombu.Connection(host, "postgres", SECRET, database, int(port), transport="pgjobs")
+    switched = kombu.Connection("pgjobs://nobody@127.0.0.1:1/nothing")
+    switched.switch(f"pgjobs://postgres:{SECRET}@{quote(host, safe='')}:{port}/{database}")
+    for broker in (parts, switched):
+        assert is_working(broker)
+        assert SECRET not in f"{broker!r} {broker.info()} {broker.as_uri()}"
+        broker.release()
+
+
+def test_a_channel_belongs_to_the_broker_that_answered(url: str):
+    broker = kombu.Connection(f"pgjobs://app@127.0.0.1:1/app;{url}")
+    channel = broker.channel()  # connects
+    assert channel.connection is broker.connection
+    kombu.Producer(channel).publish({}, routing_key="q", retry=True)
+    broker.release()

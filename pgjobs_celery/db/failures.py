@@ -51,3 +51,7 @@ def said(error: psycopg.Error) -> str:
 
 class CannotConnect(ConnectionFailed, psycopg.OperationalError):
     """The server cannot be reached or refuses the login."""
+
+
+class QueueGone(ConnectionFailed, psycopg.OperationalError):
+    """A queue was taken away while we consumed from it: declare it again, with a new connection."""

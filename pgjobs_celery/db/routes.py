@@ -5,11 +5,31 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
+
+from .failures import QueueGone
 
 if TYPE_CHECKING:
     from .database import Database
+
+
+class Holder(NamedTuple):
+    """Whose a queue is."""
+
+    #: The node that it goes with; None where it stays.
+    owner: UUID | None
+    #: Nobody else may use it.
+    is_exclusive: bool
+
+
+class Found(NamedTuple):
+    """A queue as a process finds it."""
+
+    #: Another process has it for itself.
+    is_locked: bool
+    #: How many other processes consume from it.
+    consumers: int
 
 
 class Routes:
@@ -53,9 +73,9 @@ class Routes:
         expires_after: float | None = None,
         message_ttl: float | None = None,
         arguments: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Make a queue unless it is there."""
-        self._database.fetch(
+    ) -> Holder:
+        """Make a queue unless it is there; whose it is."""
+        rows = self._database.fetch(
             "declare_queue",
             name=name,
             durable=durable,
@@ -66,32 +86,44 @@ class Routes:
             message_ttl=message_ttl,
             arguments=json.dumps(arguments or {}, default=str),
         )
+        # Nothing is seen of a row that another session is just inserting.
+        return Holder(*rows[0]) if rows else Holder(owner, exclusive)
 
-    def has_queue(self, name: str) -> bool:
-        """True if the queue was declared."""
-        return bool(self._database.fetch("find_queue", name=name))
+    def find_queue(self, name: str, node: UUID) -> Found | None:
+        """The queue as ``node`` finds it; None if it was not declared."""
+        rows = self._database.fetch("find_queue", name=name, node=node)
+        return Found(*rows[0]) if rows else None
+
+    def leave_queues(self, names: Collection[str], node: UUID) -> None:
+        """``node`` consumes no more: take away what goes with its last consumer."""
+        self._database.fetch("leave_queues", names=list(names), node=node)
 
     def delete_queue(self, name: str) -> None:
         """Take away a queue, its bindings and its messages."""
         self._database.fetch("delete_queue", name=name)
 
-    def touch_queues(self, names: Collection[str]) -> None:
-        """Keep these from being reaped: they are in use."""
-        self._database.fetch("touch_queues", names=list(names))
+    def touch_queues(self, names: Collection[str], node: UUID) -> None:
+        """Keep these from being reaped: ``node`` uses them. QueueGone if one is not there."""
+        if len(self._database.fetch("touch_queues", names=list(names), node=node)) < len(names):
+            raise QueueGone
 
     def reap_queues(self) -> int:
         """Take away the queues that nobody can use any more; how many."""
         return int(self._database.fetch("reap_queues")[0][0])
 
-    def bind_queue(self, exchange: str, routing_key: str, queue: str) -> None:
-        """Route what comes to ``exchange`` with ``routing_key`` to ``queue``."""
-        self._database.fetch(
+    def bind_queue(self, exchange: str, routing_key: str, queue: str) -> bool:
+        """Route what comes to ``exchange`` with ``routing_key`` to ``queue``.
+
+        False if there is no such exchange.
+        """
+        rows = self._database.fetch(
             "bind_queue",
             exchange=exchange,
             routing_key=routing_key,
             queue=queue,
             pattern=topic_pattern(routing_key),
         )
+        return bool(rows)
 
     def unbind_queue(self, exchange: str, routing_key: str, queue: str) -> None:
         """Take a binding away."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..signals import jobs_rescued
@@ -24,7 +25,9 @@ class Rescue(Service):
     #: When it is not told: for what is held in the name of a node that has no row.
     interval = 300.0
 
-    def __init__(self) -> None:
+    def __init__(self, on_buried: Callable[[], None] = lambda: None) -> None:
+        #: Nodes are gone, and have left queues behind.
+        self._on_buried = on_buried
         self._is_told = False
 
     def tell(self) -> None:
@@ -37,6 +40,8 @@ class Rescue(Service):
         rescue = database.jobs.rescue_jobs(dead=is_told)
         for name in rescue.nodes:
             logger.warning("node %s is dead: it has not renewed its lease", name)
+        if rescue.nodes:
+            self._on_buried()
         if rescue.nodes or rescue.returned or rescue.discarded:
             jobs_rescued.send(sender=None, **rescue._asdict())
         return {"put back in line": rescue.returned, "discarded": rescue.discarded}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pgjobs_celery.db.routes import topic_pattern
+
+A = UUID(int=1)
 
 quick = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -128,16 +131,18 @@ def test_a_binding_counts_until_it_is_taken_away(database):
 
 def test_a_queue_is_declared_once_and_deleted_with_all_that_leads_to_it(database, connection):
     routes = database.routes
-    assert not routes.has_queue("q")
+    assert routes.find_queue("q", A) is None
     routes.declare_queue("q", expires_after=1.5, arguments={"x-max-priority": 9})
     routes.declare_queue("q", durable=False, exclusive=True)
     row = connection.execute("SELECT * FROM pgjobs.queues").fetchone()
     assert (row["durable"], row["exclusive"], row["expires_after"]) == (True, False, 1.5)
     assert row["arguments"] == {"x-max-priority": 9}
-    routes.bind_queue("x", "k", "q")
-    routes.bind_queue("x", "k", "other")
+    routes.declare_exchange("x", "direct", True, False, {})
+    assert routes.bind_queue("x", "k", "q")
+    assert routes.bind_queue("x", "k", "other")
+    assert not routes.bind_queue("y", "k", "q")
     routes.delete_queue("q")
-    assert not routes.has_queue("q")
+    assert routes.find_queue("q", A) is None
     assert routes.list_bindings() == [("other", "x", "k")]
 
 
@@ -146,6 +151,8 @@ def test_many_who_declare_at_once_all_succeed_and_agree(database, connection, wh
     barrier = threading.Barrier(8)
     numbers = count()
     routes = database.routes
+    if what == "binding":
+        routes.declare_exchange("x", "direct", True, False, {})
 
     def declare(number: int) -> object:
         found = []
@@ -170,6 +177,7 @@ def test_many_who_declare_at_once_all_succeed_and_agree(database, connection, wh
 
 def test_declaring_and_deleting_at_once_ends_with_one_or_none(database):
     barrier = threading.Barrier(2)
+    database.routes.declare_exchange("x", "direct", True, False, {})
 
     def declare(number: int) -> None:
         barrier.wait()

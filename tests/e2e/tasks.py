@@ -298,6 +298,11 @@ def record(path: str, value: Any) -> Any:
     return value
 
 
+@app.task(bind=True)
+def record_host(self: Task, path: str, value: Any) -> None:
+    append(path, f"{self.request.hostname} {value}")
+
+
 @app.task(acks_late=True)
 def record_late(path: str, value: Any) -> Any:
     append(path, json.dumps({"value": value, "pid": os.getpid(), "at": time.time()}))

@@ -34,6 +34,11 @@ def is_steady(rows: Rows, count: int) -> bool:
     return len(found) >= count
 
 
+def queues_of(rows: Rows, name: str) -> list[Any]:
+    """The queues that were for this worker alone."""
+    return rows.select("SELECT name FROM pgjobs.queues WHERE name LIKE %s", f"{name}%")
+
+
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_a_killed_workers_jobs_are_back_in_seconds(
     pool: str, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
@@ -65,6 +70,8 @@ def test_a_killed_workers_jobs_are_back_in_seconds(
             early.get(timeout=5)
     # What waited behind them was not touched: a worker claims only what its pool can begin.
     assert {rows.get(result.id)["state"] for result in waiting} == {"available"}
+    wait_for(lambda: not queues_of(rows, victim.name), message=lambda: queues_of(rows, victim.name))
+    print(f"{pool}: its queues gone after {time.monotonic() - killed:.1f} s")
     (tmp_path / "release").touch()
     worker(pool="threads", conf=QUICK)
     assert late.get(timeout=10) == "released"

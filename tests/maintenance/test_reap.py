@@ -36,7 +36,7 @@ def test_a_queue_that_nobody_uses_goes_with_its_bindings_and_messages(
     database.messages.publish_messages(message, "x", "key")
     assert Reap().run(database)["queues"] == 0
     connection.execute("UPDATE pgjobs.queues SET used_at = now() - interval '3 minutes'")
-    routes.touch_queues(["mine"])
+    routes.touch_queues(["mine"], A)
     assert Reap().run(database)["queues"] == 1
     assert names(connection) == {"shared", "mine"}
     assert [binding[0] for binding in routes.list_bindings()] == ["mine"]

@@ -1,3 +1,9 @@
-INSERT INTO pgjobs.bindings (exchange, routing_key, queue, pattern)
-VALUES (%(exchange)s, %(routing_key)s, %(queue)s, %(pattern)s)
-ON CONFLICT DO NOTHING
+-- Nothing where there is no such exchange.
+WITH bound AS (
+  INSERT INTO pgjobs.bindings (exchange, routing_key, queue, pattern)
+  SELECT e.name, %(routing_key)s, %(queue)s, %(pattern)s
+  FROM pgjobs.exchanges AS e
+  WHERE e.name = %(exchange)s
+  ON CONFLICT DO NOTHING
+)
+SELECT FROM pgjobs.exchanges AS e WHERE e.name = %(exchange)s

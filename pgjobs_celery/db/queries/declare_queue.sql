@@ -1,7 +1,24 @@
--- Writes only what is new: every producer declares its queue once per connection.
-INSERT INTO pgjobs.queues AS q
-  (name, durable, auto_delete, exclusive, owner, expires_after, message_ttl, arguments)
-VALUES (%(name)s, %(durable)s, %(auto_delete)s, %(exclusive)s, %(owner)s::uuid,
-        %(expires_after)s::double precision, %(message_ttl)s::double precision,
-        %(arguments)s::jsonb)
-ON CONFLICT (name) DO NOTHING
+-- Writes only what is new: every producer declares its queue once per connection. An exclusive one is
+-- taken over from an owner that lives no more; whoever has it is told.
+WITH declared AS (
+  INSERT INTO pgjobs.queues AS q
+    (name, durable, auto_delete, exclusive, owner, expires_after, message_ttl, arguments)
+  VALUES (%(name)s, %(durable)s, %(auto_delete)s, %(exclusive)s, %(owner)s::uuid,
+          %(expires_after)s::double precision, %(message_ttl)s::double precision,
+          %(arguments)s::jsonb)
+  ON CONFLICT (name) DO UPDATE
+  SET owner = excluded.owner,
+      used_at = now()
+  WHERE q.exclusive
+    AND q.owner <> excluded.owner
+    AND NOT EXISTS (
+      SELECT
+      FROM pgjobs.nodes AS n
+      WHERE n.node = q.owner
+        AND n.heartbeat_at > now() - n.lease * interval '1 second')
+  RETURNING q.owner, q.exclusive
+)
+SELECT owner, exclusive FROM declared
+UNION ALL
+SELECT q.owner, q.exclusive FROM pgjobs.queues AS q WHERE q.name = %(name)s
+LIMIT 1

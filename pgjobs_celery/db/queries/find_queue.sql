@@ -1,1 +1,14 @@
-SELECT q.name FROM pgjobs.queues AS q WHERE q.name = %(name)s
+-- A queue as another process sees it: may it be used (exclusive: by its owner only, while that lives),
+-- and how many other processes consume from it, as far as their heartbeats have told?
+SELECT q.exclusive AND q.owner <> %(node)s::uuid AND EXISTS (
+         SELECT
+         FROM pgjobs.nodes AS n
+         WHERE n.node = q.owner
+           AND n.heartbeat_at > now() - n.lease * interval '1 second'),
+       (SELECT count(*)
+        FROM pgjobs.nodes AS n
+        WHERE q.name = ANY (n.queues)
+          AND n.node <> %(node)s::uuid
+          AND n.heartbeat_at > now() - n.lease * interval '1 second')
+FROM pgjobs.queues AS q
+WHERE q.name = %(name)s

@@ -6,6 +6,7 @@
 -- A task that was delivered again, its worker lost, publishes its chain's next step again: once is
 -- enough, and that it may have finished by now is no reason to run it again. Nor is it where the answer
 -- to a publish was cut off and it is sent once more (since: how long ago the first time was).
+-- It may wait as long as it says itself, or its queue (x-message-ttl), from when it may run.
 -- What runs again as a new job has a new number, so that what comes late of the old one is not its.
 -- An id that was revoked before it was published (forbid_jobs) is cancelled when it comes.
 -- max_attempts is NULL for a task that has none: then it is a limit of deliveries, and each retry by
@@ -15,7 +16,11 @@ INSERT INTO pgjobs.jobs AS j
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
    priority, max_attempts, tags, meta, scheduled_at, due_at, state)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
-       %(group_index)s::integer, %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
+       %(group_index)s::integer,
+       least(%(expires_at)s::timestamptz, coalesce(w.eta, now()) + interval '1 second' * least(
+         %(ttl)s::double precision,
+         (SELECT q.message_ttl FROM pgjobs.queues AS q WHERE q.name = %(queue)s))),
+       %(message)s, %(body)s, %(priority)s,
        coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
        coalesce(w.eta, now()),
        CASE WHEN w.eta > now() THEN w.eta END,

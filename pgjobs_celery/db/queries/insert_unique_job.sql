@@ -18,7 +18,12 @@ INSERT INTO pgjobs.jobs
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
    priority, max_attempts, tags, meta, unique_key, scheduled_at, due_at, state)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
-       %(group_index)s::integer, %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
+       %(group_index)s::integer,
+       least(%(expires_at)s::timestamptz,
+             coalesce(%(eta)s::timestamptz, now()) + interval '1 second' * least(
+               %(ttl)s::double precision,
+               (SELECT q.message_ttl FROM pgjobs.queues AS q WHERE q.name = %(queue)s))),
+       %(message)s, %(body)s, %(priority)s,
        coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
        %(unique_key)s::bytea,
        coalesce(%(eta)s::timestamptz, now()),

@@ -1,11 +1,17 @@
--- Queues that go with who declared them, or when they are not used for a time of their own choice
--- (x-expires), and that nobody has used for so long: who consumes from one touches it every 30 s.
--- With their bindings and messages.
+-- Queues that go with their consumers, or when they are not used for a time of their own choice
+-- (x-expires), and that nobody uses. Who consumes from one touches it every 30 s; a worker that cannot,
+-- in a long task of the solo pool, has said with its heartbeat what it consumes from. The queues of a
+-- dead node were marked by the one that buried it. With their bindings and messages.
 WITH gone AS MATERIALIZED (
   SELECT q.name
   FROM pgjobs.queues AS q
   WHERE (q.owner IS NOT NULL OR q.expires_after IS NOT NULL)
     AND q.used_at < now() - greatest(q.expires_after, 120) * interval '1 second'
+    AND NOT EXISTS (
+      SELECT
+      FROM pgjobs.nodes AS n
+      WHERE q.name = ANY (n.queues)
+        AND n.heartbeat_at > now() - n.lease * interval '1 second')
   FOR UPDATE SKIP LOCKED
 ), unbound AS (
   DELETE FROM pgjobs.bindings AS b USING gone WHERE b.queue = gone.name

@@ -13,6 +13,12 @@ WITH dead AS MATERIALIZED (
   FOR UPDATE SKIP LOCKED
 ), buried AS (
   DELETE FROM pgjobs.nodes AS n USING dead WHERE n.node = dead.node RETURNING n.name
+), abandoned AS (
+  -- Its own queues may go, unless others consume from them: reap_queues.
+  UPDATE pgjobs.queues AS q
+  SET used_at = 'epoch'
+  FROM dead
+  WHERE q.owner = dead.node
 ), returned AS (
   UPDATE pgjobs.messages AS m
   SET claimed_by = NULL,
