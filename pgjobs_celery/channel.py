@@ -118,10 +118,11 @@ class Channel(Acknowledger):
         before = set(self._by_queue)
         self._by_queue = {consumer.queue: consumer for consumer in self._consumers.values()}
         self._news.update(set(self._by_queue) - before)
-        self._plan.set_queues(self._job_queues() if self._is_flowing else ())
+        self._plan.set_queues(self.job_queues if self._is_flowing else ())
         self.transport.queues_changed()
 
-    def _job_queues(self) -> list[str]:
+    @property
+    def job_queues(self) -> list[str]:
         """The queues that may hold jobs: not those for replies, broadcasts and events."""
         return [
             consumer.queue

@@ -45,7 +45,11 @@ T = TypeVar("T")
 
 
 class Watcher(Protocol):
-    """Who claims from queues with a limit."""
+    """Who claims."""
+
+    @property
+    def job_queues(self) -> list[str]:
+        """What it claims from."""
 
     def place_freed(self, queue: str) -> None:
         """A job of the queue has ended; called from any thread."""
@@ -225,7 +229,9 @@ class Node:
 
     def watch(self, watcher: Watcher) -> None:
         """Tell it when a job of a queue with a limit has ended; from any thread."""
-        self._watchers.add(watcher)
+        with self._lock:
+            # Another thread may be going through the old ones.
+            self._watchers = WeakSet([*self._watchers, watcher])
 
     def places(self) -> dict[str, int]:
         """How many more jobs of each queue with a limit to claim at most, from 0."""
@@ -360,7 +366,7 @@ class Node:
         settings = self.settings
         heartbeat = Heartbeat(
             self.id,
-            lambda: (self.name, sorted(self._queues), self.lost_claims),
+            lambda: (self.name, self._consumed(), self.lost_claims),
             settings.heartbeat_interval,
             settings.lease,
             on_dead=self._rescue_others,
@@ -373,6 +379,9 @@ class Node:
                 self._loop.add(service)
             self._start_pruning()
         self._heartbeat = heartbeat
+
+    def _consumed(self) -> list[str]:
+        return sorted({queue for watcher in self._watchers for queue in watcher.job_queues})
 
     def _start_pruning(self) -> None:
         if self._prune is None:

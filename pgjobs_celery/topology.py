@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from amqp.exceptions import NotFound
 from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
 from kombu.transport.base import StdChannel, to_rabbitmq_queue_arguments
@@ -88,14 +89,16 @@ class Topology(StdChannel):  # type: ignore[misc]
         arguments: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> queue_declare_ok_t:
-        """Make a queue, or (passive) count what a consumer of it would get.
+        """Make a queue, or (passive) count what a consumer of it would get, and who consumes it.
 
-        ChannelError if it is not there (passive).
+        A consumer is a live process: a worker, or whoever else claims. NotFound, a ChannelError, if
+        there is no such queue (passive). Where it is not passive nothing is counted.
         """
         if passive:
-            if not self.database.routes.has_queue(queue):
-                raise ChannelError(f"{NOT_FOUND} no queue {queue!r}")
-            return queue_declare_ok_t(queue, self.database.jobs.count_ready(queue), 0)
+            consumers = self.database.routes.find_queue(queue)
+            if consumers is None:
+                raise NotFound(f"NOT_FOUND - no queue {queue!r}")
+            return queue_declare_ok_t(queue, self.database.jobs.count_ready(queue), consumers)
         queue = queue or f"pgjobs.gen-{uuid4()}"
         arguments = arguments or {}
         self.database.routes.declare_queue(

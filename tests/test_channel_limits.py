@@ -70,6 +70,7 @@ def test_a_consumer_hears_of_a_resumed_queue(
 class Watcher:
     def __init__(self) -> None:
         self.freed: list[str] = []
+        self.job_queues = ["own", "shared"]
 
     def place_freed(self, queue: str) -> None:
         self.freed.append(queue)

@@ -55,10 +55,18 @@ def claim_through_cuts(node: Node, limit: int) -> list[Claim]:
     raise AssertionError("never a connection")
 
 
+class Consumer:
+    """As the node sees a channel."""
+
+    job_queues = ["other", "celery"]
+
+
 def test_a_node_says_that_it_lives_before_it_claims(database, connection, node):
     node.configure("worker@host", Settings(heartbeat_interval=0.05))
     assert connection.execute("SELECT 1 FROM pgjobs.nodes").fetchall() == []
     put(database, "a")
+    consumer = Consumer()
+    node.watch(consumer)
     node.claim_jobs([Bucket("celery"), Bucket("other")], 1)
     (found,) = connection.execute("SELECT * FROM pgjobs.nodes").fetchall()
     assert (found["node"], found["name"], found["queues"]) == (
@@ -67,6 +75,10 @@ def test_a_node_says_that_it_lives_before_it_claims(database, connection, node):
     assert row(connection, "a")["attempted_by"] == "worker@host"
     later = "SELECT 1 FROM pgjobs.nodes WHERE heartbeat_at > %s"
     wait_for(lambda: connection.execute(later, (found["heartbeat_at"],)).fetchone())
+    # And what it consumes by now.
+    consumer.job_queues = ["celery"]
+    fewer = "SELECT 1 FROM pgjobs.nodes WHERE queues = '{celery}'"
+    wait_for(lambda: connection.execute(fewer).fetchone())
 
 
 def test_outcomes_go_with_the_next_claim(database, connection, node):

@@ -67,9 +67,10 @@ class Routes:
             arguments=json.dumps(arguments or {}, default=str),
         )
 
-    def has_queue(self, name: str) -> bool:
-        """True if the queue was declared."""
-        return bool(self._database.fetch("find_queue", name=name))
+    def find_queue(self, name: str) -> int | None:
+        """How many live processes consume from the queue; None if it was not declared."""
+        rows = self._database.fetch("find_queue", name=name)
+        return int(rows[0][0]) if rows else None
 
     def delete_queue(self, name: str) -> None:
         """Take away a queue, its bindings and its messages."""

@@ -128,7 +128,7 @@ def test_a_binding_counts_until_it_is_taken_away(database):
 
 def test_a_queue_is_declared_once_and_deleted_with_all_that_leads_to_it(database, connection):
     routes = database.routes
-    assert not routes.has_queue("q")
+    assert routes.find_queue("q") is None
     routes.declare_queue("q", expires_after=1.5, arguments={"x-max-priority": 9})
     routes.declare_queue("q", durable=False, exclusive=True)
     row = connection.execute("SELECT * FROM pgjobs.queues").fetchone()
@@ -137,7 +137,7 @@ def test_a_queue_is_declared_once_and_deleted_with_all_that_leads_to_it(database
     routes.bind_queue("x", "k", "q")
     routes.bind_queue("x", "k", "other")
     routes.delete_queue("q")
-    assert not routes.has_queue("q")
+    assert routes.find_queue("q") is None
     assert routes.list_bindings() == [("other", "x", "k")]
 
 
