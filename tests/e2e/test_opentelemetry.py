@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from celery import Celery, chain
 
-from ..conftest import close_app
 from ..waiting import wait_for
 from . import pgtasks
 from .conftest import running_workers
@@ -22,25 +21,24 @@ Span = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
+def url(module_url: str) -> str:
+    """The tests share a worker, and so the database."""
+    return module_url
+
+
+@pytest.fixture(scope="module")
 def spans_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("spans") / "spans.json"
 
 
 @pytest.fixture(scope="module")
-def tracer(module_url: str, spans_file: Path) -> Iterator[Any]:
+def tracer(url: str, spans_file: Path) -> Iterator[Any]:
     """A worker and this process are instrumented; what either traces goes into the file."""
-    with running_workers(module_url, spans_file.parent) as start:
+    with running_workers(url, spans_file.parent) as start:
         start(app="tests.e2e.traced", env={"PGJOBS_TEST_SPANS": str(spans_file)})
         provider = traced.instrument(spans_file)
         yield provider.get_tracer("tests")
         traced.uninstrument()
-
-
-@pytest.fixture
-def app(module_url: str, tracer: Any) -> Iterator[Celery]:
-    pgtasks.app.conf.update(broker_url=module_url, result_backend=module_url)
-    yield pgtasks.app
-    close_app(pgtasks.app)
 
 
 def trace_of(path: Path, count: int, root: Any) -> list[Span]:
@@ -67,7 +65,7 @@ def edges(spans: list[Span], root: Any) -> list[tuple[str, str]]:
 
 
 def test_a_task_is_traced_from_its_publication_to_its_end(
-    app: Celery, tracer: Any, spans_file: Path
+    pgtask_app: Celery, tracer: Any, spans_file: Path
 ) -> None:
     with tracer.start_as_current_span("root") as root:
         result = pgtasks.add.delay(1, 2)
@@ -83,7 +81,9 @@ def test_a_task_is_traced_from_its_publication_to_its_end(
     assert ran["status"]["status_code"] == "UNSET"
 
 
-def test_the_steps_of_a_chain_are_one_trace(app: Celery, tracer: Any, spans_file: Path) -> None:
+def test_the_steps_of_a_chain_are_one_trace(
+    pgtask_app: Celery, tracer: Any, spans_file: Path
+) -> None:
     add = pgtasks.add.name
     with tracer.start_as_current_span("root") as root:
         result = chain(pgtasks.add.s(1, 2), pgtasks.add.s(3))()
@@ -101,7 +101,7 @@ def test_the_steps_of_a_chain_are_one_trace(app: Celery, tracer: Any, spans_file
 
 
 def test_a_retry_belongs_to_the_trace_of_its_first_run(
-    app: Celery, tracer: Any, spans_file: Path
+    pgtask_app: Celery, tracer: Any, spans_file: Path
 ) -> None:
     name = pgtasks.retry.name
     with tracer.start_as_current_span("root") as root:
@@ -115,7 +115,7 @@ def test_a_retry_belongs_to_the_trace_of_its_first_run(
 
 
 def test_the_attempts_of_a_job_belong_to_one_trace_though_nothing_is_published_again(
-    app: Celery, tracer: Any, spans_file: Path
+    pgtask_app: Celery, tracer: Any, spans_file: Path
 ) -> None:
     with tracer.start_as_current_span("root") as root:
         result = pgtasks.fail.delay(2)
@@ -130,7 +130,7 @@ def test_the_attempts_of_a_job_belong_to_one_trace_though_nothing_is_published_a
     ]  # fmt: skip
 
 
-def test_a_failure_is_in_its_span(app: Celery, tracer: Any, spans_file: Path) -> None:
+def test_a_failure_is_in_its_span(pgtask_app: Celery, tracer: Any, spans_file: Path) -> None:
     with tracer.start_as_current_span("root") as root:
         pgtasks.fail.apply_async((9,), max_attempts=1).get(timeout=10, propagate=False)
     _, ran = trace_of(spans_file, 2, root)
@@ -141,7 +141,7 @@ def test_a_failure_is_in_its_span(app: Celery, tracer: Any, spans_file: Path) ->
 
 
 def test_what_jobs_cost_the_database_is_not_traced(
-    app: Celery, tracer: Any, spans_file: Path
+    pgtask_app: Celery, tracer: Any, spans_file: Path
 ) -> None:
     """psycopg's instrumentation sees how we connect; a span for each claim would be noise."""
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from ..conftest import close_app
 from ..waiting import wait_for
 from . import pgtasks
 from .conftest import ROOT, running_workers
@@ -25,23 +24,22 @@ Report = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
+def url(module_url: str) -> str:
+    """The tests share a worker, and so the database."""
+    return module_url
+
+
+@pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("reports") / "reports.json"
 
 
-@pytest.fixture(scope="module")
-def started(module_url: str, file: Path) -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True)
+def started(url: str, file: Path) -> Iterator[None]:
     """A worker that reports to the file."""
-    with running_workers(module_url, file.parent) as start:
+    with running_workers(url, file.parent) as start:
         start(app="tests.e2e.reported", env={"PGJOBS_TEST_REPORTS": str(file)})
         yield
-
-
-@pytest.fixture
-def app(module_url: str, started: None) -> Iterator[Celery]:
-    pgtasks.app.conf.update(broker_url=module_url, result_backend=module_url)
-    yield pgtasks.app
-    close_app(pgtasks.app)
 
 
 @pytest.fixture
@@ -74,8 +72,10 @@ def errors(reports: Callable[..., list[Report]], task_id: str) -> list[tuple[str
     return [(each["type"], each["value"]) for each in found]
 
 
-def test_a_failure_is_reported_once(app: Celery, reports: Callable[..., list[Report]]) -> None:
-    result = app.send_task("tests.e2e.reported.plain", ["KeyError"])
+def test_a_failure_is_reported_once(
+    pgtask_app: Celery, reports: Callable[..., list[Report]]
+) -> None:
+    result = pgtask_app.send_task("tests.e2e.reported.plain", ["KeyError"])
     result.get(timeout=10, propagate=False)
     (run,) = ran(reports, result.id)
     assert errors(reports, result.id) == [("KeyError", "'no such row'")]
@@ -95,10 +95,10 @@ def test_a_failure_that_is_tried_again_is_reported_when_it_is_final(
     args: tuple[Any, ...],
     runs: int,
     error: tuple[str, str],
-    app: Celery,
+    pgtask_app: Celery,
     reports: Callable[..., list[Report]],
 ) -> None:
-    result = app.send_task(task, args)
+    result = pgtask_app.send_task(task, args)
     result.get(timeout=10, propagate=False)
     ran(reports, result.id, runs)
     assert errors(reports, result.id) == [error]
@@ -117,7 +117,7 @@ def test_a_failure_that_is_tried_again_is_reported_when_it_is_final(
     ids=lambda value: getattr(value, "name", str(value)).rpartition(".")[2],
 )
 def test_how_a_task_says_that_it_ends_is_no_error(
-    task: Any, args: Any, runs: int, app: Celery, reports: Callable[..., list[Report]]
+    task: Any, args: Any, runs: int, pgtask_app: Celery, reports: Callable[..., list[Report]]
 ) -> None:
     result = task.apply_async(args)
     wait_for(result.ready)
@@ -126,7 +126,7 @@ def test_how_a_task_says_that_it_ends_is_no_error(
 
 
 def test_a_trace_goes_on_in_the_worker(
-    app: Celery, module_url: str, file: Path, reports: Callable[..., list[Report]]
+    pgtask_app: Celery, url: str, file: Path, reports: Callable[..., list[Report]]
 ) -> None:
     """The producer is a process of its own: what Sentry patches stays patched."""
     program = (
@@ -137,7 +137,7 @@ def test_a_trace_goes_on_in_the_worker(
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
-        env={**os.environ, "PGJOBS_TEST_URL": module_url, "PGJOBS_TEST_REPORTS": str(file)},
+        env={**os.environ, "PGJOBS_TEST_URL": url, "PGJOBS_TEST_REPORTS": str(file)},
         capture_output=True,
         text=True,
         timeout=30,
@@ -161,8 +161,8 @@ def test_a_trace_goes_on_in_the_worker(
 
 
 def test_beat_checks_in_and_the_worker_checks_out(
-    app: Celery,
-    module_url: str,
+    pgtask_app: Celery,
+    url: str,
     file: Path,
     tmp_path: Path,
     reports: Callable[..., list[Report]],
@@ -171,7 +171,7 @@ def test_beat_checks_in_and_the_worker_checks_out(
     beat = subprocess.Popen(
         [*command, "--schedule", str(tmp_path / "schedule"), "--pidfile", ""],
         cwd=ROOT,
-        env={**os.environ, "PGJOBS_TEST_URL": module_url, "PGJOBS_TEST_REPORTS": str(file)},
+        env={**os.environ, "PGJOBS_TEST_URL": url, "PGJOBS_TEST_REPORTS": str(file)},
         stderr=subprocess.DEVNULL,
     )
     try:
