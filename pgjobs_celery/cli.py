@@ -220,14 +220,14 @@ def describe_version(db: Opened, now: versions.Status) -> str:
 def count_jobs(db: Opened) -> list[QueueCount]:
     """What each queue holds; reads every retained row."""
     queues: dict[str, QueueCount] = {}
-    rows = db.connection.execute(statement("count_jobs", db.schema).encode()).fetchall()
+    rows = db.connection.execute(statement("count_jobs", db.schema)).fetchall()
     for queue, state, jobs, oldest_wait in rows:
         count = queues.setdefault(queue, QueueCount(queue))
         count.states[State(state)] = jobs
         if oldest_wait is not None:
             count.oldest_wait = max(0.0, oldest_wait)
     if versions.status(db.connection, db.schema).version >= LIMITS_VERSION:
-        rows = db.connection.execute(statement("list_queues", db.schema).encode()).fetchall()
+        rows = db.connection.execute(statement("list_queues", db.schema)).fetchall()
         for queue, paused_at, concurrency in rows:
             if queue in queues or paused_at is not None or concurrency is not None:
                 count = queues.setdefault(queue, QueueCount(queue))

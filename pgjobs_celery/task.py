@@ -23,6 +23,7 @@ from kombu import Producer
 from .aio import aapply_async, adelay
 from .attempts import AttemptedTask, run_in_attempts
 from .config import did_you_mean
+from .ending import Discard
 from .errors import InvalidOption, UnknownOption
 from .options import (
     HEADER,
@@ -224,8 +225,10 @@ def _check_names(cls: type[PgTask], name: str) -> None:
 
 def _check_retrying(cls: type[PgTask]) -> None:
     """Celery's options, which would fail when a job has failed, and nobody would know what next."""
-    if cls.throws and not isinstance(cls.throws, type):
-        cls.throws = check_exceptions("throws", cls.throws)
+    throws = cls.throws or ()
+    throws = (throws,) if isinstance(throws, type) else check_exceptions("throws", throws)
+    # What a task has decided is no surprise: not to Celery's log, nor to what reports errors.
+    cls.throws = throws if Discard in throws else (*throws, Discard)
     for name in ("autoretry_for", "dont_autoretry_for"):
         if value := getattr(cls, name, None):
             check_exceptions(name, value)

@@ -106,7 +106,7 @@ class Topology(StdChannel):  # type: ignore[misc]
         arguments: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> queue_declare_ok_t:
-        """Make a queue, or (passive) count what a consumer of it would get.
+        """Make a queue, or (passive) count what a consumer of it would get, and who consumes it.
 
         ChannelError if it is not there (passive), or another process has it for itself.
         """

@@ -68,6 +68,10 @@ def test_a_node_says_that_it_lives_before_it_claims(database, connection, node):
     assert row(connection, "a")["attempted_by"] == "worker@host"
     later = "SELECT 1 FROM pgjobs.nodes WHERE heartbeat_at > %s"
     wait_for(lambda: connection.execute(later, (found["heartbeat_at"],)).fetchone())
+    # And what it consumes by now.
+    node.use("a channel", ["celery"])
+    fewer = "SELECT 1 FROM pgjobs.nodes WHERE queues = '{celery}'"
+    wait_for(lambda: connection.execute(fewer).fetchone())
 
 
 def test_outcomes_go_with_the_next_claim(database, connection, node):

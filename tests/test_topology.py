@@ -3,12 +3,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import kombu
 import pytest
 from kombu import Exchange, Queue
 from kombu.exceptions import ChannelError
 from kombu.pidbox import Mailbox
+
+from pgjobs_celery.db.database import Database
 
 from .conftest import Connection
 from .consuming import (
@@ -147,8 +150,9 @@ def test_a_passive_declaration_finds_what_is_there_and_counts_what_is_ready(
     broker: kombu.Connection, connection: Connection
 ):
     channel = broker.default_channel
-    with pytest.raises(ChannelError, match="404 no queue 'q'"):
+    with pytest.raises(ChannelError, match="NOT_FOUND - no queue 'q'") as raised:
         channel.queue_declare("q", passive=True)
+    assert raised.value.code == 404
     assert not get_rows(connection, "queues")
     channel.queue_declare("q")
     assert channel.queue_declare("q", passive=True) == ("q", 0, 0)
@@ -162,6 +166,19 @@ def test_a_passive_declaration_finds_what_is_there_and_counts_what_is_ready(
     assert channel.queue_declare("q", passive=True).message_count == 3
     message.ack()
     assert channel.queue_declare("q", passive=True).message_count == 3
+
+
+def test_a_passive_declaration_counts_the_live_processes_that_consume(
+    broker: kombu.Connection, connection: Connection, database: Database
+):
+    channel = broker.default_channel
+    channel.queue_declare("q")
+    channel.queue_declare("other")
+    for number, queues in enumerate([["q"], ["other", "q"], ["other"]]):
+        database.nodes.beat_node(UUID(int=number), "worker", queues, 13)
+    assert channel.queue_declare("q", passive=True).consumer_count == 2
+    connection.execute("UPDATE pgjobs.nodes SET heartbeat_at = now() - interval '14 seconds'")
+    assert channel.queue_declare("q", passive=True).consumer_count == 0
 
 
 def test_a_queue_without_a_name_gets_one(broker: kombu.Connection, connection: Connection):

@@ -75,7 +75,7 @@ class Limits:
         with self._database.connection() as connection, connection.psycopg.transaction():
 
             def run(name: str, **values: Any) -> list[Row]:
-                query = statement(name, self._database.schema).encode()
+                query = statement(name, self._database.schema)
                 cursor = connection.psycopg.execute(query, values)
                 return cursor.fetchall() if cursor.description else []
 

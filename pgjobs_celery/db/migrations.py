@@ -235,7 +235,7 @@ def _try_lock(connection: Connection, schema: str, lock_timeout: float) -> bool:
     )
     if is_locked:
         connection.execute("SET LOCAL statement_timeout = 0")
-        connection.execute(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}".encode())
+        connection.execute(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
     return bool(is_locked)
 
 
@@ -247,7 +247,7 @@ def _run(connection: Connection, schema: str, step: Step, done: Sequence[Step]) 
         )
     for text in (step.before, step.body, step.after):
         if text.strip():
-            connection.execute(text.encode())
+            connection.execute(text)
 
 
 def _blocked(

@@ -12,12 +12,10 @@ from __future__ import annotations
 import select
 import zlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-if TYPE_CHECKING:
-    from .connection import Connection
+from .connection import Connection, call
 
 #: Kinds of payload: a job is ready, a job was put back in line, a message came, a job was
 #: scheduled, a result is there, a task has reported a state, a running job is to be cancelled,
@@ -71,18 +69,14 @@ class Listener:
         for what came meanwhile is not to be seen on the socket any more.
         """
         names = set(names)
-        if new := names - self._held:
-            self._connection.psycopg.execute(
-                "SELECT pg_advisory_lock_shared(%s::integer, hashtext(n)) "
-                "FROM unnest(%s::text[]) AS n",
-                (SLEEPERS, [self._channel + name for name in sorted(new)]),
-            )
-        if old := self._held - names:
-            self._connection.psycopg.execute(
-                "SELECT pg_advisory_unlock_shared(%s::integer, hashtext(n)) "
-                "FROM unnest(%s::text[]) AS n",
-                (SLEEPERS, [self._channel + name for name in sorted(old)]),
-            )
+        for statement, changed in (
+            ("announce_names", names - self._held),
+            ("withdraw_names", self._held - names),
+        ):
+            if changed:
+                keys = [self._channel + name for name in sorted(changed)]
+                values = {"space": SLEEPERS, "names": keys}
+                self._connection.run([call(statement, "", values)])
         self._held = names
 
     def read(self) -> set[str]:

@@ -215,4 +215,4 @@ def quoted(name: str) -> str:
 def fetch(connection: Connection, text: str, **values: Any) -> list[tuple[Any, ...]]:
     """The rows of a statement, as tuples whatever the connection makes of rows."""
     with connection.cursor(row_factory=tuple_row) as cursor:
-        return cursor.execute(text.encode(), values or None).fetchall()
+        return cursor.execute(text, values or None).fetchall()
