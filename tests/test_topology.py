@@ -150,7 +150,7 @@ def test_a_passive_declaration_finds_what_is_there_and_counts_what_is_ready(
     broker: kombu.Connection, connection: Connection
 ):
     channel = broker.default_channel
-    with pytest.raises(ChannelError, match="NOT_FOUND - no queue 'q'") as raised:
+    with pytest.raises(ChannelError, match="404 no queue 'q'") as raised:
         channel.queue_declare("q", passive=True)
     assert raised.value.code == 404
     assert not get_rows(connection, "queues")
