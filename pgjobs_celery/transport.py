@@ -75,7 +75,9 @@ class Transport(base.Transport):  # type: ignore[misc]
         super().__init__(client, **kwargs)
         _hide_passwords(client)
         self.options = _read_options(client)
-        self.database: Database = get_database(client.hostname.conninfo, self.options)
+        # The first of several URLs stands for all: they lead to one database, and this is one node.
+        home = client.alt[0] if client.alt else client.hostname
+        self.database: Database = get_database(home.conninfo, self.options)
         self.channels: list[Channel] = []
         self._listener: Listener | None = None
         self._listener_fd: int | None = None
@@ -100,7 +102,13 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def establish_connection(self) -> Transport:
         """Connect, and check that the schema is there; raises with the cause and the remedy."""
-        self.database.verify()
+        try:
+            self.database.verify()
+        except CONNECTION_ERRORS:
+            # Where another of the URLs leads, to which kombu may have come by now.
+            if not self.database.move_to(self.client.hostname.conninfo):
+                raise
+            self.database.verify()
         self._pid = os.getpid()
         return self
 

@@ -251,6 +251,14 @@ class Database:
             self.close()
             raise read_only(self.conninfo)
 
+    def move_to(self, conninfo: str) -> bool:
+        """From now on connect to another server, that stands in; False if it is the same."""
+        is_another = conninfo != self.conninfo
+        if is_another:
+            self.conninfo = conninfo
+            self.close()
+        return is_another
+
     @property
     def driver_version(self) -> str:
         """psycopg's."""
