@@ -84,6 +84,8 @@ class Channel(Acknowledger):
         self._news: set[str] = set()
         #: Queues with a limit in which a job has ended.
         self._freed: deque[str] = deque()
+        #: When it was last looked for jobs, or there was no room for any.
+        self._looked_at = time.monotonic()
         self.node.watch(self)
 
     @property
@@ -123,6 +125,7 @@ class Channel(Acknowledger):
         if self.own_queues & (self._by_queue.keys() - before):
             self._touch_at = 0.0
             self.node.announce()
+        self._looked_at = time.monotonic()
         self._plan.set_queues(self._job_queues() if self._is_flowing else ())
         self.transport.queues_changed()
 
@@ -193,6 +196,26 @@ class Channel(Acknowledger):
         """A job of a queue with a limit has ended; called from any thread."""
         self._freed.append(queue)
         self.transport.wake()
+
+    def neglected(self, seconds: float) -> list[str]:
+        """The queues for which there is room, and in which nobody has looked for so long.
+
+        Called from any thread.
+        """
+        pool = self.node.pool
+        if (
+            pool is None
+            or self.node.held >= pool.capacity
+            or self.room() <= 0
+            or self.node.is_fenced
+            or time.monotonic() - self._looked_at < seconds
+        ):
+            return []
+        return [queue for queue in self._plan.queues if queue not in self.node.limits]
+
+    def reconnect(self, why: str) -> None:
+        """Give the connection up for lost; called from any thread."""
+        self.transport.fail(why)
 
     def drop(self, cancellation: Cancellation) -> bool:
         """Have a job that waits here for room not begin; False if it does not wait here."""
@@ -276,12 +299,11 @@ class Channel(Acknowledger):
         if self._plan.due_at > start:
             return False
         limit = self._plan.limit(self._job_room(), 0)
-        if not limit:
-            return False
-        buckets = self._plan.buckets(start, self.node.places())
+        buckets = self._plan.buckets(start, self.node.places()) if limit else []
+        claims = self.node.claim_jobs(buckets, limit) if buckets else []
+        self._looked_at = time.monotonic()
         if not buckets:
             return False
-        claims = self.node.claim_jobs(buckets, limit)
         self._plan.record(limit, claims, start, time.monotonic(), self.node.limits.full)
         self._buffer.extend(claims)
         if self.closed:  # meanwhile, by a soft shutdown

@@ -48,6 +48,9 @@ class Options:
     #: How long to wait for the server when connecting. Celery's ``broker_connection_timeout``
     #: where that is set.
     connect_timeout: float = 4.0
+    #: For how long an answer may be missing before the server is asked, over a new connection,
+    #: whether it works on it. If not, the connection has died without a word: it is a lost one.
+    ask_after: float = 10.0
     #: The largest message body accepted, in bytes.
     max_body_size: int = 100 * 1024 * 1024
     #: The most jobs one statement claims.
@@ -70,7 +73,7 @@ class Options:
                 f"priority_order is {self.priority_order!r}; use 'asc' (0 runs first) "
                 "or 'desc' (the highest runs first)"
             )
-        for name in ("connect_timeout", "max_body_size", "max_claim", "pool_size"):
+        for name in ("connect_timeout", "ask_after", "max_body_size", "max_claim", "pool_size"):
             if not getattr(self, name) > 0:
                 raise InvalidOption(f"{name} must be above 0, not {getattr(self, name)!r}")
         for name in ("read_ahead", "poll_interval"):

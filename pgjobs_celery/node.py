@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import socket
 import threading
@@ -34,6 +35,7 @@ from .maintenance.reap import Reap
 from .maintenance.rescue import Rescue
 from .maintenance.settle import Settle
 from .maintenance.stage import Stage
+from .maintenance.watch import Looker, Watch
 from .outcome import Ended, Outcome, discarded, error_from
 from .states import State
 
@@ -45,8 +47,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Watcher(Protocol):
-    """Who claims from queues with a limit."""
+#: After how many seconds jobs that were claimed unheard are looked for once more: the server may
+#: come late to a claim that was cut off. Each pause is 4 times the last; after this it ends.
+LOOK_BACK, LOOK_BACK_LAST = 1.0, 300.0
+
+
+class Watcher(Looker, Protocol):
+    """Who claims jobs."""
 
     def place_freed(self, queue: str) -> None:
         """A job of the queue has ended; called from any thread."""
@@ -82,6 +89,8 @@ class Node:
         self._post = Post()
         # Apart from the rest: a statement that takes long must not look like death either.
         self._pulse = Loop(database)
+        # Nor may whoever looks after the claims wait for them.
+        self._watch = Loop(database)
         self._heartbeat: Heartbeat | None = None
         if not database.options.listen:
             # Nobody tells us of a job that is due before the others.
@@ -102,7 +111,9 @@ class Node:
         #: Queues that have lost a consumer here.
         self._left: deque[str] = deque()
         self._oldest = 0.0
+        #: A claim was cut off: there may be jobs in our name of which we do not know.
         self._is_uncertain = False
+        self._look_back_at, self._look_back_pause = math.inf, LOOK_BACK
         #: What completes chords, and whether one may be complete once what is due is written.
         self._complete: Service | None = None
         self._may_be_complete = False
@@ -131,7 +142,7 @@ class Node:
             self._queues.update(bucket.queue for bucket in buckets)
             if buckets:
                 self._start()
-            if self._is_uncertain:
+            if self._is_uncertain or time.monotonic() >= self._look_back_at:
                 self._put_back_unknown()
             outcomes = _take_all(self._outcomes)
             read, returned = _take_all(self._read), _take_all(self._returned)
@@ -163,7 +174,7 @@ class Node:
         """Take up to ``limit`` messages, to be settled or released."""
         with self._lock:
             self._start()
-            if self._is_uncertain:
+            if self._is_uncertain or time.monotonic() >= self._look_back_at:
                 self._put_back_unknown()
             try:
                 deliveries = self.database.messages.claim_messages(self.id, queues, limit)
@@ -317,13 +328,17 @@ class Node:
         """Write what is due and leave; never raises for a lost connection."""
         self._loop.stop()
         self._pulse.stop()
-        self._loop, self._pulse = Loop(self.database), Loop(self.database)
+        self._watch.stop()
+        self._loop, self._pulse, self._watch = (Loop(self.database) for _ in range(3))
         self._prune = None
         try:
             self._post.run(self.database)
             self.flush()
             if self._heartbeat is not None and not self._held:
                 self.database.nodes.delete_node(self.id)
+                if self._look_back_at != math.inf:
+                    # Without the row nothing is claimed for us, and what was is committed.
+                    self._put_back_unknown()
                 self._heartbeat.close()
                 self._heartbeat = None
         except (*CONNECTION_ERRORS, PgJobsError) as error:
@@ -401,6 +416,9 @@ class Node:
         count = self.database.jobs.release_unknown_jobs(self.id, sorted(self._queues), known)
         known = [*self._held_messages, *self._read, *self._returned]
         self.database.messages.release_unknown_messages(self.id, known)
+        self._look_back_pause = LOOK_BACK if self._is_uncertain else self._look_back_pause * 4
+        is_enough = self._look_back_pause > LOOK_BACK_LAST
+        self._look_back_at = math.inf if is_enough else time.monotonic() + self._look_back_pause
         self._is_uncertain = False
         if count:
             logger.warning("put back %d jobs whose claim was cut off by a lost connection", count)
@@ -430,6 +448,7 @@ class Node:
         self._pulse.add(heartbeat)
         self._loop.add(self._settle)
         self._loop.add(self._post)
+        self._watch.add(Watch(lambda: list(self._watchers), self.database.options.poll))
         if settings.maintenance:
             for service in (self._stage, self._rescue, self._reap):
                 self._loop.add(service)

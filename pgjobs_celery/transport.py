@@ -17,8 +17,8 @@ libpq's (several hosts, ``?host=/socket``, ``?service=name``). ``pgjobs+postgres
 Transport options
 =================
 See :class:`pgjobs_celery.config.Options`: ``schema``, ``poll_interval``, ``listen``,
-``listen_url``, ``prepare``, ``priority_order``, ``connect_timeout``, ``max_body_size``,
-``max_claim``, ``read_ahead``, ``pool_size``.
+``listen_url``, ``prepare``, ``priority_order``, ``connect_timeout``, ``ask_after``,
+``max_body_size``, ``max_claim``, ``read_ahead``, ``pool_size``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from . import worker
 from .channel import Channel
 from .config import Options, read_options
 from .db import notify
-from .db.database import CONNECTION_ERRORS, Database, get_database
+from .db.database import CONNECTION_ERRORS, ConnectionLost, Database, get_database
 from .db.dsn import Target
 from .db.notify import Listener
 from .node import get_node
@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 TURN = 0.01
 #: How many outcomes are collected before they are written although jobs are still at hand.
 OUTCOMES = 100
+#: Every so many polls everything is looked at, and it is made sure that we are told of news.
+FULL_POLL = 6
 
 
 class Transport(base.Transport):  # type: ignore[misc]
@@ -74,7 +76,9 @@ class Transport(base.Transport):  # type: ignore[misc]
         super().__init__(client, **kwargs)
         _hide_passwords(client)
         self.options = _read_options(client)
-        self.database: Database = get_database(client.hostname.conninfo, self.options)
+        # The first of several URLs stands for all: they lead to one database, and this is one node.
+        home = client.alt[0] if client.alt else client.hostname
+        self.database: Database = get_database(home.conninfo, self.options)
         self.channels: list[Channel] = []
         #: The exclusive queues of this connection, which go with it.
         self._own_queues: set[str] = set()
@@ -82,6 +86,8 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._listener_fd: int | None = None
         #: It is known that we wait: whatever becomes ready for us is announced.
         self.is_asleep = False
+        #: What is found now nobody has told us of.
+        self._is_untold = False
         self._next_poll = 0.0
         self._polls = 0
         self._pid = os.getpid()
@@ -90,6 +96,8 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._poll_timer: Any = None
         self._due_timer: Any = None
         self._due_timer_at = float("inf")
+        #: Why the connection is given up for lost.
+        self._failure = ""
         self._waker: tuple[socket.socket, socket.socket] | None = None
         self._is_waking = False
 
@@ -97,7 +105,13 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def establish_connection(self) -> Transport:
         """Connect, and check that the schema is there; raises with the cause and the remedy."""
-        self.database.verify()
+        try:
+            self.database.verify()
+        except CONNECTION_ERRORS:
+            # Where another of the URLs leads, to which kombu may have come by now.
+            if not self.database.move_to(self.client.hostname.conninfo):
+                raise
+            self.database.verify()
         self._pid = os.getpid()
         return self
 
@@ -175,6 +189,7 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def drain_events(self, connection: Transport, timeout: float | None = None, **_: Any) -> None:
         """Deliver one message, or wait for it; raises socket.timeout after ``timeout``."""
+        self._loop_thread = threading.get_ident()
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             if self._take_turn(single=True):
@@ -210,9 +225,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         loop.on_tick.add(self._on_tick)
         loop.add_reader(self._open_waker(), self._drain_waker)
         if self.options.listen:
-            # A lost connection has no number any more by which to take it from the loop.
-            self._listener_fd = self._open_listener().fileno()
-            loop.add_reader(self._listener_fd, self._read_notifications)
+            self._open_listener()
         self._poll_timer = loop.call_repeatedly(self.options.poll, self._poll)
 
     def _leave_event_loop(self) -> None:
@@ -221,9 +234,7 @@ class Transport(base.Transport):  # type: ignore[misc]
             loop.on_tick.discard(self._on_tick)
             if self._waker is not None:
                 loop.remove(self._waker[0])
-            if self._listener_fd is not None:
-                loop.remove(self._listener_fd)
-                self._listener_fd = None
+            self._stop_reading(loop)
             self._poll_timer.cancel()
             if self._due_timer is not None:
                 self._due_timer.cancel()
@@ -263,6 +274,9 @@ class Transport(base.Transport):  # type: ignore[misc]
 
         ``single``: only one message.
         """
+        if self._failure:
+            failure, self._failure = self._failure, ""
+            raise ConnectionLost(failure)
         until = 0.0 if single else time.monotonic() + TURN
         delivered = 0
         for channel in list(self.channels):
@@ -273,6 +287,8 @@ class Transport(base.Transport):  # type: ignore[misc]
                     self.channels.remove(channel)
                     self.channels.append(channel)
                 break
+        if delivered and self._is_untold and self.is_asleep:
+            self._check_listener()
         node = get_node(self.database)
         if node.unwritten and (
             node.unwritten >= OUTCOMES or not any(channel.buffered for channel in self.channels)
@@ -315,9 +331,13 @@ class Transport(base.Transport):  # type: ignore[misc]
         """
         self._next_poll = time.monotonic() + self.options.poll
         self._polls += 1
+        is_full = self._polls % FULL_POLL == 0
+        if is_full and self._listener is not None:
+            self._check_listener()
+        self._is_untold = True
         get_node(self.database).limits.is_stale = True
         for channel in self.channels:
-            channel.look_again(messages=not self.options.listen or self._polls % 6 == 0)
+            channel.look_again(messages=not self.options.listen or is_full)
         self._end_cancelled()
 
     def _end_cancelled(self) -> None:
@@ -336,6 +356,10 @@ class Transport(base.Transport):  # type: ignore[misc]
             # From now on we hear of jobs that are scheduled; of those before nobody told us.
             self._listener.announce([""])
             get_node(self.database).expect_due()
+            if self._loop is not None:
+                # A lost connection has no number any more by which to take it from the loop.
+                self._listener_fd = self._listener.fileno()
+                self._loop.add_reader(self._listener_fd, self._read_notifications)
         return self._listener
 
     def _close_listener(self) -> None:
@@ -344,9 +368,30 @@ class Transport(base.Transport):  # type: ignore[misc]
         if listener is not None:
             listener.close()
 
+    def _stop_reading(self, loop: Any) -> None:
+        if self._listener_fd is not None:
+            loop.remove(self._listener_fd)
+            self._listener_fd = None
+
+    def _check_listener(self) -> None:
+        """Listen anew if nobody tells us any more, which nothing but asking shows."""
+        self._is_untold = False
+        with contextlib.suppress(*CONNECTION_ERRORS):
+            if self._open_listener().is_heard():
+                return
+        logger.warning(
+            "LISTEN had died without a word, listening on a new connection; where a pooler stands "
+            "between, set listen_url, or listen=False"
+        )
+        if self._loop is not None:
+            self._stop_reading(self._loop)
+        self._close_listener()
+        self._open_listener()
+
     def _read_notifications(self) -> None:
         assert self._listener is not None
         for payload in self._listener.read():
+            self._is_untold = False
             kind, name = payload[:1], payload[1:]
             if kind == notify.DUE:
                 get_node(self.database).expect_due()
@@ -366,7 +411,15 @@ class Transport(base.Transport):  # type: ignore[misc]
                 elif kind == notify.QUEUE:
                     channel.look_again(messages=False)
 
-    # Wake the loop, from any thread
+    # From any thread
+
+    def fail(self, why: str) -> None:
+        """Give the connection up for lost, whatever the loop is doing."""
+        self._failure = why
+        if self._loop is not None:
+            self._loop.call_soon(self._on_tick)  # it may have forgotten us
+        self.wake(always=True)
+        self.database.cut(self._loop_thread)
 
     def wake(self, *, always: bool = False) -> None:
         """Have another turn soon: there is room for another message."""

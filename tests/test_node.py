@@ -6,6 +6,7 @@ import logging
 import os
 import queue
 import random
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -129,6 +130,34 @@ def test_what_was_claimed_without_an_answer_is_put_back_and_what_is_known_is_not
     }  # fmt: skip
     assert row(connection, "held")["attempt"] == held.attempt == 1
     assert "put back 1 jobs whose claim was cut off" in caplog.text
+
+
+@pytest.mark.parametrize("then", ["claim", "leave"])
+def test_a_claim_to_which_the_server_comes_when_it_was_given_up_is_put_back(
+    url, database, connection, node, monkeypatch, then
+):
+    """Its connection was cut off while a process of the server did nothing, and that goes on."""
+    monkeypatch.setattr(f"{Node.__module__}.LOOK_BACK", 0.2)
+    assert node.claim_jobs(CELERY, 1) == []
+    (claiming,) = database._idle
+    pid = claiming.psycopg.info.backend_pid
+    os.kill(pid, signal.SIGSTOP)
+    cutter = threading.Timer(0.1, claiming.psycopg.cut)
+    cutter.start()
+    try:
+        with pytest.raises(CONNECTION_ERRORS):
+            node.claim_jobs(CELERY, 1)
+        assert node.claim_jobs(CELERY, 1) == []  # looked for, and not there yet
+        put(database, "a")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: states(connection) == {"a": "executing"})
+    if then == "claim":
+        wait_for(lambda: node.claim_jobs(CELERY, 1))
+        assert row(connection, "a")["attempt"] == 1
+    else:
+        node.close()
+        assert states(connection) == {"a": "available"}
 
 
 def test_nothing_is_put_back_while_nothing_was_cut(database, connection, node):

@@ -8,6 +8,7 @@ for that difference once per job, so hot statements go through :meth:`Connection
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 from collections.abc import Generator, Mapping, Sequence
@@ -27,10 +28,20 @@ from psycopg.waiting import Ready, Wait
 from ..errors import PermissionMissing
 from .dsn import describe
 from .failures import connection_failed
+from .patience import PatientConnection
 from .sql import statement
 
-#: What kombu is to treat as a lost connection: worth another try on a new one.
-CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
+#: What kombu is to treat as a lost connection: worth another try on a new one. A server that takes
+#: no writes is one too: behind a name or an address that moves, another takes them by now.
+CONNECTION_ERRORS = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
+
+#: A session that waits says so now and then, in seconds: a firewall forgets who is silent, and a
+#: machine that has vanished is noticed though nothing is sent.
+KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 #: The server, or the driver, will not have these values, however often they are sent.
 REFUSALS = (psycopg.DataError, psycopg.IntegrityError)
@@ -128,20 +139,27 @@ class Connection:
     """
 
     def __init__(
-        self, conninfo: str, *, connect_timeout: float, prepare: bool, **parameters: Any
+        self,
+        conninfo: str,
+        *,
+        connect_timeout: float,
+        prepare: bool,
+        ask_after: float = math.inf,
+        **parameters: Any,
     ) -> None:
         self._where = describe(conninfo)
         self._pid = os.getpid()
         params: dict[str, Any] = conninfo_to_dict(conninfo)
         params.setdefault("connect_timeout", max(2, round(connect_timeout)))
         params.setdefault("application_name", "pgjobs-celery")
-        params = {**parameters, **params}
+        params = {**KEEPALIVES, **parameters, **params}
         try:
-            self._connection = psycopg.connect(
+            self._connection = PatientConnection.connect(
                 **params, autocommit=True, prepare_threshold=5 if prepare else None
             )
         except psycopg.Error as error:
             raise connection_failed(error, conninfo) from None
+        self._connection.parameters, self._connection.ask_after = params, ask_after
         self._connection.add_notice_handler(lambda diagnostic: None)
         self._pgconn = self._connection.pgconn
         self._prepare = prepare
@@ -160,7 +178,7 @@ class Connection:
         return self._pgconn.socket
 
     @property
-    def psycopg(self) -> psycopg.Connection[Row]:
+    def psycopg(self) -> PatientConnection:
         """The psycopg connection, for what needs no speed: migrations, LISTEN."""
         return self._connection
 

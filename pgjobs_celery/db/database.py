@@ -24,6 +24,7 @@ from ..errors import ConnectionFailed
 from . import notify
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
 from .dsn import Target
+from .failures import read_only
 from .groups import Groups
 from .held import Held
 from .jobs import Jobs
@@ -32,15 +33,19 @@ from .matches import Matches
 from .messages import Messages
 from .nodes import Nodes
 from .notify import Listener
+from .patience import ConnectionLost
 from .results import Results
 from .routes import Routes
 from .unanswered import Unanswered
 from .unique_jobs import UniqueJobs
 from .versions import check_schema
 
-__all__ = ["CONNECTION_ERRORS", "REFUSALS", "Database", "get_database"]
+__all__ = ["CONNECTION_ERRORS", "REFUSALS", "ConnectionLost", "Database", "get_database"]
 
 T = TypeVar("T")
+
+#: After how many seconds without an answer a server is asked that has only to say who listens.
+LISTENING = 2.0
 
 
 class Database:
@@ -153,6 +158,9 @@ class Database:
             self._out.add(connection)
             try:
                 yield connection
+            except psycopg.errors.ReadOnlySqlTransaction:
+                connection.close()
+                raise
             finally:
                 self._out.discard(connection)
                 if connection.is_usable:
@@ -212,7 +220,10 @@ class Database:
     def _listen(self, channel: str) -> Listener:
         url = self.options.listen_url
         conninfo = url.conninfo if isinstance(url, Target) else self.conninfo
-        return Listener(self._open(conninfo), channel)
+        # A loop that has other things to do waits for its answers.
+        return Listener(
+            self._open(conninfo, ask_after=min(self.options.ask_after, LISTENING)), channel
+        )
 
     def be_patient(self, seconds: float = 0.05) -> None:
         """Have this thread wait for that long for a connection before it opens another one.
@@ -232,14 +243,32 @@ class Database:
     def verify(self) -> None:
         """See that the server answers, and connect if need be; raises as :meth:`connection` does.
 
-        Of the pooled connections none is left afterwards that a restart of the server has cut.
+        Of the pooled connections none is left afterwards that a restart of the server has cut, or
+        that leads to one that takes no writes any more.
         """
-        self.retrying(lambda: self.fetch("ping"))
+        ((takes_writes,),) = self.retrying(lambda: self.fetch("ping"))
+        if not takes_writes:
+            self.close()
+            raise read_only(self.conninfo)
+
+    def move_to(self, conninfo: str) -> bool:
+        """From now on connect to another server, that stands in; False if it is the same."""
+        is_another = conninfo != self.conninfo
+        if is_another:
+            self.conninfo = conninfo
+            self.close()
+        return is_another
 
     @property
     def driver_version(self) -> str:
         """psycopg's."""
         return psycopg.__version__
+
+    def cut(self, thread: int) -> None:
+        """Have what this thread waits for end as if the connection were lost; from another one."""
+        for connection in list(self._out):
+            if connection.psycopg.waiter == thread:
+                connection.psycopg.cut()
 
     def close(self) -> None:
         """Close the pooled connections; the next use opens new ones."""
@@ -289,7 +318,7 @@ class Database:
             conninfo,
             connect_timeout=self.options.connect_timeout,
             prepare=self.options.prepare,
-            **parameters,
+            **{"ask_after": self.options.ask_after, **parameters},
         )
         _open_connections.add(connection)
         return connection

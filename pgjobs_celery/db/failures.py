@@ -43,6 +43,14 @@ def connection_failed(error: psycopg.Error, conninfo: str) -> psycopg.Operationa
     )
 
 
+def read_only(conninfo: str) -> psycopg.OperationalError:
+    """The error for a server that takes no writes: one that has not taken over yet, perhaps."""
+    return CannotConnect(
+        f"PostgreSQL at {describe(conninfo)} takes no writes (a standby that has not taken over? "
+        "Name all servers in the URL, with target_session_attrs=read-write)"
+    )
+
+
 def said(error: psycopg.Error) -> str:
     """What the server said, in one line."""
     parts = (error.diag.message_primary or str(error), error.diag.message_detail)

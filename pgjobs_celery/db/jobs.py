@@ -233,9 +233,10 @@ class Jobs:
 
         With ``dead`` false only from nodes that have no row any more.
         """
-        rows = self._database.run(
-            [self._database.call("pin_plans"), self._database.call("rescue_jobs", dead=dead)]
-        )[1]
+        names = (
+            ("pin_plans", "condemn_nodes", "rescue_jobs") if dead else ("pin_plans", "rescue_jobs")
+        )
+        rows = self._database.run([self._database.call(name) for name in names])[-1]
         jobs = [row for row in rows if row[0] == "job"]
         # Of a queue with a limit a place is free, even where the job was discarded.
         back = {queue for _, queue, _, _ in jobs}
@@ -283,6 +284,11 @@ class Jobs:
             ]
         )[1]
         return int(rows[0][0]), rows[0][1]
+
+    def find_ready(self, queues: Sequence[str]) -> list[str]:
+        """Those of the queues in which a job waits that a claim would take at once."""
+        calls = [self._database.call("pin_plans"), self._database.call("find_ready", queues=queues)]
+        return [queue for (queue,) in self._database.run(calls)[1]]
 
     def count_ready(self, queue: str) -> int:
         """How many jobs and messages a consumer of the queue would get."""

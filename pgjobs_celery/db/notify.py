@@ -79,6 +79,14 @@ class Listener:
                 self._connection.run([call(statement, "", values)])
         self._held = names
 
+    def is_heard(self) -> bool:
+        """False if the server has forgotten that we listen; raises if the connection is gone."""
+        cursor = self._connection.psycopg.execute(
+            "SELECT %s IN (SELECT pg_listening_channels())", (self._channel,)
+        )
+        row = cursor.fetchone()
+        return bool(row and row[0])
+
     def read(self) -> set[str]:
         """The payloads that have arrived; does not wait. Raises if the connection is gone."""
         pgconn = self._connection.psycopg.pgconn

@@ -48,8 +48,10 @@ class Heartbeat(Service):
     def run(self, database: Database) -> dict[str, int]:
         """Write one row."""
         if self._connection is None or not self._connection.is_usable:
-            # A server that has vanished must not be waited for as long as TCP would.
-            self._connection = database.connect(tcp_user_timeout=round(self._lease * 500))
+            # A server that has vanished must be known to have while there is time for another try.
+            self._connection = database.connect(
+                ask_after=self._lease / 4, tcp_user_timeout=round(self._lease * 500)
+            )
         name, queues, lost_claims = self._describe()
         # Before it is sent: the row's time, which others go by, is later.
         sent = time.monotonic()

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,14 +92,21 @@ def break_things(chaos: Chaos, dice: random.Random) -> None:
         chaos.inflict(name)
 
 
+#: What has not ended, and who holds it.
+UNFINISHED = """
+    SELECT j.task, j.state, j.attempt, j.attempted_by, n.name AS node,
+           extract(epoch FROM now() - j.attempted_at)::int AS claimed_for,
+           extract(epoch FROM now() - n.heartbeat_at)::int AS silent_for
+    FROM pgjobs.jobs AS j LEFT JOIN pgjobs.nodes AS n ON n.node = j.claimed_by
+    WHERE j.finished_at IS NULL
+"""
+
+
 def wait_until_finished(system: System) -> None:
     """Until no job is left that waits or runs."""
     with system.connect() as connection:
-        unfinished = (
-            "SELECT task, state, count(*) FROM pgjobs.jobs WHERE finished_at IS NULL GROUP BY 1, 2"
-        )
-        wait_for(
-            lambda: not connection.execute(unfinished).fetchall(),
-            DRAIN,
-            lambda: connection.execute(unfinished).fetchall(),
-        )
+
+        def unfinished() -> list[Any]:
+            return connection.execute(UNFINISHED).fetchall()
+
+        wait_for(lambda: not unfinished(), DRAIN, unfinished)

@@ -1,16 +1,12 @@
--- Take from the dead what they held: nodes that have been silent for longer than their lease, by the
--- database's clock. A node's row goes in the same transaction as its claims, and a claim holds a key
--- share lock on it. SKIP LOCKED: one rescuer for each node. A claim that was committed after this
--- statement began and before it locked the node is not seen: it is one of those whose node has no row
--- any more, which the next rescue takes. By the time a row is reached another node may hold the job.
+-- Take from the dead what they held: nodes that were condemned in this transaction, and go with it.
+-- What is held in the name of a node that has no row is taken as well. By the time a row is reached
+-- another node may hold the job.
 -- Acknowledged when it began (early ack): it may have run, so it is discarded. Otherwise it goes back
 -- in line, unless its attempts are used up.
 WITH dead AS MATERIALIZED (
   SELECT n.node, n.name
   FROM pgjobs.nodes AS n
-  WHERE %(dead)s::boolean
-    AND n.heartbeat_at < now() - n.lease * interval '1 second'
-  FOR UPDATE SKIP LOCKED
+  WHERE n.heartbeat_at = '-infinity'
 ), buried AS (
   DELETE FROM pgjobs.nodes AS n USING dead WHERE n.node = dead.node RETURNING n.name
 ), abandoned AS (

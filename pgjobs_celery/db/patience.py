@@ -1,0 +1,104 @@
+"""Notice that the server has vanished without a word, and let go on what only takes long.
+
+A machine that was switched off says nothing, and neither does a firewall that has forgotten the
+connection. TCP does not tell either: nothing is unacknowledged while we wait for an answer, and a
+proxy in between acknowledges everything. A time limit would end the long statements as well. So
+whoever has waited for a while asks over a new connection whether the server still works for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Generator, Mapping
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+
+from .sql import statement
+
+RV = TypeVar("RV")
+
+#: How long a server that is asked may take to answer, in seconds.
+ANSWER = 4.0
+#: What a server says that is there, and may well be at work for us.
+IS_FULL = ("too many", "remaining connection slots")
+
+
+class ConnectionLost(psycopg.OperationalError):
+    """The connection is dead, although nothing says so."""
+
+
+class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
+    """Waits for an answer for as long as the server works on it, and no longer."""
+
+    #: After how many seconds without an answer the server is asked.
+    ask_after = float("inf")
+    #: How it was connected to.
+    parameters: Mapping[str, Any] = {}
+    #: The thread that waits for an answer; 0 for none.
+    waiter = 0
+
+    def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        """As psycopg's, through which every statement goes; raises ConnectionLost."""
+        self.waiter = threading.get_ident()
+        try:
+            return super().wait(self._watched(gen), *args, **kwargs)
+        except ConnectionLost:
+            self.close()
+            raise
+        finally:
+            self.waiter = 0
+
+    def cut(self) -> None:
+        """Have whoever waits here see the connection end; from any thread."""
+        with (
+            contextlib.suppress(OSError, psycopg.Error),
+            socket.socket(fileno=os.dup(self.fileno())) as end,
+        ):
+            end.shutdown(socket.SHUT_RDWR)
+
+    def _watched(self, gen: PQGen[RV]) -> Generator[Any, Any, RV]:
+        ready: Any = None
+        while True:
+            try:
+                state = gen.send(ready)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            asked, is_served = time.monotonic(), True
+            # psycopg comes back ten times a second, with or without an answer.
+            while not (ready := (yield state)):
+                if not is_served:  # nor has the answer come while the server was asked
+                    raise ConnectionLost("the server has vanished: no answer, and no work on one")
+                if time.monotonic() - asked >= self.ask_after:
+                    is_served = self._is_served()
+                    asked = time.monotonic()
+
+    def _is_served(self) -> bool:
+        """Ask the server whether it works for us."""
+        try:
+            with _Asking.connect(**self.parameters, autocommit=True) as asking:
+                found = asking.execute(
+                    statement("find_work", ""),
+                    {
+                        "asking": asking.info.backend_pid,
+                        "waiting": self.info.backend_pid,
+                        "seconds": self.ask_after * 0.9,
+                    },
+                ).fetchone()
+                return bool(found and found[0])
+        except psycopg.Error as error:
+            return any(words in str(error) for words in IS_FULL)
+
+
+class _Asking(PatientConnection):
+    """A connection over which is asked; whoever does not answer here is not asked again."""
+
+    ask_after = ANSWER
+
+    def _is_served(self) -> bool:
+        return False

@@ -1,0 +1,21 @@
+-- In which of these queues does a job wait that a claim would take at once? Not one that somebody has
+-- locked, nor any of a queue that is paused or has a limit.
+SELECT q.queue
+FROM unnest(%(queues)s::text[]) AS q (queue)
+CROSS JOIN LATERAL (
+  SELECT r.id
+  FROM pgjobs.jobs AS r
+  WHERE r.queue = q.queue
+    AND r.finished_at IS NULL
+    AND r.due_at IS NULL
+    AND r.claimed_by IS NULL
+  ORDER BY r.priority, r.seq
+  LIMIT 1
+  FOR NO KEY UPDATE SKIP LOCKED
+) AS s
+WHERE NOT EXISTS (
+  SELECT
+  FROM pgjobs.limits AS l
+  WHERE l.queue = q.queue
+    AND (l.paused_at IS NOT NULL OR l.concurrency IS NOT NULL)
+)

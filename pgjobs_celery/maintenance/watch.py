@@ -1,0 +1,58 @@
+"""Notice that jobs wait which nobody looks for, and have the worker connect anew.
+
+Whatever the reason: a broker connection that Celery believes to have and does not is what years of
+reports are about. Who waits for work looks at every poll, so that a healthy worker is asked
+nothing but for the time of its last look.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from .loop import Service
+
+if TYPE_CHECKING:
+    from ..db.database import Database
+
+logger = logging.getLogger(__name__)
+
+
+class Looker(Protocol):
+    """Who claims jobs, in another thread."""
+
+    def neglected(self, seconds: float) -> list[str]:
+        """The queues for which there is room, and in which it has not looked for so long."""
+
+    def reconnect(self, why: str) -> None:
+        """Give its connection up for lost."""
+
+
+class Watch(Service):
+    """See that whoever claims jobs looks for them."""
+
+    name = "watch"
+    #: How many polls may be missed.
+    polls = 3
+
+    def __init__(self, lookers: Callable[[], Iterable[Looker]], poll: float) -> None:
+        self.interval = poll
+        self._lookers = lookers
+        self._suspects: list[Looker] = []
+
+    def run(self, database: Database) -> dict[str, int]:
+        """Ask, and look where somebody else should have."""
+        overdue = self.polls * self.interval
+        neglected = {each: each.neglected(overdue) for each in self._lookers()}
+        # Twice in a row: it may have had no room until just now.
+        suspects, self._suspects = self._suspects, [each for each in neglected if neglected[each]]
+        for looker in self._suspects:
+            if looker in suspects and (waiting := database.jobs.find_ready(neglected[looker])):
+                why = (
+                    f"jobs wait in {', '.join(waiting)}, there is room for them, and nobody has "
+                    f"looked for {overdue:g} s or more"
+                )
+                logger.warning("%s; connecting anew", why)
+                looker.reconnect(why)
+        return {}
