@@ -27,7 +27,7 @@ from .errors import PgJobsError
 from .job import Bucket, Cancellation, Claim
 from .limits import Limits
 from .maintenance.heartbeat import Heartbeat
-from .maintenance.loop import Loop, Service
+from .maintenance.loop import Loop, Pulse, Service
 from .maintenance.prune import Prune
 from .maintenance.reap import Reap
 from .maintenance.rescue import Rescue
@@ -74,7 +74,7 @@ class Node:
         self._stage = Stage()
         self._rescue = Rescue()
         # Apart from the rest: a statement that takes long must not look like death either.
-        self._pulse = Loop(database)
+        self._pulse = Pulse(database)
         self._heartbeat: Heartbeat | None = None
         if not database.options.listen:
             # Nobody tells us of a job that is due before the others.
@@ -271,7 +271,7 @@ class Node:
         """Write what is due and leave; never raises for a lost connection."""
         self._loop.stop()
         self._pulse.stop()
-        self._loop, self._pulse = Loop(self.database), Loop(self.database)
+        self._loop, self._pulse = Loop(self.database), Pulse(self.database)
         self._prune = None
         try:
             self.flush()
