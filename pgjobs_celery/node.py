@@ -276,11 +276,12 @@ class Node:
         try:
             self.flush()
             if self._heartbeat is not None and not self._held:
+                heartbeat, self._heartbeat = self._heartbeat, None
                 self.database.nodes.delete_node(self.id)
-                self._heartbeat.close()
-                self._heartbeat = None
+                heartbeat.close()
         except (*CONNECTION_ERRORS, PgJobsError) as error:
             logger.warning("could not say goodbye to the database: %s", error)
+        self.database.close()
 
     def _note(self, pending: deque[T], what: T) -> None:
         if not self.unwritten:
