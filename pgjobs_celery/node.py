@@ -28,7 +28,7 @@ from .errors import PgJobsError
 from .job import Bucket, Cancellation, Claim
 from .limits import Limits
 from .maintenance.heartbeat import Heartbeat
-from .maintenance.loop import Loop, Service
+from .maintenance.loop import Loop, Pulse, Service
 from .maintenance.post import Post
 from .maintenance.prune import Prune
 from .maintenance.reap import Reap
@@ -88,7 +88,7 @@ class Node:
         self._rescue = Rescue(lambda: self._loop.hurry(self._reap))
         self._post = Post()
         # Apart from the rest: a statement that takes long must not look like death either.
-        self._pulse = Loop(database)
+        self._pulse = Pulse(database)
         # Nor may whoever looks after the claims wait for them.
         self._watch = Loop(database)
         self._heartbeat: Heartbeat | None = None
@@ -329,20 +329,22 @@ class Node:
         self._loop.stop()
         self._pulse.stop()
         self._watch.stop()
-        self._loop, self._pulse, self._watch = (Loop(self.database) for _ in range(3))
+        self._loop, self._watch = Loop(self.database), Loop(self.database)
+        self._pulse = Pulse(self.database)
         self._prune = None
         try:
             self._post.run(self.database)
             self.flush()
             if self._heartbeat is not None and not self._held:
+                heartbeat, self._heartbeat = self._heartbeat, None
                 self.database.nodes.delete_node(self.id)
                 if self._look_back_at != math.inf:
                     # Without the row nothing is claimed for us, and what was is committed.
                     self._put_back_unknown()
-                self._heartbeat.close()
-                self._heartbeat = None
+                heartbeat.close()
         except (*CONNECTION_ERRORS, PgJobsError) as error:
             logger.warning("could not say goodbye to the database: %s", error)
+        self.database.close()
 
     def _leave_queues(self) -> None:
         left = _take_all(self._left)

@@ -59,9 +59,14 @@ class WorkerPool:
 
     @property
     def capacity(self) -> int:
-        """The pool's processes or threads, and what waits outside of it for its rate limit."""
+        """The pool's processes or threads, and what waits outside of it for its rate limit.
+
+        Of a pool that scales itself, as many as it may have: it grows by what waits for it.
+        """
         limited = sum(len(bucket.contents) for bucket in self._buckets())
-        return int(self._consumer.pool.num_processes or 1) + limited
+        autoscaler = self._consumer.controller.autoscaler
+        most = autoscaler.max_concurrency if autoscaler else 1
+        return max(int(self._consumer.pool.num_processes), most) + limited
 
     def _buckets(self) -> list[Any]:
         """What holds requests for their rate limits."""

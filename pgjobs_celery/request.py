@@ -103,6 +103,9 @@ class JobRequest:
                     # A thread, and the solo pool, say so of a task that has left its process
                     # (sys.exit): Celery fails of it, and nobody would hear of the job again.
                     return self.on_failure(failed__retval__runtime)
+                if failed__retval__runtime[0] is False:
+                    # Celery's word for a greenlet that was killed; what has run says 0, or 1.
+                    return self.on_failure(_terminated())
                 returned = specialised(self, failed__retval__runtime, **kwargs)
                 if not failed__retval__runtime[0]:
                     self._succeeded(failed__retval__runtime[1])
@@ -305,6 +308,8 @@ class JobRequest:
         """Revoked or expired before it began, or terminated: Celery calls all of it REVOKED."""
         if self._cancellation is not None:
             reason = self._cancellation.reason
+        if self._already_revoked:  # type: ignore[attr-defined]
+            return  # a killed greenlet says it, and then who has killed it
         try:
             super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
         finally:
@@ -314,6 +319,9 @@ class JobRequest:
 
     def cancel(self, *args: Any, **kwargs: Any) -> None:
         """End the task, for its worker must leave at once."""
+        if self.time_start:  # type: ignore[attr-defined]
+            # Before Celery sets it: a greenlet says at once that it was killed.
+            self._already_cancelled = True
         # Threads, and the solo pool, cannot do it, and say so to whom the signal has interrupted:
         # in the solo pool the task itself, which would fail of it.
         with contextlib.suppress(NotImplementedError):
@@ -454,6 +462,13 @@ def _is_signal(name: str) -> bool:
     except (AttributeError, TypeError):
         return False
     return True
+
+
+def _terminated() -> ExceptionInfo:
+    try:
+        raise Terminated(signals.signum("TERM"))
+    except Terminated:
+        return ExceptionInfo()
 
 
 def _exception_of(exc_info: Any) -> BaseException:

@@ -19,7 +19,7 @@ from .config import Settings, read_settings
 from .db.database import CONNECTION_ERRORS
 from .delivery import Message
 from .errors import InvalidOption, PgJobsError
-from .node import close_nodes, get_node
+from .node import get_node
 from .outcome import Ended
 from .pools import WorkerPool
 from .request import JobRequest
@@ -100,6 +100,9 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             request.settle_cancelled()
         for message in self._sent:
             message.channel.give_back([message])
+        if self._node is not None:
+            # Not on worker_shutdown, which Celery does not send when its test worker stops.
+            self._node.close()
 
 
 class AddTaskQueue:
@@ -137,7 +140,6 @@ def tell_ended(ended: Sequence[Ended]) -> None:
 def install() -> None:
     """Have every worker that starts in this process track its jobs; called by the transport."""
     signals.worker_init.connect(_on_worker_init, dispatch_uid="pgjobs")
-    signals.worker_shutdown.connect(_on_worker_shutdown, dispatch_uid="pgjobs")
 
 
 def _on_worker_init(sender: Any, **_: Any) -> None:
@@ -175,7 +177,3 @@ def choose_queues(app: Any, settings: Settings, hostname: str) -> None:
             f"pgjobs_queues has {error}, which is not in task_queues; "
             "task_create_missing_queues is off"
         ) from None
-
-
-def _on_worker_shutdown(**_: Any) -> None:
-    close_nodes()

@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import re
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, waiting
 from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
@@ -45,6 +46,10 @@ KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_coun
 
 #: The server, or the driver, will not have these values, however often they are sent.
 REFUSALS = (psycopg.DataError, psycopg.IntegrityError)
+
+if (patcher := sys.modules.get("eventlet.patcher")) and patcher.is_monkey_patched("select"):
+    # psycopg looks for gevent only, and would hold up all greenlets for as long as it waits.
+    waiting.wait = waiting.wait_select
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _BINARY = 1

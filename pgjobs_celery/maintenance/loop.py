@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..db.database import CONNECTION_ERRORS
 from ..errors import PgJobsError
@@ -41,17 +42,17 @@ class Loop:
         self._due: dict[Service, float] = {}
         self._changed = threading.Condition()
         self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._thread: Any = None
+        #: The thread's number, while it runs.
+        self._ident: int | None = None
+        self._ended = threading.Event()
 
     def add(self, service: Service) -> None:
         """Run ``service`` from now on; starts the thread with the first one."""
         with self._changed:
             self._due[service] = time.monotonic() + service.next_delay()
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="pgjobs-maintenance", daemon=True
-                )
-                self._thread.start()
+                self._thread = self._start_thread()
             self._changed.notify()
 
     def expect(self, service: Service) -> None:
@@ -80,13 +81,22 @@ class Loop:
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5)
+        if self._thread is not None and self._ident != threading.get_ident():
+            self._ended.wait(timeout=5)
+
+    def _start_thread(self) -> Any:
+        thread = threading.Thread(target=self._run, name="pgjobs-maintenance", daemon=True)
+        thread.start()
+        return thread
 
     def _run(self) -> None:
+        self._ident = threading.get_ident()
         self._database.be_patient()
-        while service := self._next():
-            self._run_service(service)
+        try:
+            while service := self._next():
+                self._run_service(service)
+        finally:
+            self._ended.set()
 
     def _next(self) -> Service | None:
         """The service whose turn it is, once it is; None when it is time to stop."""
@@ -121,3 +131,21 @@ class Loop:
                 )
         with self._changed:
             self._due[service] = min(self._due[service], time.monotonic() + delay)
+
+
+class Pulse(Loop):
+    """A loop that nothing in this process holds up.
+
+    Where gevent has patched ``threading``, a thread is a greenlet: a task that computes for long
+    holds up all of them, and would look like death.
+    """
+
+    def _start_thread(self) -> Any:
+        monkey = sys.modules.get("gevent.monkey")
+        if monkey is None or not monkey.is_module_patched("threading"):
+            return super()._start_thread()
+        from gevent.threadpool import ThreadPool
+
+        threads = ThreadPool(1)
+        threads.spawn(self._run)
+        return threads
