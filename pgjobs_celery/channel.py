@@ -197,6 +197,11 @@ class Channel(Acknowledger):
         self._freed.append(queue)
         self.transport.wake()
 
+    def verify_queues(self) -> None:
+        """Queues of ours may have been taken away, with us taken for dead; from any thread."""
+        self._touch_at = 0.0
+        self.transport.wake()
+
     def neglected(self, seconds: float) -> list[str]:
         """The queues for which there is room, and in which nobody has looked for so long.
 

@@ -58,6 +58,9 @@ class Watcher(Looker, Protocol):
     def place_freed(self, queue: str) -> None:
         """A job of the queue has ended; called from any thread."""
 
+    def verify_queues(self) -> None:
+        """Queues of ours may have been taken away; called from any thread."""
+
 
 class Node:
     """The claims of this process in one database. Thread-safe; get one with :func:`get_node`."""
@@ -412,6 +415,10 @@ class Node:
         self._rescue.tell()
         self._loop.hurry(self._rescue)
 
+    def _come_back(self) -> None:
+        for watcher in list(self._watchers):
+            watcher.verify_queues()
+
     def _put_back_unknown(self) -> None:
         # Copies, for other threads go on noting; held before noted, see settle().
         known = [*self._held, *(outcome.id for outcome in list(self._outcomes))]
@@ -445,6 +452,7 @@ class Node:
             settings.heartbeat_interval,
             settings.lease,
             on_dead=self._rescue_others,
+            on_back=self._come_back,
         )
         heartbeat.run(self.database)
         self._pulse.add(heartbeat)

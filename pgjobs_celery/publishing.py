@@ -39,6 +39,8 @@ class Publication(NamedTuple):
     job: NewJob
     #: The claim of the job's own run, when that publishes it again.
     holder: Fence | None
+    #: The claim of the task that publishes it, in the same database.
+    parent: Fence | None
     #: The task that publishes it has run before, and may have published it then.
     is_repeated: bool
     #: The claim is one in the database that is published to.
@@ -117,17 +119,19 @@ class Publisher(Topology):
         request = _current_request()
         held = held_claim(request)
         holder = held.fence if held and request.id == job.task_id else None
-        is_repeated = (
-            held is not None
-            and request.id == job.parent_id
-            and bool((request.delivery_info or {}).get("redelivered"))
-        )
         # Under another URL it may be another database, where the task holds nothing.
         is_surely_here = held is not None and held.key == self.database.key
         if holder is not None and job.eta is not None:
             # retry(countdown=...), which Celery has turned into a time by this machine's clock.
             job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
-        publication = Publication(job, holder, is_repeated, is_surely_here)
+        is_child = held is not None and request.id == job.parent_id
+        publication = Publication(
+            job,
+            holder,
+            parent=held.fence if held and is_child and is_surely_here else None,
+            is_repeated=is_child and bool((request.delivery_info or {}).get("redelivered")),
+            is_surely_here=is_surely_here,
+        )
         with self.database.unanswered.sending(job.task_id) as first:
             unique = job_options(message).unique
             if unique is None or holder is not None:
@@ -138,12 +142,9 @@ class Publisher(Topology):
 
     def _put(self, publication: Publication, first: float | None) -> bool:
         """Put a job in line; False if its id waits or runs."""
-        job, holder, is_repeated, is_surely_here = publication
 
         def insert() -> bool:
-            return self.database.jobs.insert_job(
-                job, holder, is_repeated=is_repeated, is_surely_here=is_surely_here, first=first
-            )
+            return self.database.jobs.insert_job(**publication._asdict(), first=first)
 
         if insert():
             return True

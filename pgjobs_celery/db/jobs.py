@@ -65,6 +65,7 @@ class Jobs:
         job: NewJob,
         holder: Fence | None = None,
         *,
+        parent: Fence | None = None,
         is_repeated: bool = False,
         is_surely_here: bool = True,
         first: float | None = None,
@@ -72,10 +73,11 @@ class Jobs:
         """Put a job in line, committed when this returns, and wake who waits for its queue.
 
         False if nothing changed, because its id waits or runs. ``holder`` is the claim of the
-        job's own run when that publishes it again. ``is_repeated``: its parent has run before, and
-        may have published it then. ``is_surely_here``: the holder's claim is one in this database,
-        so that where it does not stand any more the job is another's. ``first``: when it was sent
-        before, by the monotonic clock, if the answer to that was cut off.
+        job's own run when that publishes it again, ``parent`` that of its parent, which may be
+        lost. ``is_repeated``: its parent has run before, and may have published it then.
+        ``is_surely_here``: the holder's claim is one in this database, so that where it does not
+        stand any more the job is another's. ``first``: when it was sent before, by the monotonic
+        clock, if the answer to that was cut off.
         """
 
         def insert() -> Call:
@@ -86,6 +88,8 @@ class Jobs:
                 "insert_job",
                 holder=holder and holder.node,
                 holder_attempt=holder and holder.attempt,
+                parent=parent and parent.node,
+                parent_attempt=parent and parent.attempt,
                 is_repeated=is_repeated,
                 is_holder_only=holder is not None and is_surely_here,
                 since=since,

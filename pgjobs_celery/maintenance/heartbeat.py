@@ -30,6 +30,7 @@ class Heartbeat(Service):
         interval: float,
         lease: float,
         on_dead: Callable[[], None],
+        on_back: Callable[[], None] = lambda: None,
     ) -> None:
         self.interval = interval
         self.patience = min(self.patience, lease)
@@ -37,6 +38,8 @@ class Heartbeat(Service):
         self._node = node
         self._describe = describe
         self._on_dead = on_dead
+        #: We live, and others may have taken us for dead.
+        self._on_back = on_back
         self._connection: Connection | None = None
         self._last = float("-inf")
 
@@ -55,10 +58,13 @@ class Heartbeat(Service):
         name, queues, lost_claims = self._describe()
         # Before it is sent: the row's time, which others go by, is later.
         sent = time.monotonic()
+        is_back = self.is_overdue and self._last > float("-inf")
         others_are_dead = database.nodes.beat_node(
             self._node, name, queues, self._lease, self.patience, lost_claims, self._connection
         )
         self._last = sent
+        if is_back:
+            self._on_back()
         if others_are_dead:
             self._on_dead()
         return {}

@@ -139,6 +139,24 @@ def test_a_finished_id_runs_again_as_a_new_job(database, connection):
     assert (found["result"], found["errors"]) == (None, [])
 
 
+def test_a_finished_child_does_not_run_again_for_a_parent_that_has_lost_its_claim(
+    database, connection
+):
+    """It was taken for dead and goes on, while its next run has published the child before."""
+    put(database, "parent")
+    (parent,) = claim(database)
+    child = new_job("child", parent_id="parent")
+    fence = Fence(A, parent.attempt)
+    database.jobs.insert_job(child, parent=fence)
+    finish(database, claim(database))
+    # The parent means it: it holds its job.
+    assert database.jobs.insert_job(child, parent=fence)
+    finish(database, claim(database))
+    finish(database, [parent])
+    assert not database.jobs.insert_job(child, parent=fence)
+    assert states(connection) == {"parent": "completed", "child": "completed"}
+
+
 def test_of_many_who_publish_one_id_at_once_one_makes_the_row(database, connection):
     barrier = threading.Barrier(8)
 

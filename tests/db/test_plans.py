@@ -204,6 +204,8 @@ def test_an_insert_decides_by_the_task_id(filled):
         "holder": str(A),
         "holder_attempt": 1,
         "is_repeated": False,
+        "parent": None,
+        "parent_attempt": None,
         "is_holder_only": True,
         "since": None,
     }

@@ -4,7 +4,8 @@
 -- again while it runs (retry, replace) goes back in line with the new message; nobody else may do
 -- that, or a worker that lost its claim would take the job from the one that holds it now.
 -- A task that was delivered again, its worker lost, publishes its chain's next step again: once is
--- enough, and that it may have finished by now is no reason to run it again. Nor is it where the answer
+-- enough, and that it may have finished by now is no reason to run it again. The same holds for a task
+-- that was taken for dead and goes on (its claim, parent, is lost). Nor is it where the answer
 -- to a publish was cut off and it is sent once more (since: how long ago the first time was).
 -- It may wait as long as it says itself, or its queue (x-message-ttl), from when it may run.
 -- What runs again as a new job has a new number, so that what comes late of the old one is not its.
@@ -88,7 +89,13 @@ WHERE j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::intege
    OR NOT %(is_holder_only)s::boolean
       AND (j.message IS NULL
            OR j.finished_at IS NOT NULL
-              AND (j.parent_id = excluded.parent_id AND %(is_repeated)s::boolean) IS NOT TRUE
+              AND (j.parent_id = excluded.parent_id AND (
+                     %(is_repeated)s::boolean
+                     OR %(parent)s::uuid IS NOT NULL AND (
+                       SELECT p.claimed_by = %(parent)s::uuid
+                              AND p.attempt = %(parent_attempt)s::integer
+                       FROM pgjobs.jobs AS p
+                       WHERE p.task_id = excluded.parent_id) IS NOT TRUE)) IS NOT TRUE
               AND (j.inserted_at > now() - %(since)s::double precision * interval '1 second')
                   IS NOT TRUE)
 RETURNING 1
