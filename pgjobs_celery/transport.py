@@ -143,6 +143,12 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._own_queues.add(queue)
         get_node(self.database).own(self, tuple(self._own_queues))
 
+    def disown_queue(self, queue: str) -> None:
+        """The queue is gone."""
+        if queue in self._own_queues:
+            self._own_queues.remove(queue)
+            get_node(self.database).own(self, tuple(self._own_queues))
+
     def _delete_own_queues(self) -> None:
         own, self._own_queues = self._own_queues, set()
         get_node(self.database).own(self, ())
