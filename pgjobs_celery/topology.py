@@ -118,7 +118,7 @@ class Topology(StdChannel):  # type: ignore[misc]
             found = self._find_queue(queue)
             if found is None:
                 raise refusal(NOT_FOUND, f"no queue {queue!r}")
-            consumers = found.consumers + self.node.is_using(queue)
+            consumers = found.consumers + (queue in self.node.uses)
             return queue_declare_ok_t(queue, self.database.jobs.count_ready(queue), consumers)
         queue = queue or f"pgjobs.gen-{uuid4()}"
         arguments = arguments or {}
@@ -186,7 +186,7 @@ class Topology(StdChannel):  # type: ignore[misc]
         jobs = self.database.jobs
         if if_empty and (jobs.count_ready(queue) or jobs.has_due_job(queue)):
             raise refusal(PRECONDITION_FAILED, f"queue {queue!r} is not empty")
-        if if_unused and (self.node.is_using(queue) or (found and found.consumers)):
+        if if_unused and (queue in self.node.uses or (found and found.consumers)):
             raise refusal(PRECONDITION_FAILED, f"queue {queue!r} is in use")
         purged = self.queue_purge(queue)
         self.database.routes.delete_queue(queue)

@@ -227,4 +227,4 @@ def test_a_reply_queue_costs_no_heartbeat(connect: Callable[[], kombu.Connection
         queue.declare()
         assert channel.node._heartbeat is None
         queue.delete()
-        assert not channel.node._describe()[1]
+        assert not channel.node.uses.names
