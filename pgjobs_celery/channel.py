@@ -121,7 +121,8 @@ class Channel(Acknowledger):
         self._by_queue = {consumer.queue: consumer for consumer in self._consumers.values()}
         self._news.update(set(self._by_queue) - before)
         left = self.own_queues & (before - self._by_queue.keys())
-        self.node.use(self, tuple(self._by_queue), left)
+        self.node.uses.consume(self, tuple(self._by_queue))
+        self.node.leave(left)
         if self.own_queues & (self._by_queue.keys() - before):
             self._touch_at = 0.0
             self.node.announce()
@@ -457,7 +458,8 @@ class Channel(Acknowledger):
         Returns what stays with the pool, which runs it or will.
         """
         self.closed = True
-        self.node.use(self, (), left=self.own_queues & self._by_queue.keys())
+        self.node.uses.consume(self, ())
+        self.node.leave(self.own_queues & self._by_queue.keys())
         self._consumers.clear()
         self._by_queue = {}
         self.transport.forget_channel(self)

@@ -38,6 +38,7 @@ from .maintenance.stage import Stage
 from .maintenance.watch import Looker, Watch
 from .outcome import Ended, Outcome, discarded, error_from
 from .states import State
+from .uses import Uses
 
 if TYPE_CHECKING:
     from .pools import WorkerPool
@@ -108,11 +109,7 @@ class Node:
         self._freed: deque[str] = deque()
         self._watchers: WeakSet[Watcher] = WeakSet()
         self._held_messages: set[int] = set()
-        #: The queues that each channel consumes from, and those that are a connection's own.
-        self._uses: dict[int, Collection[str]] = {}
-        self._own: dict[int, Collection[str]] = {}
-        #: Queues that have lost a consumer here.
-        self._left: deque[str] = deque()
+        self.uses = Uses()
         self._oldest = 0.0
         #: A claim was cut off: there may be jobs in our name of which we do not know.
         self._is_uncertain = False
@@ -127,7 +124,7 @@ class Node:
     def unwritten(self) -> int:
         """How many outcomes and acknowledgements are still to be written."""
         acknowledged = len(self._outcomes) + len(self._read) + len(self._returned)
-        return acknowledged + len(self._freed) + len(self._left)
+        return acknowledged + len(self._freed) + len(self.uses.left)
 
     @property
     def unwritten_since(self) -> float:
@@ -234,23 +231,10 @@ class Node:
         self._note(self._returned, id)
         self._held_messages.discard(id)
 
-    def use(self, channel: object, queues: Collection[str], left: Iterable[str] = ()) -> None:
-        """The channel consumes from these now: others see it. What it has ``left`` may go."""
-        self._uses[id(channel)] = queues
-        if not queues:
-            del self._uses[id(channel)]
-        for queue in left:
-            self._note(self._left, queue)
-
-    def own(self, connection: object, queues: Collection[str]) -> None:
-        """These are the connection's own: they stay as long as we live."""
-        self._own[id(connection)] = queues
-        if not queues:
-            del self._own[id(connection)]
-
-    def is_using(self, queue: str) -> bool:
-        """True while this process consumes from it."""
-        return any(queue in queues for queues in list(self._uses.values()))
+    def leave(self, queues: Iterable[str]) -> None:
+        """Note that a consumer of these has gone: they may go."""
+        for queue in queues:
+            self._note(self.uses.left, queue)
 
     def announce(self) -> None:
         """Have the others see at once which queues are in use here."""
@@ -350,18 +334,17 @@ class Node:
         self.database.close()
 
     def _leave_queues(self) -> None:
-        left = _take_all(self._left)
+        left = self.uses.take_left()
         try:
-            if gone := {queue for queue in left if not self.is_using(queue)}:
-                self.database.routes.leave_queues(gone, self.id)
+            if left:
+                self.database.routes.leave_queues(left, self.id)
         except BaseException:
-            self._left.extendleft(left)
+            self.uses.left.extend(left)
             raise
 
     def _describe(self) -> tuple[str, list[str], int]:
-        """What a heartbeat says: who we are, and what we consume from."""
-        queues = set().union(*list(self._uses.values()), *list(self._own.values()))
-        return self.name, sorted(queues), self.lost_claims
+        """What a heartbeat says."""
+        return self.name, self.uses.names, self.lost_claims
 
     def _note(self, pending: deque[T], what: T) -> None:
         if not self.unwritten:

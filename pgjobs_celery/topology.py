@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
 from kombu.transport.base import StdChannel, to_rabbitmq_queue_arguments
 
-from .db.routes import Found
+from .db.routes import Found, Holder
 from .node import get_node
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 #: AMQP's reply codes.
 NO_ROUTE, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_IMPLEMENTED = 312, 404, 405, 406, 540
+
+#: Seconds between two tries to declare an exclusive queue whose owner may be dead.
+DECLARE_INTERVAL = 0.25
 
 #: Exchanges that nobody has to declare: kombu does not, where the name begins with ``amq.``.
 PREDECLARED = {f"amq.{type}": type for type in ("direct", "topic", "fanout")}
@@ -114,15 +118,15 @@ class Topology(StdChannel):  # type: ignore[misc]
             found = self._find_queue(queue)
             if found is None:
                 raise refusal(NOT_FOUND, f"no queue {queue!r}")
-            consumers = found.consumers + self.node.is_using(queue)
+            consumers = found.consumers + (queue in self.node.uses)
             return queue_declare_ok_t(queue, self.database.jobs.count_ready(queue), consumers)
         queue = queue or f"pgjobs.gen-{uuid4()}"
         arguments = arguments or {}
         for name in IGNORED.keys() & arguments.keys():
             _warn_ignored(queue, name)
-        if exclusive:
-            self.node.start()  # the others must see that its owner lives
-        holder = self.database.routes.declare_queue(
+        if exclusive and "x-expires" not in arguments:
+            self.node.start()  # the others must see that it lives; a reply queue is not worth that
+        holder = self._declare_queue(
             queue,
             durable=durable,
             auto_delete=auto_delete,
@@ -132,8 +136,6 @@ class Topology(StdChannel):  # type: ignore[misc]
             message_ttl=_seconds(arguments.get("x-message-ttl")),
             arguments=arguments,
         )
-        if holder.is_exclusive and holder.owner != self.node.id:
-            raise _locked(queue)
         if holder.is_exclusive:
             self.transport.own_queue(queue)
         if auto_delete or exclusive:
@@ -141,6 +143,17 @@ class Topology(StdChannel):  # type: ignore[misc]
         if auto_delete or exclusive or "x-expires" in arguments:
             self.passing_queues.add(queue)
         return queue_declare_ok_t(queue, 0, 0)
+
+    def _declare_queue(self, queue: str, *, exclusive: bool, **options: Any) -> Holder:
+        """Declare it; ChannelError if another process has it for itself, and lives."""
+        deadline = time.monotonic() + self.node.settings.lease / 3 + DECLARE_INTERVAL
+        while True:
+            holder = self.database.routes.declare_queue(queue, exclusive=exclusive, **options)
+            if not holder.is_exclusive or holder.owner == self.node.id:
+                return holder
+            if not exclusive or time.monotonic() > deadline:
+                raise _locked(queue)
+            time.sleep(DECLARE_INTERVAL)
 
     def queue_bind(self, queue: str, exchange: str = "", routing_key: str = "", **_: Any) -> None:
         """Route what comes to the exchange with the key to the queue.
@@ -173,12 +186,13 @@ class Topology(StdChannel):  # type: ignore[misc]
         jobs = self.database.jobs
         if if_empty and (jobs.count_ready(queue) or jobs.has_due_job(queue)):
             raise refusal(PRECONDITION_FAILED, f"queue {queue!r} is not empty")
-        if if_unused and (self.node.is_using(queue) or (found and found.consumers)):
+        if if_unused and (queue in self.node.uses or (found and found.consumers)):
             raise refusal(PRECONDITION_FAILED, f"queue {queue!r} is in use")
         purged = self.queue_purge(queue)
         self.database.routes.delete_queue(queue)
         for names in (self.own_queues, self.passing_queues):
             names.discard(queue)
+        self.transport.disown_queue(queue)
         return purged
 
     def _find_queue(self, queue: str) -> Found | None:

@@ -140,7 +140,7 @@ class Transport(base.Transport):  # type: ignore[misc]
     def _collect(self, connection: Transport | None) -> None:
         """The connection is lost, or (after a fork) the parent's: let go without a word to it."""
         if self._pid == os.getpid():
-            get_node(self.database).own(self, ())
+            get_node(self.database).uses.own(self, ())
             self._leave_event_loop()
             for channel in list(self.channels):
                 channel.let_go()
@@ -155,11 +155,17 @@ class Transport(base.Transport):  # type: ignore[misc]
     def own_queue(self, queue: str) -> None:
         """The queue is to go with this connection."""
         self._own_queues.add(queue)
-        get_node(self.database).own(self, tuple(self._own_queues))
+        get_node(self.database).uses.own(self, tuple(self._own_queues))
+
+    def disown_queue(self, queue: str) -> None:
+        """The queue is gone."""
+        if queue in self._own_queues:
+            self._own_queues.remove(queue)
+            get_node(self.database).uses.own(self, tuple(self._own_queues))
 
     def _delete_own_queues(self) -> None:
         own, self._own_queues = self._own_queues, set()
-        get_node(self.database).own(self, ())
+        get_node(self.database).uses.own(self, ())
         for queue in own:
             self.database.routes.delete_queue(queue)
 

@@ -60,7 +60,7 @@ def test_a_node_says_that_it_lives_before_it_claims(database, connection, node):
     node.configure("worker@host", Settings(heartbeat_interval=0.05))
     assert connection.execute("SELECT 1 FROM pgjobs.nodes").fetchall() == []
     put(database, "a")
-    node.use("a channel", ["celery", "other"])
+    node.uses.consume("a channel", ["celery", "other"])
     node.claim_jobs([Bucket("celery"), Bucket("other")], 1)
     (found,) = connection.execute("SELECT * FROM pgjobs.nodes").fetchall()
     assert (found["node"], found["name"], found["queues"]) == (

@@ -12,6 +12,7 @@ from amqp.exceptions import NotFound, PreconditionFailed, ResourceLocked
 from kombu import Consumer, Exchange, Queue
 from kombu.exceptions import ChannelError
 
+from pgjobs_celery.config import Settings
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.failures import QueueGone
 from pgjobs_celery.maintenance.reap import Reap
@@ -76,6 +77,9 @@ def test_an_auto_delete_queue_goes_with_its_last_consumer(link: Link, name: str)
 def test_an_exclusive_queue_is_for_one_process_and_goes_with_its_connection(link: Link, name: str):
     queue = Queue(name, exclusive=True, durable=False)
     one, two = link(), link()
+    for each in one, two:
+        if node := getattr(each.default_channel, "node", None):
+            node.configure("a worker", Settings(lease=1, heartbeat_interval=0.1))
     with one.channel() as channel:
         queue(channel).declare()
     queue(one.default_channel).declare()
@@ -202,3 +206,25 @@ def test_jobs_that_wait_outlive_their_queue(broker: kombu.Connection, connection
     with consuming(broker, queue) as inbox:
         drain(broker, inbox, 1)
     assert inbox[0].headers["id"] == id
+
+
+def test_an_exclusive_queue_of_a_silent_process_is_soon_another_ones(
+    url: str, connection: Connection, broker: kombu.Connection
+):
+    queue = Queue("q", exclusive=True)
+    with other(url) as dead:
+        queue(dead.channel()).declare()
+        dead.default_channel.node._pulse.stop()
+        connection.execute("UPDATE pgjobs.nodes SET heartbeat_at = now() - interval '4 s'")
+        with consuming(broker, queue):  # a third of the lease, not all of it
+            (row,) = get_rows(connection, "queues")
+            assert row["owner"] == broker.default_channel.node.id
+
+
+def test_a_reply_queue_costs_no_heartbeat(connect: Callable[[], kombu.Connection], url: str):
+    with other(url) as client, client.channel() as channel:
+        queue = Queue("reply", exclusive=True, expires=10)(channel)
+        queue.declare()
+        assert channel.node._heartbeat is None
+        queue.delete()
+        assert not channel.node.uses.names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from ..errors import ConnectionFailed
+from ..errors import ConnectionFailed, PgJobsError
 from .dsn import describe
 
 #: What libpq or the server says, and the remedy. libpq gives no SQLSTATE for a failed login.
@@ -61,5 +61,5 @@ class CannotConnect(ConnectionFailed, psycopg.OperationalError):
     """The server cannot be reached or refuses the login."""
 
 
-class QueueGone(ConnectionFailed, psycopg.OperationalError):
+class QueueGone(PgJobsError, psycopg.OperationalError):
     """A queue was taken away while we consumed from it: declare it again, with a new connection."""

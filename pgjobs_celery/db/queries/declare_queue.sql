@@ -1,5 +1,6 @@
 -- Writes only what is new: every producer declares its queue once per connection. An exclusive one is
--- taken over from an owner that lives no more; whoever has it is told.
+-- taken over from an owner that is silent: a worker that was killed and starts again must not have to
+-- wait for the whole lease. Whoever has it is told.
 WITH declared AS (
   INSERT INTO pgjobs.queues AS q
     (name, durable, auto_delete, exclusive, owner, expires_after, message_ttl, arguments)
@@ -15,7 +16,7 @@ WITH declared AS (
       SELECT
       FROM pgjobs.nodes AS n
       WHERE n.node = q.owner
-        AND n.heartbeat_at > now() - n.lease * interval '1 second')
+        AND n.heartbeat_at > now() - n.lease / 3 * interval '1 second')
   RETURNING q.owner, q.exclusive
 )
 SELECT owner, exclusive FROM declared
