@@ -168,8 +168,14 @@ def test_the_worker_is_controlled(flower: Flower, running: Worker) -> None:
     def say(path: str, **query: Any) -> str:
         return str(flower.post(path, **query)["message"])
 
+    def processes() -> int:
+        worker = flower.get("/api/workers", refresh=1, workername=name)[name]
+        return len(worker["stats"]["pool"]["processes"])
+
     assert "Growing" in say(f"/api/worker/pool/grow/{name}", n=1)
+    wait_for(lambda: processes() == 3)
     assert "Shrinking" in say(f"/api/worker/pool/shrink/{name}", n=1)
+    wait_for(lambda: processes() == 2)
     assert say(f"/api/worker/queue/add-consumer/{name}", queue="more") == "add consumer more"
     assert "more" in say(f"/api/worker/queue/cancel-consumer/{name}", queue="more")
     limit = {"workername": name, "ratelimit": "1000/s"}
