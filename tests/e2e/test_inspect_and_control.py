@@ -160,8 +160,13 @@ def test_events_begin_and_end_on_demand(running: Worker, app: Celery) -> None:
         tasks.add.delay(1, 2).get(timeout=10)
         assert len(wait_for(lambda: capture("task-succeeded"))) == 1
         app.control.disable_events([running.name], reply=True, timeout=5)
-        app.control.heartbeat([running.name])
-        wait_for(lambda: [each for each in capture("worker-heartbeat") if each["freq"] == 5])
+
+        def demanded() -> bool:
+            # Nobody has listened to heartbeats until now, and a worker looks once a second.
+            app.control.heartbeat([running.name])
+            return any(event["freq"] == 5 for event in capture("worker-heartbeat"))
+
+        wait_for(demanded)
 
 
 def test_a_program_knows_the_state_of_the_cluster(running: Worker, app: Celery) -> None:
