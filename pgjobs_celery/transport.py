@@ -34,11 +34,10 @@ from typing import Any
 
 from kombu.exceptions import ChannelError
 from kombu.transport import base
-from kombu.utils.url import as_url
 
 from . import worker
 from .channel import Channel
-from .config import Options, read_options
+from .connecting import hide_passwords, read_client_options, with_scheme
 from .db import notify
 from .db.database import CONNECTION_ERRORS, ConnectionLost, Database, get_database
 from .db.dsn import Target
@@ -74,8 +73,8 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
-        _hide_passwords(client)
-        self.options = _read_options(client)
+        hide_passwords(client)
+        self.options = read_client_options(client)
         # The first of several URLs stands for all: they lead to one database, and this is one node.
         home = client.alt[0] if client.alt else client.hostname
         self.database: Database = get_database(home.conninfo, self.options)
@@ -184,7 +183,7 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
         """The URI without its secrets, whatever is asked for: it is meant to be shown."""
-        return f"pgjobs://{uri if isinstance(uri, Target) else Target(_with_scheme(uri))}"
+        return f"pgjobs://{uri if isinstance(uri, Target) else Target(with_scheme(uri))}"
 
     @property
     def client_info(self) -> str:
@@ -453,65 +452,6 @@ class Transport(base.Transport):  # type: ignore[misc]
         # Not before: a byte that is written in between would be read as well, and no other would
         # follow. Who finds the flag still set has done already what the next turn looks for.
         self._is_waking = False
-
-
-def _hide_passwords(client: Any) -> None:
-    """Put what may be shown where kombu looks for what to show.
-
-    kombu shows a connection's hostname and alternates in log lines, ``inspect stats`` and reprs.
-    A Target reads ``user@host:port/database``; having no ``://``, kombu's failover takes it as the
-    host it is, where it would read the URL's scheme as a transport's name.
-    """
-    if not isinstance(client.hostname, Target):
-        client.hostname = Target(_url(client))
-        client.userid = client.password = client.port = None
-    if any(not isinstance(alternate, Target) for alternate in client.alt):
-        client.alt[:] = [
-            each if isinstance(each, Target) else Target(_with_scheme(each)) for each in client.alt
-        ]
-        client.cycle = client.failover_strategy(client.alt)
-        next(client.cycle)
-    listen_url = (client.transport_options or {}).get("listen_url")
-    if listen_url and not isinstance(listen_url, Target):
-        client.transport_options = {**client.transport_options, "listen_url": Target(listen_url)}
-    client._initial_params.update(
-        hostname=client.hostname, userid=None, password=None, port=None, transport="pgjobs"
-    )
-
-
-def _url(client: Any) -> str:
-    """Where to connect: ``switch()`` takes a URL apart, and some give kombu the parts."""
-    if client.hostname and "://" in client.hostname:
-        return str(client.hostname)
-    path = (client.virtual_host or "").lstrip("/")
-    if not (client.userid or client.password or client.port or path):
-        return _with_scheme(client.hostname)
-    parts = (client.hostname, client.port, client.userid, client.password, path or None)
-    return str(as_url("pgjobs", *parts))
-
-
-def _with_scheme(url: str | None) -> str:
-    """The URL as it was given: kombu cuts the scheme off ``pgjobs+postgresql://``."""
-    return url if url and "://" in url else f"pgjobs://{url or ''}"
-
-
-def _read_options(client: Any) -> Options:
-    given = dict(client.transport_options or {})
-    if "connect_timeout" not in given and client.connect_timeout:
-        given["connect_timeout"] = client.connect_timeout
-    options, warnings = read_options(given)
-    for warning in warnings:
-        _warn_once(warning)
-    return options
-
-
-_warned: set[str] = set()
-
-
-def _warn_once(text: str) -> None:
-    if text not in _warned:
-        _warned.add(text)
-        logger.warning(text)
 
 
 worker.install()

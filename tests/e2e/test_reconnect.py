@@ -183,23 +183,33 @@ def test_a_claim_on_which_the_server_works_for_ever_is_noticed(
     jobs.flow()
 
 
-def test_jobs_flow_again_when_no_server_was_there_for_longer_than_the_lease(
-    network: Network, url: str, worker: StartWorker, jobs: Jobs, rows: Rows, tmp_path: Path
+def test_jobs_flow_again_from_the_next_broker_and_when_none_was_there_for_longer_than_the_lease(
+    network: Network, url: str, worker: StartWorker, jobs: Jobs, rows: Rows
 ) -> None:
     conf = {**CONF, "pgjobs_lease": 1.0, "pgjobs_heartbeat_interval": 0.2, "result_backend": url}
     with Network(url) as other:
-        worker(pool="prefork", broker=f"{network.url};{other.url}", conf=conf)
+        started = worker(pool="prefork", broker=f"{network.url};{other.url}", conf=conf)
         jobs.flow()
-        for each in (network, other):
-            # The other is there at once, and then neither.
-            each.close()
-            each.cut()
-            if each is network:
-                jobs.flow()
+        network.close()
+        network.cut()
+        jobs.flow()
+        assert set(rows.nodes().values()) == {started.name}
+        other.close()
+        other.cut()
         time.sleep(1.5)  # the fault itself
         other.open()
         jobs.flow()
-    assert len(rows.nodes()) == 1
+    assert set(rows.nodes().values()) == {started.name}
+
+
+def test_a_child_of_the_pool_notices_that_the_server_has_vanished(
+    network: Network, worker: StartWorker, app: Celery, rows: Rows
+) -> None:
+    worker(pool="prefork", concurrency=1, broker=network.url, conf=CONF)
+    tasks.publish_child.delay(1, 2).get(timeout=10)  # its connection is open from now on
+    assert network.swallow()
+    tasks.publish_child.delay(1, 2).get(timeout=10)
+    rows.wait_count(completed=4)
 
 
 def test_a_server_that_takes_no_writes_is_a_lost_connection(
