@@ -268,14 +268,14 @@ class Transport(base.Transport):  # type: ignore[misc]
         if self.is_asleep or not self.options.listen:
             return False
         channels = [channel for channel in self.channels if channel.queues]
-        if not channels or not all(channel.is_dry for channel in channels):
+        if not channels or not all(channel.is_idle for channel in channels):
             return False
         queues = {queue for channel in channels for queue in channel.queues}
         self._open_listener().announce(queues | {""})
         self._read_notifications()
         self.is_asleep = True
         for channel in channels:
-            channel.look_again()
+            channel.look_once_more()
         return True
 
     def stop_sleeping(self) -> None:
