@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 #: How long one turn of the event loop may hand out messages, in seconds.
 TURN = 0.01
+#: How often a worker's loop in a thread sees whether it is to leave, in seconds.
+FLAG_INTERVAL = 0.1
 #: How many outcomes are collected before they are written although jobs are still at hand.
 OUTCOMES = 100
 
@@ -84,7 +86,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._pid = os.getpid()
         self._loop: Any = None
         self._loop_thread = 0
-        self._poll_timer: Any = None
+        self._timers: list[Any] = []
         self._due_timer: Any = None
         self._due_timer_at = float("inf")
         self._waker: tuple[socket.socket, socket.socket] | None = None
@@ -196,7 +198,10 @@ class Transport(base.Transport):  # type: ignore[misc]
             # A lost connection has no number any more by which to take it from the loop.
             self._listener_fd = self._open_listener().fileno()
             loop.add_reader(self._listener_fd, self._read_notifications)
-        self._poll_timer = loop.call_repeatedly(self.options.poll, self._poll)
+        self._timers = [loop.call_repeatedly(self.options.poll, self._poll)]
+        if threading.current_thread() is not threading.main_thread():
+            # No signal interrupts the loop here: Celery's test worker is told to leave by a flag.
+            self._timers.append(loop.call_repeatedly(FLAG_INTERVAL, lambda: None))
 
     def _leave_event_loop(self) -> None:
         loop, self._loop = self._loop, None
@@ -207,7 +212,8 @@ class Transport(base.Transport):  # type: ignore[misc]
             if self._listener_fd is not None:
                 loop.remove(self._listener_fd)
                 self._listener_fd = None
-            self._poll_timer.cancel()
+            for timer in self._timers:
+                timer.cancel()
             if self._due_timer is not None:
                 self._due_timer.cancel()
                 self._on_due()

@@ -79,7 +79,6 @@ def test_children_that_are_replaced_lose_nothing_and_leave_no_connection(
     lines = tmp_path / "lines"
     args = ["--max-tasks-per-child", "4", "--max-memory-per-child", "1000000", "--time-limit", "60"]
     worker(pool="prefork", concurrency=2, args=args)
-    before = sessions(rows)
     results = [tasks.record.delay(str(lines), number) for number in range(20)]
     # These a child writes itself, over a connection of its own.
     large = [tasks.big.delay(70_000) for _ in range(4)]
@@ -90,7 +89,8 @@ def test_children_that_are_replaced_lose_nothing_and_leave_no_connection(
     assert [result.get(timeout=5) for result in results] == list(range(20))
     assert [len(result.get(timeout=5)) for result in large] == [70_000] * 4
     assert {row["attempt"] for row in rows.select("SELECT attempt FROM pgjobs.jobs")} == {1}
-    assert sessions(rows) <= before + 4
+    # Of the worker three or four, of its two children one each, and two of this process.
+    assert sessions(rows) <= 8
 
 
 def test_a_worker_beats_and_works(
@@ -103,8 +103,8 @@ def test_a_worker_beats_and_works(
     )
     wait_for(lambda: rows.count().get("completed", 0) >= 3)
     assert len(started.children()) == 3
-    # Three of the worker, one of the beat that it has forked.
-    assert sessions(rows) <= 4
+    # Of the worker three, or four where it is slow, and of the beat that it has forked one.
+    assert sessions(rows) <= 5
     assert started.stop() == 0
     assert rows.count().get("executing", 0) == 0
     assert rows.nodes() == {}
