@@ -171,9 +171,11 @@ class Channel(Acknowledger):
         return list(self._by_queue)
 
     @property
-    def is_dry(self) -> bool:
-        """True when the last look found all that there was."""
-        return not (self._buffer or self._mail) and self._plan.is_dry
+    def is_idle(self) -> bool:
+        """True when the last look found all that there was, or another is not worth it now."""
+        if self._buffer or self._mail:
+            return False
+        return self._plan.is_dry or self._plan.due_at > time.monotonic()
 
     @property
     def due_at(self) -> float:
@@ -244,6 +246,15 @@ class Channel(Acknowledger):
         if messages:
             self._news.update(self._by_queue)
 
+    def look_once_more(self) -> None:
+        """From now on we are told: what came before is there to be seen."""
+        if self._plan.is_dry:
+            self.look_again()
+        else:
+            # Above the floors: a look below them is due, and waits for its turn.
+            self._plan.expect(time.monotonic())
+            self._news.update(self._by_queue)
+
     def room(self) -> int:
         """How many more messages may be delivered."""
         if not self.prefetch_count:
@@ -310,12 +321,13 @@ class Channel(Acknowledger):
         self._looked_at = time.monotonic()
         if not buckets:
             return False
+        was_full = self._plan.is_full
         self._plan.record(limit, claims, start, time.monotonic(), self.node.limits.full)
         self._buffer.extend(claims)
         if self.closed:  # meanwhile, by a soft shutdown
             self._release_buffer()
             return False
-        if len(claims) >= limit:
+        if was_full and self._plan.is_full:
             self.transport.stop_sleeping()
         return bool(claims)
 

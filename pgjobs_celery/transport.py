@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 #: How long one turn of the event loop may hand out messages, in seconds.
 TURN = 0.01
+#: How often a worker's loop in a thread sees whether it is to leave, in seconds.
+FLAG_INTERVAL = 0.1
 #: How many outcomes are collected before they are written although jobs are still at hand.
 OUTCOMES = 100
 #: Every so many polls everything is looked at, and it is made sure that we are told of news.
@@ -92,7 +94,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._pid = os.getpid()
         self._loop: Any = None
         self._loop_thread = 0
-        self._poll_timer: Any = None
+        self._timers: list[Any] = []
         self._due_timer: Any = None
         self._due_timer_at = float("inf")
         #: Why the connection is given up for lost.
@@ -231,7 +233,10 @@ class Transport(base.Transport):  # type: ignore[misc]
         loop.add_reader(self._open_waker(), self._drain_waker)
         if self.options.listen:
             self._open_listener()
-        self._poll_timer = loop.call_repeatedly(self.options.poll, self._poll)
+        self._timers = [loop.call_repeatedly(self.options.poll, self._poll)]
+        if threading.current_thread() is not threading.main_thread():
+            # No signal interrupts the loop here: Celery's test worker is told to leave by a flag.
+            self._timers.append(loop.call_repeatedly(FLAG_INTERVAL, lambda: None))
 
     def _leave_event_loop(self) -> None:
         loop, self._loop = self._loop, None
@@ -240,7 +245,8 @@ class Transport(base.Transport):  # type: ignore[misc]
             if self._waker is not None:
                 loop.remove(self._waker[0])
             self._stop_reading(loop)
-            self._poll_timer.cancel()
+            for timer in self._timers:
+                timer.cancel()
             if self._due_timer is not None:
                 self._due_timer.cancel()
                 self._on_due()
@@ -306,14 +312,14 @@ class Transport(base.Transport):  # type: ignore[misc]
         if self.is_asleep or not self.options.listen:
             return False
         channels = [channel for channel in self.channels if channel.queues]
-        if not channels or not all(channel.is_dry for channel in channels):
+        if not channels or not all(channel.is_idle for channel in channels):
             return False
         queues = {queue for channel in channels for queue in channel.queues}
         self._open_listener().announce(queues | {""})
         self._read_notifications()
         self.is_asleep = True
         for channel in channels:
-            channel.look_again()
+            channel.look_once_more()
         return True
 
     def stop_sleeping(self) -> None:

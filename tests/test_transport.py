@@ -18,6 +18,7 @@ from kombu.common import eventloop
 from kombu.message import Message
 from kombu.mixins import ConsumerProducerMixin
 
+from pgjobs_celery import claiming
 from pgjobs_celery.db import notify
 from pgjobs_celery.db.notify import work_channel
 
@@ -153,6 +154,21 @@ def test_a_consumer_that_has_just_been_busy_is_woken_too(connect: Connect):
         drain(consumer, inbox, 150)
         publish_task(producer)
         drain(consumer, inbox, 151, timeout=3.0)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_consumer_with_room_for_one_is_woken_before_its_next_look_at_everything(
+    count: int, connect: Connect, monkeypatch: pytest.MonkeyPatch
+):
+    """Each of its claims is full; such a look may be far away, where looks take long."""
+    producer, consumer = connect(), connect(poll_interval=NEVER)
+    with consuming(consumer, ack=True, prefetch=1) as inbox:
+        assert is_quiet(consumer)
+        monkeypatch.setattr(claiming, "FULL_LOOK_SPACING", 100_000)
+        for wanted in range(count, 4 * count, count):
+            publish_tasks(producer, count)
+            drain(consumer, inbox, wanted, timeout=1.0)
+            assert is_quiet(consumer, 0.02)
 
 
 def test_a_new_queue_is_looked_at_and_listened_to(connect: Connect):

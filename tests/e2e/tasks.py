@@ -10,6 +10,7 @@ A worker is told what it is to be by its environment (see conftest.py):
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -235,6 +236,13 @@ def sleep_late(seconds: float, path: str | None = None) -> float:
     if path:
         append(path, os.getpid())
     time.sleep(seconds)
+    return seconds
+
+
+@app.task(acks_late=True)
+def block_late(seconds: float) -> float:
+    """Waits as a library in C does: no other greenlet runs meanwhile."""
+    ctypes.CDLL(None).usleep(int(seconds * 1_000_000))
     return seconds
 
 
