@@ -70,7 +70,7 @@ def test_a_node_says_that_it_lives_before_it_claims(database, connection, node):
     later = "SELECT 1 FROM pgjobs.nodes WHERE heartbeat_at > %s"
     wait_for(lambda: connection.execute(later, (found["heartbeat_at"],)).fetchone())
     # And what it consumes by now.
-    node.use("a channel", ["celery"])
+    node.uses.consume("a channel", ["celery"])
     fewer = "SELECT 1 FROM pgjobs.nodes WHERE queues = '{celery}'"
     wait_for(lambda: connection.execute(fewer).fetchone())
 
