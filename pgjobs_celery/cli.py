@@ -140,7 +140,7 @@ def maintain(ctx: click.Context, *, url: str | None, schema: str | None, once: b
         node.start()
         click.echo(f"maintaining schema {database.schema} at {describe(database.conninfo)}")
         if once:
-            node.maintain_now()
+            node.services.hurry_all()
             # Who is dead can be told only by who has lived for a while.
             stopped.wait(Heartbeat.patience + 2 * settings.heartbeat_interval)
         else:

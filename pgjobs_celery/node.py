@@ -23,24 +23,19 @@ from weakref import WeakSet
 from .config import Settings
 from .db.database import CONNECTION_ERRORS, REFUSALS, Database
 from .db.jobs import Turn
-from .db.messages import Delivery, Routed
+from .db.messages import Delivery
 from .errors import PgJobsError
 from .job import Bucket, Cancellation, Claim
 from .limits import Limits
 from .maintenance.heartbeat import Heartbeat
-from .maintenance.loop import Loop, Pulse, Service
-from .maintenance.post import Post
-from .maintenance.prune import Prune
-from .maintenance.reap import Reap
-from .maintenance.rescue import Rescue
-from .maintenance.settle import Settle
-from .maintenance.stage import Stage
+from .maintenance.services import Services
 from .maintenance.watch import Looker, Watch
 from .outcome import Ended, Outcome, discarded, error_from
 from .states import State
 from .uses import Uses
 
 if TYPE_CHECKING:
+    from .maintenance.loop import Service
     from .pools import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -85,20 +80,7 @@ class Node:
         self.on_ended: Callable[[Sequence[Ended]], None] | None = None
         #: How many outcomes were not written because others had the jobs by then.
         self.lost_claims = 0
-        self._loop = Loop(database)
-        self._settle = Settle(self)
-        self._stage = Stage()
-        self._reap = Reap()
-        self._rescue = Rescue(lambda: self._loop.hurry(self._reap))
-        self._post = Post()
-        # Apart from the rest: a statement that takes long must not look like death either.
-        self._pulse = Pulse(database)
-        # Nor may whoever looks after the claims wait for them.
-        self._watch = Loop(database)
-        self._heartbeat: Heartbeat | None = None
-        if not database.options.listen:
-            # Nobody tells us of a job that is due before the others.
-            self._stage.interval = min(self._stage.interval, database.options.poll)
+        self.services = Services(database, self)
         self._queues: set[str] = set()
         #: The attempt, and the queue.
         self._held: dict[int, tuple[int, str]] = {}
@@ -114,10 +96,8 @@ class Node:
         #: A claim was cut off: there may be jobs in our name of which we do not know.
         self._is_uncertain = False
         self._look_back_at, self._look_back_pause = math.inf, LOOK_BACK
-        #: What completes chords, and whether one may be complete once what is due is written.
-        self._complete: Service | None = None
+        #: A chord may be complete once what is due is written.
         self._may_be_complete = False
-        self._prune: Prune | None = None
         self._lock = threading.Lock()
 
     @property
@@ -163,9 +143,9 @@ class Node:
             self._report_lost(turn.lost)
             if self.on_ended is not None:
                 ended = [each for outcome in outcomes for each in _ended(outcome, turn.settled)]
-        if self._may_be_complete and self._complete is not None:
+        if self._may_be_complete and self.services.completes_chords:
             self._may_be_complete = False
-            self._loop.hurry(self._complete)
+            self.services.complete_chords()
         # Not under the lock: whoever is told may publish.
         self.tell(ended)
         return turn.claims
@@ -197,7 +177,8 @@ class Node:
     @property
     def is_fenced(self) -> bool:
         """True when others may be about to take our jobs: no other may be begun."""
-        return self._heartbeat is not None and self._heartbeat.is_overdue
+        heartbeat = self.services.heartbeat
+        return heartbeat is not None and heartbeat.is_overdue
 
     def describe(self) -> dict[str, Any]:
         """How it stands, for people."""
@@ -236,11 +217,6 @@ class Node:
         for queue in queues:
             self._note(self.uses.left, queue)
 
-    def announce(self) -> None:
-        """Have the others see at once which queues are in use here."""
-        if self._heartbeat is not None:
-            self._pulse.hurry(self._heartbeat)
-
     def done(self, id: int, attempt: int) -> None:
         """The outcome of that attempt is known; a retry may have become our next one already."""
         held = self._held.get(id)
@@ -273,19 +249,6 @@ class Node:
                 raise
         return self.limits.places(queue for _, queue in list(self._held.values()))
 
-    def expect_due(self) -> None:
-        """A job was scheduled: it may be due before the one that was the nearest."""
-        self._loop.hurry(self._stage)
-
-    def is_heard(self, routing_key: str) -> bool:
-        """False if nobody listens to such events of ours."""
-        return self._post.is_heard(routing_key)
-
-    def post(self, event: Routed) -> None:
-        """Send an event, soon and with others."""
-        self._post.put(event)
-        self._loop.expect(self._post)
-
     def configure(self, name: str, settings: Settings, event_exchange: str | None = None) -> None:
         """Be the node of a Celery worker of this name, which tells of itself over that exchange."""
         self.name, self.settings, self.event_exchange = name, settings, event_exchange
@@ -298,32 +261,22 @@ class Node:
 
     def serve_results(self, complete: Service) -> None:
         """Run what the results here need, whether jobs are claimed here or not."""
-        self._complete = complete
-        self._loop.add(complete)
         with self._lock:
-            self._start_pruning()
+            self.services.serve_results(complete, self.settings)
 
     def expect_chord(self) -> None:
         """A task of a chord ends, and nobody has seen to its body: do that when it is written."""
         self._may_be_complete = True
 
-    def maintain_now(self) -> None:
-        """Have every service run that need not be told."""
-        self._loop.hurry_all()
-
     def close(self) -> None:
         """Write what is due and leave; never raises for a lost connection."""
-        self._loop.stop()
-        self._pulse.stop()
-        self._watch.stop()
-        self._loop, self._watch = Loop(self.database), Loop(self.database)
-        self._pulse = Pulse(self.database)
-        self._prune = None
+        self.services.stop()
         try:
-            self._post.run(self.database)
+            self.services.post.run(self.database)
             self.flush()
-            if self._heartbeat is not None and not self._held:
-                heartbeat, self._heartbeat = self._heartbeat, None
+            heartbeat = self.services.heartbeat
+            if heartbeat is not None and not self._held:
+                self.services.heartbeat = None
                 self.database.nodes.delete_node(self.id)
                 if self._look_back_at != math.inf:
                     # Without the row nothing is claimed for us, and what was is committed.
@@ -350,7 +303,7 @@ class Node:
         if not self.unwritten:
             self._oldest = time.monotonic()
         pending.append(what)
-        self._loop.expect(self._settle)
+        self.services.expect_outcome()
 
     def _claim(
         self,
@@ -394,10 +347,6 @@ class Node:
             logger.error("job %s cannot be set aside either: %s", outcome.id, error)
             return []
 
-    def _rescue_others(self) -> None:
-        self._rescue.tell()
-        self._loop.hurry(self._rescue)
-
     def _come_back(self) -> None:
         for watcher in list(self._watchers):
             watcher.verify_queues()
@@ -426,7 +375,7 @@ class Node:
 
     def _start(self) -> None:
         """Before the first claim: others must be able to see that we live."""
-        if self._heartbeat is not None:
+        if self.services.heartbeat is not None:
             return
         settings = self.settings
         heartbeat = Heartbeat(
@@ -434,24 +383,12 @@ class Node:
             self._describe,
             settings.heartbeat_interval,
             settings.lease,
-            on_dead=self._rescue_others,
+            on_dead=self.services.rescue,
             on_back=self._come_back,
         )
         heartbeat.run(self.database)
-        self._pulse.add(heartbeat)
-        self._loop.add(self._settle)
-        self._loop.add(self._post)
-        self._watch.add(Watch(lambda: list(self._watchers), self.database.options.poll))
-        if settings.maintenance:
-            for service in (self._stage, self._rescue, self._reap):
-                self._loop.add(service)
-            self._start_pruning()
-        self._heartbeat = heartbeat
-
-    def _start_pruning(self) -> None:
-        if self._prune is None:
-            self._prune = Prune(self.settings)
-            self._loop.add(self._prune)
+        watch = Watch(lambda: list(self._watchers), self.database.options.poll)
+        self.services.start(heartbeat, watch, settings)
 
 
 def _ended(outcome: Outcome, settled: Mapping[int, State]) -> Iterator[Ended]:

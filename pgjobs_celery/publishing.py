@@ -203,11 +203,11 @@ class Publisher(Topology):
         if exchange.endswith(PIDBOX):
             revoke_jobs(self.database, message)
         is_event = exchange == self.node.event_exchange and not is_durable(message)
-        if is_event and not self.node.is_heard(routing_key):
+        if is_event and not self.node.services.post.is_heard(routing_key):
             return
         new = self._new_message(message, exchange, routing_key)
         if is_event:
-            self.node.post(Routed(new, exchange, routing_key))
+            self.node.services.send(Routed(new, exchange, routing_key))
         elif exchange:
             self.database.messages.publish_messages(new, exchange, routing_key)
         else:

@@ -366,7 +366,7 @@ class Transport(base.Transport):  # type: ignore[misc]
             self._listener = self.database.listen_for_work()
             # From now on we hear of jobs that are scheduled; of those before nobody told us.
             self._listener.announce([""])
-            get_node(self.database).expect_due()
+            get_node(self.database).services.expect_due()
             if self._loop is not None:
                 # A lost connection has no number any more by which to take it from the loop.
                 self._listener_fd = self._listener.fileno()
@@ -405,7 +405,7 @@ class Transport(base.Transport):  # type: ignore[misc]
             self._is_untold = False
             kind, name = payload[:1], payload[1:]
             if kind == notify.DUE:
-                get_node(self.database).expect_due()
+                get_node(self.database).services.expect_due()
                 continue
             if kind == notify.CANCEL:
                 self._end_cancelled()

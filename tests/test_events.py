@@ -85,7 +85,7 @@ class Listener:
 @pytest.fixture
 def listener(app: Celery, node: Node) -> Iterator[Listener]:
     listener = Listener(app)
-    wait_for(lambda: node.is_heard("task.custom"))  # another test may have had none
+    wait_for(lambda: node.services.post.is_heard("task.custom"))  # another test may have had none
     yield listener
     listener.close()
 
@@ -99,7 +99,7 @@ def test_what_nobody_hears_costs_no_statement_each(
     dispatcher: EventDispatcher, node: Node, published: Count, connection: Connection
 ):
     send(dispatcher, 0)
-    wait_for(lambda: not node.is_heard("task.custom"))
+    wait_for(lambda: not node.services.post.is_heard("task.custom"))
     before = published()
     send(dispatcher, *range(1000))
     assert published() == before
@@ -119,9 +119,9 @@ def test_who_begins_to_listen_hears_what_happens_a_second_later(
     app: Celery, dispatcher: EventDispatcher, node: Node
 ):
     send(dispatcher, 1)
-    wait_for(lambda: not node.is_heard("task.custom"))
+    wait_for(lambda: not node.services.post.is_heard("task.custom"))
     listener = Listener(app)
-    wait_for(lambda: node.is_heard("task.custom"), timeout=1.5)
+    wait_for(lambda: node.services.post.is_heard("task.custom"), timeout=1.5)
     send(dispatcher, 2)
     assert listener.listen(1) == ["2"]
     listener.close()
@@ -130,7 +130,7 @@ def test_who_begins_to_listen_hears_what_happens_a_second_later(
 def test_what_happens_while_there_is_no_connection_is_told_later(
     dispatcher: EventDispatcher, listener: Listener, connection: Connection, node: Node
 ):
-    node._post.patience = 0.3
+    node.services.post.patience = 0.3
     send(dispatcher, 1, 2)
     cut_all(connection)
     send(dispatcher, 3)
@@ -141,7 +141,7 @@ def test_what_happens_while_there_is_no_connection_is_told_later(
 def test_what_is_left_is_sent_when_the_worker_leaves(
     dispatcher: EventDispatcher, listener: Listener, node: Node
 ):
-    node._post.patience = 60.0
+    node.services.post.patience = 60.0
     send(dispatcher, 1)
     node.close()
     assert listener.listen(1) == ["1"]

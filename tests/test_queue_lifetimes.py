@@ -160,7 +160,7 @@ def test_the_queue_of_a_dead_process_goes_when_it_is_buried(
         Consumer(channel, [queue]).consume()
         assert is_quiet(dead)
         dead.Producer().publish({}, exchange="x", routing_key="k")
-        channel.node._pulse.stop()
+        channel.node.services.pulse.stop()
         bury(database, connection, channel.node.id)
         assert not get_rows(connection, "queues")
         assert not get_rows(connection, "bindings")
@@ -181,7 +181,7 @@ def test_a_queue_outlives_the_first_of_its_consumers(
         assert is_quiet(dead)
         with consuming(broker, queue) as inbox:
             assert is_quiet(broker)
-            dead.default_channel.node._pulse.stop()
+            dead.default_channel.node.services.pulse.stop()
             bury(database, connection, dead.default_channel.node.id)
             publish_task(broker)
             drain(broker, inbox, 1)
@@ -214,7 +214,7 @@ def test_an_exclusive_queue_of_a_silent_process_is_soon_another_ones(
     queue = Queue("q", exclusive=True)
     with other(url) as dead:
         queue(dead.channel()).declare()
-        dead.default_channel.node._pulse.stop()
+        dead.default_channel.node.services.pulse.stop()
         connection.execute("UPDATE pgjobs.nodes SET heartbeat_at = now() - interval '4 s'")
         with consuming(broker, queue):  # a third of the lease, not all of it
             (row,) = get_rows(connection, "queues")
@@ -225,6 +225,6 @@ def test_a_reply_queue_costs_no_heartbeat(connect: Callable[[], kombu.Connection
     with other(url) as client, client.channel() as channel:
         queue = Queue("reply", exclusive=True, expires=10)(channel)
         queue.declare()
-        assert channel.node._heartbeat is None
+        assert channel.node.services.heartbeat is None
         queue.delete()
         assert not channel.node.uses.names

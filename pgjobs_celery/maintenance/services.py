@@ -1,0 +1,113 @@
+"""What runs beside the claims in a process: its services, in threads of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .loop import Loop, Pulse, Service
+from .post import Post
+from .prune import Prune
+from .reap import Reap
+from .rescue import Rescue
+from .settle import Ledger, Settle
+from .stage import Stage
+
+if TYPE_CHECKING:
+    from ..config import Settings
+    from ..db.database import Database
+    from ..db.messages import Routed
+    from .heartbeat import Heartbeat
+    from .watch import Watch
+
+
+class Services:
+    """The services of one node. Thread-safe, but for starting and stopping."""
+
+    def __init__(self, database: Database, ledger: Ledger) -> None:
+        self._database = database
+        self.settle = Settle(ledger)
+        self.post = Post()
+        self._stage = Stage()
+        self._reap = Reap()
+        self._rescue = Rescue(on_buried=lambda: self._loop.hurry(self._reap))
+        if not database.options.listen:
+            # Nobody tells us of a job that is due before the others.
+            self._stage.interval = min(self._stage.interval, database.options.poll)
+        #: None while this process claims nothing.
+        self.heartbeat: Heartbeat | None = None
+        self._complete: Service | None = None
+        self._make_loops()
+
+    def _make_loops(self) -> None:
+        self._loop = Loop(self._database)
+        # Apart from the rest: a statement that takes long must not look like death either.
+        self.pulse = Pulse(self._database)
+        # Nor may whoever looks after the claims wait for them.
+        self._watch = Loop(self._database)
+        self._is_pruning = False
+
+    def start(self, heartbeat: Heartbeat, watch: Watch, settings: Settings) -> None:
+        """Run what a process needs that claims; its heart has beaten once."""
+        self.pulse.add(heartbeat)
+        self._watch.add(watch)
+        self._loop.add(self.settle)
+        self._loop.add(self.post)
+        if settings.maintenance:
+            for service in (self._stage, self._rescue, self._reap):
+                self._loop.add(service)
+            self._start_pruning(settings)
+        self.heartbeat = heartbeat
+
+    def serve_results(self, complete: Service, settings: Settings) -> None:
+        """Run what results need, ``complete`` for their chords."""
+        self._complete = complete
+        self._loop.add(complete)
+        self._start_pruning(settings)
+
+    def _start_pruning(self, settings: Settings) -> None:
+        if not self._is_pruning:
+            self._is_pruning = True
+            self._loop.add(Prune(settings))
+
+    def stop(self) -> None:
+        """Run nothing any more; may be started again."""
+        for loop in (self._loop, self.pulse, self._watch):
+            loop.stop()
+        self._make_loops()
+
+    def expect_outcome(self) -> None:
+        """There is something to write."""
+        self._loop.expect(self.settle)
+
+    def expect_due(self) -> None:
+        """A job was scheduled: it may be due before the one that was the nearest."""
+        self._loop.hurry(self._stage)
+
+    def send(self, event: Routed) -> None:
+        """Send an event, soon and with others."""
+        self.post.put(event)
+        self._loop.expect(self.post)
+
+    def announce(self) -> None:
+        """Have the others see at once how we are."""
+        if self.heartbeat is not None:
+            self.pulse.hurry(self.heartbeat)
+
+    def rescue(self) -> None:
+        """Others are dead: take what they held."""
+        self._rescue.tell()
+        self._loop.hurry(self._rescue)
+
+    @property
+    def completes_chords(self) -> bool:
+        """True once somebody here has results."""
+        return self._complete is not None
+
+    def complete_chords(self) -> None:
+        """A chord may be complete."""
+        if self._complete is not None:
+            self._loop.hurry(self._complete)
+
+    def hurry_all(self) -> None:
+        """Have every service run that need not be told."""
+        self._loop.hurry_all()
