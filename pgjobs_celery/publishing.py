@@ -73,7 +73,7 @@ class Publisher(Topology):
 
     def basic_publish(
         self,
-        message: dict[str, Any],
+        message: dict[str, Any] | str,
         exchange: str = "",
         routing_key: str = "",
         mandatory: bool = False,
@@ -86,6 +86,8 @@ class Publisher(Topology):
         what leads nowhere: a task for an exchange that is not there, and, where that is
         ``mandatory``, whatever no queue gets.
         """
+        if isinstance(message, str):
+            message = self.prepare_message(message)  # `celery amqp basic.publish`
         if mandatory:
             self._require_route(exchange, routing_key)
         if not is_job(message):

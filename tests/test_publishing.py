@@ -4,6 +4,8 @@ import json
 import logging
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -361,3 +363,12 @@ def test_a_queues_message_ttl_bounds_that_of_its_messages(
         for row in get_rows(connection, "messages")
     ]
     assert lives == [5, 5, 2, 5]
+
+
+def test_the_shell_of_celery_amqp_publishes_bare_text(broker: kombu.Connection, url: str):
+    broker.default_channel.queue_declare("q")
+    command = ["-b", url, "amqp", "basic.publish", "hello", "", "q"]
+    subprocess.run([sys.executable, "-m", "celery", *command], check=True, timeout=30)
+    message = broker.default_channel.basic_get("q", no_ack=True)
+    assert message is not None
+    assert bytes(message.body) == b"hello"
