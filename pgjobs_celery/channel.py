@@ -125,6 +125,7 @@ class Channel(Acknowledger):
         self.node.leave(left)
         if self.own_queues & (self._by_queue.keys() - before):
             self._touch_at = 0.0
+        if before != self._by_queue.keys():
             self.node.services.announce()
         self._looked_at = time.monotonic()
         self._plan.set_queues(self._job_queues() if self._is_flowing else ())

@@ -96,15 +96,15 @@ class Node:
         #: A claim was cut off: there may be jobs in our name of which we do not know.
         self._is_uncertain = False
         self._look_back_at, self._look_back_pause = math.inf, LOOK_BACK
-        #: A chord may be complete once what is due is written.
-        self._may_be_complete = False
+        #: A mark for each task of a chord that has ended, and that nobody has followed up.
+        self._parts: deque[bool] = deque()
         self._lock = threading.Lock()
 
     @property
     def unwritten(self) -> int:
         """How many outcomes and acknowledgements are still to be written."""
         acknowledged = len(self._outcomes) + len(self._read) + len(self._returned)
-        return acknowledged + len(self._freed) + len(self.uses.left)
+        return acknowledged + len(self._freed) + len(self.uses.left) + len(self._parts)
 
     @property
     def unwritten_since(self) -> float:
@@ -124,6 +124,8 @@ class Node:
                 self._start()
             if self._is_uncertain or time.monotonic() >= self._look_back_at:
                 self._put_back_unknown()
+            # Before the outcomes, which come before their marks: one that is taken here is written.
+            parts = _take_all(self._parts)
             outcomes = _take_all(self._outcomes)
             read, returned = _take_all(self._read), _take_all(self._returned)
             freed = _take_all(self._freed)
@@ -132,6 +134,7 @@ class Node:
             try:
                 turn = self._claim(buckets, limit, outcomes, read, returned, limited)
             except BaseException:
+                self._parts.extendleft(parts)
                 self._freed.extendleft(reversed(freed))
                 self._outcomes.extendleft(reversed(outcomes))
                 self._read.extendleft(reversed(read))
@@ -143,8 +146,7 @@ class Node:
             self._report_lost(turn.lost)
             if self.on_ended is not None:
                 ended = [each for outcome in outcomes for each in _ended(outcome, turn.settled)]
-        if self._may_be_complete and self.services.completes_chords:
-            self._may_be_complete = False
+        if parts and self.services.completes_chords:
             self.services.complete_chords()
         # Not under the lock: whoever is told may publish.
         self.tell(ended)
@@ -265,8 +267,8 @@ class Node:
             self.services.serve_results(complete, self.settings)
 
     def expect_chord(self) -> None:
-        """A task of a chord ends, and nobody has seen to its body: do that when it is written."""
-        self._may_be_complete = True
+        """A task of a chord has ended, and nobody saw to its body: do that when it is written."""
+        self._note(self._parts, True)
 
     def close(self) -> None:
         """Write what is due and leave; never raises for a lost connection."""

@@ -19,6 +19,7 @@ from pgjobs_celery.db.connection import CONNECTION_ERRORS
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.messages import NewMessage
 from pgjobs_celery.job import Bucket, Claim
+from pgjobs_celery.maintenance.loop import Service
 from pgjobs_celery.node import Node, get_node
 from pgjobs_celery.outcome import completed, released
 from tests.rows import put, row, states
@@ -93,6 +94,33 @@ def test_outcomes_are_written_by_themselves_where_no_claim_comes(database, conne
     node.settle(completed(a.id, a.attempt))
     wait_for(lambda: states(connection) == {"a": "completed"})
     node.close()
+
+
+def test_a_chord_is_looked_for_once_its_last_outcome_is_written(database, connection, node):
+    found = []
+
+    class Complete(Service):
+        interval = 60.0
+
+        def run(self, database: Database) -> dict[str, int]:
+            found.append(states(connection)["a"])
+            return {}
+
+    node.serve_results(Complete())
+    put(database, "a")
+    (a,) = node.claim_jobs(CELERY, 1)
+    with psycopg.connect(database.conninfo) as blocker:
+        blocker.execute("LOCK TABLE pgjobs.jobs IN EXCLUSIVE MODE")
+        claiming = threading.Thread(target=node.claim_jobs, args=(CELERY, 1))
+        claiming.start()
+        blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_for(lambda: connection.execute(blocked).fetchone())
+        # Too late for the transaction that is under way.
+        node.settle(completed(a.id, a.attempt))
+        node.expect_chord()
+    claiming.join()
+    node.flush()
+    assert wait_for(lambda: found) == ["completed"]
 
 
 def test_outcomes_survive_a_cut_connection_in_their_order(database, connection, node):

@@ -56,7 +56,7 @@ def metrics(address: str) -> dict[str, float]:
 def test_what_waits_and_who_consumes_is_counted(
     worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
-    started = worker(concurrency=1, conf={"pgjobs_heartbeat_interval": 0.1})
+    started = worker(concurrency=1)
     release = tmp_path / "release"
     running = tasks.hold.delay(str(tmp_path / "started"), str(release))
     wait_for((tmp_path / "started").exists)
@@ -67,11 +67,11 @@ def test_what_waits_and_who_consumes_is_counted(
         # What runs, or has to wait for its time, is not in the queue.
         assert declare("celery", passive=True) == ("celery", 3, 1)
         app.control.cancel_consumer("celery", destination=[started.name], reply=True)
-        wait_for(lambda: declare("celery", passive=True) == ("celery", 3, 0))
+        wait_for(lambda: declare("celery", passive=True) == ("celery", 3, 0), timeout=1)
         app.control.add_consumer("celery", destination=[started.name], reply=True)
         release.touch()
         assert [result.get(timeout=10) for result in [running, *waiting]] == ["released", 3, 3, 3]
-        wait_for(lambda: declare("celery", passive=True) == ("celery", 0, 1))
+        wait_for(lambda: declare("celery", passive=True) == ("celery", 0, 1), timeout=1)
         started.stop()
         assert declare("celery", passive=True) == ("celery", 0, 0)
 
