@@ -133,10 +133,8 @@ def test_jobs_flow_again_whatever_the_network_does(
         print(f"{pool}, {name}: {time.monotonic() - began:.1f} s")
     wait_beating(rows)
     lose(LISTEN)
-    # One does not fill the pool, of which the listener would have to tell.
     jobs.flow(count=1)
     wait_for(lambda: any(not link.lost for link in network.links(LISTEN)))
-    assert started.log.count("LISTEN had died") == (pool != "solo")
     assert set(rows.nodes().values()) == {started.name}
 
 
