@@ -20,6 +20,7 @@ import pytest
 from celery import Celery
 
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.embedded import EmbeddedServer
 
 from ..conftest import close_app
 from ..tcp import BEAT, CLAIM, LISTEN, TO_CLIENT, TO_SERVER, Network
@@ -39,7 +40,7 @@ CONF = {
 
 
 @pytest.fixture
-def network(url: str) -> Iterator[Network]:
+def network(server: EmbeddedServer, url: str) -> Iterator[Network]:
     """The way that the worker takes to the server; the test and its rows take another."""
     with Network(url) as network:
         yield network
