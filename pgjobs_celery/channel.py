@@ -213,7 +213,8 @@ class Channel(Acknowledger):
         """
         pool = self.node.pool
         if (
-            pool is None
+            self.closed
+            or pool is None
             or self.node.held >= pool.capacity
             or self.room() <= 0
             or self.node.is_fenced

@@ -389,6 +389,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._is_untold = False
         with contextlib.suppress(*CONNECTION_ERRORS):
             if self._open_listener().is_heard():
+                self._read_notifications()  # what came meanwhile is not on the socket any more
                 return
         logger.warning(
             "LISTEN had died without a word, listening on a new connection; where a pooler stands "

@@ -83,7 +83,7 @@ class Network:
     def cut(self, *what: bytes, reset: bool = False) -> None:
         """End connections."""
         for link in self.links(*what):
-            self._links.remove(link)
+            self._forget(link)
             link.close(reset=reset)
 
     def swallow(self, *what: bytes, lost: tuple[str, ...] = (TO_SERVER, TO_CLIENT)) -> list[Link]:
@@ -162,5 +162,8 @@ class Network:
         if direction in link.lost:
             return  # the other end does not hear of the end either
         link.let_go()
+        self._forget(link)
+
+    def _forget(self, link: Link) -> None:
         with suppress(ValueError):
             self._links.remove(link)

@@ -21,6 +21,7 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 
 from ..e2e.test_faults import TERMINATE
+from ..tcp import TO_CLIENT, TO_SERVER, Network
 from ..waiting import wait_for
 
 
@@ -188,7 +189,38 @@ class Replicated(System):
         self._server = self._standby
 
 
-SYSTEMS = [System, Pooled, PooledPolling, Replicated]
+class Networked(System):
+    """A network in between that loses what passes it, without a word."""
+
+    name = "network"
+
+    def __init__(self, stack: ExitStack) -> None:
+        super().__init__(stack)
+        self._network = stack.enter_context(Network(self._server.url))
+
+    @property
+    def url(self) -> str:
+        return self._network.url
+
+    @property
+    def conf(self) -> dict[str, Any]:
+        return {"broker_transport_options": {"ask_after": 0.5}}
+
+    @property
+    def faults(self) -> dict[str, Callable[[], None]]:
+        return {
+            **super().faults,
+            "reset all connections": lambda: self._network.cut(reset=True),
+            "lose all connections": lambda: self._lose(TO_SERVER, TO_CLIENT),
+            "lose all questions": lambda: self._lose(TO_SERVER),
+            "lose all answers": lambda: self._lose(TO_CLIENT),
+        }
+
+    def _lose(self, *lost: str) -> None:
+        self._network.swallow(lost=lost)
+
+
+SYSTEMS = [System, Pooled, PooledPolling, Replicated, Networked]
 
 
 @contextmanager

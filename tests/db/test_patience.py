@@ -16,6 +16,8 @@ from pgjobs_celery.db.patience import ConnectionLost
 
 from ..tcp import TO_CLIENT, TO_SERVER, Network
 
+pytestmark = pytest.mark.usefixtures("server")  # whose processes are stopped
+
 
 def connect(url: str, ask_after: float = 0.3) -> Connection:
     return Connection(parse_url(url), connect_timeout=2, prepare=True, ask_after=ask_after)

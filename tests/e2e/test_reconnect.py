@@ -20,6 +20,7 @@ import pytest
 from celery import Celery
 
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.embedded import EmbeddedServer
 
 from ..conftest import close_app
 from ..tcp import BEAT, CLAIM, LISTEN, TO_CLIENT, TO_SERVER, Network
@@ -30,7 +31,7 @@ from .rows import Rows
 from .test_faults import recorded
 
 #: Quick to doubt, so that the tests are quick.
-OPTIONS = {"ask_after": 0.4, "poll_interval": 1.0}
+OPTIONS = {"ask_after": 0.3, "poll_interval": 0.6}
 CONF = {
     "broker_transport_options": OPTIONS,
     "pgjobs_lease": 3.0,
@@ -39,7 +40,7 @@ CONF = {
 
 
 @pytest.fixture
-def network(url: str) -> Iterator[Network]:
+def network(server: EmbeddedServer, url: str) -> Iterator[Network]:
     """The way that the worker takes to the server; the test and its rows take another."""
     with Network(url) as network:
         yield network
@@ -122,7 +123,6 @@ def test_jobs_flow_again_whatever_the_network_does(
         "all end": network.cut,
         "all are reset": lambda: network.cut(reset=True),
         "all vanish": lose,
-        "questions vanish": lambda: lose(CLAIM, lost=(TO_SERVER,)),
         "answers vanish": lambda: lose(CLAIM, lost=(TO_CLIENT,)),
         "heartbeats vanish": lambda: lose(BEAT),
     }
@@ -133,10 +133,8 @@ def test_jobs_flow_again_whatever_the_network_does(
         print(f"{pool}, {name}: {time.monotonic() - began:.1f} s")
     wait_beating(rows)
     lose(LISTEN)
-    # One does not fill the pool, of which the listener would have to tell.
     jobs.flow(count=1)
     wait_for(lambda: any(not link.lost for link in network.links(LISTEN)))
-    assert started.log.count("LISTEN had died") == (pool != "solo")
     assert set(rows.nodes().values()) == {started.name}
 
 
