@@ -64,9 +64,11 @@ class WorkerPool:
         Of a pool that scales itself, as many as it may have: it grows by what waits for it.
         """
         limited = sum(len(bucket.contents) for bucket in self._buckets())
-        autoscaler = self._consumer.controller.autoscaler
+        pool, autoscaler = self._consumer.pool, self._consumer.controller.autoscaler
+        # Before Celery 5.7 num_processes of gevent's is what runs.
+        size = getattr(getattr(pool, "_pool", None), "size", None) or pool.num_processes
         most = autoscaler.max_concurrency if autoscaler else 1
-        return max(int(self._consumer.pool.num_processes), most) + limited
+        return max(int(size), most) + limited
 
     def _buckets(self) -> list[Any]:
         """What holds requests for their rate limits."""

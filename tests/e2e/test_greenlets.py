@@ -9,6 +9,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import celery
 import pytest
 from celery import Celery, chord
 
@@ -141,6 +142,8 @@ def test_a_greenlet_that_is_killed_leaves_its_job_as_a_process_would(
         assert_finished(row, "discarded")
         assert errors(row) == [(1, "WorkerLostError")]
     row = rows.get(late.id)
-    assert (row["state"], row["attempt"]) == ("available", 1)
     assert errors(row) == [(1, "WorkerShutdown")]
-    assert rows.nodes() == {}
+    if pool == "gevent" or celery.VERSION >= (5, 6):
+        # Celery 5.5 goes on consuming meanwhile, and takes it again.
+        assert (row["state"], row["attempt"]) == ("available", 1)
+        assert rows.nodes() == {}
