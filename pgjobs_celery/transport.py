@@ -61,7 +61,7 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     can_parse_url = True
     default_port = 5432
-    driver_type = "pgjobs"
+    driver_type = worker.DRIVER
     driver_name = "psycopg"
     connection_errors = (*base.Transport.connection_errors, *CONNECTION_ERRORS)
     recoverable_connection_errors = CONNECTION_ERRORS

@@ -12,6 +12,8 @@ from typing import Any
 import click
 from celery import bootsteps, signals
 from celery.utils.nodenames import worker_direct
+from celery.worker.consumer.gossip import Gossip
+from celery.worker.consumer.mingle import Mingle
 from kombu.utils.functional import maybe_list
 from kombu.utils.imports import symbol_by_name
 
@@ -27,6 +29,10 @@ from .signals import job_discarded, job_finished
 from .states import State
 
 logger = logging.getLogger(__name__)
+
+
+#: What our transport calls its driver.
+DRIVER = "pgjobs"
 
 
 class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -151,9 +157,16 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
             get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)
             app.steps["consumer"].add(Tracking)
+            let_workers_talk()
     except PgJobsError as error:
         # Celery would log any other exception here, and go on without us.
         raise SystemExit(f"{type(error).__name__}: {error}") from None
+
+
+def let_workers_talk() -> None:
+    """Have Celery's workers find each other: it names the transports on which they may."""
+    for step in (Gossip, Mingle):
+        step.compatible_transports = {*step.compatible_transports, DRIVER}
 
 
 def choose_queues(app: Any, settings: Settings, hostname: str) -> None:

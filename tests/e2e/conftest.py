@@ -134,6 +134,7 @@ def running_workers(url: str, folder: Path) -> Iterator[StartWorker]:
         broker: str | None = None,
         app: str = "tests.e2e.tasks",
         wait: bool = True,
+        mingle: bool = False,
     ) -> Worker:
         name = f"worker{len(workers) + 1}-{uuid4().hex[:6]}@test"
         log = folder / f"{name}.log"
@@ -141,6 +142,8 @@ def running_workers(url: str, folder: Path) -> Iterator[StartWorker]:
             *(sys.executable, "-m", "celery", "-A", app, "worker", "--loglevel", "INFO"),
             *("--pool", pool, "--concurrency", str(concurrency), "--hostname", name),
             *(("--queues", ",".join(queues)) if queues else ()),
+            # To look for others takes each worker a second.
+            *(() if mingle else ("--without-mingle", "--without-gossip")),
             *args,
         ]
         ready, told = os.pipe()
