@@ -248,7 +248,7 @@ def test_an_event_loop_delivers_and_wakes_up(connect: Connect, hub: Hub, listen:
             threading.Timer(0.3, publish_task, [producer]).start()
             start = time.monotonic()
             turn(hub, inbox, wanted)
-            assert 0.2 < time.monotonic() - start < 1.3
+            assert 0.2 < time.monotonic() - start < 5.0
         producer.Producer().publish({}, routing_key="q")
         turn(hub, inbox, 153, timeout=2.0)
     consumer.release()
