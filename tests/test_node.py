@@ -169,10 +169,10 @@ def test_a_claim_to_which_the_server_comes_when_it_was_given_up_is_put_back(
     assert node.claim_jobs(CELERY, 1) == []
     (claiming,) = database._idle
     pid = claiming.psycopg.info.backend_pid
+    cutter = threading.Timer(0.1, claiming.patience.cut)
     os.kill(pid, signal.SIGSTOP)
-    cutter = threading.Timer(0.1, claiming.psycopg.cut)
-    cutter.start()
     try:
+        cutter.start()
         with pytest.raises(CONNECTION_ERRORS):
             node.claim_jobs(CELERY, 1)
         assert node.claim_jobs(CELERY, 1) == []  # looked for, and not there yet

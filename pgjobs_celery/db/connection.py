@@ -29,7 +29,7 @@ from psycopg.waiting import Ready, Wait
 from ..errors import PermissionMissing
 from .dsn import describe
 from .failures import connection_failed
-from .patience import PatientConnection
+from .patience import Patience
 from .sql import statement
 
 #: What kombu is to treat as a lost connection: worth another try on a new one. A server that takes
@@ -159,12 +159,13 @@ class Connection:
         params.setdefault("application_name", "pgjobs-celery")
         params = {**KEEPALIVES, **parameters, **params}
         try:
-            self._connection = PatientConnection.connect(
+            self._connection = psycopg.connect(
                 **params, autocommit=True, prepare_threshold=5 if prepare else None
             )
         except psycopg.Error as error:
             raise connection_failed(error, conninfo) from None
-        self._connection.parameters, self._connection.ask_after = params, ask_after
+        #: How long it waits for an answer, and who does.
+        self.patience = Patience(self._connection, params, ask_after)
         self._connection.add_notice_handler(lambda diagnostic: None)
         self._pgconn = self._connection.pgconn
         self._prepare = prepare
@@ -183,7 +184,7 @@ class Connection:
         return self._pgconn.socket
 
     @property
-    def psycopg(self) -> PatientConnection:
+    def psycopg(self) -> psycopg.Connection[Row]:
         """The psycopg connection, for what needs no speed: migrations, LISTEN."""
         return self._connection
 

@@ -267,8 +267,8 @@ class Database:
     def cut(self, thread: int) -> None:
         """Have what this thread waits for end as if the connection were lost; from another one."""
         for connection in list(self._out):
-            if connection.psycopg.waiter == thread:
-                connection.psycopg.cut()
+            if connection.patience.waiter == thread:
+                connection.patience.cut()
 
     def close(self) -> None:
         """Close the pooled connections; the next use opens new ones."""

@@ -33,23 +33,36 @@ class ConnectionLost(psycopg.OperationalError):
     """The connection is dead, although nothing says so."""
 
 
-class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
-    """Waits for an answer for as long as the server works on it, and no longer."""
+class Patience:
+    """Has a psycopg connection wait for as long as the server works on the answer, and no longer.
 
-    #: After how many seconds without an answer the server is asked.
-    ask_after = float("inf")
-    #: How it was connected to.
-    parameters: Mapping[str, Any] = {}
-    #: The thread that waits for an answer; 0 for none.
-    waiter = 0
+    It stands in for the connection's own ``wait``, through which every statement goes. No subclass,
+    for who instruments psycopg's ``connect`` (OpenTelemetry) hands out psycopg's own class.
+    """
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[tuple[Any, ...]],
+        parameters: Mapping[str, Any],
+        ask_after: float,
+    ) -> None:
+        self._connection = connection
+        #: How to connect to the server that is asked; empty where it is not.
+        self._parameters = parameters
+        #: After how many seconds without an answer the server is asked.
+        self._ask_after = ask_after
+        #: The thread that waits for an answer; 0 for none.
+        self.waiter = 0
+        self._wait = connection.wait
+        connection.wait = self.wait  # type: ignore[method-assign]
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
-        """As psycopg's, through which every statement goes; raises ConnectionLost."""
+        """As psycopg's; raises ConnectionLost."""
         self.waiter = threading.get_ident()
         try:
-            return super().wait(self._watched(gen), *args, **kwargs)
+            return self._wait(self._watched(gen), *args, **kwargs)
         except ConnectionLost:
-            self.close()
+            self._connection.close()
             raise
         finally:
             self.waiter = 0
@@ -58,7 +71,7 @@ class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
         """Have whoever waits here see the connection end; from any thread."""
         with (
             contextlib.suppress(OSError, psycopg.Error),
-            socket.socket(fileno=os.dup(self.fileno())) as end,
+            socket.socket(fileno=os.dup(self._connection.fileno())) as end,
         ):
             end.shutdown(socket.SHUT_RDWR)
 
@@ -74,31 +87,25 @@ class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
             while not (ready := (yield state)):
                 if not is_served:  # nor has the answer come while the server was asked
                     raise ConnectionLost("the server has vanished: no answer, and no work on one")
-                if time.monotonic() - asked >= self.ask_after:
+                if time.monotonic() - asked >= self._ask_after:
                     is_served = self._is_served()
                     asked = time.monotonic()
 
     def _is_served(self) -> bool:
         """Ask the server whether it works for us."""
+        if not self._parameters:
+            return False
         try:
-            with _Asking.connect(**self.parameters, autocommit=True) as asking:
+            with psycopg.connect(**self._parameters, autocommit=True) as asking:
+                Patience(asking, {}, ANSWER)  # who does not answer here is not asked again
                 found = asking.execute(
                     statement("find_work", ""),
                     {
                         "asking": asking.info.backend_pid,
-                        "waiting": self.info.backend_pid,
-                        "seconds": self.ask_after * 0.9,
+                        "waiting": self._connection.info.backend_pid,
+                        "seconds": self._ask_after * 0.9,
                     },
                 ).fetchone()
                 return bool(found and found[0])
         except psycopg.Error as error:
             return any(words in str(error) for words in IS_FULL)
-
-
-class _Asking(PatientConnection):
-    """A connection over which is asked; whoever does not answer here is not asked again."""
-
-    ask_after = ANSWER
-
-    def _is_served(self) -> bool:
-        return False

@@ -80,9 +80,25 @@ def test_a_process_of_the_server_that_hangs_is_given_up(url: str) -> None:
 
 def test_who_waits_can_be_cut_off(url: str) -> None:
     connection = connect(url)
-    cutter = threading.Timer(0.2, connection.psycopg.cut)
+    cutter = threading.Timer(0.2, connection.patience.cut)
     cutter.start()
     with pytest.raises(psycopg.OperationalError):
         connection.psycopg.execute("SELECT pg_sleep(5)")
     assert not connection.is_usable
     cutter.join()
+
+
+def test_a_connection_is_watched_where_psycopg_is_instrumented(url: str) -> None:
+    """OpenTelemetry hands out connections of psycopg's own class, then and ever after."""
+    instrumentation = pytest.importorskip("opentelemetry.instrumentation.psycopg")
+    instrumentor = instrumentation.PsycopgInstrumentor()
+    instrumentor.instrument()
+    try:
+        with Network(url) as network:
+            connection = connect(network.url)
+            network.swallow(lost=(TO_CLIENT,))
+            with pytest.raises(ConnectionLost, match="vanished"):
+                connection.psycopg.execute("SELECT 1")
+    finally:
+        instrumentor.uninstrument()
+    test_a_connection_that_has_died_without_a_word_is_given_up(url, TO_SERVER)
