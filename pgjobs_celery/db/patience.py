@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from typing import Any, TypeVar
+from weakref import ref
 
 import psycopg
 from psycopg.abc import PQGen
@@ -46,21 +47,28 @@ class Patience:
         parameters: Mapping[str, Any],
         ask_after: float,
     ) -> None:
-        self._connection = connection
+        # Weak, for the connection has us: its session is to end as soon as it is dropped.
+        self._reference = ref(connection)
         #: How to connect to the server that is asked; empty where it is not.
         self._parameters = parameters
         #: After how many seconds without an answer the server is asked.
         self._ask_after = ask_after
         #: The thread that waits for an answer; 0 for none.
         self.waiter = 0
-        self._wait = connection.wait
         connection.wait = self.wait  # type: ignore[method-assign]
+
+    @property
+    def _connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+        connection = self._reference()
+        assert connection is not None  # it is what calls us
+        return connection
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         """As psycopg's; raises ConnectionLost."""
         self.waiter = threading.get_ident()
         try:
-            return self._wait(self._watched(gen), *args, **kwargs)
+            connection = self._connection
+            return type(connection).wait(connection, self._watched(gen), *args, **kwargs)
         except ConnectionLost:
             self._connection.close()
             raise

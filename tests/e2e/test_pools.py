@@ -21,7 +21,7 @@ from .test_running import recorded
 
 #: Starts and stops workers in its own process, as test suites do, and says what they leave behind.
 TEST_SUITE = """
-import json, sys, threading
+import json, sys, threading, time
 import celery.contrib.testing.tasks
 import psycopg
 from celery import Celery
@@ -47,7 +47,10 @@ for pool in ("solo", "threads", "solo"):
             assert [add.delay(n, 1).get(timeout=5) for n in range(10)] == list(range(1, 11))
         threads = {thread.name for thread in threading.enumerate()} & {"pgjobs-maintenance"}
         app.backend.close()
-        print(pool, count(url, "pgjobs.nodes"), count(url, SESSIONS), sorted(threads))
+        deadline = time.monotonic() + 3  # a session takes a moment to end
+        while (sessions := count(url, SESSIONS)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        print(pool, count(url, "pgjobs.nodes"), sessions, sorted(threads))
 """
 
 
