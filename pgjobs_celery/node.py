@@ -98,6 +98,8 @@ class Node:
         self._look_back_at, self._look_back_pause = math.inf, LOOK_BACK
         #: A mark for each task of a chord that has ended, and that nobody has followed up.
         self._parts: deque[bool] = deque()
+        #: It was a worker's, which has stopped.
+        self.has_left = False
         self._lock = threading.Lock()
 
     @property
@@ -279,6 +281,7 @@ class Node:
             heartbeat = self.services.heartbeat
             if heartbeat is not None and not self._held:
                 self.services.heartbeat = None
+                self.has_left = True
                 self.database.nodes.delete_node(self.id)
                 if self._look_back_at != math.inf:
                     # Without the row nothing is claimed for us, and what was is committed.
@@ -391,6 +394,7 @@ class Node:
         heartbeat.run(self.database)
         watch = Watch(lambda: list(self._watchers), self.database.options.poll)
         self.services.start(heartbeat, watch, settings)
+        self.has_left = False
 
 
 def _ended(outcome: Outcome, settled: Mapping[int, State]) -> Iterator[Ended]:

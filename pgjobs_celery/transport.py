@@ -137,6 +137,9 @@ class Transport(base.Transport):  # type: ignore[misc]
         finally:
             self.channels.clear()
             self._close_listener()
+            if get_node(self.database).has_left:
+                # Celery closes its connection last, and a test worker's process goes on without it.
+                self.database.close()
 
     def _collect(self, connection: Transport | None) -> None:
         """The connection is lost, or (after a fork) the parent's: let go without a word to it."""
