@@ -1,7 +1,7 @@
 """Listen to workers' events, as Flower does: ``python -m benchmarks.listener COUNT``.
 
 Says ``ready`` when it hears, and ends with one line of JSON, how many events of each type there
-were: when COUNT tasks have succeeded, or nothing has come for long.
+were: when COUNT tasks were received, started and have succeeded, or nothing has come for long.
 """
 
 import json
@@ -13,6 +13,8 @@ from celery.events import EventReceiver
 
 from benchmarks.app import app
 
+#: What is told of each task.
+KINDS = ("received", "started", "succeeded")
 #: For how long nothing must have come, in seconds.
 QUIET = 30.0
 
@@ -31,7 +33,7 @@ def main() -> None:
         handlers = {"*": lambda event: seen.update([event["type"]])}
         try:
             for _ in Listener(connection, handlers=handlers, app=app).itercapture(timeout=QUIET):
-                if seen["task-succeeded"] >= count:
+                if min(seen[f"task-{kind}"] for kind in KINDS) >= count:
                     break
         except TimeoutError:
             pass

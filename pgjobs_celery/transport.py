@@ -411,6 +411,9 @@ class Transport(base.Transport):  # type: ignore[misc]
             if kind == notify.DUE:
                 get_node(self.database).services.expect_due()
                 continue
+            if kind == notify.BOUND:
+                get_node(self.database).services.post.listen_again()
+                continue
             if kind == notify.CANCEL:
                 self._end_cancelled()
                 continue

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from celery import bootsteps, signals
 from celery.utils.nodenames import worker_direct
+from celery.worker.consumer.events import Events
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
 from kombu.utils.functional import maybe_list
@@ -30,6 +31,9 @@ from .states import State
 
 logger = logging.getLogger(__name__)
 
+
+#: How many events one message has at most, and how often they are sent, in seconds.
+EVENT_BATCH, EVENT_INTERVAL = 500, 0.05
 
 #: What our transport calls its driver.
 DRIVER = "pgjobs"
@@ -133,6 +137,34 @@ class AddTaskQueue:
                 consumer.app.amqp.queues.deselect(queue)
 
 
+class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Have the event loop send its tasks' events now and then, and not in each of its turns.
+
+    Celery batches what happens within a turn. Under load that is a few events, and each batch
+    costs as much as a task.
+    """
+
+    requires = (Events,)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        """Once for each connection, and so for each dispatcher."""
+        dispatcher = consumer.event_dispatcher
+        if consumer.hub is not None and dispatcher is not None:
+            dispatcher.on_send_buffered = None
+            dispatcher.buffer_limit = EVENT_BATCH
+            self._timer = consumer.hub.call_repeatedly(EVENT_INTERVAL, dispatcher.flush)
+
+    def stop(self, consumer: Any) -> None:
+        """The connection is lost, or the worker leaves; what is buffered is sent by Celery."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 def tell_ended(ended: Sequence[Ended]) -> None:
     """Send the signals of jobs that have come to their end."""
     for job in ended:
@@ -156,7 +188,7 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
             settings = read_settings(app.conf)
             get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)
-            app.steps["consumer"].add(Tracking)
+            app.steps["consumer"].update([Tracking, EventBatches])
             let_workers_talk()
     except PgJobsError as error:
         # Celery would log any other exception here, and go on without us.

@@ -19,8 +19,9 @@ from .connection import Connection, call
 
 #: Kinds of payload: a job is ready, a job was put back in line, a message came, a job was
 #: scheduled, a result is there, a task has reported a state, a running job is to be cancelled,
-#: a queue was paused, resumed or limited.
+#: a queue was paused, resumed or limited, a queue was bound to an exchange.
 JOB, BACK, MESSAGE, DUE, RESULT, STATE, CANCEL, QUEUE = "j", "b", "m", "d", "r", "s", "c", "q"
+BOUND = "e"
 
 #: The first half of the advisory keys ("pgj" and a number); the second is a hash of the name.
 SLEEPERS = 0x70676A01

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from . import notify
 from .failures import QueueGone
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Routes:
         return int(self._database.fetch("reap_queues")[0][0])
 
     def bind_queue(self, exchange: str, routing_key: str, queue: str) -> bool:
-        """Route what comes to ``exchange`` with ``routing_key`` to ``queue``.
+        """Route what comes to ``exchange`` with ``routing_key`` to ``queue``; workers hear of it.
 
         False if there is no such exchange.
         """
@@ -123,6 +124,8 @@ class Routes:
             queue=queue,
             pattern=topic_pattern(routing_key),
         )
+        if rows:
+            self._database.run([self._database.wake(notify.BOUND)])
         return bool(rows)
 
     def unbind_queue(self, exchange: str, routing_key: str, queue: str) -> None:

@@ -24,19 +24,23 @@ class Post(Service):
     interval = 1.0
     #: How long an event waits for others, in seconds.
     patience = 0.05
-    #: For how long events of a kind that nobody listened to are dropped unseen, in seconds. Whoever
-    #: begins to listen hears of what happens after that.
+    #: For how long events of a kind that nobody listened to are dropped unseen, in seconds, unless
+    #: we are told that somebody has begun to.
     deafness = 1.0
 
     def __init__(self) -> None:
         self._events: deque[Routed] = deque(maxlen=LIMIT)
         self._since = 0.0
-        #: Until when nobody is taken to listen to these routing keys.
+        #: Until when nobody is taken to listen to these routing keys; replaced when somebody may.
         self._unheard: dict[str, float] = {}
 
     def is_heard(self, routing_key: str) -> bool:
         """False if nobody has listened to such events just now."""
         return self._unheard.get(routing_key, 0.0) <= time.monotonic()
+
+    def listen_again(self) -> None:
+        """Somebody may have begun to listen."""
+        self._unheard = {}
 
     def put(self, event: Routed) -> None:
         """Send it soon; from any thread."""
@@ -46,6 +50,7 @@ class Post(Service):
 
     def run(self, database: Database) -> dict[str, int]:
         """Send what there is, in one transaction."""
+        unheard = self._unheard
         events = [self._events.popleft() for _ in range(len(self._events))]
         if not events:
             return {}
@@ -56,7 +61,7 @@ class Post(Service):
             raise
         until = time.monotonic() + self.deafness
         for event, count in zip(events, counts, strict=True):
-            self._unheard[event.routing_key] = 0.0 if count else until
+            unheard[event.routing_key] = 0.0 if count else until
         return {}
 
     def next_delay(self) -> float:

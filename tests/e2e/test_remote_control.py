@@ -175,6 +175,7 @@ def test_a_pool_grows_and_more_is_claimed(
 
 def test_events_tell_what_happens_to_a_task(worker: StartWorker, app: Celery, url: str) -> None:
     worker(pool="threads", args=["--task-events"], conf={"task_send_sent_event": True})
+    assert tasks.add.delay(0, 0).get(timeout=10) == 0  # the worker knows that nobody listens
     seen: list[dict[str, Any]] = []
     done = threading.Event()
     with app.connection_for_read() as connection:
