@@ -70,7 +70,9 @@ def run_patched(pool: str, program: str, url: str) -> None:
         cwd=ROOT, env={**os.environ, "PGJOBS_TEST_URL": url}, text=True, timeout=60, check=False,
         capture_output=True,
     )  # fmt: skip
-    assert (done.stdout, done.stderr) == ("True\n", "")
+    assert (done.returncode, done.stdout) == (0, "True\n")
+    if pool != "eventlet":  # on Python 3.13 its hub may complain when the program ends
+        assert done.stderr == ""
 
 
 @pytest.mark.parametrize("pool", POOLS)

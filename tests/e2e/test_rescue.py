@@ -128,7 +128,9 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(
     wait_for(lambda: stopped.log.count("no longer ours") == 2, message=lambda: stopped.log)
     lost = "SELECT lost_claims FROM pgjobs.nodes WHERE name = %s"
     wait_for(lambda: rows.select(lost, stopped.name) == [{"lost_claims": 2}])
-    stats = app.control.inspect([stopped.name], timeout=5).stats()[stopped.name]["pgjobs"]
+    # Its mailbox went with it, and it has to find out.
+    inspect = app.control.inspect([stopped.name], timeout=1)
+    stats = wait_for(inspect.stats, 20)[stopped.name]["pgjobs"]
     assert (stats["lost_claims"], stats["held"], stats["fenced"]) == (2, 0, False)
     # It is alive again, and works.
     other.stop()
