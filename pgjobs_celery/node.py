@@ -148,7 +148,7 @@ class Node:
             self._report_lost(turn.lost)
             if self.on_ended is not None:
                 ended = [each for outcome in outcomes for each in _ended(outcome, turn.settled)]
-        if parts and self.services.completes_chords:
+        if parts:
             self.services.complete_chords()
         # Not under the lock: whoever is told may publish.
         self.tell(ended)

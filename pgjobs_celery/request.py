@@ -105,7 +105,7 @@ class JobRequest:
                     return self.on_failure(failed__retval__runtime)
                 if failed__retval__runtime[0] is False:
                     # Celery's word for a greenlet that was killed; what has run says 0, or 1.
-                    return self.on_failure(_terminated())
+                    return self.on_failure(_raised(Terminated(signals.signum("TERM"))))
                 returned = specialised(self, failed__retval__runtime, **kwargs)
                 if not failed__retval__runtime[0]:
                     self._succeeded(failed__retval__runtime[1])
@@ -257,10 +257,7 @@ class JobRequest:
 
     def _announce_retry(self, postponed: Postponed) -> ExceptionInfo:
         """Tell who listens what the process that was killed cannot say any more."""
-        try:
-            raise postponed
-        except Postponed:
-            info = ExceptionInfo()
+        info = _raised(postponed)
         context = self._context  # type: ignore[attr-defined]
         task_retry.send(sender=self.task, request=context, reason=postponed, einfo=info)
         return info
@@ -464,10 +461,11 @@ def _is_signal(name: str) -> bool:
     return True
 
 
-def _terminated() -> ExceptionInfo:
+def _raised(error: Exception) -> ExceptionInfo:
+    """What Celery has of an exception that a task raised."""
     try:
-        raise Terminated(signals.signum("TERM"))
-    except Terminated:
+        raise error
+    except Exception:
         return ExceptionInfo()
 
 

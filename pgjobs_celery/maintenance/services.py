@@ -98,13 +98,8 @@ class Services:
         self._rescue.tell()
         self._loop.hurry(self._rescue)
 
-    @property
-    def completes_chords(self) -> bool:
-        """True once somebody here has results."""
-        return self._complete is not None
-
     def complete_chords(self) -> None:
-        """A chord may be complete."""
+        """A chord may be complete; nothing where nobody has results."""
         if self._complete is not None:
             self._loop.hurry(self._complete)
 
