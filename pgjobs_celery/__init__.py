@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from .aio import aapply_async as aapply_async
     from .aio import adelay as adelay
     from .aio import aget as aget
+    from .batch import bulk as bulk
     from .ending import Cancel as Cancel
     from .ending import Discard as Discard
     from .ending import Snooze as Snooze
     from .queue_control import queues as queues
     from .selection import jobs as jobs
     from .task import PgTask as PgTask
+    from .transactions import using as using
     from .unique import Unique as Unique
 
 #: The public names, each by the module that is loaded when it is first asked for.
@@ -36,8 +38,10 @@ _MODULES = {
     "aapply_async": "aio",
     "adelay": "aio",
     "aget": "aio",
+    "bulk": "batch",
     "jobs": "selection",
     "queues": "queue_control",
+    "using": "transactions",
 }
 
 __all__ = [
@@ -50,8 +54,10 @@ __all__ = [
     "aapply_async",
     "adelay",
     "aget",
+    "bulk",
     "jobs",
     "queues",
+    "using",
 ]
 
 

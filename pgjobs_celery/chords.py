@@ -26,6 +26,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.functional import maybe_list
 from kombu.utils.uuid import uuid
 
+from .batch import take_part
 from .db.database import CONNECTION_ERRORS
 from .db.groups import Chord
 
@@ -102,11 +103,16 @@ class Chords:
         chord = Chord(self._encoded(dict(body)), header, self.content_type)
         request = _current_request(self.app)
         is_repeated = bool(((request and request.delivery_info) or {}).get("redelivered"))
-        self.database.groups.open_chord(group_id, chord, -repeated, is_repeated=is_repeated)
+        take_part(
+            self.database,
+            lambda: self.database.groups.open_chord(
+                group_id, chord, -repeated, is_repeated=is_repeated
+            ),
+        )
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """The header has ``chord_size`` tasks."""
-        self.database.groups.size_chord(group_id, chord_size)
+        take_part(self.database, lambda: self.database.groups.size_chord(group_id, chord_size))
 
     def add_to_chord(self, chord_id: str, result: Any) -> None:
         """The header has one task more: one of its tasks has added ``result``."""

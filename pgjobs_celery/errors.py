@@ -66,5 +66,9 @@ class ClaimLost(PgJobsError):
     """The job is not this task's any more: it was taken from its worker, or has ended."""
 
 
+class TransactionFailed(PgJobsError):
+    """The caller's transaction has failed; its driver's error is the cause."""
+
+
 class ConnectionFailed(PgJobsError):
     """The server cannot be reached or refuses the login."""

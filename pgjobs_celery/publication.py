@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -17,6 +18,15 @@ class Publication:
     is_promised: bool
     #: The id of the job that is there instead.
     conflict: str | None = None
+    #: The handle that was returned before it was known whether there is a conflict.
+    result: Any = None
+
+    def report_conflict(self, task_id: str) -> bool:
+        """That job is there instead. True if somebody looks for the id of the one not put."""
+        self.conflict = task_id
+        if self.result is not None:
+            self.result.conflict = True
+        return self.is_promised
 
 
 _current: ContextVar[Publication | None] = ContextVar("pgjobs_publication", default=None)
@@ -33,10 +43,6 @@ def publication(*, is_promised: bool) -> Iterator[Publication]:
         _current.reset(token)
 
 
-def report_conflict(task_id: str) -> bool:
-    """That job is there instead. True if somebody looks for the id of the one that is not put."""
-    this = _current.get()
-    if this is None:
-        return True
-    this.conflict = task_id
-    return this.is_promised
+def current_publication() -> Publication | None:
+    """The call that publishes here, and waits to hear of a conflict."""
+    return _current.get()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from datetime import datetime, timezone, tzinfo
-from typing import Any, NamedTuple
+from typing import Any
 
 from celery import current_app, current_task
 
+from .batch import find_batch, take_part
 from .db.messages import NewMessage, Routed
-from .db.unique_jobs import Guard, Holder
+from .db.unique_jobs import Guard
 from .delivery import held_claim
-from .job import Fence, NewJob
 from .message import (
     encode_body,
     encode_envelope,
@@ -20,31 +19,15 @@ from .message import (
     is_job,
     job_options,
     rank,
-    rename,
     time_to_live,
     to_job,
 )
-from .node import get_node
-from .publication import report_conflict
+from .publication import current_publication
+from .putting import Insertion, put_job
 from .revoking import PIDBOX, revoke_jobs
 from .topology import NO_ROUTE, NOT_FOUND, Topology, refusal
-from .unique import Unique
 
 logger = logging.getLogger(__name__)
-
-
-class Publication(NamedTuple):
-    """A job, and who publishes it."""
-
-    job: NewJob
-    #: The claim of the job's own run, when that publishes it again.
-    holder: Fence | None
-    #: The claim of the task that publishes it, in the same database.
-    parent: Fence | None
-    #: The task that publishes it has run before, and may have published it then.
-    is_repeated: bool
-    #: The claim is one in the database that is published to.
-    is_surely_here: bool
 
 
 class Publisher(Topology):
@@ -105,9 +88,8 @@ class Publisher(Topology):
                     "task %s[%s] reaches no queue: nothing is bound to exchange %r with key %r",
                     message["headers"]["task"], message["headers"]["id"], exchange, routing_key,
                 )  # fmt: skip
-            self.database.messages.insert_messages(
-                self._new_message(message, exchange, routing_key), queues
-            )
+            new = self._new_message(message, exchange, routing_key)
+            take_part(self.database, lambda: self.database.messages.insert_messages(new, queues))
             return
         job = to_job(
             message,
@@ -127,68 +109,27 @@ class Publisher(Topology):
             # retry(countdown=...), which Celery has turned into a time by this machine's clock.
             job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
         is_child = held is not None and request.id == job.parent_id
-        publication = Publication(
-            job,
-            holder,
-            parent=held.fence if held and is_child and is_surely_here else None,
-            is_repeated=is_child and bool((request.delivery_info or {}).get("redelivered")),
-            is_surely_here=is_surely_here,
-        )
-        with self.database.unanswered.sending(job.task_id) as first:
-            unique = job_options(message).unique
-            if unique is None or holder is not None:
-                self._put(publication, first)
-            else:
-                guard = Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds)
-                self._put_unique(publication, first, guard, unique.rule)
-
-    def _put(self, publication: Publication, first: float | None) -> bool:
-        """Put a job in line; False if its id waits or runs."""
-
-        def insert() -> bool:
-            return self.database.jobs.insert_job(**publication._asdict(), first=first)
-
-        if insert():
-            return True
-        node = get_node(self.database)
-        if self.database.is_in_transaction or not node.unwritten:
-            return False
-        # It may have finished here just now, and its row does not know yet.
-        node.flush()
-        return insert()
-
-    def _put_unique(
-        self, publication: Publication, first: float | None, guard: Guard, rule: Unique
-    ) -> None:
-        """Put a job in line, if it is the only one of its kind."""
-        job = publication.job
-        other = self.database.unique_jobs.insert_unique_job(job, guard)
-        while other is not None and other.task_id != job.task_id:
-            if self._give_way(job, other, guard, rule.replaced(other.state)):
-                return
-            other = self.database.unique_jobs.insert_unique_job(job, guard)
-        if other is not None and self._put(publication, first or other.first):
-            self.database.unique_jobs.take_key(job.task_id, guard)
-
-    def _give_way(self, job: NewJob, other: Holder, guard: Guard, replaced: Sequence[str]) -> bool:
-        """Another job of this kind is there: it takes over what it is to, and this is not put.
-
-        False if it was to take over something, and waits no more.
-        """
-        if replaced:
-            is_replaced = self.database.unique_jobs.replace_job(
-                job._replace(
-                    task_id=other.task_id,
-                    message=rename(job.message, job.task_id, other.task_id),
-                ),
-                guard,
-                replaced,
+        unique = job_options(message).unique if holder is None else None
+        self._put(
+            Insertion(
+                job,
+                holder,
+                parent=held.fence if held and is_child and is_surely_here else None,
+                is_repeated=is_child and bool((request.delivery_info or {}).get("redelivered")),
+                is_surely_here=is_surely_here,
+                guard=unique
+                and Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds),
+                rule=unique and unique.rule,
+                publication=current_publication(),
             )
-            if not is_replaced:
-                return False
-        if report_conflict(other.task_id):
-            self.database.unique_jobs.insert_duplicate(job, other, guard)
-        return True
+        )
+
+    def _put(self, insertion: Insertion) -> None:
+        batch = None if insertion.belongs_to_run else find_batch(self.database)
+        if batch is None:
+            put_job(self.database, insertion)
+        else:
+            batch.add(self.database, insertion)
 
     def _require_route(self, exchange: str, routing_key: str) -> None:
         routes = self.database.routes

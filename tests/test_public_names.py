@@ -21,8 +21,10 @@ PUBLIC = [
     "aapply_async",
     "adelay",
     "aget",
+    "bulk",
     "jobs",
     "queues",
+    "using",
 ]
 
 LOADED = """

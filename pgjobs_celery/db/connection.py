@@ -65,6 +65,8 @@ class Prepared:
     name: bytes
     sql: bytes
     params: tuple[str, ...]
+    #: The same with ``%(name)s``, as drivers take it.
+    text: str
 
 
 class Call(NamedTuple):
@@ -73,6 +75,8 @@ class Call(NamedTuple):
     prepared: Prepared
     values: list[bytes | None]
     formats: list[int]
+    #: The values as they were given.
+    given: Mapping[str, Any]
 
 
 @cache
@@ -85,15 +89,16 @@ def prepared(name: str, schema: str) -> Prepared:
             params.append(match[1])
         return f"${params.index(match[1]) + 1}"
 
-    sql = _PARAMETER.sub(number, statement(name, schema))
-    return Prepared(name.encode(), sql.encode(), tuple(params))
+    text = statement(name, schema)
+    sql = _PARAMETER.sub(number, text)
+    return Prepared(name.encode(), sql.encode(), tuple(params), text)
 
 
 def call(name: str, schema: str, values: Mapping[str, Any]) -> Call:
     """The statement ``name`` with ``values`` in place."""
     query = prepared(name, schema)
     encoded = [encode(values[param]) for param in query.params]
-    return Call(query, [value for value, _ in encoded], [format for _, format in encoded])
+    return Call(query, [value for value, _ in encoded], [format for _, format in encoded], values)
 
 
 def encode(value: Any) -> Param:
@@ -107,7 +112,7 @@ def encode(value: Any) -> Param:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value), _BINARY
     if isinstance(value, (list, tuple)):
-        return _array(value).encode(), 0
+        return array_literal(value).encode(), 0
     if isinstance(value, datetime):
         return value.isoformat().encode(), 0
     return str(value).encode(), 0  # int, float, UUID
@@ -120,7 +125,7 @@ def _text(value: str) -> str:
     return value
 
 
-def _array(values: Sequence[Any]) -> str:
+def array_literal(values: Sequence[Any]) -> str:
     """An array literal: ``{1,2}``, ``{"a","b\\"c"}``."""
     if all(isinstance(value, (int, UUID)) for value in values):
         return f"{{{','.join(map(str, values))}}}"
@@ -215,14 +220,14 @@ class Connection:
         expected: list[tuple[bool, bytes | None]] = []  # a command: are its rows wanted; its name
         if self._prepare:
             # Apart from the transactions: one that fails must not take along what others need.
-            for query in (query for transaction in transactions for query, _, _ in transaction):
+            for query in (call.prepared for transaction in transactions for call in transaction):
                 if query.name not in self._known:
                     pgconn.send_prepare(query.name, query.sql)
                     pgconn.pipeline_sync()
                     expected += [(False, query.name), (False, None)]
                     self._known.add(query.name)
         for transaction in transactions:
-            for query, values, formats in transaction:
+            for query, values, formats, _ in transaction:
                 if not self._prepare:
                     pgconn.send_query_params(
                         query.sql, values, param_formats=formats, result_format=_BINARY

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import psycopg
 
 from ..config import Options
-from ..errors import ConnectionFailed
+from ..errors import ConnectionFailed, TransactionFailed
 from . import notify
+from .callers.base import Caller, Place, callers
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
 from .dsn import Target
 from .failures import read_only
@@ -125,17 +126,27 @@ class Database:
         return call(name, self.schema, values)
 
     def wake(self, kind: str, name: str = "") -> Call:
-        """The statement that tells workers of something, if one waits for the name."""
+        """The statement that tells workers of something, if one waits for the name.
+
+        In a caller's transaction it is told in any case, with the commit: who begins to wait
+        meanwhile does not see what is not committed.
+        """
         return self.call(
             "wake_sleepers",
             channel=notify.work_channel(self.schema),
             kind=kind,
             name=name,
             space=notify.SLEEPERS,
+            is_joined=self.is_joined,
         )
 
     def run(self, *transactions: Sequence[Call]) -> list[list[Row]]:
-        """Run each transaction, all in one flush; the rows of each call, in order."""
+        """Run each transaction, all in one flush; the rows of each call, in order.
+
+        In the caller's transaction they are all part of that.
+        """
+        if self._caller is not None:
+            return self._caller.run(*transactions)
         with self.connection() as connection:
             return connection.run(*transactions)
 
@@ -150,8 +161,9 @@ class Database:
         Raises a psycopg OperationalError if there is no server, and SchemaMissing or
         SchemaOutOfDate if there are no tables for this release.
         """
-        if self.is_in_transaction:
-            yield self._local.connection
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            yield connection
             return
         with self._free:
             connection = self._take() or self._wait() or self.connect()
@@ -178,8 +190,9 @@ class Database:
 
         What raises rolls it back. Who waits is woken by the commit.
         """
-        if self.is_in_transaction:
-            with self._local.connection.psycopg.transaction():
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            with connection.psycopg.transaction():
                 yield
             return
         with self.connection() as connection, connection.psycopg.transaction():
@@ -189,10 +202,61 @@ class Database:
             finally:
                 self._local.connection = None
 
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """All that this thread does here in the block takes part in the caller's transaction.
+
+        That is the one of :func:`pgjobs_celery.using`; where there is none, or this thread is in a
+        transaction already, nothing is different. Raises TransactionFailed where kombu would take
+        the caller's error for one of ours, and try again.
+        """
+        caller = None if self.is_in_transaction else self.find_place().caller
+        if caller is None:
+            yield
+            return
+        self._local.caller = caller
+        try:
+            yield
+        except CONNECTION_ERRORS as error:
+            raise TransactionFailed(
+                f"the transaction that this was to be part of has failed: {error}"
+            ) from error
+        finally:
+            self._local.caller = None
+
+    def find_place(self) -> Place:
+        """Where jobs are put here: over whose connection, and where in its transaction."""
+        return Place.of(callers.find())
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """A transaction of our own, also where this thread takes part in the caller's."""
+        caller, self._local.caller = self._caller, None
+        try:
+            with self.transaction():
+                yield
+        finally:
+            self._local.caller = caller
+
     @property
     def is_in_transaction(self) -> bool:
-        """True if what this thread does here is part of a transaction of its own."""
-        return getattr(self._local, "connection", None) is not None
+        """True if what this thread does here is part of a transaction, its own or the caller's."""
+        return getattr(self._local, "connection", None) is not None or self.is_joined
+
+    @property
+    def is_joined(self) -> bool:
+        """True if what this thread does here is part of the caller's transaction."""
+        return self._caller is not None
+
+    @property
+    def _caller(self) -> Caller | None:
+        return getattr(self._local, "caller", None)
+
+    @property
+    def joined_channel(self) -> str | None:
+        """Where a statement is to tell workers of what it does; None outside of a caller's
+        transaction, where they are told after the commit."""
+        return notify.work_channel(self.schema) if self.is_joined else None
 
     def connect(self, **parameters: Any) -> Connection:
         """A new connection that belongs to the caller; checks the schema on the first one.
@@ -346,9 +410,14 @@ def get_database(conninfo: str, options: Options) -> Database:
         return _databases[key]
 
 
+def known_databases() -> list[Database]:
+    """Those that this process, or the one it was forked from, has used."""
+    return list(_databases.values())
+
+
 def find_database(key: str) -> Database | None:
     """The Database with this key, if this process or the one it was forked from has used it."""
-    return next((each for each in list(_databases.values()) if each.key == key), None)
+    return next((each for each in known_databases() if each.key == key), None)
 
 
 def _forget_parent() -> None:

@@ -17,7 +17,7 @@ from ..job import Bucket, Claim, Fence, NewJob, Places
 from ..outcome import Outcome
 from ..states import State
 from . import notify
-from .connection import CONNECTION_ERRORS, Call
+from .connection import CONNECTION_ERRORS, Call, array_literal
 from .notify import waiter
 from .results import possible_ids
 
@@ -93,14 +93,51 @@ class Jobs:
                 is_repeated=is_repeated,
                 is_holder_only=holder is not None and is_surely_here,
                 since=since,
+                channel=self._database.joined_channel,
                 **job._asdict(),
             )
 
+        # Twice does no harm: the second finds what the first has put there.
+        return bool(
+            self._database.retrying(lambda: self._database.run([insert()], *self.wakes(job)))[0]
+        )
+
+    def insert_jobs(self, jobs: Sequence[NewJob], keys: Sequence[bytes | None]) -> set[str]:
+        """Put jobs in line in their order, each with its unique key; the ids of those that were.
+
+        Nothing changes where an id or a key is there already, in whatever state; nobody is woken.
+        """
+        rows = self._database.fetch(
+            "insert_jobs",
+            task_ids=[job.task_id for job in jobs],
+            tasks=[job.task for job in jobs],
+            queues=[job.queue for job in jobs],
+            root_ids=[job.root_id for job in jobs],
+            parent_ids=[job.parent_id for job in jobs],
+            group_ids=[job.group_id for job in jobs],
+            group_indexes=[job.group_index for job in jobs],
+            expiries=[job.expires_at for job in jobs],
+            messages=[job.message for job in jobs],
+            bodies=[job.body for job in jobs],
+            priorities=[job.priority for job in jobs],
+            max_attempts=[job.max_attempts for job in jobs],
+            tags=[array_literal(job.tags) for job in jobs],
+            metas=[job.meta for job in jobs],
+            unique_keys=list(keys),
+            etas=[job.eta for job in jobs],
+            ttls=[job.ttl for job in jobs],
+        )
+        return {task_id for (task_id,) in rows}
+
+    def wakes(self, job: NewJob) -> list[list[Call]]:
+        """The transactions that tell workers of a job, after its own; in a caller's transaction
+        the statement does, which saves a round trip."""
+        if self._database.is_joined:
+            return []
         wakes = [[self._wake(notify.JOB, job.queue)]]
         if job.eta is not None:
             wakes.append([self._wake(notify.DUE)])
-        # Twice does no harm: the second finds what the first has put there.
-        return bool(self._database.retrying(lambda: self._database.run([insert()], *wakes))[0])
+        return wakes
 
     def forbid_jobs(self, task_ids: Sequence[str]) -> None:
         """Have jobs that are not published yet be cancelled when they are.
@@ -109,13 +146,14 @@ class Jobs:
         perhaps. Raises PgJobsError if that takes longer.
         """
         try:
-            self._database.run(
-                [
-                    self._database.call("pin_plans"),
-                    self._database.call("wait_briefly", milliseconds=FORBID_PATIENCE),
-                    self._database.call("forbid_jobs", task_ids=possible_ids(task_ids)),
-                ]
-            )
+            with self._database.joining():
+                self._database.run(
+                    [
+                        self._database.call("pin_plans"),
+                        self._database.call("wait_briefly", milliseconds=FORBID_PATIENCE),
+                        self._database.call("forbid_jobs", task_ids=possible_ids(task_ids)),
+                    ]
+                )
         except psycopg.errors.LockNotAvailable:
             raise PgJobsError(
                 "one of these tasks is being published in a transaction that has not ended: "

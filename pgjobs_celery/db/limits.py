@@ -85,10 +85,4 @@ class Limits:
 
     def _announce(self) -> None:
         """Have every worker look."""
-        self._database.fetch(
-            "wake_sleepers",
-            channel=notify.work_channel(self._database.schema),
-            kind=notify.QUEUE,
-            name="",
-            space=notify.SLEEPERS,
-        )
+        self._database.run([self._database.wake(notify.QUEUE)])

@@ -62,7 +62,8 @@ class Matches:
 
     def survey_jobs(self) -> Survey:
         """How large the table is, and how it is indexed."""
-        rows = self._database.retrying(lambda: self._database.fetch("survey_jobs"))
+        with self._database.joining():
+            rows = self._database.retrying(lambda: self._database.fetch("survey_jobs"))
         return Survey(*rows[0])
 
     def list_jobs(
@@ -110,6 +111,7 @@ class Matches:
                     channel=notify.result_channel(self._database.schema),
                     kind=notify.RESULT,
                     space=notify.SLEEPERS,
+                    is_joined=self._database.is_joined,
                     task_ids=ids,
                     waiters=[waiter(task_id) for task_id in ids],
                 )
@@ -163,7 +165,8 @@ class Matches:
 
     def _read(self, name: str, values: Parameters) -> list[Row]:
         calls = [self._database.call("plan_anew"), self._database.call(name, **values)]
-        return self._database.retrying(lambda: self._database.run(calls)[1])
+        with self._database.joining():
+            return self._database.retrying(lambda: self._database.run(calls)[1])
 
     def _act(
         self,
@@ -178,8 +181,20 @@ class Matches:
         A row that somebody else holds is waited for and never passed over. But a batch that has
         locks of its own must not wait long, or it and a worker that settles the same jobs in
         another order wait for each other: it gives way and comes back smaller, and only where it
-        is a single row it waits for as long as it takes.
+        is a single row it waits for as long as it takes. In a caller's transaction, which giving
+        way would end, it always does.
         """
+        with self._database.joining():
+            return self._act_in_batches(name, values, until, on_batch, wakes)
+
+    def _act_in_batches(
+        self,
+        name: str,
+        values: Parameters,
+        until: int,
+        on_batch: OnBatch,
+        wakes: Callable[[Sequence[Changed]], Iterator[Call] | Sequence[Call]],
+    ) -> list[str]:
         changed: list[str] = []
         after, size = None, BATCH
         while True:
@@ -196,7 +211,9 @@ class Matches:
                 )[2]
             except (pg.LockNotAvailable, pg.DeadlockDetected, pg.UniqueViolation) as error:
                 # Whoever has the unique key of one of them is seen the next time.
-                if size == 1 and not isinstance(error, pg.UniqueViolation):
+                if self._database.is_joined or (
+                    size == 1 and not isinstance(error, pg.UniqueViolation)
+                ):
                     raise
                 size = max(1, size // 4)
                 continue

@@ -51,12 +51,11 @@ class UniqueJobs:
         That may be the job itself, by its id: published before, or just now by a statement whose
         answer was cut off.
         """
-        wakes = [[self._database.wake(notify.JOB, job.queue)]]
-        if job.eta is not None:
-            wakes.append([self._database.wake(notify.DUE)])
+        wakes = self._database.jobs.wakes(job)
+        channel = self._database.joined_channel
         insert = [
             self._database.call("pin_plans"),
-            self._call("insert_unique_job", guard, **job._asdict()),
+            self._call("insert_unique_job", guard, channel=channel, **job._asdict()),
         ]
         sent: list[float] = []
 
@@ -82,9 +81,13 @@ class UniqueJobs:
 
     def take_key(self, task_id: str, guard: Guard) -> None:
         """Have a job that was published again under its id guard its kind, if nobody else does."""
+        take = [self._call("take_key", guard, task_id=task_id)]
+        if self._database.is_joined:
+            self._database.run(take)
+            return
         # Somebody else may do so since just now; then the rest of a transaction is not to suffer.
         with suppress(psycopg.errors.UniqueViolation), self._database.transaction():
-            self._database.run([self._call("take_key", guard, task_id=task_id)])
+            self._database.run(take)
 
     def replace_job(self, job: NewJob, guard: Guard, fields: Sequence[str]) -> bool:
         """Have the waiting job of this id take over ``fields``; False if it waits no more."""

@@ -74,8 +74,8 @@ def table(db: Connection) -> Iterator[str]:
 
 def ask(text: str, *values: Any) -> Call:
     encoded = [encode(value) for value in values]
-    query = Prepared(text.encode()[:60], text.encode(), ())
-    return Call(query, [value for value, _ in encoded], [format for _, format in encoded])
+    query = Prepared(text.encode()[:60], text.encode(), (), text)
+    return Call(query, [value for value, _ in encoded], [format for _, format in encoded], {})
 
 
 def one(db: Connection, text: str, *values: Any) -> Any:

@@ -208,6 +208,7 @@ def test_an_insert_decides_by_the_task_id(filled):
         "parent_attempt": None,
         "is_holder_only": True,
         "since": None,
+        "channel": None,
     }
     plan = Plan(filled, "insert_job", **job)
     assert plan.nodes[0]["Conflict Arbiter Indexes"] == ["jobs_task_id_key"], plan

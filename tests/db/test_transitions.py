@@ -73,6 +73,8 @@ TRANSITIONS = {
         f"none {REPORTED} {STORED}": "available",
         FORBIDDEN: "cancelled",
     },
+    "insert_jobs": {"none": "available"},
+    "insert_jobs with an eta": {"none": "scheduled"},
     "forbid_jobs": {"none": "cancelled"},
     # Of a kind of its own; and of the kind of each row, where that counts only while available.
     "insert_unique_job": {"none": "available"},
@@ -218,6 +220,10 @@ def insert_job(eta: float | None = None, holder: Fence | None = None, **more: An
     )
 
 
+def insert_jobs(eta: float | None = None) -> AboutOne:
+    return lambda db, job: db.jobs.insert_jobs([new_job(job.task_id, eta=eta)], [None])
+
+
 def settle_job(
     state: State, counts: bool = True, error: str | None = None, delay: float | None = None
 ) -> AboutOne:
@@ -289,6 +295,8 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     "insert_job by the holder with an eta": [insert_job(60, MY_CLAIM)],
     "insert_job of a child again": [insert_job(is_repeated=True)],
     "forbid_jobs": [lambda db, job: db.jobs.forbid_jobs([job.task_id])],
+    "insert_jobs": [insert_jobs(), insert_jobs(-60)],
+    "insert_jobs with an eta": [insert_jobs(60)],
     "insert_unique_job": [insert_unique_job(same=False)],
     "insert_unique_job of the same kind": [insert_unique_job(same=True)],
     "insert_duplicate": [

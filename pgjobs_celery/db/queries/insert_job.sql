@@ -13,6 +13,7 @@
 -- max_attempts is NULL for a task that has none: then it is a limit of deliveries, and each retry by
 -- Celery adds to it. What goes back in line keeps the meta that its task may have updated, and is
 -- cancelled instead where somebody asked for that while it ran.
+-- In a transaction of the caller's own (channel) workers hear of it with the commit.
 INSERT INTO pgjobs.jobs AS j
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
    priority, max_attempts, tags, meta, scheduled_at, due_at, state)
@@ -98,4 +99,7 @@ WHERE j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::intege
                        WHERE p.task_id = excluded.parent_id) IS NOT TRUE)) IS NOT TRUE
               AND (j.inserted_at > now() - %(since)s::double precision * interval '1 second')
                   IS NOT TRUE)
-RETURNING 1
+RETURNING CASE WHEN %(channel)s::text IS NOT NULL
+               THEN pg_notify(%(channel)s::text, 'j' || j.queue) END,
+          CASE WHEN %(channel)s::text IS NOT NULL AND j.due_at IS NOT NULL
+               THEN pg_notify(%(channel)s::text, 'd') END

@@ -32,4 +32,7 @@ SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)
 -- Counted, so that it is freed before the key is taken.
 FROM (SELECT count(*) FROM freed) AS f
 ON CONFLICT DO NOTHING
-RETURNING 1
+RETURNING CASE WHEN %(channel)s::text IS NOT NULL
+               THEN pg_notify(%(channel)s::text, 'j' || queue) END,
+          CASE WHEN %(channel)s::text IS NOT NULL AND due_at IS NOT NULL
+               THEN pg_notify(%(channel)s::text, 'd') END

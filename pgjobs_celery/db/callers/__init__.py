@@ -1,0 +1,17 @@
+"""Connections of the caller's own, in whose transactions jobs are put: a module for each kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import Connection
+
+from .base import Caller
+from .psycopg import PsycopgCaller
+
+
+def find_caller(connection: Any) -> Caller:
+    """The connection as we use it."""
+    if isinstance(connection, Connection):
+        return PsycopgCaller(connection)
+    raise TypeError(connection)

@@ -1,0 +1,69 @@
+"""What we need of a connection that is not ours; and which one that is where we run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from ...scopes import Scope, Scoped
+from ..connection import Call, Row
+
+#: Statements that set something for the rest of the transaction, which is not ours to change.
+SETTINGS = frozenset({b"pin_plans", b"plan_anew", b"wait_briefly"})
+
+
+class Caller(ABC):
+    """A connection of the caller's own. We neither commit nor roll back what is done over it."""
+
+    def run(self, *transactions: Sequence[Call]) -> list[list[Row]]:
+        """Run the calls in the caller's transaction; the rows of each, in order.
+
+        Takes the place of :meth:`pgjobs_celery.db.connection.Connection.run`.
+        """
+        return [
+            [] if call.prepared.name in SETTINGS else self.execute(call)
+            for transaction in transactions
+            for call in transaction
+        ]
+
+    @abstractmethod
+    def execute(self, call: Call) -> list[Row]:
+        """Run a statement; its rows. Raises what the caller's own statements would raise."""
+
+    @abstractmethod
+    def position(self) -> Hashable:
+        """Where in the transaction we are: another value in another savepoint."""
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as every driver takes them."""
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return str(value)  # psycopg2 knows none
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]  # a tuple is a record to psycopg2
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    return value
+
+
+class Place(NamedTuple):
+    """Where jobs are put: over whose connection, and where in its transaction."""
+
+    caller: Caller | None = None
+    position: Hashable = None
+
+    @classmethod
+    def of(cls, scope: Scope[Caller | None] | None) -> Place:
+        """The place of a scope; of none, our own connections."""
+        caller = scope and scope.value
+        return cls(caller, caller.position()) if caller else cls()
+
+
+#: Whose transaction what runs here takes part in; None for "in none, whatever is around".
+callers: Scoped[Caller | None] = Scoped("pgjobs_using")
