@@ -46,6 +46,9 @@ TABLES = (
     "groups",
 )
 
+#: A table of up to this size is emptied row by row; what is left behind is soon used again.
+FEW_BYTES = 128 * 1024
+
 Connection = psycopg.Connection[dict[str, Any]]
 
 
@@ -116,10 +119,16 @@ def url(database_url: str) -> str:
 def empty_database(url: str) -> None:
     """Remove what earlier tests have put into the tables."""
     close_nodes()  # one whose row has gone may claim nothing until its next heartbeat
-    with psycopg.connect(parse_url(url), autocommit=True) as connection:
+    with psycopg.connect(parse_url(url)) as connection:
         # Who still holds a lock is a worker that an earlier test forgot.
         connection.execute("SET lock_timeout = '5s'")
-        connection.execute(f"TRUNCATE {', '.join(f'pgjobs.{table}' for table in TABLES)}")
+        connection.execute(f"LOCK TABLE {', '.join(f'pgjobs.{table}' for table in TABLES)}")
+        sizes = ", ".join(f"pg_table_size('pgjobs.{table}')" for table in TABLES)
+        found = connection.execute(f"SELECT {sizes}").fetchone() or ()
+        # To truncate all takes 35 ms, most of it for making the files of the indexes.
+        for table, size in zip(TABLES, found, strict=True):
+            verb = "TRUNCATE" if size > FEW_BYTES else "DELETE FROM"
+            connection.execute(f"{verb} pgjobs.{table}")
 
 
 @pytest.fixture
