@@ -119,8 +119,13 @@ def module_worker(
 
 
 @contextmanager
-def running_workers(url: str, folder: Path) -> Iterator[StartWorker]:
-    """A factory of workers that are stopped, and must leave, when the block ends."""
+def running_workers(
+    url: str, folder: Path, show: Callable[[str], Any] = print
+) -> Iterator[StartWorker]:
+    """A factory of workers that are stopped, and must leave, when the block ends.
+
+    ``show`` gets what they have printed.
+    """
     workers: list[Worker] = []
 
     def start(
@@ -193,7 +198,7 @@ def running_workers(url: str, folder: Path) -> Iterator[StartWorker]:
                 started.stop(0)  # asked already
             except pytest.fail.Exception as error:
                 failures.append(str(error))
-            print(f"---- {started.name}, exit code {started.process.returncode}\n{started.log}")
+            show(f"---- {started.name}, exit code {started.process.returncode}\n{started.log}")
     if failures:
         pytest.fail("\n".join(failures))
 
