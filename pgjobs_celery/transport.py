@@ -99,6 +99,8 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._due_timer_at = float("inf")
         #: Why the connection is given up for lost.
         self._failure = ""
+        #: Nobody has time to wait for messages any more.
+        self._is_hurried = False
         self._waker: tuple[socket.socket, socket.socket] | None = None
         self._is_waking = False
 
@@ -205,7 +207,7 @@ class Transport(base.Transport):  # type: ignore[misc]
             if self._take_turn(single=True):
                 return
             now = time.monotonic()
-            if end is not None and now >= end:
+            if end is not None and (now >= end or self._is_hurried):
                 raise socket.timeout()  # noqa: UP041
             if self._fall_asleep():
                 continue
@@ -438,6 +440,11 @@ class Transport(base.Transport):  # type: ignore[misc]
             self._loop.call_soon(self._on_tick)  # it may have forgotten us
         self.wake(always=True)
         self.database.cut(self._loop_thread)
+
+    def hurry(self) -> None:
+        """The worker is to leave: its blocking loop waits twice for 2 seconds before it does."""
+        self._is_hurried = True
+        self.wake(always=True)
 
     def wake(self, *, always: bool = False) -> None:
         """Have another turn soon: there is room for another message."""

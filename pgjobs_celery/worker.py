@@ -47,6 +47,10 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         self._pool = WorkerPool(consumer)
         self._sent: list[Message] = []
         self._is_soft = False
+        self._consumer = consumer
+        if consumer.hub is None:
+            # The blocking loop, of pools of greenlets: no signal interrupts what it waits for.
+            signals.worker_shutting_down.connect(self._hurry, dispatch_uid="pgjobs-hurry")
         made: dict[type, type] = {}
         for task in consumer.app.tasks.values():
             base = symbol_by_name(task.Request)
@@ -99,6 +103,11 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             self._sent += channel.let_go()
             with contextlib.suppress(*CONNECTION_ERRORS):  # the node goes on trying
                 channel.node.flush()
+
+    def _hurry(self, **_: Any) -> None:
+        transport = getattr(self._consumer.connection, "transport", None)
+        if hasattr(transport, "hurry"):
+            transport.hurry()
 
     def info(self, consumer: Any) -> dict[str, Any]:
         """What ``celery inspect stats`` says of us."""

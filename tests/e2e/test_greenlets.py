@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -79,7 +81,7 @@ def run_patched(pool: str, program: str, url: str) -> None:
 def test_a_worker_on_greenlets_runs_tasks_side_by_side(
     pool: str, worker: StartWorker, app: Celery, rows: Rows
 ):
-    worker(pool=pool, concurrency=10)
+    started = worker(pool=pool, concurrency=10, args=["--loglevel", "DEBUG"])
     naps = [tasks.sleep.delay(1) for _ in range(10)]
     total = chord([add.s(number, 1) for number in range(10)])(tsum.s())
     assert [nap.get(timeout=20) for nap in naps] == [1] * 10
@@ -92,6 +94,12 @@ def test_a_worker_on_greenlets_runs_tasks_side_by_side(
     assert tasks.retry.delay(2).get(timeout=20) == 2
     with pytest.raises(tasks.CustomError):
         tasks.fail.delay().get(timeout=20)
+    # It leaves at once; Celery's loop would first wait for messages, for two seconds and two more.
+    told = datetime.now()
+    assert started.stop() == 0
+    left = re.search(r"\[(\S+ \S+),\d+: DEBUG/MainProcess\] \| Worker: Closing Pool", started.log)
+    assert left
+    assert datetime.fromisoformat(left[1]) - told < timedelta(seconds=1.5)
 
 
 @pytest.mark.parametrize("pool", POOLS)
