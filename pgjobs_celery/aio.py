@@ -25,6 +25,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultSet
 
 from .awaiting import ResultConsumer
+from .scopes import lend
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ async def adelay(task: Any, *args: Any, **kwargs: Any) -> Any:
 
     Raises what ``delay`` raises.
     """
-    return await _in_thread(task.delay, *args, **kwargs)
+    return await in_thread(task.delay, *args, **kwargs)
 
 
 async def aapply_async(task: Any, *args: Any, **options: Any) -> Any:
@@ -49,7 +50,7 @@ async def aapply_async(task: Any, *args: Any, **options: Any) -> Any:
 
     Raises what ``apply_async`` raises.
     """
-    return await _in_thread(task.apply_async, *args, **options)
+    return await in_thread(task.apply_async, *args, **options)
 
 
 async def aget(result: Any, timeout: float | None = None, propagate: bool = True) -> Any:
@@ -71,7 +72,7 @@ async def _wait(result: Any, propagate: bool) -> Any:
     if result.ignored or (result._cache and result.parent is None):
         return result.get(propagate=propagate, disable_sync_subtasks=False)
     # What its parents have come to may have to be asked for.
-    return await _in_thread(result.get, propagate=propagate, disable_sync_subtasks=False)
+    return await in_thread(result.get, propagate=propagate, disable_sync_subtasks=False)
 
 
 async def _until_ready(result: Any) -> None:
@@ -149,10 +150,16 @@ class Waiter:
             return False
 
 
-async def _in_thread(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+async def in_thread(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """``call(*args, **kwargs)`` in another thread, for which all holds that does here."""
     context = contextvars.copy_context()
-    work = functools.partial(context.run, call, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_executor(), work)
+    borrowed = lend()
+
+    def work() -> T:
+        with borrowed():
+            return call(*args, **kwargs)
+
+    return await asyncio.get_running_loop().run_in_executor(_executor(), context.run, work)
 
 
 @functools.cache

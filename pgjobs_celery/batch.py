@@ -8,31 +8,24 @@ with bulk():
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from itertools import groupby
-from uuid import uuid4
+from collections.abc import Callable
+from itertools import takewhile
+from typing import Any
 
-from kombu.utils.functional import retry_over_time
+from kombu.exceptions import OperationalError
 
-from .db import notify
+from .aio import in_thread
 from .db.callers.base import Place, callers
 from .db.database import CONNECTION_ERRORS, Database, known_databases
-from .errors import InvalidOption, MessageRefused
-from .job import NewJob
-from .putting import Insertion, put_here
+from .errors import InvalidOption
+from .flushing import Flush, Step
+from .putting import Insertion
 from .scopes import Scoped
 
 #: How many are collected before they are written on the way, unless the block says otherwise.
 SIZE = 1000
 #: And how many bytes their bodies may have together.
 MAX_BYTES = 16 * 1024 * 1024
-#: How a flush is tried again over a lost connection: as Celery's task_publish_retry_policy has it.
-RETRY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
-
-#: A job, or something else that is to be done between two of them.
-Step = Insertion | Callable[[], None]
 
 
 class Batch:
@@ -45,11 +38,13 @@ class Batch:
         self.size = size
         #: Whoever publishes has the ids, and may look for them.
         self.is_promised = is_promised
-        #: How many jobs were written so far.
+        #: How many jobs were written so far; those that others stand for are not counted.
         self.written = 0
         self._places = {database: database.find_place() for database in known_databases()}
         self._place = Place.of(callers.find())
         self._steps: list[tuple[Database, Step]] = []
+        #: Of the first of them, where it has failed.
+        self._flush: Flush | None = None
         self._bytes = 0
         self._lock = threading.RLock()
 
@@ -65,136 +60,80 @@ class Batch:
         return self._places.get(database, self._place) == database.find_place()
 
     def add(self, database: Database, step: Step) -> None:
-        """Collect one more; writes what was collected once that is enough."""
+        """Collect one more; what was collected is written once that is enough.
+
+        Where that fails, this one is not collected, and the others stay.
+        """
+        size = 0
+        if isinstance(step, Insertion):
+            size = len(step.job.body)
+            if step.publication is not None and self.is_promised:
+                step.publication.is_promised = True
         with self._lock:
             self._steps.append((database, step))
-            if isinstance(step, Insertion):
-                self._bytes += len(step.job.body)
-            if len(self._steps) >= self.size or self._bytes >= MAX_BYTES:
+            self._bytes += size
+            if len(self._steps) < self.size and self._bytes < MAX_BYTES:
+                return
+            try:
                 self.flush()
+            except BaseException:
+                # It is the last, and its publisher is told of the error.
+                self._steps.pop()
+                self._bytes -= size
+                raise
 
     def flush(self) -> None:
-        """Write what was collected: all of it or, where that raises, nothing.
+        """Write what was collected: all of it or, where that raises, nothing, and it stays.
 
-        Raises MessageRefused, with its name, for a job that cannot be stored.
+        Raises MessageRefused, with its name, for a job that cannot be stored, and kombu's
+        OperationalError if there is no server, as ``delay()`` does.
         """
         with self._lock:
-            steps = self._take()
-            for database, group in groupby(steps, key=lambda step: step[0]):
-                of_database = [step for _, step in group]
-                write_steps(database, of_database)
-                self.written += sum(isinstance(step, Insertion) for step in of_database)
+            while self._steps:
+                flush = self._next_flush()
+                try:
+                    self.written += flush.write()
+                except CONNECTION_ERRORS as error:
+                    raise OperationalError(str(error)) from error
+                self._flush = None
+                del self._steps[: len(flush.steps)]
+            self._bytes = 0
+
+    def _next_flush(self) -> Flush:
+        database = self._steps[0][0]
+        steps = [step for _, step in takewhile(lambda each: each[0] is database, self._steps)]
+        if self._flush is None:
+            self._flush = Flush(database, steps)
+        # Sent before, perhaps, without an answer; by now there may be more.
+        self._flush.steps = steps
+        return self._flush
 
     def discard(self) -> None:
         """Forget what was collected."""
         with self._lock:
-            self._take()
+            self._steps.clear()
+            self._bytes = 0
+            self._flush = None
 
-    def is_part_of(self, outer: Batch) -> bool:
-        """True where what this collects is to be written with what ``outer`` does."""
-        return self._place == outer._place and self._places == outer._places
-
-    def extend(self, other: Batch) -> None:
-        """Take over what another has collected."""
-        for database, step in other._take():
-            self.add(database, step)
-
-    def _take(self) -> list[tuple[Database, Step]]:
-        steps, self._steps, self._bytes = self._steps, [], 0
-        return steps
-
-
-def write_steps(database: Database, steps: Sequence[Step]) -> None:
-    """Do all of these in one transaction, the caller's or one of our own, in their order."""
-    with database.joining():
-        if database.is_in_transaction:
-            _wake(database, _write(database, steps, None))
-            return
-    sent: list[float] = []
-
-    def write() -> None:
-        first = sent[0] if sent else None
-        sent.append(time.monotonic())
-        with database.transaction():
-            jobs = _write(database, steps, first)
-        _wake(database, jobs)
-
-    retry_over_time(write, CONNECTION_ERRORS, **RETRY)
-
-
-def _write(database: Database, steps: Sequence[Step], first: float | None) -> list[NewJob]:
-    """Do these in the transaction that this thread is in; the jobs of which nobody was told."""
-    told_not: list[NewJob] = []
-    insertions: list[Insertion] = []
-
-    def insert() -> None:
-        if insertions:
-            told_not.extend(_insert(database, insertions, first))
-            insertions.clear()
-
-    for step in steps:
-        if isinstance(step, Insertion):
-            insertions.append(step)
+    def hand_over(self) -> None:
+        """Its block has ended: write what was collected, or leave that to a batch around it."""
+        outer = batches.find()
+        if outer is not None and outer.value.is_begun_with(self):
+            outer.value._take_over(self)
         else:
-            insert()
-            step()
-    insert()
-    return told_not
+            self.flush()
 
+    def is_begun_with(self, other: Batch) -> bool:
+        """True where both began at the same place, so that they may be written together."""
+        return self._place == other._place and self._places == other._places
 
-def _insert(
-    database: Database, insertions: Sequence[Insertion], first: float | None
-) -> list[NewJob]:
-    """Put these in line in one statement; one by one where something stands in the way."""
-    jobs = [insertion.job for insertion in insertions]
-    keys = [insertion.guard and insertion.guard.key for insertion in insertions]
-    try:
-        put = database.jobs.insert_jobs(jobs, keys)
-        for insertion in insertions:
-            if insertion.job.task_id not in put:
-                put_here(database, insertion, first)
-    except CONNECTION_ERRORS:
-        raise
-    except Exception as error:
-        raise _name_offender(database, insertions, error) from error
-    return [job for job in jobs if job.task_id in put]
-
-
-def _wake(database: Database, jobs: Iterable[NewJob]) -> None:
-    """Tell who waits for these, once for each queue."""
-    kinds = {(notify.JOB, job.queue) for job in jobs}
-    if any(job.eta is not None for job in jobs):
-        kinds.add((notify.DUE, ""))
-    if kinds:
-        database.run(*([database.wake(*kind)] for kind in sorted(kinds)))
-
-
-def _name_offender(
-    database: Database, insertions: Sequence[Insertion], error: Exception
-) -> Exception:
-    """The error, with the job that it is about.
-
-    Tried one by one under ids of their own, over another connection, in a transaction that is
-    taken back: the one that they were to be part of may be the caller's.
-    """
-    for number, insertion in enumerate(insertions, 1):
-        job = insertion.job._replace(task_id=str(uuid4()))
-        try:
-            with suppress(_TakenBack), database.apart():
-                database.jobs.insert_job(job)
-                raise _TakenBack
-        except CONNECTION_ERRORS:
-            return error
-        except Exception as own:
-            return MessageRefused(
-                f"task {insertion.job.task}[{insertion.job.task_id}], number {number} of "
-                f"{len(insertions)} that were to be written together, cannot be stored: {own}"
-            )
-    return error
-
-
-class _TakenBack(Exception):
-    """Ends a transaction that was only to see whether something can be stored."""
+    def _take_over(self, other: Batch) -> None:
+        with self._lock:
+            if len(self._steps) + len(other._steps) > self.size:
+                self.flush()
+            self._steps += other._steps
+            self._bytes += other._bytes
+            other.discard()
 
 
 #: What collects here.
@@ -245,11 +184,44 @@ class bulk:  # noqa: N801
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         batches.leave(self._scope)
-        if kind is not None:
-            self._batch.discard()
-            return
-        outer = batches.find()
-        if outer is not None and self._batch.is_part_of(outer.value):
-            outer.value.extend(self._batch)
+        if kind is None:
+            self._batch.hand_over()
         else:
-            self._batch.flush()
+            self._batch.discard()
+
+    async def __aenter__(self) -> Batch:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        batches.leave(self._scope)
+        if kind is None:
+            await in_thread(self._batch.hand_over)
+        else:
+            self._batch.discard()
+
+
+class PublishBatch:
+    """What kombu's ``Producer.batch()`` collects in."""
+
+    def __init__(self, channel: Any, max_size: int) -> None:
+        self.channel = channel
+        self._batch = Batch(max_size)
+
+    def publish(self, message: Any, **options: Any) -> None:
+        """Collect a message, if it is a job's."""
+        scope = batches.enter(self._batch)
+        try:
+            self.channel.basic_publish(message, **options)
+        finally:
+            batches.leave(scope)
+
+    def flush(self) -> None:
+        """Write what was collected, or leave it to a :func:`bulk` around it."""
+        self._batch.hand_over()
+
+    def discard(self) -> None:
+        """Forget what was collected."""
+        self._batch.discard()
+
+    def close(self) -> None:
+        """Nothing is held open."""

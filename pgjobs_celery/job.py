@@ -46,6 +46,8 @@ class NewJob(NamedTuple):
     meta: str = "{}"
     #: Its place in its group; None where it is in none.
     group_index: int | None = None
+    #: Its place in line, where it has one already; None for the last.
+    seq: int | None = None
 
 
 class Fence(NamedTuple):

@@ -28,6 +28,12 @@ class Publication:
             self.result.conflict = True
         return self.is_promised
 
+    def withdraw(self) -> None:
+        """There is no conflict: what was reported was so in a transaction that was taken back."""
+        self.conflict = None
+        if self.result is not None:
+            self.result.conflict = False
+
 
 _current: ContextVar[Publication | None] = ContextVar("pgjobs_publication", default=None)
 

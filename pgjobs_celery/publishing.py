@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import current_app, current_task
 
-from .batch import find_batch, take_part
+from .batch import PublishBatch, find_batch, take_part
 from .db.messages import NewMessage, Routed
 from .db.unique_jobs import Guard
 from .delivery import held_claim
@@ -123,6 +123,10 @@ class Publisher(Topology):
                 publication=current_publication(),
             )
         )
+
+    def create_publish_batch(self, max_size: int) -> PublishBatch:
+        """What kombu's ``Producer.batch()`` publishes through (kombu 5.7)."""
+        return PublishBatch(self, max_size)
 
     def _put(self, insertion: Insertion) -> None:
         batch = None if insertion.belongs_to_run else find_batch(self.database)

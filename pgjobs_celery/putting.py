@@ -49,15 +49,16 @@ def put_job(database: Database, insertion: Insertion) -> None:
             put_here(database, insertion, first)
 
 
-def put_here(database: Database, insertion: Insertion, first: float | None) -> None:
+def put_here(database: Database, insertion: Insertion, first: float | None) -> bool:
     """As :func:`put_job`, in the transaction that this thread is in, if it is.
 
     ``first``: when it was sent first, by the monotonic clock, if the answer to that was cut off.
+    False where another job stands for it.
     """
-    if insertion.guard is None:
-        _put(database, insertion, first)
-    else:
-        _put_unique(database, insertion, insertion.guard, first)
+    if insertion.guard is not None:
+        return _put_unique(database, insertion, insertion.guard, first)
+    _put(database, insertion, first)
+    return True
 
 
 def _put(database: Database, insertion: Insertion, first: float | None) -> bool:
@@ -85,18 +86,24 @@ def _put(database: Database, insertion: Insertion, first: float | None) -> bool:
 
 def _put_unique(
     database: Database, insertion: Insertion, guard: Guard, first: float | None
-) -> None:
-    """Put a job in line, if it is the only one of its kind."""
-    job, rule = insertion.job, insertion.rule
+) -> bool:
+    """Put a job in line, if it is the only one of its kind; False if it is not."""
+    job, rule, publication = insertion.job, insertion.rule, insertion.publication
     assert rule is not None
     unique_jobs = database.unique_jobs
     other = unique_jobs.insert_unique_job(job, guard)
     while other is not None and other.task_id != job.task_id:
         if _give_way(database, insertion, guard, other, rule.replaced(other.state)):
-            return
+            return False
         other = unique_jobs.insert_unique_job(job, guard)
-    if other is not None and _put(database, insertion, first or other.first):
+    if other is None:
+        if publication is not None:
+            publication.withdraw()
+        return True
+    if _put(database, insertion, first or other.first):
         unique_jobs.take_key(job.task_id, guard)
+    # A conflict is this job's own row, of a transaction of which the answer was lost.
+    return publication is None or publication.conflict is None
 
 
 def _give_way(

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+#: All kinds of values that scopes hold.
+_kinds: list[Scoped[Any]] = []
 
 
 class Scope(Generic[T]):
@@ -44,6 +47,7 @@ class Scoped(Generic[T]):
 
     def __init__(self, name: str) -> None:
         self._current: ContextVar[Scope[T] | None] = ContextVar(name, default=None)
+        _kinds.append(self)
 
     def enter(self, value: T) -> Scope[T]:
         """Have the value hold from now on, for whoever runs."""
@@ -78,6 +82,20 @@ class Scoped(Generic[T]):
         finally:
             scope.close()
             self._current.set(None)
+
+
+def lend() -> Callable[[], AbstractContextManager[None]]:
+    """All that holds here, as a block for another thread that whoever runs here waits for."""
+    lenders = [(kind, kind.find()) for kind in _kinds]
+
+    @contextmanager
+    def borrowed() -> Iterator[None]:
+        with ExitStack() as stack:
+            for kind, lender in lenders:
+                stack.enter_context(kind.borrow(lender))
+            yield
+
+    return borrowed
 
 
 def whoever_runs() -> object:

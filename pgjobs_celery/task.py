@@ -145,7 +145,11 @@ class PgTask(AttemptedTask):
             return publish()
         with publication(is_promised=task_id is not None) as sent:
             result = publish()
-        return self._handle_on(sent.conflict, result) if sent.conflict else result
+        if sent.conflict:
+            return self._handle_on(sent.conflict, result)
+        # Where it was collected, its conflict shows when it is written.
+        sent.result = result
+        return result
 
     def _identify(self, rule: Unique, args: Any, kwargs: Any, header: Any) -> dict[str, Any]:
         """What makes a job with these arguments unique, for its header."""

@@ -71,6 +71,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         asynchronous=True,
         exchange_type=frozenset(["direct", "topic", "fanout"]),
         heartbeats=False,
+        batch_publish=True,
     )
 
     def __init__(self, client: Any, **kwargs: Any) -> None:

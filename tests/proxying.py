@@ -65,7 +65,7 @@ class Proxy:
             while data := client.recv(65536):
                 if self._pending and self._pending in data:
                     self._pending = b""
-                    swallowed[0] = data.count(SYNC)
+                    swallowed[0] = data.count(SYNC) or 1  # a simple query has none
                 server.sendall(data)
         _end(server)
 

@@ -102,11 +102,18 @@ class Jobs:
             self._database.retrying(lambda: self._database.run([insert()], *self.wakes(job)))[0]
         )
 
-    def insert_jobs(self, jobs: Sequence[NewJob], keys: Sequence[bytes | None]) -> set[str]:
-        """Put jobs in line in their order, each with its unique key; the ids of those that were.
+    def insert_jobs(self, jobs: Sequence[NewJob], keys: Sequence[bytes | None]) -> dict[int, int]:
+        """Put jobs in line in their order, each with its unique key; nobody is woken.
 
-        Nothing changes where an id or a key is there already, in whatever state; nobody is woken.
+        Those whose id or key is there already, in whatever state, are not put, nor are those that
+        are not the first with theirs here: their places in line by their numbers, from 0 on.
         """
+        seen: set[str | bytes] = set()
+        are_first = []
+        for job, key in zip(jobs, keys, strict=True):
+            names: set[str | bytes] = {job.task_id} if key is None else {job.task_id, key}
+            are_first.append("f" if names & seen else "t")
+            seen |= names
         rows = self._database.fetch(
             "insert_jobs",
             task_ids=[job.task_id for job in jobs],
@@ -126,8 +133,9 @@ class Jobs:
             unique_keys=list(keys),
             etas=[job.eta for job in jobs],
             ttls=[job.ttl for job in jobs],
+            are_first=are_first,
         )
-        return {task_id for (task_id,) in rows}
+        return dict(rows)
 
     def wakes(self, job: NewJob) -> list[list[Call]]:
         """The transactions that tell workers of a job, after its own; in a caller's transaction

@@ -16,7 +16,7 @@
 -- In a transaction of the caller's own (channel) workers hear of it with the commit.
 INSERT INTO pgjobs.jobs AS j
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
-   priority, max_attempts, tags, meta, scheduled_at, due_at, state)
+   priority, max_attempts, tags, meta, scheduled_at, due_at, state, seq)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
        %(group_index)s::integer,
        least(%(expires_at)s::timestamptz, coalesce(w.eta, now()) + interval '1 second' * least(
@@ -26,7 +26,8 @@ SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)
        coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
        coalesce(w.eta, now()),
        CASE WHEN w.eta > now() THEN w.eta END,
-       CASE WHEN w.eta > now() THEN 'scheduled' ELSE 'available' END
+       CASE WHEN w.eta > now() THEN 'scheduled' ELSE 'available' END,
+       coalesce(%(seq)s::bigint, nextval('pgjobs.jobs_seq'))
 FROM (SELECT coalesce(now() + %(delay)s::double precision * interval '1 second',
                       %(eta)s::timestamptz) AS eta) AS w
 WHERE NOT %(is_holder_only)s::boolean

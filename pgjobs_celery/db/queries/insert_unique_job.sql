@@ -16,7 +16,7 @@ WITH freed AS (
 )
 INSERT INTO pgjobs.jobs
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
-   priority, max_attempts, tags, meta, unique_key, scheduled_at, due_at, state)
+   priority, max_attempts, tags, meta, unique_key, scheduled_at, due_at, state, seq)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
        %(group_index)s::integer,
        least(%(expires_at)s::timestamptz,
@@ -28,7 +28,8 @@ SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)
        %(unique_key)s::bytea,
        coalesce(%(eta)s::timestamptz, now()),
        CASE WHEN %(eta)s::timestamptz > now() THEN %(eta)s::timestamptz END,
-       CASE WHEN %(eta)s::timestamptz > now() THEN 'scheduled' ELSE 'available' END
+       CASE WHEN %(eta)s::timestamptz > now() THEN 'scheduled' ELSE 'available' END,
+       coalesce(%(seq)s::bigint, nextval('pgjobs.jobs_seq'))
 -- Counted, so that it is freed before the key is taken.
 FROM (SELECT count(*) FROM freed) AS f
 ON CONFLICT DO NOTHING

@@ -16,7 +16,8 @@ SET message = CASE WHEN 'args' = ANY (f.names) THEN %(message)s ELSE j.message E
                  WHEN f.due_at IS NULL THEN 'available'
                  WHEN j.state = 'retryable' THEN 'retryable'
                  ELSE 'scheduled' END,
-    seq = CASE WHEN f.names && '{eta,queue}' THEN nextval('pgjobs.jobs_seq') ELSE j.seq END
+    seq = CASE WHEN f.names && '{eta,queue}'
+               THEN coalesce(%(seq)s::bigint, nextval('pgjobs.jobs_seq')) ELSE j.seq END
 FROM (SELECT %(fields)s::text[] AS names,
              %(eta)s::timestamptz AS eta,
              CASE WHEN %(eta)s::timestamptz > now() THEN %(eta)s::timestamptz END AS due_at) AS f
