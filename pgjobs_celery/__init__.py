@@ -15,13 +15,13 @@ from . import _register as _register
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .aio import aapply_async as aapply_async
-    from .aio import adelay as adelay
     from .aio import aget as aget
     from .batch import bulk as bulk
     from .ending import Cancel as Cancel
     from .ending import Discard as Discard
     from .ending import Snooze as Snooze
+    from .publishing_async import aapply_async as aapply_async
+    from .publishing_async import adelay as adelay
     from .queue_control import queues as queues
     from .selection import jobs as jobs
     from .task import PgTask as PgTask
@@ -35,8 +35,8 @@ _MODULES = {
     "PgTask": "task",
     "Snooze": "ending",
     "Unique": "unique",
-    "aapply_async": "aio",
-    "adelay": "aio",
+    "aapply_async": "publishing_async",
+    "adelay": "publishing_async",
     "aget": "aio",
     "bulk": "batch",
     "jobs": "selection",

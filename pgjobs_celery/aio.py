@@ -1,56 +1,32 @@
-"""Publish and wait in an asyncio program, without blocking its event loop.
+"""Wait for results in an asyncio program, without blocking its event loop.
 
-    result = await adelay(add, 2, 2)
     assert await aget(result, timeout=10) == 4
 
-Works with the tasks and results of any app. Publishing runs in a thread, of which there are a few.
-On ``pgjobs://`` one thread waits for all results, over one connection; elsewhere one for each of a
-few.
+Works with the results of any app. On ``pgjobs://`` one thread waits for all of them, over one
+connection; elsewhere one for each of a few.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultSet
 
 from .awaiting import ResultConsumer
-from .scopes import lend
+from .threads import in_thread
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-#: How many tasks a process publishes at a time. More gains little: building messages is Python.
-PUBLISHERS = 4
 #: For how long the thread that waits stays when nobody waits, in seconds.
 LINGER = 5.0
-
-
-async def adelay(task: Any, *args: Any, **kwargs: Any) -> Any:
-    """``task.delay(*args, **kwargs)``, for a task or any signature; its result.
-
-    Raises what ``delay`` raises.
-    """
-    return await in_thread(task.delay, *args, **kwargs)
-
-
-async def aapply_async(task: Any, *args: Any, **options: Any) -> Any:
-    """``task.apply_async(args, kwargs, **options)``, for a task or any signature; its result.
-
-    Raises what ``apply_async`` raises.
-    """
-    return await in_thread(task.apply_async, *args, **options)
 
 
 async def aget(result: Any, timeout: float | None = None, propagate: bool = True) -> Any:
@@ -72,7 +48,9 @@ async def _wait(result: Any, propagate: bool) -> Any:
     if result.ignored or (result._cache and result.parent is None):
         return result.get(propagate=propagate, disable_sync_subtasks=False)
     # What its parents have come to may have to be asked for.
-    return await in_thread(result.get, propagate=propagate, disable_sync_subtasks=False)
+    return await in_thread(
+        functools.partial(result.get, propagate=propagate, disable_sync_subtasks=False)
+    )
 
 
 async def _until_ready(result: Any) -> None:
@@ -150,31 +128,13 @@ class Waiter:
             return False
 
 
-async def in_thread(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """``call(*args, **kwargs)`` in another thread, for which all holds that does here."""
-    context = contextvars.copy_context()
-    borrowed = lend()
-
-    def work() -> T:
-        with borrowed():
-            return call(*args, **kwargs)
-
-    return await asyncio.get_running_loop().run_in_executor(_executor(), context.run, work)
-
-
-@functools.cache
-def _executor() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="pgjobs-publish")
-
-
 @functools.cache
 def _waiter(backend: Any) -> Waiter:
     return Waiter(backend)
 
 
 def _forget_parent() -> None:
-    """In a forked child: the threads are the parent's."""
-    _executor.cache_clear()
+    """In a forked child: the thread is the parent's."""
     _waiter.cache_clear()
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from .aio import in_thread
 from .db.callers.base import Place, callers
 from .db.database import CONNECTION_ERRORS, Database, known_databases
 from .errors import InvalidOption
 from .flushing import Flush, Step
 from .putting import Insertion
-from .scopes import Scoped
+from .scopes import Loan, Scoped
+from .threads import in_thread
 
 #: How many are collected before they are written on the way, unless the block says otherwise.
 SIZE = 1000
@@ -119,7 +119,7 @@ class Batch:
         """Its block has ended: write what was collected, or leave that to a batch around it."""
         outer = batches.find()
         if outer is not None and outer.value.is_begun_with(self):
-            outer.value._take_over(self)
+            outer.value.take_over(self)
         else:
             self.flush()
 
@@ -127,13 +127,20 @@ class Batch:
         """True where both began at the same place, so that they may be written together."""
         return self._place == other._place and self._places == other._places
 
-    def _take_over(self, other: Batch) -> None:
+    def take_over(self, other: Batch) -> None:
+        """Collect what another one has collected."""
         with self._lock:
             if len(self._steps) + len(other._steps) > self.size:
                 self.flush()
-            self._steps += other._steps
             self._bytes += other._bytes
-            other.discard()
+            self._steps += other.take()
+
+    def take(self) -> list[tuple[Database, Step]]:
+        """What was collected, which is not this one's any more."""
+        with self._lock:
+            steps = list(self._steps)
+            self.discard()
+        return steps
 
 
 #: What collects here.
@@ -195,7 +202,7 @@ class bulk:  # noqa: N801
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         batches.leave(self._scope)
         if kind is None:
-            await in_thread(self._batch.hand_over)
+            await in_thread(self._batch.hand_over, Loan())
         else:
             self._batch.discard()
 

@@ -70,5 +70,9 @@ class TransactionFailed(PgJobsError):
     """The caller's transaction has failed; its driver's error is the cause."""
 
 
+class CannotJoin(PgJobsError):
+    """This cannot be part of the caller's transaction."""
+
+
 class ConnectionFailed(PgJobsError):
     """The server cannot be reached or refuses the login."""

@@ -9,37 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
-T = TypeVar("T")
+from .errors import CannotJoin
 
-#: All kinds of values that scopes hold.
-_kinds: list[Scoped[Any]] = []
+T = TypeVar("T")
 
 
 class Scope(Generic[T]):
     """A value that holds from now until the scope is closed, for who has opened it."""
 
-    def __init__(self, value: T, outer: Scope[T] | None = None) -> None:
+    def __init__(
+        self, value: T, outer: Scope[T] | None = None, *, loan: Loan | None = None
+    ) -> None:
         self.value = value
         #: What holds when this is closed.
         self.outer = outer
-        #: Who waits for whoever has opened this, and has lent it the value.
-        self.lender: Scope[T] | None = None
+        #: How the value came here, where somebody else has it.
+        self.loan = loan
         self.owner = whoever_runs()
-        self._is_closed = False
-
-    @property
-    def is_open(self) -> bool:
-        """False when its block has ended, or that of the scope that it was lent from."""
-        return not self._is_closed and (self.lender is None or self.lender.is_open)
+        #: False when its block has ended.
+        self.is_open = True
 
     def close(self) -> None:
         """Its block has ended."""
-        self._is_closed = True
+        self.is_open = False
 
 
 class Scoped(Generic[T]):
@@ -62,20 +60,24 @@ class Scoped(Generic[T]):
             self._current.set(scope.outer)
 
     def find(self) -> Scope[T] | None:
-        """The scope whose value holds here; None outside of any."""
+        """The scope whose value holds here; None outside of any.
+
+        Raises CannotJoin where it was lent, and is not any more: what is done here was to be part
+        of something, and must not be done without it.
+        """
         scope = self._current.get()
         while scope is not None and not scope.is_open:
             scope = scope.outer
-        return scope if scope is not None and scope.owner == whoever_runs() else None
+        if scope is None or scope.owner != whoever_runs():
+            return None
+        if scope.loan is not None:
+            scope.loan.check()
+        return scope
 
     @contextmanager
-    def borrow(self, lender: Scope[T] | None) -> Iterator[None]:
-        """In this block, in another thread that the lender's owner waits for, its value holds."""
-        if lender is None:
-            yield
-            return
-        scope = Scope(lender.value)
-        scope.lender = lender
+    def borrow(self, value: T, loan: Loan) -> Iterator[None]:
+        """In this block, in another thread, the value holds for as long as the loan does."""
+        scope = Scope(value, loan=loan)
         self._current.set(scope)
         try:
             yield
@@ -84,18 +86,73 @@ class Scoped(Generic[T]):
             self._current.set(None)
 
 
-def lend() -> Callable[[], AbstractContextManager[None]]:
-    """All that holds here, as a block for another thread that whoever runs here waits for."""
-    lenders = [(kind, kind.find()) for kind in _kinds]
+#: All kinds that there are.
+_kinds: list[Scoped[Any]] = []
+
+
+class Loan:
+    """All that holds where this is made, for a thread that is waited for there.
+
+    It ends with any of the blocks that it is from.
+    """
+
+    def __init__(self) -> None:
+        found = [(kind, kind.find()) for kind in _kinds]
+        self._lent = [(kind, scope) for kind, scope in found if scope is not None]
+        self._is_recalled = False
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def __bool__(self) -> bool:
+        """False where nothing holds that could be lent."""
+        return bool(self._lent)
+
+    def check(self) -> None:
+        """Raise CannotJoin if it has ended."""
+        if self._is_recalled:
+            # No error of anybody's: nothing may go on, and nobody hears of it.
+            raise asyncio.CancelledError
+        if not all(scope.is_open for _, scope in self._lent):
+            raise CannotJoin(
+                "the block that this was to be part of has ended: await what is published before"
+            )
 
     @contextmanager
-    def borrowed() -> Iterator[None]:
+    def used(self) -> Iterator[None]:
+        """In this block, in the thread, what was lent holds."""
         with ExitStack() as stack:
-            for kind, lender in lenders:
-                stack.enter_context(kind.borrow(lender))
+            for kind, scope in self._lent:
+                stack.enter_context(kind.borrow(scope.value, self))
             yield
 
-    return borrowed
+    def recall(self) -> None:
+        """Nobody waits for the thread any more; on the event loop, which does nothing else for it.
+
+        What the loop is just doing for it is cancelled.
+        """
+        self._is_recalled = True
+        for task in self._running:
+            task.cancel()
+
+    def have_done(
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T:
+        """In the thread: have the event loop do something, and wait until it has."""
+
+        async def do() -> T:
+            # Here nothing comes between: who recalls does it on this loop.
+            self.check()
+            task = asyncio.current_task()
+            assert task is not None
+            self._running.add(task)
+            try:
+                return await work()
+            finally:
+                self._running.discard(task)
+
+        try:
+            return asyncio.run_coroutine_threadsafe(do(), loop).result()
+        except CancelledError:
+            raise asyncio.CancelledError from None
 
 
 def whoever_runs() -> object:

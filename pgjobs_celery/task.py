@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Producer
 
-from .aio import aapply_async, adelay
 from .attempts import AttemptedTask, run_in_attempts
 from .config import did_you_mean
 from .ending import Discard
@@ -37,6 +36,7 @@ from .options import (
     normalise_tags,
 )
 from .publication import publication
+from .publishing_async import aapply_async, adelay
 from .result import PgResult
 from .unique import Unique, as_unique
 
@@ -195,15 +195,13 @@ class PgTask(AttemptedTask):
         kwargs = {"backend": self.backend, "task_name": self.name, "app": self.app, **kwargs}
         return PgResult(task_id, **kwargs)
 
-    async def adelay(self, *args: Any, **kwargs: Any) -> PgResult:
-        """As ``delay()``, in an asyncio program: does not block its loop."""
-        result: PgResult = await adelay(self, *args, **kwargs)
-        return result
+    def adelay(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, PgResult]:
+        """As ``delay()``, in an asyncio program, and to be awaited: does not block its loop."""
+        return adelay(self, *args, **kwargs)
 
-    async def aapply_async(self, *args: Any, **options: Any) -> PgResult:
-        """As ``apply_async()``, in an asyncio program: does not block its loop."""
-        result: PgResult = await aapply_async(self, *args, **options)
-        return result
+    def aapply_async(self, *args: Any, **options: Any) -> Coroutine[Any, Any, PgResult]:
+        """As ``apply_async()``, in an asyncio program, and to be awaited."""
+        return aapply_async(self, *args, **options)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
         """Django: ``delay()`` once the transaction is committed, as Celery's DjangoTask has it."""

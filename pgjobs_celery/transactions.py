@@ -7,11 +7,22 @@ with using(connection):
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import sys
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, TypeVar
 
+from .batch import Batch, batches
 from .db.callers import find_caller
-from .db.callers.base import callers
-from .errors import TransactionFailed
+from .db.callers.base import Caller, callers
+from .db.callers.bridge import AsyncCaller
+from .db.database import Database
+from .errors import CannotJoin, TransactionFailed
+from .flushing import Step
+from .scopes import Loan, Scope, whoever_runs
+from .threads import in_thread
+
+T = TypeVar("T")
 
 
 class using:  # noqa: N801
@@ -23,15 +34,131 @@ class using:  # noqa: N801
 
     It holds for the thread or asyncio task that has entered the block, and for no other that is
     started in it. Raises the driver's own error where the transaction fails.
+
+    For an asyncio connection it is ``async with``. Then ``delay()`` is written at the end of the
+    block, or before the next ``await task.adelay()``: commit after the block, not in it.
     """
 
     def __init__(self, connection: Any) -> None:
         self._caller = None if connection is None else find_caller(connection)
+        self._entered: list[Scope[Caller | None]] = []
+        self._backlogs: list[tuple[Scope[Batch], Backlog]] = []
 
-    def __enter__(self) -> None:
-        self._scope = callers.enter(self._caller)
+    def __enter__(self) -> using:
+        self._entered.append(callers.enter(self._caller))
+        return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        callers.leave(self._scope)
-        if isinstance(error, TransactionFailed) and error.__cause__ is not None:
-            raise error.__cause__
+        callers.leave(self._entered.pop())
+        _raise_cause(error)
+
+    async def __aenter__(self) -> using:
+        self.__enter__()
+        if isinstance(self._caller, AsyncCaller):
+            backlog = Backlog(self._caller)
+            self._backlogs.append((batches.enter(backlog), backlog))
+        return self
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if not isinstance(self._caller, AsyncCaller):
+            self.__exit__(kind, error, traceback)
+            return
+        scope, backlog = self._backlogs.pop()
+        try:
+            if kind is None:
+                await backlog.write()
+        except TransactionFailed as failed:
+            _raise_cause(failed)
+            raise
+        finally:
+            batches.leave(scope)
+            callers.leave(self._entered.pop())
+            await self._caller.settle()
+        _raise_cause(error)
+
+    async def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Call a function that blocks, in a thread that takes part; for what is no publishing.
+
+        >>> async with using(connection) as block:
+        ...     await block.run(jobs(app).filter(tags=["mail"]).cancel)
+        """
+        return await publish(functools.partial(function, *args, **kwargs))
+
+
+def publish(call: Callable[[], T]) -> Coroutine[Any, Any, T]:
+    """``call()`` in a thread, where it takes part in what this is called in.
+
+    That is decided here, and not where it is awaited: ``gather`` and others make tasks of it.
+    """
+    scope = batches.find()
+    backlog = scope.value if scope is not None and isinstance(scope.value, Backlog) else None
+    return _publish(call, Loan(), backlog)
+
+
+async def _publish(call: Callable[[], T], loan: Loan, backlog: Backlog | None) -> T:
+    if backlog is not None:
+        call = functools.partial(_in_order, backlog, call)
+    return await in_thread(call, loan)
+
+
+def _in_order(backlog: Backlog, call: Callable[[], T]) -> T:
+    if len(backlog) and backlog.is_due:
+        backlog.flush()
+    return call()
+
+
+class Backlog(Batch):
+    """What ``delay()`` has published on an event loop, where nothing may wait for a connection."""
+
+    def __init__(self, caller: AsyncCaller) -> None:
+        super().__init__(sys.maxsize)
+        self._caller = caller
+        self._owner = whoever_runs()
+        self._began_at = caller.position()
+        self._mark: Hashable = None
+
+    def takes(self, database: Database) -> bool:
+        """True on the event loop, and in the savepoint that this began in."""
+        return (
+            whoever_runs() == self._owner
+            and database.find_place().caller == self._caller
+            and self._caller.position() == self._began_at
+        )
+
+    def add(self, database: Database, step: Step) -> None:
+        """Collect one more."""
+        with self._lock:
+            if not self._steps:
+                self._mark = self._caller.mark()
+            self._check()
+            self._steps.append((database, step))
+
+    def take_over(self, other: Batch) -> None:
+        """Collect what another one has collected."""
+        for database, step in other.take():
+            self.add(database, step)
+
+    async def write(self) -> None:
+        """Write what was collected, in the transaction in which it was published."""
+        if len(self):
+            self._check()
+            await in_thread(self.flush, Loan())
+
+    @property
+    def is_due(self) -> bool:
+        """True if what was collected may be written by now: not in a savepoint of others."""
+        return self._caller.is_at(self._mark)
+
+    def _check(self) -> None:
+        if not self.is_due:
+            raise CannotJoin(
+                f"{len(self)} steps that were published in this block are not in the transaction: "
+                "it has ended, or another savepoint is open. Commit after the block, or publish "
+                "by `await task.adelay(...)`"
+            )
+
+
+def _raise_cause(error: BaseException | None) -> None:
+    """Raise the driver's own error, as it was before kombu was to be kept from trying again."""
+    if isinstance(error, TransactionFailed) and error.__cause__ is not None:
+        raise error.__cause__

@@ -105,7 +105,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
                 channel.node.flush()
 
     def _hurry(self, **_: Any) -> None:
-        transport = getattr(self._consumer.connection, "transport", None)
+        transport: Any = getattr(self._consumer.connection, "transport", None)
         if hasattr(transport, "hurry"):
             transport.hurry()
 

@@ -55,6 +55,6 @@ def row(connection: psycopg.Connection[dict[str, Any]], task_id: str) -> dict[st
 
 
 def states(connection: psycopg.Connection[dict[str, Any]]) -> dict[str, str]:
-    """The state of each job by its task id."""
-    rows = connection.execute("SELECT task_id, state FROM pgjobs.jobs").fetchall()
+    """The state of each job by its task id, oldest first."""
+    rows = connection.execute("SELECT task_id, state FROM pgjobs.jobs ORDER BY id").fetchall()
     return {row["task_id"]: row["state"] for row in rows}

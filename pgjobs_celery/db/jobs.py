@@ -112,7 +112,7 @@ class Jobs:
         are_first = []
         for job, key in zip(jobs, keys, strict=True):
             names: set[str | bytes] = {job.task_id} if key is None else {job.task_id, key}
-            are_first.append("f" if names & seen else "t")
+            are_first.append(not names & seen)
             seen |= names
         rows = self._database.fetch(
             "insert_jobs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,6 +17,17 @@ SETTINGS = frozenset({b"pin_plans", b"plan_anew", b"wait_briefly"})
 
 class Caller(ABC):
     """A connection of the caller's own. We neither commit nor roll back what is done over it."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Caller) and self.identity is other.identity
+
+    def __hash__(self) -> int:
+        return id(self.identity)
+
+    @property
+    def identity(self) -> object:
+        """What is the same for two that are about the same connection."""
+        return self
 
     def run(self, *transactions: Sequence[Call]) -> list[list[Row]]:
         """Run the calls in the caller's transaction; the rows of each, in order.
@@ -45,6 +57,8 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, UUID):
         return str(value)  # psycopg2 knows none
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, (tuple, list)):
         return [_plain(each) for each in value]  # a tuple is a record to psycopg2
     if isinstance(value, (bytearray, memoryview)):

@@ -3,27 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import nullcontext
 from typing import Any
 
 import psycopg
+from psycopg import pq
 from psycopg.rows import tuple_row
 
+from ...errors import InvalidOption
 from ..connection import Call, Row
 from .base import Caller, plain
+from .bridge import AsyncCaller
+
+_OUTSIDE = pq.TransactionStatus.IDLE
+_IN_PIPELINE = pq.PipelineStatus.ON
 
 
 class PsycopgCaller(Caller):
     """A psycopg connection, whatever its rows and cursors are."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        _check(connection)
         self._connection = connection
 
+    @property
+    def identity(self) -> object:
+        return self._connection
+
     def execute(self, call: Call) -> list[Row]:
-        with psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
+        connection = self._connection
+        # In one of the caller's pipelines there are no rows before it is synced.
+        with connection.pipeline() if _is_in_pipeline(connection) else nullcontext():
+            cursor = psycopg.Cursor(connection, row_factory=tuple_row)
             # Ours, and not any string's: psycopg wants a literal.
             cursor.execute(call.prepared.text, plain(call.given))  # type: ignore[arg-type,call-overload,unused-ignore]
-            return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description else []
 
     def position(self) -> Hashable:
-        # psycopg counts the blocks for its own use; nobody else can say.
-        return getattr(self._connection, "_num_transactions", 0)
+        return _depth(self._connection)
+
+
+class AsyncPsycopgCaller(AsyncCaller):
+    """A psycopg connection in an asyncio program."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        _check(connection)
+        super().__init__()
+        self._connection = connection
+
+    @property
+    def identity(self) -> object:
+        return self._connection
+
+    async def aexecute(self, call: Call) -> list[Row]:
+        connection = self._connection
+        async with connection.pipeline() if _is_in_pipeline(connection) else nullcontext():
+            cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+            await cursor.execute(call.prepared.text, plain(call.given))  # type: ignore[arg-type,call-overload,unused-ignore]
+        return await cursor.fetchall() if cursor.description else []
+
+    def position(self) -> Hashable:
+        return _depth(self._connection)
+
+    def mark(self) -> Hashable:
+        return _depth(self._connection), self._connection.info.transaction_status != _OUTSIDE
+
+    def is_at(self, mark: Hashable) -> bool:
+        # Before its first statement a transaction is not told from none: that may be ours.
+        return self.mark() in (mark, (_depth(self._connection), True))
+
+
+def _check(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    if connection.closed:
+        raise InvalidOption("using() was given a psycopg connection that is closed")
+
+
+def _is_in_pipeline(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    return connection.pgconn.pipeline_status == _IN_PIPELINE
+
+
+def _depth(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> int:
+    # psycopg counts the blocks for its own use; nobody else can say.
+    return getattr(connection, "_num_transactions", 0)

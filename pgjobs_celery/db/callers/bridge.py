@@ -1,0 +1,66 @@
+"""Connections that belong to an event loop, for code that knows nothing of it.
+
+Publishing is Celery's, and no coroutine. It runs in a thread, to which the loop has lent the
+connection, and has each statement done by the loop, for which it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Hashable
+
+from ...errors import CannotJoin, InvalidOption
+from ..connection import Call, Row
+from .base import Caller, callers
+
+
+class AsyncCaller(Caller):
+    """A connection that only its event loop may use."""
+
+    def __init__(self) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InvalidOption(
+                "using() was given an asyncio connection where no event loop runs: enter the block "
+                "in a coroutine"
+            ) from None
+        # A session does one thing at a time, and says so.
+        self._turn = asyncio.Lock()
+
+    def execute(self, call: Call) -> list[Row]:
+        scope = callers.find()
+        if scope is None or scope.loan is None:
+            raise CannotJoin(
+                "this has to wait for an asyncio connection, which cannot be done here, on its "
+                "event loop: `await task.adelay(...)`, or publish in a block of its own, "
+                "`async with using(connection)`, also within a savepoint; for whatever is no "
+                "publishing: `await block.run(function, ...)`, with "
+                "`async with using(connection) as block`"
+            )
+        loan = scope.loan
+
+        async def execute() -> list[Row]:
+            async with self._turn:
+                loan.check()
+                return await self.aexecute(call)
+
+        return loan.have_done(self._loop, execute)
+
+    async def settle(self) -> None:
+        """Wait for the statement that is being run."""
+        async with self._turn:
+            pass
+
+    @abstractmethod
+    async def aexecute(self, call: Call) -> list[Row]:
+        """As :meth:`execute`, on the event loop."""
+
+    @abstractmethod
+    def mark(self) -> Hashable:
+        """The transaction, and where in it we are, as far as the driver knows."""
+
+    @abstractmethod
+    def is_at(self, mark: Hashable) -> bool:
+        """False if that transaction is known to have ended, or its savepoint is another."""

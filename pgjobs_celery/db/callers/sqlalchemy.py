@@ -1,0 +1,97 @@
+"""Connections and sessions of SQLAlchemy.
+
+Statements go the way of the caller's own, so that SQLAlchemy begins the transaction where none has
+begun, and whoever listens to it hears of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import UnboundExecutionError
+from sqlalchemy.orm import Session, scoped_session
+
+from ...errors import InvalidOption
+from ..connection import Call, Row
+from .base import Caller, plain
+
+#: The drivers that take our statements, by the parameters they want.
+_NAMED = ("psycopg", "psycopg2")
+_NUMBERED = ("asyncpg",)
+
+
+def find_sqlalchemy_caller(connection: Any) -> Caller | None:
+    """The connection or session as we use it; None for anything else."""
+    if isinstance(connection, scoped_session):
+        connection = connection()  # that of who calls
+    return SqlalchemyCaller(connection) if isinstance(connection, (Connection, Session)) else None
+
+
+class SqlalchemyCaller(Caller):
+    """A Connection, or the one that a Session has or gets for its transaction."""
+
+    def __init__(self, source: Connection | Session) -> None:
+        self._source = source
+        self._is_numbered = _check_driver(source) in _NUMBERED
+        # Lent to threads, it is still to do one thing at a time.
+        self._turn = threading.Lock()
+
+    @property
+    def identity(self) -> object:
+        return self._source
+
+    def execute(self, call: Call) -> list[Row]:
+        given = plain(call.given)
+        with self._turn:
+            source = self._source
+            connection = source.connection() if isinstance(source, Session) else source
+            if self._is_numbered:
+                query = call.prepared
+                values = tuple(given[name] for name in query.params)
+                result = connection.exec_driver_sql(query.sql.decode(), values)
+            else:
+                result = connection.exec_driver_sql(call.prepared.text, given)
+            rows = result.fetchall() if result.returns_rows else []
+        return [tuple(map(_loaded, row)) for row in rows]
+
+    def position(self) -> Hashable:
+        return self._source.get_nested_transaction()
+
+    def mark(self) -> Hashable:
+        """The transaction, if one has begun, and its savepoint."""
+        return self._source.get_transaction(), self._source.get_nested_transaction()
+
+    def begin(self) -> None:
+        """Begin the transaction, if it has not: nothing is sent yet."""
+        if self._source.get_transaction() is None:
+            self._source.begin()
+
+
+def _check_driver(source: Connection | Session) -> str:
+    """The driver, if it is one of those that take our statements."""
+    if isinstance(source, Connection):
+        if source.closed:
+            raise InvalidOption("using() was given a Connection of SQLAlchemy that is closed")
+        dialect = source.dialect
+    else:
+        try:
+            dialect = source.get_bind().dialect
+        except UnboundExecutionError:
+            raise InvalidOption(
+                "using() was given a Session that has no bind, or one for each mapper: say which "
+                'by using(session.connection(bind_arguments={"mapper": Order}))'
+            ) from None
+    if dialect.name != "postgresql" or dialect.driver not in (*_NAMED, *_NUMBERED):
+        raise InvalidOption(
+            f"using() was given a connection of SQLAlchemy over {dialect.name}+{dialect.driver}; "
+            "jobs can be put over postgresql+psycopg, postgresql+psycopg2 or postgresql+asyncpg, "
+            "in the database where they are"
+        )
+    return dialect.driver
+
+
+def _loaded(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview) else value  # psycopg2's bytea

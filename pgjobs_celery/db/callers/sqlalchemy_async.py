@@ -1,0 +1,59 @@
+"""SQLAlchemy's connections and sessions for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session
+
+from ...errors import InvalidOption
+from ..connection import Call, Row
+from .base import Caller
+from .bridge import AsyncCaller
+from .sqlalchemy import SqlalchemyCaller
+
+
+def find_async_caller(connection: Any) -> Caller | None:
+    """The connection or session as we use it; None for anything else."""
+    if isinstance(connection, async_scoped_session):
+        connection = connection()  # that of who calls
+    if isinstance(connection, AsyncSession):
+        return AsyncSqlalchemyCaller(connection, connection.sync_session)
+    if not isinstance(connection, AsyncConnection):
+        return None
+    if connection.sync_connection is None:
+        raise InvalidOption(
+            "using() was given an AsyncConnection that has not begun, or is closed: `async with "
+            "engine.connect() as connection`"
+        )
+    return AsyncSqlalchemyCaller(connection, connection.sync_connection)
+
+
+class AsyncSqlalchemyCaller(AsyncCaller):
+    """An AsyncConnection or AsyncSession."""
+
+    def __init__(self, source: AsyncConnection | AsyncSession, inner: Connection | Session) -> None:
+        super().__init__()
+        self._source = source
+        self._inner = SqlalchemyCaller(inner)
+
+    @property
+    def identity(self) -> object:
+        return self._inner.identity
+
+    async def aexecute(self, call: Call) -> list[Row]:
+        return await self._source.run_sync(lambda _: self._inner.execute(call))
+
+    def position(self) -> Hashable:
+        return self._inner.position()
+
+    def mark(self) -> Hashable:
+        # Begun, it is told from the one after it.
+        self._inner.begin()
+        return self._inner.mark()
+
+    def is_at(self, mark: Hashable) -> bool:
+        return self._inner.mark() == mark

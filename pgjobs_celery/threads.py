@@ -1,0 +1,70 @@
+"""Have a thread do what blocks, for an asyncio program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+from .scopes import Loan
+
+T = TypeVar("T")
+
+#: How many tasks a process publishes at a time. More gains little: building messages is Python.
+PUBLISHERS = 4
+#: How many take part in transactions at a time. There is to be a thread for each: one may wait for
+#: a lock that another transaction holds, which needs a thread to come to its end.
+BORROWERS = 1000
+
+
+async def in_thread(call: Callable[[], T], loan: Loan | None = None) -> T:
+    """``call()`` in a thread, with what holds here if that is lent.
+
+    If this is cancelled, a thread that uses a loan does nothing more with it, and has ended before
+    the caller goes on.
+    """
+    context = contextvars.copy_context()
+    if not loan:
+        return await asyncio.wrap_future(_publishers().submit(context.run, call))
+    future = _borrowers().submit(context.run, _with_loan, loan, call)
+    waiting = asyncio.wrap_future(future)
+    try:
+        await asyncio.wait([waiting])
+    except asyncio.CancelledError:
+        loan.recall()
+        future.cancel()
+        while not waiting.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([waiting])
+        waiting.cancelled() or waiting.exception()  # which nobody is to hear of
+        raise
+    return waiting.result()
+
+
+def _with_loan(loan: Loan, call: Callable[[], T]) -> T:
+    with loan.used():
+        return call()
+
+
+@functools.cache
+def _publishers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="pgjobs-publish")
+
+
+@functools.cache
+def _borrowers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(BORROWERS, thread_name_prefix="pgjobs-join")
+
+
+def _forget_parent() -> None:
+    """In a forked child: the threads are the parent's."""
+    _publishers.cache_clear()
+    _borrowers.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
