@@ -17,8 +17,7 @@ from uuid import uuid4
 from kombu.utils.functional import retry_over_time
 
 from .db import notify
-from .db.callers.base import Place, callers
-from .db.database import CONNECTION_ERRORS, Database, known_databases
+from .db.database import CONNECTION_ERRORS, Database, Places
 from .errors import InvalidOption, MessageRefused
 from .job import NewJob
 from .putting import Insertion, put_here
@@ -47,8 +46,7 @@ class Batch:
         self.is_promised = is_promised
         #: How many jobs were written so far.
         self.written = 0
-        self._places = {database: database.find_place() for database in known_databases()}
-        self._place = Place.of(callers.find())
+        self._places = Places()
         self._steps: list[tuple[Database, Step]] = []
         self._bytes = 0
         self._lock = threading.RLock()
@@ -62,7 +60,7 @@ class Batch:
 
         What is published there must not outlive it.
         """
-        return self._places.get(database, self._place) == database.find_place()
+        return self._places.of(database) == database.find_place()
 
     def add(self, database: Database, step: Step) -> None:
         """Collect one more; writes what was collected once that is enough."""
@@ -92,7 +90,7 @@ class Batch:
 
     def is_part_of(self, outer: Batch) -> bool:
         """True where what this collects is to be written with what ``outer`` does."""
-        return self._place == outer._place and self._places == outer._places
+        return self._places == outer._places
 
     def extend(self, other: Batch) -> None:
         """Take over what another has collected."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from .config import Options, read_options
-from .db.dsn import SCHEMES, parse_url
+from .db.dsn import DJANGO_SCHEMES, SCHEMES, parse_url
 from .errors import PgJobsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,4 +66,5 @@ def first_url(setting: Any) -> str | None:
     if not setting:
         return None
     urls = setting.split(";") if isinstance(setting, str) else setting
-    return next((url for url in urls if str(url).partition("://")[0] in SCHEMES), None)
+    schemes = (*SCHEMES, *DJANGO_SCHEMES)
+    return next((url for url in urls if str(url).partition("://")[0] in schemes), None)

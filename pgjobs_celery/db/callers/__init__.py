@@ -7,6 +7,7 @@ from typing import Any
 from psycopg import Connection
 
 from .base import Caller
+from .django import caller_of, is_django
 from .psycopg import PsycopgCaller
 
 
@@ -14,4 +15,6 @@ def find_caller(connection: Any) -> Caller:
     """The connection as we use it."""
     if isinstance(connection, Connection):
         return PsycopgCaller(connection)
+    if is_django(connection):
+        return caller_of(connection)
     raise TypeError(connection)
