@@ -91,6 +91,15 @@ def _refuse_unescaped(rest: str, params: dict[str, Any]) -> None:
         )
 
 
+def first_url(setting: Any) -> str | None:
+    """The first pgjobs URL of a ``broker_url``: one, several with ``;`` between, or a list."""
+    if not setting:
+        return None
+    urls = setting.split(";") if isinstance(setting, str) else setting
+    schemes = (*SCHEMES, *DJANGO_SCHEMES)
+    return next((url for url in urls if str(url).partition("://")[0] in schemes), None)
+
+
 class Target(str):
     """Where to connect, as text that is fit to be shown; ``conninfo`` holds the secrets.
 
