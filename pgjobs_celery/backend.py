@@ -93,7 +93,7 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
 
     def as_uri(self, include_password: bool = False) -> str:
         """The URI without its secrets, whatever is asked for: it is meant to be shown."""
-        return f"pgjobs://{self._target}"
+        return self._target.uri
 
     def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), "url": self.url})

@@ -14,8 +14,7 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from .db.callers.base import Place, callers
-from .db.database import CONNECTION_ERRORS, Database, known_databases
+from .db.database import CONNECTION_ERRORS, Database, Places
 from .errors import InvalidOption
 from .flushing import Flush, Step
 from .putting import Insertion
@@ -40,8 +39,7 @@ class Batch:
         self.is_promised = is_promised
         #: How many jobs were written so far; those that others stand for are not counted.
         self.written = 0
-        self._places = {database: database.find_place() for database in known_databases()}
-        self._place = Place.of(callers.find())
+        self._places = Places()
         self._steps: list[tuple[Database, Step]] = []
         #: Of the first of them, where it has failed.
         self._flush: Flush | None = None
@@ -57,7 +55,7 @@ class Batch:
 
         What is published there must not outlive it.
         """
-        return self._places.get(database, self._place) == database.find_place()
+        return self._places.of(database) == database.find_place()
 
     def add(self, database: Database, step: Step) -> None:
         """Collect one more; what was collected is written once that is enough.
@@ -125,7 +123,7 @@ class Batch:
 
     def is_begun_with(self, other: Batch) -> bool:
         """True where both began at the same place, so that they may be written together."""
-        return self._place == other._place and self._places == other._places
+        return self._places == other._places
 
     def take_over(self, other: Batch) -> None:
         """Collect what another one has collected."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from .config import Options, read_options
-from .db.dsn import SCHEMES, parse_url
+from .db.dsn import first_url, parse_url
 from .errors import PgJobsError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,11 +59,3 @@ def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, O
     for warning in warnings if broker or backend else ():
         click.echo(f"Warning: {warning}", err=True)
     return parse_url(url), options
-
-
-def first_url(setting: Any) -> str | None:
-    """The first pgjobs URL of a ``broker_url``: one, several with ``;`` between, or a list."""
-    if not setting:
-        return None
-    urls = setting.split(";") if isinstance(setting, str) else setting
-    return next((url for url in urls if str(url).partition("://")[0] in SCHEMES), None)

@@ -23,6 +23,9 @@ def hide_passwords(client: Any) -> None:
     if not isinstance(client.hostname, Target):
         client.hostname = Target(_url(client))
         client.userid = client.password = client.port = None
+        # kombu would write the ``pgjobs+`` of the URL in front of it, for each connection that it
+        # makes like this one.
+        client.uri_prefix = None
     if any(not isinstance(alternate, Target) for alternate in client.alt):
         client.alt[:] = [
             each if isinstance(each, Target) else Target(with_scheme(each)) for each in client.alt

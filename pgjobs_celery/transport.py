@@ -13,6 +13,7 @@ Connection string
 =================
 ``pgjobs://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require``; whatever stands behind the scheme is
 libpq's (several hosts, ``?host=/socket``, ``?service=name``). ``pgjobs+postgresql://`` is the same.
+``pgjobs+django://ALIAS`` is a database that Django's settings name.
 
 Transport options
 =================
@@ -191,7 +192,7 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
         """The URI without its secrets, whatever is asked for: it is meant to be shown."""
-        return f"pgjobs://{uri if isinstance(uri, Target) else Target(with_scheme(uri))}"
+        return (uri if isinstance(uri, Target) else Target(with_scheme(uri))).uri
 
     @property
     def client_info(self) -> str:

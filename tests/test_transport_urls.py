@@ -59,7 +59,10 @@ def test_every_spelling_of_a_url_connects(secret_url: str, connect: Callable[...
         f"pgjobs://postgres@{path}?host=127.0.0.1,{host}&port=1,{port}",
         f"{secret_url}&connect_timeout=3&application_name=mine&target_session_attrs=read-write",
     ):
-        assert is_working(connect(spelling)), spelling
+        broker = connect(spelling)
+        assert is_working(broker), spelling
+        with broker.clone() as clone:
+            assert is_working(clone), spelling
 
 
 @pytest.mark.parametrize("as_list", [True, False])

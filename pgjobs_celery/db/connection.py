@@ -12,7 +12,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -159,6 +159,8 @@ class Connection:
     ) -> None:
         self._where = describe(conninfo)
         self._pid = os.getpid()
+        #: What it leads to, as :func:`pgjobs_celery.db.aliases.home_of` has it.
+        self.home: Hashable = None
         params: dict[str, Any] = conninfo_to_dict(conninfo)
         params.setdefault("connect_timeout", max(2, round(connect_timeout)))
         params.setdefault("application_name", "pgjobs-celery")

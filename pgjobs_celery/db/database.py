@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -22,9 +22,11 @@ import psycopg
 from ..config import Options
 from ..errors import ConnectionFailed, TransactionFailed
 from . import notify
+from .aliases import before_maintenance, home_of, resolve
 from .callers.base import Caller, Place, callers
+from .callers.django import open_places, place_on
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
-from .dsn import Target
+from .dsn import Target, alias_of
 from .failures import read_only
 from .groups import Groups
 from .held import Held
@@ -67,7 +69,10 @@ class Database:
         self._returned = threading.Condition()
         #: What is so in this thread: how patient it is, and the connection of its transaction.
         self._local = threading.local()
-        self._checked = False
+        #: Where the tables were seen to be there.
+        self._checked: Hashable = None
+        #: The alias that Django's settings have for it; None for a database of our own URL.
+        self.alias = alias_of(conninfo)
         #: The jobs that were sent from here and may be there or not.
         self.unanswered = Unanswered()
 
@@ -217,7 +222,11 @@ class Database:
         self._local.caller = caller
         try:
             yield
-        except CONNECTION_ERRORS as error:
+        except psycopg.Error as error:
+            if (own := caller.own_error(error)) is not None:
+                raise own from own.__cause__
+            if not isinstance(error, CONNECTION_ERRORS):
+                raise
             raise TransactionFailed(
                 f"the transaction that this was to be part of has failed: {error}"
             ) from error
@@ -225,8 +234,12 @@ class Database:
             self._local.caller = None
 
     def find_place(self) -> Place:
-        """Where jobs are put here: over whose connection, and where in its transaction."""
-        return Place.of(callers.find())
+        """Where jobs are put here: over whose connection, and where in its transaction.
+
+        Where no :func:`pgjobs_celery.using` says so, that is Django's for a database of Django's.
+        """
+        scope = callers.find()
+        return place_on(self.alias) if self.alias and scope is None else Place.of(scope)
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -264,13 +277,13 @@ class Database:
         ``parameters`` are libpq's, and add to those of the URL.
         """
         connection = self._open(self.conninfo, **parameters)
-        if not self._checked:
+        if self._checked != connection.home:
             try:
                 check_schema(connection.psycopg, self.schema)
             except BaseException:
                 connection.close()
                 raise
-            self._checked = True
+            self._checked = connection.home
         return connection
 
     def listen_for_work(self) -> Listener:
@@ -372,18 +385,22 @@ class Database:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            if connection.is_usable:
+            if connection.is_usable and connection.home == home_of(self.conninfo):
                 return connection
             connection.close()
         return None
 
     def _open(self, conninfo: str, **parameters: Any) -> Connection:
+        home = home_of(conninfo)
         connection = Connection(
-            conninfo,
+            resolve(conninfo),
             connect_timeout=self.options.connect_timeout,
             prepare=self.options.prepare,
             **{"ask_after": self.options.ask_after, **parameters},
         )
+        connection.home = home
+        if alias_of(conninfo):
+            before_maintenance(_leave_aliases)
         _open_connections.add(connection)
         return connection
 
@@ -418,6 +435,34 @@ def known_databases() -> list[Database]:
 def find_database(key: str) -> Database | None:
     """The Database with this key, if this process or the one it was forked from has used it."""
     return next((each for each in known_databases() if each.key == key), None)
+
+
+class Places:
+    """Where jobs are put here and now, whatever their database is."""
+
+    def __init__(self) -> None:
+        scope = callers.find()
+        self._any = Place.of(scope)
+        self._on_aliases = open_places() if scope is None else {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def of(self, database: Database) -> Place:
+        """As :meth:`Database.find_place`, then."""
+        return self._on_aliases.get(database.alias or "", self._any)
+
+
+def _leave_aliases() -> None:
+    """Close what leads to Django's databases and does nothing just now."""
+    for database in known_databases():
+        if database.alias:
+            database.close()
+    for connection in list(_open_connections):
+        if isinstance(connection.home, tuple) and connection.is_usable:
+            connection.close()
 
 
 def _forget_parent() -> None:

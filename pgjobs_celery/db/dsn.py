@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -14,12 +14,15 @@ from psycopg.pq import Conninfo
 from ..errors import InvalidURL
 
 SCHEMES = ("pgjobs+postgresql", "pgjobs+postgres", "pgjobs", "postgresql", "postgres")
+#: Those of a database that Django's settings name; the second is what kombu and Celery make of it.
+DJANGO_SCHEMES = ("pgjobs+django", "django")
 
 #: libpq parameters that hold a secret.
 _SECRETS = frozenset({"password", "sslpassword", "sslkey", "passfile", "oauth_client_secret"})
 
-#: Every parameter that libpq knows, and one that it takes in a URI only.
-_PARAMETERS = {option.keyword.decode() for option in Conninfo.get_defaults()} | {"ssl"}
+#: Every parameter that libpq knows; and one that it takes in a URI only.
+PARAMETERS = frozenset(option.keyword.decode() for option in Conninfo.get_defaults())
+_IN_URI = PARAMETERS | {"ssl"}
 
 _HOST = r"(?:\[[^\[\]]*\]|[^\[\]:,]*)(?::\d*)?"
 _HOSTS = re.compile(f"{_HOST}(?:,{_HOST})*")
@@ -31,12 +34,16 @@ def parse_url(url: str) -> str:
     """The libpq connection string for a ``pgjobs://`` (or ``pgjobs+postgresql://``) URL.
 
     Everything behind the scheme is libpq's: several hosts, ``sslmode``, ``?host=/socket``,
-    service files, ``target_session_attrs``. Raises InvalidURL, without the URL's password.
+    service files, ``target_session_attrs``. For ``pgjobs+django://alias`` it stands for what
+    Django's settings say when a connection is opened (:mod:`pgjobs_celery.db.aliases`). Raises
+    InvalidURL, without the URL's password.
 
     >>> parse_url("pgjobs://app@db/app?connect_timeout=3")
     'user=app dbname=app host=db connect_timeout=3'
     """
     scheme, separator, rest = url.partition("://")
+    if separator and scheme in DJANGO_SCHEMES:
+        return _parse_alias(url, rest)
     if not separator or scheme not in SCHEMES:
         raise InvalidURL(
             f"{hide_secrets(url)!r} is not a pgjobs URL; write pgjobs://user@host:5432/database"
@@ -54,6 +61,25 @@ def parse_url(url: str) -> str:
     return make_conninfo(**params)
 
 
+def _parse_alias(url: str, alias: str) -> str:
+    if re.search("[/?#@:]", alias):
+        raise InvalidURL(
+            f"{hide_secrets(url)!r} says more than pgjobs+django://alias does: host, user, OPTIONS "
+            "and the rest stand in Django's DATABASES"
+        )
+    return f"django://{unquote(alias) or 'default'}"
+
+
+def alias_of(conninfo: str) -> str | None:
+    """The alias that a connection string stands for; None for libpq's own.
+
+    >>> alias_of(parse_url("pgjobs+django://default"))
+    'default'
+    """
+    scheme, separator, alias = conninfo.partition("://")
+    return alias if separator and scheme == "django" else None
+
+
 def _refuse_unescaped(rest: str, params: dict[str, Any]) -> None:
     """libpq reads an unescaped ``/`` or ``@`` in a password as part of host, port or database,
     and would then show pieces of the password in its errors."""
@@ -63,6 +89,15 @@ def _refuse_unescaped(rest: str, params: dict[str, Any]) -> None:
             "the broker or backend URL cannot be split into user, host, port and database; "
             "write /, @, : and # in a user name or password as %2F, %40, %3A and %23"
         )
+
+
+def first_url(setting: Any) -> str | None:
+    """The first pgjobs URL of a ``broker_url``: one, several with ``;`` between, or a list."""
+    if not setting:
+        return None
+    urls = setting.split(";") if isinstance(setting, str) else setting
+    schemes = (*SCHEMES, *DJANGO_SCHEMES)
+    return next((url for url in urls if str(url).partition("://")[0] in schemes), None)
 
 
 class Target(str):
@@ -79,6 +114,12 @@ class Target(str):
         target = super().__new__(cls, describe(conninfo))
         target.conninfo = conninfo
         return target
+
+    @property
+    def uri(self) -> str:
+        """A URI that is fit to be shown."""
+        alias = alias_of(self.conninfo)
+        return f"pgjobs://{self}" if alias is None else f"pgjobs+django://{quote(alias)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _target_from, (str(self), self.conninfo)
@@ -122,13 +163,15 @@ def _is_ambiguous(rest: str) -> bool:
 
 def _shown(part: str) -> str:
     name, equals, _ = part.partition("=")
-    is_known = equals and unquote(name) in _PARAMETERS - _SECRETS
+    is_known = equals and unquote(name) in _IN_URI - _SECRETS
     return part if is_known else f"{name}=**" if unquote(name) in _SECRETS else "**"
 
 
 @lru_cache(maxsize=64)
 def describe(conninfo: str) -> str:
-    """Where a connection string leads, for an error: ``user@host:port/database``."""
+    """Where a connection string leads, for an error: ``user@host:port/database``, or an alias."""
+    if (alias := alias_of(conninfo)) is not None:
+        return f"the Django alias {alias}"
     params = conninfo_to_dict(conninfo)
     hosts = str(params.get("host") or params.get("hostaddr") or "local socket").split(",")
     ports = str(params.get("port") or "").split(",")

@@ -25,6 +25,7 @@ from ..errors import (
     PgJobsError,
     SchemaTooNew,
 )
+from .aliases import resolve
 from .failures import connection_failed, said
 from .migration_files import (
     CREATE_SCHEMA,
@@ -62,6 +63,7 @@ def connect(conninfo: str, timeout: float = 4.0) -> Connection:
     Raises ConnectionFailed, without the password. A ``connect_timeout`` in ``conninfo`` goes
     before ``timeout``.
     """
+    conninfo = resolve(conninfo)
     params: dict[str, Any] = conninfo_to_dict(conninfo)
     params.setdefault("connect_timeout", max(2, round(timeout)))
     params.setdefault("application_name", "pgjobs-celery")

@@ -10,6 +10,7 @@ from psycopg import AsyncConnection, Connection
 
 from ...errors import InvalidOption
 from .base import Caller
+from .django import caller_of, is_django
 from .psycopg import AsyncPsycopgCaller, PsycopgCaller
 
 _FROM_SQLALCHEMY = "use it through SQLAlchemy, or connect with psycopg 3"
@@ -29,6 +30,8 @@ def find_caller(connection: Any) -> Caller:
     """The connection as we use it. Raises InvalidOption for what is none, or closed."""
     if isinstance(connection, Connection):
         return PsycopgCaller(connection)
+    if is_django(connection):
+        return caller_of(connection)
     if isinstance(connection, AsyncConnection):
         return AsyncPsycopgCaller(connection)
     if "sqlalchemy" in sys.modules:

@@ -8,6 +8,8 @@ from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import psycopg
+
 from ...scopes import Scope, Scoped
 from ..connection import Call, Row
 
@@ -47,6 +49,10 @@ class Caller(ABC):
     @abstractmethod
     def position(self) -> Hashable:
         """Where in the transaction we are: another value in another savepoint."""
+
+    def own_error(self, error: psycopg.Error) -> BaseException | None:
+        """What the caller's own statement would have raised; None for a psycopg error as it is."""
+        return None
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""Django's connections: those of the thread, in ``atomic`` blocks or without autocommit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+
+from ..aliases import find_connection, open_connections
+from ..connection import Call, Row
+from .base import Caller, Place, plain
+
+
+class DjangoCaller(Caller):
+    """A connection of Django's, on either of its drivers.
+
+    Statements go through Django's own cursor, so that it knows of each: it logs and counts them,
+    refuses them in a block that is broken, and knows that the transaction is begun.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DjangoCaller) and self._connection is other._connection
+
+    def __hash__(self) -> int:
+        return hash(id(self._connection))
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """True in an ``atomic`` block, and where Django does not commit by itself."""
+        connection = self._connection
+        if connection.in_atomic_block:
+            return True
+        if connection.connection is None:
+            return not connection.settings_dict["AUTOCOMMIT"]
+        return not connection.autocommit
+
+    def position(self) -> Hashable:
+        connection = self._connection
+        return tuple(connection.savepoint_ids), tuple(connection.atomic_blocks)
+
+    def execute(self, call: Call) -> list[Row]:
+        from django.db import Error
+
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(call.prepared.text, plain(call.given))
+                return [self._loaded(row) for row in cursor] if cursor.description else []
+        except Error as error:
+            raise _as_ours(error) from error
+
+    def own_error(self, error: psycopg.Error) -> BaseException | None:
+        from django.db import Error
+
+        return error.__cause__ if isinstance(error.__cause__, Error) else None
+
+    def _loaded(self, row: Row) -> Row:
+        return tuple(self._value(value) for value in row)
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, memoryview):
+            return bytes(value)
+        if isinstance(value, datetime) and value.tzinfo is None:  # USE_TZ is off
+            return value.replace(tzinfo=ZoneInfo(self._connection.timezone_name))
+        return value
+
+
+def _as_ours(error: Exception) -> psycopg.Error:
+    """The error as it is over our own connections, for who can do something about it."""
+    cause = error.__cause__
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    name = type(error).__name__
+    kind = getattr(psycopg, name, psycopg.DatabaseError)
+    if code:
+        with suppress(KeyError):
+            kind = psycopg.errors.lookup(code)
+    converted: psycopg.Error = kind(str(error))
+    return converted
+
+
+def is_django(connection: Any) -> bool:
+    """True for an alias, and for what ``django.db`` calls a connection."""
+    if isinstance(connection, str):
+        return True
+    if "django.db" not in sys.modules:
+        return False
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.utils.connection import ConnectionProxy
+
+    return isinstance(connection, (BaseDatabaseWrapper, ConnectionProxy))
+
+
+def caller_of(connection: Any) -> DjangoCaller:
+    """The connection of this thread that an alias, or one of Django's connections, stands for."""
+    return DjangoCaller(
+        find_connection(connection if isinstance(connection, str) else connection.alias)
+    )
+
+
+def place_on(alias: str) -> Place:
+    """Where jobs are put on an alias: in Django's transaction there, if it is in one."""
+    return _place(find_connection(alias))
+
+
+def open_places() -> dict[str, Place]:
+    """The same for every alias that this thread has used."""
+    return {connection.alias: _place(connection) for connection in open_connections()}
+
+
+def _place(connection: Any) -> Place:
+    caller = DjangoCaller(connection)
+    return Place(caller, caller.position()) if caller.is_in_transaction else Place()

@@ -1,0 +1,242 @@
+"""The admin page of jobs: look at them, run them again, cancel and delete them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.db.models import Q
+from django.template.response import TemplateResponse
+from django.utils.html import format_html, format_html_join
+
+from ..selection import ACTS_ON, jobs
+from .filters import MOST, CappedPaginator, QueueFilter, StateFilter, TaskFilter
+from .models import Job
+from .place import jobs_database
+
+#: Read only where one job is looked at: these may be large.
+LARGE = ("body", "message", "result", "traceback", "errors", "children")
+#: How many an action changes at a time.
+BATCH = 1000
+
+DONE = {
+    "retry": "{} to run again",
+    "cancel": "{} cancelled, or told to stop",
+    "delete": "{} deleted",
+}
+
+
+@admin.register(Job)
+class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
+    """Read-only: rows change by the actions, which do what ``jobs(app)`` does.
+
+    Who may *view* jobs may look, who may *change* them may run them again and cancel them, and who
+    may *delete* them may do that.
+    """
+
+    list_display = (
+        *("task_id", "task", "state", "queue", "attempts", "words"),
+        *("inserted_at", "scheduled_at", "attempted_at", "finished_at"),
+    )
+    list_display_links = ("task_id",)
+    list_filter = (StateFilter, QueueFilter, TaskFilter)
+    search_fields = ("task_id", "task", "tags")
+    search_help_text = "An id, a part of a task's name, or a tag; every word has to match."
+    # By nothing else is there an index.
+    ordering = ("-id",)
+    sortable_by = ()
+    show_full_result_count = False
+    paginator = CappedPaginator
+    actions = ("retry_jobs", "cancel_jobs", "delete_jobs")
+    fieldsets = (
+        (None, {"fields": ("task_id", "task", "arguments", "state", "reported_state", "queue")}),
+        ("Outcome", {"fields": ("returned", "failures", "cancel_reason", "cancel_requested_at")}),
+        ("Attempts", {"fields": ("attempts", "attempted_by", "attempted_at", "redelivered")}),
+        (
+            "Times",
+            {"fields": ("inserted_at", "scheduled_at", "due_at", "expires_at", "finished_at")},
+        ),
+        ("Notes", {"fields": ("words", "notes", "priority")}),
+        (
+            "Workflow",
+            {"fields": ("root_id", "parent_id", "group_id", "group_index", "superseded_by")},
+        ),
+    )
+    readonly_fields = ("arguments", "returned", "failures", "attempts", "words", "notes")
+
+    # Look
+
+    def get_queryset(self, request: Any) -> Any:
+        """The list, without what it does not show."""
+        return Job.objects.rows().defer(*LARGE).order_by("-id")
+
+    def get_object(self, request: Any, object_id: str, from_field: Any = None) -> Job | None:
+        """One of them, with all that it has."""
+        with suppress(ValueError):
+            found: Job | None = Job.objects.filter(pk=int(object_id)).first()
+            return found
+        return None
+
+    def get_search_results(self, request: Any, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        """Every word is an id, a part of a task's name, or a tag."""
+        for word in search_term.split():
+            if _is_uuid(word):
+                queryset = queryset.filter(task_id=word)
+            else:
+                queryset = queryset.filter(
+                    Q(task_id=word) | Q(task__icontains=word) | Q(tags__contains=[word.lower()])
+                )
+        return queryset, False
+
+    @admin.display(description="attempt")  # type: ignore[untyped-decorator]
+    def attempts(self, job: Job) -> str:
+        """How many it has had, of how many."""
+        return f"{job.attempt} of {job.max_attempts}"
+
+    @admin.display(description="tags")  # type: ignore[untyped-decorator]
+    def words(self, job: Job) -> str:
+        """Its tags."""
+        return ", ".join(job.tags)
+
+    @admin.display(description="meta")  # type: ignore[untyped-decorator]
+    def notes(self, job: Job) -> str:
+        """Its meta."""
+        return _shown(job.meta)
+
+    def arguments(self, job: Job) -> str:
+        """As it was called, where that can be read."""
+        if job.args is None:
+            return "not plain JSON"
+        named = job.kwargs.items() if isinstance(job.kwargs, dict) else ()
+        lines = [*map(_line, job.args), *(f"{name}={_line(value)}" for name, value in named)]
+        return str(format_html("<pre>{}</pre>", "\n".join(lines)))
+
+    @admin.display(description="result")  # type: ignore[untyped-decorator]
+    def returned(self, job: Job) -> str:
+        """What it has returned or raised, where that can be read."""
+        if job.result is None:
+            return "-"
+        try:
+            return _shown(json.loads(bytes(job.result)))
+        except ValueError:
+            return f"{len(job.result):,} bytes of {job.result_type}"
+
+    @admin.display(description="errors")  # type: ignore[untyped-decorator]
+    def failures(self, job: Job) -> str:
+        """An entry for each attempt that has failed, the last one first."""
+        entries = (
+            (
+                f"attempt {entry.get('attempt')}, {entry.get('at')}",
+                f"{entry.get('type')}: {entry.get('message')}",
+                entry.get("traceback") or "",
+            )
+            for entry in reversed(job.errors)
+        )
+        return format_html_join("", "<p>{}<br>{}</p><pre>{}</pre>", entries) or "-"
+
+    # Act
+
+    def has_add_permission(self, request: Any) -> bool:
+        """Jobs are published."""
+        return False
+
+    def has_change_permission(self, request: Any, obj: Any = None) -> bool:
+        """Nothing is edited."""
+        return False
+
+    def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
+        """Not by Django's own ways, which know nothing of workers."""
+        return False
+
+    def has_act_permission(self, request: Any) -> bool:
+        """To run again and to cancel is to change."""
+        return bool(request.user.has_perm("pgjobs.change_job"))
+
+    def has_remove_permission(self, request: Any) -> bool:
+        """To delete by our own action."""
+        return bool(request.user.has_perm("pgjobs.delete_job"))
+
+    @admin.action(  # type: ignore[untyped-decorator]
+        description="Run the selected jobs again", permissions=["act"]
+    )
+    def retry_jobs(self, request: Any, queryset: Any) -> None:
+        """What has finished, and what waits for its time."""
+        self._act(request, queryset, "retry")
+
+    @admin.action(  # type: ignore[untyped-decorator]
+        description="Cancel the selected jobs", permissions=["act"]
+    )
+    def cancel_jobs(self, request: Any, queryset: Any) -> Any:
+        """What waits never starts, what runs is told."""
+        if "confirmed" not in request.POST:
+            return self._confirm(request, queryset, "cancel")
+        return self._act(request, queryset, "cancel", reason=request.POST.get("reason", ""))
+
+    @admin.action(  # type: ignore[untyped-decorator]
+        description="Delete the selected jobs", permissions=["remove"]
+    )
+    def delete_jobs(self, request: Any, queryset: Any) -> Any:
+        """Rows, results and all; not what runs."""
+        if "confirmed" not in request.POST:
+            return self._confirm(request, queryset, "delete")
+        return self._act(request, queryset, "delete")
+
+    def _confirm(self, request: Any, queryset: Any, action: str) -> TemplateResponse:
+        """Ask once more."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Are you sure?",
+            "opts": self.opts,
+            "count": queryset.order_by()[:MOST].count(),
+            "action": action,
+            "states": _states(action),
+            "selected": request.POST.getlist("_selected_action"),
+            "select_across": request.POST.get("select_across", "0"),
+        }
+        return TemplateResponse(request, "admin/pgjobs/job/confirm_action.html", context)
+
+    def _act(self, request: Any, queryset: Any, action: str, **options: Any) -> None:
+        """Act on the jobs, the newest 10,000 at most, and say on how many of them."""
+        ids = list(queryset.values_list("task_id", flat=True)[:MOST])
+        selection = jobs(jobs_database())
+        changed = 0
+        for start in range(0, len(ids), BATCH):
+            some = selection.filter(id=ids[start : start + BATCH])
+            changed += len(getattr(some, action)(**options))
+        self.message_user(
+            request, DONE[action].format(_count(changed)).capitalize(), messages.SUCCESS
+        )
+        if left := len(ids) - changed:
+            self.message_user(
+                request,
+                f"{_count(left)} left alone: to {action} is for those that are {_states(action)}",
+                messages.WARNING,
+            )
+
+
+def _count(number: int) -> str:
+    return "1 job" if number == 1 else f"{number:,} jobs"
+
+
+def _states(action: str) -> str:
+    *first, last = sorted(ACTS_ON[action])
+    return f"{', '.join(first)} or {last}"
+
+
+def _is_uuid(word: str) -> bool:
+    try:
+        return str(UUID(word)) == word
+    except ValueError:
+        return False
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return str(format_html("<pre>{}</pre>", text))

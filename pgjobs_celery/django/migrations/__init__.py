@@ -1,0 +1,1 @@
+"""One for each file of ours, by the same name."""

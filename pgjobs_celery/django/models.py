@@ -1,0 +1,109 @@
+"""Jobs as a model, to be read: ``Job.objects.filter(kwargs__user_id=7, state="available")``."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from django.db import models
+from django.db.models.fields.json import KeyTransform
+
+from ..errors import PgJobsError
+from ..states import State
+from .fields import TextArrayField
+from .place import jobs_alias, jobs_schema
+
+
+def job_table() -> str:
+    """The table, with its schema: Django takes what is quoted as it is."""
+    return f'"{jobs_schema()}"."jobs"'
+
+
+def refuse(*_: Any, **__: Any) -> NoReturn:
+    """In place of what would write: workers hold these rows, and statements of ours keep their
+    invariants."""
+    raise PgJobsError(
+        "jobs are not written by the ORM: publish a task, or use pgjobs_celery.jobs(app), whose "
+        "filter(id=...).cancel(), retry(), delete() and others keep workers and waiters informed"
+    )
+
+
+class JobQuerySet(models.QuerySet):  # type: ignore[misc]
+    """Jobs; nothing here changes any."""
+
+    create = get_or_create = update_or_create = update = delete = refuse
+    bulk_create = bulk_update = refuse
+
+
+class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[misc]
+    """Jobs where they are, with their arguments."""
+
+    def get_queryset(self) -> Any:
+        """With ``args`` and ``kwargs``: None where they are not plain JSON."""
+        body = models.Func(
+            "body", function=f'"{jobs_schema()}".body_json', output_field=models.JSONField()
+        )
+        return self.rows().annotate(args=KeyTransform("0", body), kwargs=KeyTransform("1", body))
+
+    def rows(self) -> Any:
+        """The rows as they are: reads no body to show the rest."""
+        return JobQuerySet(self.model, using=self._db or jobs_alias(), hints=self._hints)
+
+
+class Job(models.Model):  # type: ignore[misc]
+    """A job, whatever became of it. docs/reference/schema.md says what the columns mean."""
+
+    id = models.BigIntegerField(primary_key=True)
+    task_id = models.TextField(unique=True)
+    task = models.TextField()
+    queue = models.TextField()
+    state = models.TextField(choices=[(state.value, state.value) for state in State])
+    attempt = models.IntegerField()
+    max_attempts = models.IntegerField()
+    priority = models.SmallIntegerField()
+    tags = TextArrayField()
+    meta = models.JSONField()
+    errors = models.JSONField()
+    inserted_at = models.DateTimeField()
+    scheduled_at = models.DateTimeField()
+    due_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    attempted_at = models.DateTimeField(null=True)
+    attempted_by = models.TextField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    root_id = models.TextField(null=True)
+    parent_id = models.TextField(null=True)
+    group_id = models.TextField(null=True)
+    group_index = models.IntegerField(null=True)
+    message = models.TextField(null=True)
+    body = models.BinaryField(null=True)
+    result = models.BinaryField(null=True)
+    result_type = models.TextField(null=True)
+    traceback = models.TextField(null=True)
+    children = models.TextField(null=True)
+    reported_state = models.TextField(null=True)
+    seq = models.BigIntegerField()
+    redelivered = models.BooleanField()
+    claimed_by = models.UUIDField(null=True)
+    acks_late = models.BooleanField()
+    unique_key = models.BinaryField(null=True)
+    given_key = models.BinaryField(null=True)
+    superseded_by = models.TextField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    cancel_reason = models.TextField(null=True)
+    cancel_signal = models.TextField(null=True)
+
+    objects = JobManager()
+
+    class Meta:
+        managed = False
+        db_table = job_table()
+        base_manager_name = "objects"
+        ordering = ("-id",)
+        get_latest_by = "id"
+        # Nobody adds one here.
+        default_permissions = ("view", "change", "delete")
+
+    def __str__(self) -> str:
+        return f"{self.task}[{self.task_id}]"
+
+    save = save_base = delete = asave = adelete = refuse

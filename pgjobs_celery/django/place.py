@@ -1,0 +1,63 @@
+"""Which of Django's databases has the jobs, and in which schema: the Celery app says so.
+
+There is no setting for it, which could say something else than the URL by which jobs are published.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+from celery import _state
+from django.apps import apps
+from django.db import router
+
+from ..config import Options
+from ..db.database import Database, get_database
+from ..db.dsn import alias_of, first_url, parse_url
+from ..errors import PgJobsError
+from ..selection import database_of
+
+
+def find_app() -> Any:
+    """The Celery app of this process; None if there is none.
+
+    ``current_app`` would make one, and take the place of the project's own.
+    """
+    return _state._tls.current_app or _state.default_app
+
+
+def jobs_alias() -> str:
+    """The alias in ``broker_url`` or, where that has none, in ``result_backend``.
+
+    Where neither is ``pgjobs+django://``, the one that the routers have for jobs, which is
+    ``default`` if they do not say.
+    """
+    conf = getattr(find_app(), "conf", None)
+    for name in ("broker_url", "result_backend"):
+        url = first_url(getattr(conf, name, None))
+        if url and (alias := alias_of(parse_url(url))) is not None:
+            return alias
+    return str(router.db_for_write(apps.get_model("pgjobs", "Job")))
+
+
+def jobs_schema() -> str:
+    """The schema in the transport options of broker or result backend, or the default."""
+    conf = getattr(find_app(), "conf", None)
+    for name in ("broker_transport_options", "result_backend_transport_options"):
+        if schema := (getattr(conf, name, None) or {}).get("schema"):
+            return Options(schema=schema).schema
+    return Options().schema
+
+
+def jobs_database() -> Database:
+    """The database on that alias: the Celery app's own, if that is on it."""
+    alias, app = jobs_alias(), find_app()
+    if app is not None:
+        with suppress(PgJobsError):  # its jobs are elsewhere
+            database = database_of(app)
+            if database.alias == alias:
+                return database
+    conninfo = parse_url(f"pgjobs+django://{quote(alias, safe='')}")
+    return get_database(conninfo, Options(schema=jobs_schema()))

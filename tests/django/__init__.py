@@ -1,0 +1,1 @@
+"""With Django: one process has one set of its settings."""
