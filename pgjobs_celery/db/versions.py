@@ -166,7 +166,9 @@ def _permission_missing(
     connection: Connection, schema: str, files: Sequence[Migration], reason: str
 ) -> PermissionMissing:
     """The error for a role that may not use the tables, with what to GRANT."""
-    role, name = quoted(connection.info.user), quoted(schema)
+    # Not the one that has logged in, where another was assumed.
+    [(user,)] = fetch(connection, "SELECT current_user")
+    role, name = quoted(user), quoted(schema)
     relations = created(files)
     tables = ", ".join(f"{name}.{table}" for kind, table in relations if kind == "TABLE")
     sequences = ", ".join(

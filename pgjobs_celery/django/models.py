@@ -13,11 +13,6 @@ from .fields import TextArrayField
 from .place import jobs_alias, jobs_schema
 
 
-def job_table() -> str:
-    """The table, with its schema: Django takes what is quoted as it is."""
-    return f'"{jobs_schema()}"."jobs"'
-
-
 def refuse(*_: Any, **__: Any) -> NoReturn:
     """In place of what would write: workers hold these rows, and statements of ours keep their
     invariants."""
@@ -96,7 +91,7 @@ class Job(models.Model):  # type: ignore[misc]
 
     class Meta:
         managed = False
-        db_table = job_table()
+        db_table = '"pgjobs"."jobs"'  # with another schema: see apps.py
         base_manager_name = "objects"
         ordering = ("-id",)
         get_latest_by = "id"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +20,19 @@ from ..conftest import Connection, close_app, empty_database
 
 django = pytest.importorskip("django")
 
+if os.environ.get("PGJOBS_TEST_DJANGO_DRIVER") == "psycopg2":
+    # Django takes psycopg where it can be imported, and here it always can.
+    module = sys.modules.pop("psycopg")
+    sys.modules["psycopg"] = None  # type: ignore[assignment]
+    from django.db.backends.postgresql.base import Database
+
+    sys.modules["psycopg"] = module
+    assert Database.__name__ == "psycopg2"
+
 BROKER = "pgjobs+django://default"
+
+#: The app of the test that calls a view.
+producer: dict[str, Celery] = {}
 
 
 def database_settings(url: str) -> dict[str, Any]:
@@ -42,25 +56,48 @@ def django_url(make_database: Callable[[], str]) -> str:
 
     url = make_database()
     default = database_settings(url)
+    processors = ("template.context_processors.request", "contrib.auth.context_processors.auth")
     settings.configure(
         DATABASES={
-            "default": default,
-            # The same database, as another user of the settings might name it.
-            "again": {**default, "AUTOCOMMIT": False},
+            "default": {**default, "ATOMIC_REQUESTS": True},
+            # The same database, in other ways.
+            "manual": {**default, "AUTOCOMMIT": False},
+            # REPEATABLE READ to psycopg, SERIALIZABLE to psycopg2.
+            "strict": {**default, "OPTIONS": {"isolation_level": 3}},
             "lite": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
         },
         INSTALLED_APPS=[
+            "django.contrib.admin",
             "django.contrib.auth",
             "django.contrib.contenttypes",
+            "django.contrib.messages",
+            "django.contrib.sessions",
+            "pgjobs_celery.django",
         ],
-        USE_TZ=True,
+        MIDDLEWARE=[
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "django.contrib.messages.middleware.MessageMiddleware",
+        ],
+        TEMPLATES=[
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "APP_DIRS": True,
+                "OPTIONS": {
+                    "context_processors": [
+                        *(f"django.{name}" for name in processors),
+                        "django.contrib.messages.context_processors.messages",
+                    ]
+                },
+            }
+        ],
+        ALLOWED_HOSTS=["testserver"],
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+        ROOT_URLCONF="tests.django.views",
         SECRET_KEY="tests",
+        USE_TZ=True,
     )
     django.setup()
-    from pgjobs_celery.db import migrations
-
-    with migrations.session(parse_url(url)) as connection:
-        migrations.migrate(connection, "pgjobs")
     call_command("migrate", verbosity=0)
     return url
 
@@ -82,18 +119,30 @@ def connection(url: str) -> Iterator[Connection]:
         yield connection
 
 
-@pytest.fixture
-def app(url: str) -> Iterator[Celery]:
-    """An app whose broker and backend are on the alias."""
-    app = Celery("shop", broker=BROKER, backend=BROKER, set_as_current=False)
+def new_app(broker: str = BROKER) -> Celery:
+    """An app whose broker and backend are on that alias, or whatever it is."""
+    from celery.contrib.django.task import DjangoTask
 
-    @app.task(name="add")
+    app = Celery("shop", broker=broker, backend=broker, set_as_current=False)
+
+    @app.task(name="add", base=DjangoTask, shared=False)
     def add(x: int, y: int) -> int:
         return x + y
 
-    @app.task(name="once", base=PgTask, unique=True)
-    def once(x: int) -> int:
-        return x
+    @app.task(name="once", base=PgTask, unique=True, tags=["mail"], shared=False)
+    def once(user_id: int) -> int:
+        return user_id
 
+    @app.task(name="total", shared=False)
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    return app
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[Celery]:
+    """The app, here as the producer."""
+    producer["app"] = app = new_app()
     yield app
     close_app(app)

@@ -1,6 +1,6 @@
 """Run what the documents show, against a database of its own for each document.
 
-- ``python``: a block that begins with ``# name.py`` becomes that file; any other runs in one
+- ``python``: a block that begins with ``# folder/name.py`` becomes that file; any other runs in one
   session for the whole document, and ``>>>`` lines are held against what stands below them.
 - ``sql`` runs as it stands.
 - ``console``: what follows ``$ `` runs in a shell; what stands below, if anything does, is compared
@@ -81,6 +81,7 @@ class Session:
             "pgjobs://app@db/app": f"pgjobs:///{self.database}",
             "postgresql://localhost/app": f"postgresql:///{self.database}",
             "psql app": f"psql {self.database}",
+            '"NAME": "app"': f'"NAME": "{self.database}"',
             "localhost/app": describe(f"dbname={self.database}"),
             "app@db/app": describe(f"dbname={self.database}"),
         }
@@ -88,15 +89,20 @@ class Session:
 
     def copy(self, folder: Path) -> None:
         """Have an example's files here, as a reader has in the folder of its README."""
-        for file in folder.glob("*.py"):
-            (self.folder / file.name).write_text(self._localise(file.read_text(encoding="utf-8")))
+        for file in folder.rglob("*.py"):
+            self._write(str(file.relative_to(folder)), file.read_text(encoding="utf-8"))
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self._localise(text))
 
     def run(self, block: Block) -> None:
         getattr(self, f"run_{block.language}")(self._localise(block.text), str(block))
 
     def run_python(self, text: str, where: str) -> None:
-        if file := re.match(r"# (\w+\.py)\n", text):
-            (self.folder / file[1]).write_text(text)
+        if file := re.match(r"# ([\w/]+\.py)\n", text):
+            self._write(file[1], text)
             return
         if self._python is None:
             self._python = subprocess.Popen(
@@ -238,7 +244,8 @@ def test_the_examples_do_what_the_document_says(
     path: Path, make_session: Callable[[bool], Session]
 ):
     blocks = _to_run(path)
-    session = make_session(not any("pgjobs migrate" in block.text for block in blocks))
+    migrates = ("pgjobs migrate", "manage.py migrate")
+    session = make_session(not any(each in block.text for block in blocks for each in migrates))
     if (ROOT / "examples") in path.parents:
         session.copy(path.parent)
     for block in blocks:

@@ -1,0 +1,220 @@
+"""The admin page of jobs, as a browser asks for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from pgjobs_celery import jobs
+from pgjobs_celery.db.database import Database
+
+from ..conftest import Connection
+from ..rows import states
+
+pytest.importorskip("django")
+
+LIST = "/admin/pgjobs/job/"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rendering(django_url: str) -> Iterator[None]:
+    """What a page was made of is kept with it."""
+    from django.test.utils import setup_test_environment, teardown_test_environment
+
+    setup_test_environment()
+    yield
+    teardown_test_environment()
+
+
+@pytest.fixture
+def sign_in(url: str) -> Any:
+    """A browser in which a member of the staff with these permissions is signed in."""
+    from django.contrib.auth.models import Permission, User
+    from django.test import Client
+
+    def sign_in(*permissions: str) -> Client:
+        user = User.objects.create_user("ada", is_staff=True, is_superuser=not permissions)
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    yield sign_in
+    User.objects.all().delete()
+
+
+@pytest.fixture
+def admin(sign_in: Any) -> Any:
+    """The browser of who may do everything."""
+    return sign_in()
+
+
+def ids(page: Any) -> list[str]:
+    """The jobs that a page lists, by their task ids."""
+    return [job.task_id for job in page.context["cl"].result_list]
+
+
+def act(client: Any, action: str, chosen: list[Any], *, query: str = "", **values: str) -> Any:
+    """Choose jobs of the list and an action, confirm it; the page that follows."""
+    from pgjobs_celery.django.models import Job
+
+    keys = [str(Job.objects.get(task_id=result.id).pk) for result in chosen]
+    form = {"action": action, "_selected_action": keys, "confirmed": "yes", **values}
+    return client.post(LIST + query, form, follow=True)
+
+
+def said(page: Any) -> list[str]:
+    """What the page says on top."""
+    return [str(message) for message in page.context["messages"]]
+
+
+def test_the_list_shows_jobs_newest_first_and_narrows_them(app: Celery, admin: Any):
+    first = app.tasks["add"].delay(1, 1)
+    second = app.tasks["once"].apply_async((7,), queue="mail", countdown=60)
+    third = app.tasks["add"].delay(3, 3)
+    jobs(app).filter(id=third).cancel("not needed")
+    for query, expected in {
+        "": [third, second, first],
+        "?state=cancelled": [third],
+        "?state=available": [first],
+        "?state=scheduled": [second],
+        "?task=add": [third, first],
+        "?queue=mail": [second],
+        "?queue=celery&state=available": [first],
+        f"?q={second.id}": [second],
+        "?q=ADD": [third, first],
+        "?q=mail": [second],
+        "?q=mail+add": [],
+        "?q=%25": [],
+        "?state=nonsense": [third, second, first],
+    }.items():
+        page = admin.get(LIST + query)
+        assert ids(page) == [result.id for result in expected], query
+    text = admin.get(LIST).content.decode()
+    assert "?task=once" in text
+    assert "?queue=mail" in text
+    assert 'href="/admin/pgjobs/job/add/"' not in text
+
+
+def test_one_job_is_shown_with_what_it_was_called_with_and_why_it_failed(
+    app: Celery, admin: Any, connection: Connection
+):
+    from pgjobs_celery.django.models import Job
+
+    result = app.tasks["once"].apply_async((), {"user_id": 7}, meta={"a": "<b>"})
+    app.backend.store_result(result.id, ValueError("no <i>luck</i>"), "FAILURE", "Traceback: ...")
+    page = admin.get(f"{LIST}{Job.objects.get().pk}/change/")
+    text = page.content.decode()
+    for part in ("user_id=7", "&lt;b&gt;", "ValueError: no &lt;i&gt;luck", "discarded", "mail"):
+        assert part in text, part
+    assert "Traceback: ..." in text
+    assert not re.search(r'<input type="submit"[^>]*name="_save', text)
+    assert admin.post(f"{LIST}{Job.objects.get().pk}/change/", {"task": "x"}).status_code == 403
+    # What is not JSON, and what is not there.
+    app.tasks["add"].apply_async((1, 1), serializer="pickle")
+    text = admin.get(f"{LIST}{Job.objects.latest().pk}/change/").content.decode()
+    assert "not plain JSON" in text
+    for key in ("0", "x", "9" * 30):
+        assert admin.get(f"{LIST}{key}/change/", follow=True).redirect_chain[-1][0] == "/admin/"
+
+
+def test_actions_say_how_many_they_changed_and_left(
+    app: Celery, admin: Any, connection: Connection
+):
+    waiting = [app.tasks["add"].delay(n, n) for n in range(3)]
+    done = app.tasks["add"].delay(4, 4)
+    app.backend.mark_as_done(done.id, 8)
+    page = act(admin, "cancel_jobs", [*waiting, done], reason="not needed")
+    assert said(page) == [
+        "3 jobs cancelled, or told to stop",
+        "1 job left alone: to cancel is for those that are available, executing, retryable or "
+        "scheduled",
+    ]
+    assert {job.cancel_reason for job in jobs(app).filter(state="cancelled")} <= {
+        None,
+        "not needed",
+    }
+    assert "not needed" in jobs(app).get(waiting[0]).errors[0]["message"]
+    assert said(act(admin, "retry_jobs", waiting[:2])) == ["2 jobs to run again"]
+    assert said(act(admin, "delete_jobs", [done])) == ["1 job deleted"]
+    assert states(connection) == {
+        waiting[0].id: "available", waiting[1].id: "available", waiting[2].id: "cancelled",
+    }  # fmt: skip
+
+
+def test_cancel_and_delete_ask_first(app: Celery, admin: Any, connection: Connection):
+    from pgjobs_celery.django.models import Job
+
+    result = app.tasks["add"].delay(1, 1)
+    form = {"action": "delete_jobs", "_selected_action": [str(Job.objects.get().pk)]}
+    page = admin.post(LIST, form)
+    assert "Delete 1 job?" in page.content.decode()
+    assert states(connection) == {result.id: "available"}
+    asked = dict(re.findall(r'<input type="hidden" name="(\w+)" value="(\w+)">', str(page.content)))
+    assert said(admin.post(LIST, asked, follow=True)) == ["1 job deleted"]
+    assert states(connection) == {}
+
+
+def test_all_that_a_filter_finds_can_be_chosen(app: Celery, admin: Any, connection: Connection):
+    add = [app.tasks["add"].delay(n, n) for n in range(3)]
+    once = app.tasks["once"].delay(7)
+    page = act(admin, "cancel_jobs", add[:1], query="?task=add", select_across="1")
+    assert said(page) == ["3 jobs cancelled, or told to stop"]
+    assert states(connection)[once.id] == "available"
+
+
+def test_permissions_say_who_may_do_what(app: Celery, sign_in: Any, connection: Connection):
+    from django.contrib.auth.models import User
+
+    result = app.tasks["add"].delay(1, 1)
+    allowed = {
+        ("view_job",): [],
+        ("view_job", "change_job"): ["retry_jobs", "cancel_jobs"],
+        ("delete_job",): None,  # may not even look
+        ("view_job", "delete_job"): ["delete_jobs"],
+    }
+    for permissions, expected in allowed.items():
+        client = sign_in(*permissions)
+        page = client.get(LIST)
+        if expected is None:
+            assert page.status_code == 403
+        else:
+            form = page.context["action_form"]
+            offered = [name for name, _ in form.fields["action"].choices] if form else [""]
+            assert offered == ["", *expected], permissions
+            for name in {"retry_jobs", "cancel_jobs", "delete_jobs"} - set(expected):
+                act(client, name, [result])
+            assert states(connection) == {result.id: "available"}
+        User.objects.all().delete()
+
+
+def test_a_large_table_is_not_counted(
+    app: Celery, admin: Any, database: Database, connection: Connection
+):
+    from django.db import connection as django
+    from django.test.utils import CaptureQueriesContext
+
+    from pgjobs_celery.django.filters import MOST
+
+    connection.execute(
+        "INSERT INTO pgjobs.jobs (task_id, task, queue, message, body) "
+        "SELECT 'job ' || n, 'add', 'celery', '{}', '[[], {}, {}]' "
+        "FROM generate_series(1, %s) AS n",
+        (MOST + 500,),
+    )
+    with CaptureQueriesContext(django) as queries:
+        page = admin.get(LIST)
+    assert page.context["cl"].result_count == MOST
+    assert len(ids(page)) == 100
+    reading = [query["sql"] for query in queries if '"pgjobs"."jobs"' in query["sql"]]
+    assert len(reading) >= 3
+    for sql in reading:
+        assert "LIMIT" in sql, sql
+        assert '"body"' not in sql, sql
+        plan = connection.execute(f"EXPLAIN {sql}").fetchall()
+        assert any("Limit" in line["QUERY PLAN"] for line in plan)
+    assert ids(admin.get(f"{LIST}?p=100"))[-1] == "job 501"
