@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .ending import Cancel as Cancel
     from .ending import Discard as Discard
     from .ending import Snooze as Snooze
+    from .enqueuing import enqueue_many as enqueue_many
     from .queue_control import queues as queues
     from .selection import jobs as jobs
     from .task import PgTask as PgTask
@@ -39,6 +40,7 @@ _MODULES = {
     "adelay": "aio",
     "aget": "aio",
     "bulk": "batch",
+    "enqueue_many": "enqueuing",
     "jobs": "selection",
     "queues": "queue_control",
     "using": "transactions",
@@ -55,6 +57,7 @@ __all__ = [
     "adelay",
     "aget",
     "bulk",
+    "enqueue_many",
     "jobs",
     "queues",
     "using",
