@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .ending import Cancel as Cancel
     from .ending import Discard as Discard
     from .ending import Snooze as Snooze
+    from .enqueuing import enqueue_many as enqueue_many
     from .publishing_async import aapply_async as aapply_async
     from .publishing_async import adelay as adelay
     from .queue_control import queues as queues
@@ -39,6 +40,7 @@ _MODULES = {
     "adelay": "publishing_async",
     "aget": "aio",
     "bulk": "batch",
+    "enqueue_many": "enqueuing",
     "jobs": "selection",
     "queues": "queue_control",
     "using": "transactions",
@@ -55,6 +57,7 @@ __all__ = [
     "adelay",
     "aget",
     "bulk",
+    "enqueue_many",
     "jobs",
     "queues",
     "using",

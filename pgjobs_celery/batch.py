@@ -27,12 +27,17 @@ SIZE = 1000
 MAX_BYTES = 16 * 1024 * 1024
 
 
+def check_size(size: Any) -> None:
+    """Raise InvalidOption for what is no number of jobs."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise InvalidOption(f"size must be a whole number from 1, not {size!r}")
+
+
 class Batch:
     """What was published and is not written yet. Thread-safe."""
 
     def __init__(self, size: int = SIZE, *, is_promised: bool = True) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InvalidOption(f"size must be a whole number from 1, not {size!r}")
+        check_size(size)
         #: How many jobs one flush writes at most.
         self.size = size
         #: Whoever publishes has the ids, and may look for them.

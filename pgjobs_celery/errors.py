@@ -74,5 +74,14 @@ class CannotJoin(PgJobsError):
     """This cannot be part of the caller's transaction."""
 
 
+class NotAllPublished(PgJobsError):
+    """Of many jobs that were to be published, some were: ``published`` says how many."""
+
+    def __init__(self, message: str = "", published: int = 0) -> None:
+        super().__init__(message)
+        #: How many were published before.
+        self.published = published
+
+
 class ConnectionFailed(PgJobsError):
     """The server cannot be reached or refuses the login."""

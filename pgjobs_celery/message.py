@@ -165,6 +165,7 @@ def encode_body(message: Mapping[str, Any], max_size: int) -> bytes:
 def to_job(
     message: Mapping[str, Any],
     queue: str,
+    options: JobOptions,
     *,
     exchange: str,
     routing_key: str,
@@ -174,7 +175,6 @@ def to_job(
 ) -> NewJob:
     """The row of a task message. ``timezone`` is asked for an eta that has none of its own."""
     headers = message["headers"]
-    options = job_options(message)
     return NewJob(
         task_id=text(headers["id"]),
         task=text(headers["task"]),
@@ -238,18 +238,18 @@ def moment(value: Any, timezone: Callable[[], tzinfo]) -> datetime | None:
 
 def text(value: Any) -> str:
     """A name or id as PostgreSQL can store it. Raises MessageRefused where it cannot."""
-    value = str(value)
-    if "\x00" in value:
-        raise MessageRefused(f"a NUL character cannot stand in a name or id: {value!r}")
+    name = str(value)
+    if "\x00" in name:
+        raise MessageRefused(f"a NUL character cannot stand in a name or id: {name!r}")
     try:
-        length = len(value.encode())
+        length = len(name if name.isascii() else name.encode())
     except UnicodeEncodeError:
-        raise MessageRefused(f"a name or id must be valid Unicode: {value!r}") from None
+        raise MessageRefused(f"a name or id must be valid Unicode: {name!r}") from None
     if length > LONGEST_NAME:
         raise MessageRefused(
-            f"a name or id may have {LONGEST_NAME:,} bytes, not {length:,}: {value[:40]!r}..."
+            f"a name or id may have {LONGEST_NAME:,} bytes, not {length:,}: {name[:40]!r}..."
         )
-    return str(value)
+    return name
 
 
 def _text_or_none(value: Any) -> str | None:

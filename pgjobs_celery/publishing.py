@@ -6,7 +6,8 @@ import logging
 from datetime import datetime, timezone, tzinfo
 from typing import Any
 
-from celery import current_app, current_task
+from celery import current_app
+from celery._state import get_current_task
 
 from .batch import PublishBatch, find_batch, take_part
 from .db.messages import NewMessage, Routed
@@ -91,9 +92,11 @@ class Publisher(Topology):
             new = self._new_message(message, exchange, routing_key)
             take_part(self.database, lambda: self.database.messages.insert_messages(new, queues))
             return
+        options = job_options(message)
         job = to_job(
             message,
             queues[0],
+            options,
             exchange=exchange,
             routing_key=routing_key,
             order=self.options.priority_order,
@@ -109,7 +112,7 @@ class Publisher(Topology):
             # retry(countdown=...), which Celery has turned into a time by this machine's clock.
             job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
         is_child = held is not None and request.id == job.parent_id
-        unique = job_options(message).unique if holder is None else None
+        unique = options.unique if holder is None else None
         self._put(
             Insertion(
                 job,
@@ -172,7 +175,7 @@ class Publisher(Topology):
 
 def _current_request() -> Any:
     """The task that runs here, and publishes; None where none does."""
-    task = current_task._get_current_object() if current_task else None
+    task = get_current_task()
     return task and task.request
 
 

@@ -157,8 +157,7 @@ class Loan:
 
 def whoever_runs() -> object:
     """The asyncio task that runs here or, where none does, the thread or greenlet."""
-    try:
-        task: object = asyncio.current_task()
-    except RuntimeError:  # no event loop runs here
-        task = None
+    # Asked for first: without a loop the task is an exception, and this runs for every publish.
+    loop = asyncio._get_running_loop()
+    task = None if loop is None else asyncio.current_task(loop)
     return task or threading.get_ident()

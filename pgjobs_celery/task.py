@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from celery import Celery
@@ -21,8 +21,10 @@ from celery.app.amqp import AMQP
 from kombu import Producer
 
 from .attempts import AttemptedTask, run_in_attempts
+from .batch import SIZE
 from .config import did_you_mean
 from .ending import Discard
+from .enqueuing import OnBatch, enqueue_many
 from .errors import InvalidOption, UnknownOption
 from .options import (
     HEADER,
@@ -202,6 +204,23 @@ class PgTask(AttemptedTask):
     def aapply_async(self, *args: Any, **options: Any) -> Coroutine[Any, Any, PgResult]:
         """As ``apply_async()``, in an asyncio program, and to be awaited."""
         return aapply_async(self, *args, **options)
+
+    def enqueue_many(
+        self,
+        iterable: Iterable[Any],
+        *,
+        size: int = SIZE,
+        on_batch: OnBatch | None = None,
+        **options: Any,
+    ) -> int:
+        """Publish a job for each item, ``size`` of them at a time; how many were published.
+
+        See :func:`pgjobs_celery.enqueue_many`.
+
+            >>> welcome.enqueue_many(((user.id,) for user in users), queue="mail")
+            100000
+        """
+        return enqueue_many(self, iterable, size=size, on_batch=on_batch, **options)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
         """Django: ``delay()`` once the transaction is committed, as Celery's DjangoTask has it."""

@@ -23,6 +23,7 @@ from pgjobs_celery.message import (
     encode_envelope,
     is_durable,
     is_job,
+    job_options,
     moment,
     rank,
     time_to_live,
@@ -239,9 +240,11 @@ def test_a_time_has_the_zone_it_names_or_that_of_the_app(value, at):
 
 
 def as_job(headers: dict[str, Any], queue: str = "q", **parts: Any):
+    published = message(headers={"task": "t", "id": "i", **headers}, **parts)
     return to_job(
-        message(headers={"task": "t", "id": "i", **headers}, **parts),
+        published,
         queue,
+        job_options(published),
         exchange="",
         routing_key=queue,
         order="asc",

@@ -22,6 +22,7 @@ PUBLIC = [
     "adelay",
     "aget",
     "bulk",
+    "enqueue_many",
     "jobs",
     "queues",
     "using",

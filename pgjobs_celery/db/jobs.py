@@ -114,25 +114,26 @@ class Jobs:
             names: set[str | bytes] = {job.task_id} if key is None else {job.task_id, key}
             are_first.append(not names & seen)
             seen |= names
+        columns = dict(zip(NewJob._fields, zip(*jobs, strict=True), strict=True))
         rows = self._database.fetch(
             "insert_jobs",
-            task_ids=[job.task_id for job in jobs],
-            tasks=[job.task for job in jobs],
-            queues=[job.queue for job in jobs],
-            root_ids=[job.root_id for job in jobs],
-            parent_ids=[job.parent_id for job in jobs],
-            group_ids=[job.group_id for job in jobs],
-            group_indexes=[job.group_index for job in jobs],
-            expiries=[job.expires_at for job in jobs],
-            messages=[job.message for job in jobs],
-            bodies=[job.body for job in jobs],
-            priorities=[job.priority for job in jobs],
-            max_attempts=[job.max_attempts for job in jobs],
-            tags=[array_literal(job.tags) for job in jobs],
-            metas=[job.meta for job in jobs],
+            task_ids=columns["task_id"],
+            tasks=columns["task"],
+            queues=columns["queue"],
+            root_ids=columns["root_id"],
+            parent_ids=columns["parent_id"],
+            group_ids=columns["group_id"],
+            group_indexes=columns["group_index"],
+            expiries=columns["expires_at"],
+            messages=columns["message"],
+            bodies=columns["body"],
+            priorities=columns["priority"],
+            max_attempts=columns["max_attempts"],
+            tags=[array_literal(tags) for tags in columns["tags"]],
+            metas=columns["meta"],
             unique_keys=list(keys),
-            etas=[job.eta for job in jobs],
-            ttls=[job.ttl for job in jobs],
+            etas=columns["eta"],
+            ttls=columns["ttl"],
             are_first=are_first,
         )
         return dict(rows)
