@@ -21,7 +21,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultSet
 
 from .awaiting import ResultConsumer
-from .threads import in_thread
+from .threads import in_thread_with
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +48,9 @@ async def _wait(result: Any, propagate: bool) -> Any:
     if result.ignored or (result._cache and result.parent is None):
         return result.get(propagate=propagate, disable_sync_subtasks=False)
     # What its parents have come to may have to be asked for.
-    return await in_thread(
-        functools.partial(result.get, propagate=propagate, disable_sync_subtasks=False)
-    )
+    # For that nothing is lent: who gives up does not wait until the thread has.
+    get = functools.partial(result.get, propagate=propagate, disable_sync_subtasks=False)
+    return await in_thread_with(None, get)
 
 
 async def _until_ready(result: Any) -> None:

@@ -26,6 +26,9 @@ class Publication:
         self.conflict = task_id
         if self.result is not None:
             self.result.conflict = True
+            if not self.is_promised:
+                # Whoever waits for it has not seen it yet.
+                self.result.id = task_id
         return self.is_promised
 
     def withdraw(self) -> None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .scopes import Loan
 
@@ -17,21 +17,28 @@ T = TypeVar("T")
 
 #: How many tasks a process publishes at a time. More gains little: building messages is Python.
 PUBLISHERS = 4
-#: How many take part in transactions at a time. There is to be a thread for each: one may wait for
-#: a lock that another transaction holds, which needs a thread to come to its end.
+#: How many write into transactions at a time. There is to be a thread for each: one may wait for a
+#: lock that another transaction holds, which needs a thread to come to its end.
 BORROWERS = 1000
 
 
-async def in_thread(call: Callable[[], T], loan: Loan | None = None) -> T:
-    """``call()`` in a thread, with what holds here if that is lent.
+async def in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """``call(*args, **kwargs)`` in another thread, for which all holds that does here."""
+    return await in_thread_with(Loan(), functools.partial(call, *args, **kwargs))
 
-    If this is cancelled, a thread that uses a loan does nothing more with it, and has ended before
-    the caller goes on.
+
+async def in_thread_with(loan: Loan | None, call: Callable[[], T], *, is_last: bool = False) -> T:
+    """``call()`` in another thread, for which that holds which is lent.
+
+    ``is_last``: while it waits for what was lent it holds nothing that others may wait for. If this
+    is cancelled, a thread that uses a loan does nothing more with it, and has ended before whoever
+    waits goes on.
     """
     context = contextvars.copy_context()
     if not loan:
         return await asyncio.wrap_future(_publishers().submit(context.run, call))
-    future = _borrowers().submit(context.run, _with_loan, loan, call)
+    executor = _borrowers() if is_last else _publishers()
+    future = executor.submit(context.run, _with_loan, loan, call)
     waiting = asyncio.wrap_future(future)
     try:
         await asyncio.wait([waiting])

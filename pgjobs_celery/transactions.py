@@ -19,8 +19,9 @@ from .db.callers.bridge import AsyncCaller
 from .db.database import Database
 from .errors import CannotJoin, TransactionFailed
 from .flushing import Step
+from .putting import Insertion, put_job
 from .scopes import Loan, Scope, whoever_runs
-from .threads import in_thread
+from .threads import in_thread, in_thread_with
 
 T = TypeVar("T")
 
@@ -82,7 +83,9 @@ class using:  # noqa: N801
         >>> async with using(connection) as block:
         ...     await block.run(jobs(app).filter(tags=["mail"]).cancel)
         """
-        return await publish(functools.partial(function, *args, **kwargs))
+        backlog = self._backlogs[-1][1] if self._backlogs else None
+        work = functools.partial(function, *args, **kwargs)
+        return await in_thread(_in_order, backlog, work)
 
 
 def publish(call: Callable[[], T]) -> Coroutine[Any, Any, T]:
@@ -90,21 +93,58 @@ def publish(call: Callable[[], T]) -> Coroutine[Any, Any, T]:
 
     That is decided here, and not where it is awaited: ``gather`` and others make tasks of it.
     """
-    scope = batches.find()
-    backlog = scope.value if scope is not None and isinstance(scope.value, Backlog) else None
-    return _publish(call, Loan(), backlog)
+    caller, batch = callers.find(), batches.find()
+    if caller is None or not isinstance(caller.value, AsyncCaller):
+        return in_thread_with(Loan(), call)
+    if batch is None or isinstance(batch.value, Backlog):
+        return _publish(call, Publishing(), Loan(), batch.value if batch else None)
+    return in_thread_with(Loan(), call)  # a bulk() collects it
 
 
-async def _publish(call: Callable[[], T], loan: Loan, backlog: Backlog | None) -> T:
-    if backlog is not None:
-        call = functools.partial(_in_order, backlog, call)
-    return await in_thread(call, loan)
+async def _publish(
+    call: Callable[[], T], published: Publishing, loan: Loan, backlog: Batch | None
+) -> T:
+    """Publish over an asyncio connection.
+
+    Who waits for the event loop must hold nothing that this may wait for itself. So it is written
+    when the call is over, and has given kombu's producer back.
+    """
+    result = await in_thread_with(loan, functools.partial(published.collect, call))
+    write = functools.partial(_in_order, backlog, published.flush)
+    await in_thread_with(loan, write, is_last=True)
+    return result
 
 
-def _in_order(backlog: Backlog, call: Callable[[], T]) -> T:
-    if len(backlog) and backlog.is_due:
+def _in_order(backlog: Batch | None, call: Callable[[], T]) -> T:
+    """``call()``, after what was published before it."""
+    if isinstance(backlog, Backlog) and len(backlog) and backlog.is_due:
         backlog.flush()
     return call()
+
+
+class Publishing(Batch):
+    """What one call publishes."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.maxsize, is_promised=False)
+
+    def collect(self, call: Callable[[], T]) -> T:
+        """``call()``, and nothing of it is written."""
+        scope = batches.enter(self)
+        try:
+            return call()
+        finally:
+            batches.leave(scope)
+
+    def flush(self) -> None:
+        """Write it; a single job by itself, which saves a statement."""
+        with self._lock:
+            database, step = self._steps[0] if len(self) == 1 else (None, None)
+            if database is None or not isinstance(step, Insertion):
+                super().flush()
+                return
+            put_job(database, step)
+            self.discard()
 
 
 class Backlog(Batch):
@@ -128,10 +168,15 @@ class Backlog(Batch):
     def add(self, database: Database, step: Step) -> None:
         """Collect one more."""
         with self._lock:
-            if not self._steps:
+            if not len(self):
                 self._mark = self._caller.mark()
             self._check()
-            self._steps.append((database, step))
+            super().add(database, step)
+
+    def flush(self) -> None:
+        """Write what was collected; on the event loop that waits until the block ends."""
+        if whoever_runs() != self._owner:
+            super().flush()
 
     def take_over(self, other: Batch) -> None:
         """Collect what another one has collected."""
@@ -142,7 +187,7 @@ class Backlog(Batch):
         """Write what was collected, in the transaction in which it was published."""
         if len(self):
             self._check()
-            await in_thread(self.flush, Loan())
+            await in_thread(self.flush)
 
     @property
     def is_due(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import pq
@@ -66,11 +66,18 @@ class AsyncPsycopgCaller(AsyncCaller):
         return _depth(self._connection)
 
     def mark(self) -> Hashable:
-        return _depth(self._connection), self._connection.info.transaction_status != _OUTSIDE
+        return _Mark(_depth(self._connection), self._connection.info.transaction_status != _OUTSIDE)
 
     def is_at(self, mark: Hashable) -> bool:
-        # Before its first statement a transaction is not told from none: that may be ours.
-        return self.mark() in (mark, (_depth(self._connection), True))
+        assert isinstance(mark, _Mark)
+        now = self.mark()
+        # Before its first statement a transaction is not told from none, nor from another.
+        return now == mark or now == mark._replace(is_begun=True)
+
+
+class _Mark(NamedTuple):
+    depth: int
+    is_begun: bool
 
 
 def _check(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
