@@ -18,7 +18,7 @@ from .db.database import CONNECTION_ERRORS, Database, Places
 from .errors import InvalidOption
 from .flushing import Flush, Step
 from .putting import Insertion
-from .scopes import Loan, Scoped
+from .scopes import Scoped
 from .threads import in_thread
 
 #: How many are collected before they are written on the way, unless the block says otherwise.
@@ -205,7 +205,7 @@ class bulk:  # noqa: N801
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         batches.leave(self._scope)
         if kind is None:
-            await in_thread(self._batch.hand_over, Loan())
+            await in_thread(self._batch.hand_over)
         else:
             self._batch.discard()
 

@@ -20,6 +20,8 @@ class Publication:
     conflict: str | None = None
     #: The handle that was returned before it was known whether there is a conflict.
     result: Any = None
+    #: Its job's own id.
+    own_id: str = ""
 
     def report_conflict(self, task_id: str) -> bool:
         """That job is there instead. True if somebody looks for the id of the one not put."""
@@ -28,6 +30,7 @@ class Publication:
             self.result.conflict = True
             if not self.is_promised:
                 # Whoever waits for it has not seen it yet.
+                self.own_id = self.own_id or self.result.id
                 self.result.id = task_id
         return self.is_promised
 
@@ -36,6 +39,7 @@ class Publication:
         self.conflict = None
         if self.result is not None:
             self.result.conflict = False
+            self.result.id = self.own_id or self.result.id
 
 
 _current: ContextVar[Publication | None] = ContextVar("pgjobs_publication", default=None)
