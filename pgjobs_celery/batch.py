@@ -77,6 +77,9 @@ class Batch:
             self._bytes += size
             if len(self._steps) < self.size and self._bytes < MAX_BYTES:
                 return
+            caller = database.find_place().caller
+            if caller is not None and not caller.can_execute:
+                return  # on an event loop, where that waits for the end of the block
             try:
                 self.flush()
             except BaseException:

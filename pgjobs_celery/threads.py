@@ -27,17 +27,16 @@ async def in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     return await in_thread_with(Loan(), functools.partial(call, *args, **kwargs))
 
 
-async def in_thread_with(loan: Loan | None, call: Callable[[], T], *, is_last: bool = False) -> T:
+async def in_thread_with(loan: Loan | None, call: Callable[[], T], *, waits: bool = True) -> T:
     """``call()`` in another thread, for which that holds which is lent.
 
-    ``is_last``: while it waits for what was lent it holds nothing that others may wait for. If this
-    is cancelled, a thread that uses a loan does nothing more with it, and has ended before whoever
-    waits goes on.
+    If this is cancelled, a thread that uses a loan does nothing more with it, and has ended before
+    whoever waits goes on. ``waits``: false for what sends nothing over what was lent.
     """
     context = contextvars.copy_context()
     if not loan:
         return await asyncio.wrap_future(_publishers().submit(context.run, call))
-    executor = _borrowers() if is_last else _publishers()
+    executor = _borrowers() if waits else _publishers()
     future = executor.submit(context.run, _with_loan, loan, call)
     waiting = asyncio.wrap_future(future)
     try:

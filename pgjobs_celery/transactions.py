@@ -94,24 +94,23 @@ def publish(call: Callable[[], T]) -> Coroutine[Any, Any, T]:
     That is decided here, and not where it is awaited: ``gather`` and others make tasks of it.
     """
     caller, batch = callers.find(), batches.find()
-    if caller is None or not isinstance(caller.value, AsyncCaller):
+    if caller is None or caller.value is None:
         return in_thread_with(Loan(), call)
     if batch is None or isinstance(batch.value, Backlog):
         return _publish(call, Publishing(), Loan(), batch.value if batch else None)
-    return in_thread_with(Loan(), call)  # a bulk() collects it
+    return in_thread_with(Loan(), call, waits=False)  # a bulk() collects it
 
 
 async def _publish(
     call: Callable[[], T], published: Publishing, loan: Loan, backlog: Batch | None
 ) -> T:
-    """Publish over an asyncio connection.
+    """Publish in a transaction.
 
-    Who waits for the event loop must hold nothing that this may wait for itself. So it is written
+    Who waits for it must hold nothing that the event loop may wait for itself. So it is written
     when the call is over, and has given kombu's producer back.
     """
-    result = await in_thread_with(loan, functools.partial(published.collect, call))
-    write = functools.partial(_in_order, backlog, published.flush)
-    await in_thread_with(loan, write, is_last=True)
+    result = await in_thread_with(loan, functools.partial(published.collect, call), waits=False)
+    await in_thread_with(loan, functools.partial(_in_order, backlog, published.flush))
     return result
 
 
@@ -172,11 +171,6 @@ class Backlog(Batch):
                 self._mark = self._caller.mark()
             self._check()
             super().add(database, step)
-
-    def flush(self) -> None:
-        """Write what was collected; on the event loop that waits until the block ends."""
-        if whoever_runs() != self._owner:
-            super().flush()
 
     def take_over(self, other: Batch) -> None:
         """Collect what another one has collected."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery import Celery, chord, group
 
-from pgjobs_celery import PgTask, Unique, aapply_async, adelay, bulk, using
+from pgjobs_celery import PgTask, Unique, aapply_async, adelay, bulk, jobs, using
 from pgjobs_celery.errors import CannotJoin
 from pgjobs_celery.threads import PUBLISHERS
 
@@ -303,6 +303,32 @@ def test_run_sync_is_as_synchronous_code(one: Open, app: Celery, connection: Con
             assert states(connection) == {}
             await caller.commit()
             assert [*states(connection)] == [first.id, second.id, third.id]
+
+    run(work())
+
+
+def test_a_bulk_on_the_loop_is_written_at_its_end_however_large_it_is(
+    one: Open, app: Celery, connection: Connection
+):
+    add = app.tasks["add"]
+
+    async def work() -> None:
+        async with one() as caller:
+            async with using(caller.connection):
+                with bulk(size=2):
+                    for n in range(5):
+                        add.delay(1, n)
+                async with bulk(size=2):
+                    for n in range(5):
+                        add.delay(2, n)
+            with using(caller.connection):
+                async with bulk(size=2):
+                    for n in range(5):
+                        add.delay(3, n)
+            assert states(connection) == {}
+            await caller.commit()
+            expected = [[n, m] for n in (1, 2, 3) for m in range(5)]
+            assert [job.args for job in jobs(app)] == expected
 
     run(work())
 

@@ -50,6 +50,11 @@ class Caller(ABC):
     def position(self) -> Hashable:
         """Where in the transaction we are: another value in another savepoint."""
 
+    @property
+    def can_execute(self) -> bool:
+        """False where a statement cannot be waited for, here."""
+        return True
+
     def own_error(self, error: psycopg.Error) -> BaseException | None:
         """What the caller's own statement would have raised; None for a psycopg error as it is."""
         return None

@@ -48,6 +48,11 @@ class AsyncCaller(Caller):
 
         return loan.have_done(self._loop, execute)
 
+    @property
+    def can_execute(self) -> bool:
+        scope = callers.find()
+        return scope is not None and scope.loan is not None
+
     async def settle(self) -> None:
         """Wait for the statement that is being run."""
         async with self._turn:
