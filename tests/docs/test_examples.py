@@ -80,6 +80,8 @@ class Session:
             "pgjobs://localhost/app": f"pgjobs:///{self.database}",
             "pgjobs://app@db/app": f"pgjobs:///{self.database}",
             "postgresql://localhost/app": f"postgresql:///{self.database}",
+            "postgresql+psycopg://localhost/app": f"postgresql+psycopg:///{self.database}",
+            "postgresql+asyncpg://localhost/app": f"postgresql+asyncpg:///{self.database}",
             "psql app": f"psql {self.database}",
             '"NAME": "app"': f'"NAME": "{self.database}"',
             "localhost/app": describe(f"dbname={self.database}"),
