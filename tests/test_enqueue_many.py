@@ -229,6 +229,8 @@ def test_the_rows_are_those_of_apply_async(
     app: Celery, connection: Connection, name: str, options: dict[str, Any]
 ):
     task = app.tasks[name]
+    with app.connection() as broker:
+        app.amqp.queues["special"](broker.default_channel).declare()
     for x in (1, 7):
         options = {**options}
         task.apply_async((x,), **options)
@@ -263,7 +265,7 @@ def test_signals_and_events_are_sent(app: Celery, add: Any, connection: Connecti
     sent: list[Any] = []
     with app.connection() as broker:
         receiver = app.events.Receiver(broker, handlers={"task-sent": sent.append})
-        with receiver.consumer_context(wakeup=False):
+        with kombu.Consumer(broker, [receiver.queue], callbacks=[receiver._receive], no_ack=True):
             assert enqueue_many(add, [(3,), (4,)]) == 2
             while len(sent) < 2:
                 broker.drain_events(timeout=5)
@@ -293,7 +295,11 @@ def test_options_that_do_not_exist_are_refused(app: Celery):
 def test_it_works_with_another_broker_and_eagerly(add: Any, app: Celery, connection: Connection):
     other = Celery("other", broker="memory://", backend="cache+memory://", set_as_current=False)
     ran: list[int] = []
-    task = other.task(name="task", shared=False)(ran.append)
+
+    @other.task(name="task", shared=False)
+    def task(x: int) -> None:
+        ran.append(x)
+
     told: list[int] = []
     assert enqueue_many(task, [(1,), (2,), (3,)], size=2, on_batch=told.append) == 3
     assert told == [2, 1]
