@@ -3,13 +3,19 @@
 Each command prints one line of JSON.
 """
 
+import contextlib
 import json
+import multiprocessing
 import random
 import sys
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
+import psycopg
 from celery import chord as celery_chord
+from kombu import Producer
 
 from benchmarks.app import app, noop, total
 
@@ -62,6 +68,163 @@ def unique(count: int) -> None:
     sent = {"sent": blocks * block, "conflicts": conflicts, "extra": 3 * block}
     timed = {names.get(name, name): value for name, value in seconds.items()}
     click.echo(json.dumps({**sent, "seconds": timed}))
+
+
+@cli.command()
+@click.argument("way", type=click.Choice(["one", "bulk", "many", "batch", "built"]))
+@click.argument("count", type=int)
+@click.option("--processes", type=int, default=1, help="How many do it at a time.")
+def bulk(way: str, count: int, processes: int) -> None:
+    """Publish COUNT tasks in each process: one by one, in bulk(), by enqueue_many() or in kombu's
+    Producer.batch(); or build their messages and send them nowhere."""
+    publish = globals()[f"publish_{way}"]
+    context = multiprocessing.get_context("spawn")
+    ready, sent = context.Barrier(processes), context.SimpleQueue()
+    others = [
+        context.Process(target=publish_at_once, args=(publish, number * count, count, ready, sent))
+        for number in range(processes)
+    ]
+    for process in others:
+        process.start()
+    spans = [sent.get() for _ in others]
+    for process in others:
+        process.join()
+    began, ended, cpu = zip(*spans, strict=True)
+    click.echo(json.dumps({"seconds": max(ended) - min(began), "cpu": sum(cpu)}))
+
+
+def publish_at_once(
+    publish: Callable[[int, int], None], first: int, count: int, ready: Any, sent: Any
+) -> None:
+    """Publish when all the others are ready to, and say when it began, when it ended, its CPU."""
+    publish(-100, 100)  # connections, declarations, imports
+    ready.wait()
+    cpu, clock = time.process_time(), time.monotonic()
+    publish(first, count)
+    sent.put((clock, time.monotonic(), time.process_time() - cpu))
+
+
+def publish_one(first: int, count: int) -> None:
+    for index in range(first, first + count):
+        noop.delay(index)
+
+
+def publish_bulk(first: int, count: int) -> None:
+    from pgjobs_celery import bulk
+
+    with bulk():
+        publish_one(first, count)
+
+
+def publish_many(first: int, count: int) -> None:
+    from pgjobs_celery import enqueue_many
+
+    enqueue_many(noop, ((index,) for index in range(first, first + count)))
+
+
+def publish_batch(first: int, count: int) -> None:
+    with app.producer_pool.acquire() as producer, producer.batch():
+        for index in range(first, first + count):
+            noop.apply_async((index,), producer=producer)
+
+
+def publish_built(first: int, count: int) -> None:
+    with nowhere() as producer:
+        for index in range(first, first + count):
+            noop.apply_async((index,), producer=producer)
+
+
+class Nowhere(Producer):  # type: ignore[misc]
+    """Serialises a message as kombu does, and keeps the last one."""
+
+    row: tuple[Any, ...] = ()
+
+    def publish(self, body: Any, **options: Any) -> None:
+        headers = options["headers"]
+        body, content_type, encoding = self._prepare(
+            body, options["serializer"], None, None, options["compression"], headers
+        )
+        names = ("correlation_id", "reply_to", "delivery_mode")
+        message = {
+            "content-type": content_type,
+            "content-encoding": encoding,
+            "headers": headers,
+            "properties": {name: options[name] for name in names},
+        }
+        self.row = (
+            headers["id"], headers["task"], options["routing_key"], headers["root_id"],
+            json.dumps(message), body.encode(), 0,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def nowhere() -> Iterator[Nowhere]:
+    with app.producer_pool.acquire() as producer:
+        yield Nowhere(producer.channel, auto_declare=False)
+
+
+@cli.command()
+@click.argument("count", type=int)
+def transaction(count: int) -> None:
+    """Call delay() COUNT times in transactions of a psycopg connection, in turns with Celery's own
+    message building and a bare INSERT of the same row."""
+    from pgjobs_celery import using
+
+    insert = """
+        INSERT INTO pgjobs.jobs (task_id, task, queue, root_id, message, body, priority,
+                                 max_attempts, scheduled_at, state)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, 20, now(), 'available')
+        """
+    conninfo = app.connection_for_write().transport.database.conninfo
+    block = 50
+    blocks = max(1, count // block)
+    seconds: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
+    with psycopg.connect(conninfo) as connection, nowhere() as producer:
+
+        def delay() -> None:
+            noop.delay(0)
+
+        def join_and_delay() -> None:
+            with connection.transaction(), using(connection):
+                noop.delay(0)
+
+        def build() -> None:
+            noop.apply_async((0,), producer=producer)
+
+        def build_and_insert() -> None:
+            build()
+            connection.execute(insert, producer.row)
+
+        def begin_build_and_insert() -> None:
+            with connection.transaction():
+                build_and_insert()
+
+        ways: dict[str, Any] = {
+            "delay": (delay, True),
+            "insert": (build_and_insert, True),
+            "build": (build, True),
+            "delay_each": (join_and_delay, False),
+            "insert_each": (begin_build_and_insert, False),
+        }
+        for turn in range(-1, blocks):  # the first is not timed: plans, imports
+            for name, (act, in_one) in ways.items():
+                with contextlib.ExitStack() as stack:
+                    if in_one:
+                        stack.enter_context(connection.transaction())
+                        stack.enter_context(using(connection))
+                    clock, used = time.perf_counter(), time.process_time()
+                    for _ in range(block):
+                        act()
+                    if turn >= 0:
+                        seconds.setdefault(name, []).append(time.perf_counter() - clock)
+                        cpu.setdefault(name, []).append(time.process_time() - used)
+                connection.commit()
+    click.echo(
+        json.dumps(
+            {"block": block, "rows": 4 * block * (blocks + 1), "seconds": seconds, "cpu": cpu}
+        )
+    )
 
 
 @cli.command()

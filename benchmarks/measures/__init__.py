@@ -1,6 +1,7 @@
 """The measures, in the order of the report."""
 
 from benchmarks.measures.base import Measure, Metric, Scale
+from benchmarks.measures.bulk import Bulk
 from benchmarks.measures.chord import Chord
 from benchmarks.measures.drain import Drain
 from benchmarks.measures.enqueue import Enqueue
@@ -8,6 +9,7 @@ from benchmarks.measures.eta import Eta
 from benchmarks.measures.events import Events
 from benchmarks.measures.idle import Idle
 from benchmarks.measures.latency import Latency
+from benchmarks.measures.transaction import Transaction
 from benchmarks.measures.unique import Uniqueness
 from benchmarks.workers import PREFORK, SOLO, THREADS
 
@@ -15,6 +17,8 @@ __all__ = ["MEASURES", "Measure", "Metric", "Scale"]
 
 MEASURES: tuple[Measure, ...] = (
     Enqueue(),
+    Bulk(),
+    Transaction(),
     Drain(PREFORK, results=False, durable=True),
     Drain(THREADS, results=False),
     Drain(SOLO, results=False),

@@ -29,6 +29,8 @@ class Scale:
 
     tasks: int = 10_000
     enqueued: int = 3_000
+    #: Tasks that are published together, by each process.
+    published: int = 30_000
     samples: int = 300
     header: int = 1_000
     chords: int = 200
@@ -45,6 +47,7 @@ class Scale:
         return cls(
             tasks=2_000,
             enqueued=1_000,
+            published=5_000,
             samples=100,
             header=200,
             chords=20,

@@ -60,6 +60,10 @@ class System:
         """How many jobs there are, finished ones included."""
         raise NotImplementedError
 
+    def distinct(self) -> int | None:
+        """How many of the jobs have other arguments than the rest; None if it does not say."""
+        return None
+
     def stored_results(self, reply_to: str) -> int:
         """How many results are there."""
         raise NotImplementedError

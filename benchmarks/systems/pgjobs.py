@@ -78,6 +78,9 @@ class Pgjobs(System):
         """How many there are."""
         return self._count("SELECT count(*) FROM pgjobs.jobs")
 
+    def distinct(self) -> int:
+        return self._count("SELECT count(DISTINCT body) FROM pgjobs.jobs")
+
     def unsettled(self, queue: str) -> int:
         return self._count("SELECT count(*) FROM pgjobs.jobs WHERE finished_at IS NULL")
 

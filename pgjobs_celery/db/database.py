@@ -25,7 +25,7 @@ from . import notify
 from .aliases import before_maintenance, home_of, resolve
 from .callers.base import Caller, Place, callers
 from .callers.django import open_places, place_on
-from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call
+from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call, prepared
 from .dsn import Target, alias_of
 from .failures import read_only
 from .groups import Groups
@@ -128,6 +128,8 @@ class Database:
 
     def call(self, name: str, /, **values: Any) -> Call:
         """The statement ``queries/<name>.sql`` with its values, ready to run."""
+        if self.is_joined:
+            return Call(prepared(name, self.schema), [], [], values)  # the caller's driver encodes
         return call(name, self.schema, values)
 
     def wake(self, kind: str, name: str = "") -> Call:

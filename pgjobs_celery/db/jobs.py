@@ -97,10 +97,19 @@ class Jobs:
                 **job._asdict(),
             )
 
+        if self._database.is_joined and holder is None and self.insert_new_job(job):
+            return True
         # Twice does no harm: the second finds what the first has put there.
         return bool(
             self._database.retrying(lambda: self._database.run([insert()], *self.wakes(job)))[0]
         )
+
+    def insert_new_job(self, job: NewJob) -> bool:
+        """As :meth:`insert_job`, in less time; False, and nothing changed, if its id is there."""
+        rows = self._database.fetch(
+            "insert_new_job", channel=self._database.joined_channel, **job._asdict()
+        )
+        return bool(rows)
 
     def insert_jobs(self, jobs: Sequence[NewJob], keys: Sequence[bytes | None]) -> dict[int, int]:
         """Put jobs in line in their order, each with its unique key; nobody is woken.

@@ -62,16 +62,16 @@ class Caller(ABC):
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values as every driver takes them."""
-    return {name: _plain(value) for name, value in values.items()}
+    return {name: plain_value(value) for name, value in values.items()}
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     if isinstance(value, UUID):
         return str(value)  # psycopg2 knows none
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]  # a tuple is a record to psycopg2
+        return [plain_value(each) for each in value]  # a tuple is a record to psycopg2
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from contextlib import nullcontext
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
@@ -11,12 +12,14 @@ from psycopg import pq
 from psycopg.rows import tuple_row
 
 from ...errors import InvalidOption
-from ..connection import Call, Row
-from .base import Caller, plain
+from ..connection import Call, Row, array_literal
+from .base import Caller, plain_value
 from .bridge import AsyncCaller
 
 _OUTSIDE = pq.TransactionStatus.IDLE
 _IN_PIPELINE = pq.PipelineStatus.ON
+#: The types of most values: nothing has to be made of them.
+_AS_THEY_ARE = frozenset({str, int, float, bool, bytes, type(None), datetime})
 
 
 class PsycopgCaller(Caller):
@@ -34,10 +37,11 @@ class PsycopgCaller(Caller):
         connection = self._connection
         # In one of the caller's pipelines there are no rows before it is synced.
         with connection.pipeline() if _is_in_pipeline(connection) else nullcontext():
-            cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-            # Ours, and not any string's: psycopg wants a literal.
-            cursor.execute(call.prepared.text, plain(call.given))  # type: ignore[arg-type,call-overload,unused-ignore]
-        return cursor.fetchall() if cursor.description else []
+            cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
+            # Ours, and not any string's: psycopg wants a literal. Text, which OpenTelemetry adds to.
+            cursor.execute(call.prepared.sql.decode(), numbered(call))  # type: ignore[arg-type,call-overload,unused-ignore]
+        # Its description would be made anew for each statement.
+        return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
     def position(self) -> Hashable:
         return _depth(self._connection)
@@ -58,9 +62,9 @@ class AsyncPsycopgCaller(AsyncCaller):
     async def aexecute(self, call: Call) -> list[Row]:
         connection = self._connection
         async with connection.pipeline() if _is_in_pipeline(connection) else nullcontext():
-            cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-            await cursor.execute(call.prepared.text, plain(call.given))  # type: ignore[arg-type,call-overload,unused-ignore]
-        return await cursor.fetchall() if cursor.description else []
+            cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
+            await cursor.execute(call.prepared.sql.decode(), numbered(call))  # type: ignore[arg-type,call-overload,unused-ignore]
+        return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
     def position(self) -> Hashable:
         return _depth(self._connection)
@@ -92,3 +96,20 @@ def _is_in_pipeline(connection: psycopg.Connection[Any] | psycopg.AsyncConnectio
 def _depth(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> int:
     # psycopg counts the blocks for its own use; nobody else can say.
     return getattr(connection, "_num_transactions", 0)
+
+
+def numbered(call: Call) -> list[Any]:
+    """The values in the order of the statement's parameters, ``$1`` and so on.
+
+    psycopg looks through a statement with names each time that it is run, if it is a long one; and
+    it makes an array by its elements, where ours is one text.
+    """
+    given = call.given
+    return [
+        value if type(value := given[name]) in _AS_THEY_ARE else _sent(value)
+        for name in call.prepared.params
+    ]
+
+
+def _sent(value: Any) -> Any:
+    return array_literal(value) if isinstance(value, (list, tuple)) else plain_value(value)
