@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 from celery.exceptions import TaskRevokedError
 
-from pgjobs_celery import jobs, queues
+from pgjobs_celery import bulk, jobs, queues
 
 from ..conftest import Connection
 from ..waiting import wait_for
@@ -195,8 +195,9 @@ def test_a_job_that_was_claimed_ahead_never_starts(
     """Behind quick ones a worker claims more than it can begin."""
     ran, release = tmp_path / "ran", tmp_path / "release"
     queues(pgtask_app).pause("celery")
-    for _ in range(300):
-        pgtasks.add.delay(1, 1)
+    with bulk():
+        for _ in range(300):
+            pgtasks.add.delay(1, 1)
     holding = pgtasks.hold.delay(str(started), str(release))
     later = [pgtasks.hold.delay(str(ran), str(release)) for _ in range(60)]
     queues(pgtask_app).resume("celery")

@@ -11,6 +11,7 @@ import pytest
 from celery import Celery
 from psycopg import sql
 
+from pgjobs_celery import bulk
 from pgjobs_celery.embedded import EmbeddedServer
 
 from ..conftest import Connection
@@ -36,10 +37,11 @@ def sessions(rows: Rows) -> int:
 def test_a_worker_needs_at_most_three_connections(
     pool: str, worker: StartWorker, app: Celery, rows: Rows
 ) -> None:
-    for _ in range(2000):
-        tasks.ignored.delay("/dev/null")
-    for _ in range(500):
-        tasks.add.delay(1, 2)
+    with bulk():
+        for _ in range(2000):
+            tasks.ignored.delay("/dev/null")
+        for _ in range(500):
+            tasks.add.delay(1, 2)
     app.pool.force_close_all()
     tasks_sessions = sessions(rows)
     worker(pool=pool, concurrency=10 if pool == "threads" else 2)

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from celery import Celery
 
-from pgjobs_celery import queues
+from pgjobs_celery import bulk, queues
 from pgjobs_celery.db.dsn import parse_url
 
 from ..waiting import wait_for
@@ -99,8 +99,9 @@ def test_a_worker_that_must_not_prefetch_claims_what_it_can_begin(
     if app.conf.get("worker_disable_prefetch") is None:
         pytest.skip("Celery 5.6 and newer")
     with counting(url) as count:
-        for _ in range(300):
-            tasks.ignored.delay("/dev/null")
+        with bulk():
+            for _ in range(300):
+                tasks.ignored.delay("/dev/null")
         worker(pool="threads", concurrency=2, conf={"worker_disable_prefetch": True})
         rows.wait_count(completed=300)
     assert count.most == {"celery": 2}
@@ -119,22 +120,24 @@ def test_a_queue_of_pgjobs_queues_can_be_left_out(
 def test_all_workers_together_run_no_more_than_the_limit_and_no_less(
     worker: StartWorker, app: Celery, rows: Rows, url: str, tmp_path: Path
 ) -> None:
-    lines, count = tmp_path / "lines", 60
+    lines, count = tmp_path / "lines", 40
     queues(app).limit("narrow", 3)
     for _ in range(2):
         worker(pool="prefork", concurrency=4, queues=["narrow"])
     with counting(url) as seen:
         for number in range(count):
             task = tasks.record_span if number % 2 else tasks.record_span_ignored
-            task.apply_async((str(lines), 0.05), queue="narrow")
+            task.apply_async((str(lines), 0.1), queue="narrow")
         rows.wait_count(completed=count, timeout=15)
     found = spans(lines)
     taken = max(ended for _, ended in found) - min(begun for begun, _ in found)
     pids = {json.loads(line)["pid"] for line in lines.read_text().splitlines()}
-    print(f"{count} tasks of 0.05 s, 3 at once, took {taken:.2f} s; {len(pids)} processes")
+    used = sum(ended - begun for begun, ended in found) / taken
+    print(f"{count} tasks of 0.1 s took {taken:.2f} s: {used:.1f} at once; {len(pids)} processes")
     assert seen.most == {"narrow": 3}
     assert most_at_once(found) == 3
-    assert taken < count * 0.05 / 3 * 1.5
+    # A place that is free is taken at once, not when somebody looks again in a second.
+    assert used > 1.5
 
 
 def test_a_place_that_one_worker_frees_is_used_by_another_at_once(
@@ -164,8 +167,9 @@ def test_a_queue_is_paused_and_resumed_and_its_limit_changed_while_it_is_busy(
     lines, control = tmp_path / "lines", queues(app)
     lines.touch()
     worker(pool="threads", concurrency=4, queues=["busy"], conf=conf)
-    for _ in range(400):
-        tasks.record_span.apply_async((str(lines), 0.02), queue="busy")
+    with bulk():
+        for _ in range(400):
+            tasks.record_span.apply_async((str(lines), 0.02), queue="busy")
     wait_for(lambda: len(spans(lines)) > 20)
     control.pause("busy")
     paused = time.time()

@@ -11,6 +11,8 @@ import pytest
 from celery import Celery
 from celery.exceptions import TaskRevokedError
 
+from pgjobs_celery import bulk
+
 from ..waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
@@ -64,8 +66,9 @@ def test_a_worker_says_what_it_does(
 def test_a_solo_worker_answers_while_it_drains(
     worker: StartWorker, app: Celery, rows: Rows
 ) -> None:
-    for _ in range(3000):
-        tasks.ignored.delay("/dev/null")
+    with bulk():
+        for _ in range(3000):
+            tasks.ignored.delay("/dev/null")
     started = worker(pool="solo")
     inspect = app.control.inspect([started.name], timeout=1)
     assert reply_of(started, inspect.ping()) == {"ok": "pong"}
