@@ -155,7 +155,7 @@ def test_what_a_lost_connection_had_claimed_comes_back(
         drain(one, inbox, len(inbox) + 3)
     cut_all(connection)
     with pytest.raises(one.connection_errors):
-        is_quiet(one)
+        is_quiet(one, 5.0)  # raises as soon as it is noticed
     getattr(one, how)()
     two = connect(poll_interval=60.0)
     with consuming(two, ack=True) as others:
