@@ -29,6 +29,7 @@ from kombu.utils.uuid import uuid
 from .batch import take_part
 from .db.database import CONNECTION_ERRORS
 from .db.groups import Chord
+from .succession import mark_body
 
 if TYPE_CHECKING:
     from .db.database import Database
@@ -100,8 +101,9 @@ class Chords:
             repeated = len(ids) - len(set(ids))
             if any(isinstance(each, GroupResult) for each in result.results):
                 header = self._encoded(result.as_tuple())
-        chord = Chord(self._encoded(dict(body)), header, self.content_type)
         request = _current_request(self.app)
+        mark_body(request, body)
+        chord = Chord(self._encoded(dict(body)), header, self.content_type)
         is_repeated = bool(((request and request.delivery_info) or {}).get("redelivered"))
         take_part(
             self.database,

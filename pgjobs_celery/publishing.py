@@ -26,6 +26,7 @@ from .message import (
 from .publication import current_publication
 from .putting import Insertion, put_job
 from .revoking import PIDBOX, revoke_jobs
+from .succession import take_mark
 from .topology import NO_ROUTE, NOT_FOUND, Topology, refusal
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Publisher(Topology):
             new = self._new_message(message, exchange, routing_key)
             take_part(self.database, lambda: self.database.messages.insert_messages(new, queues))
             return
+        predecessor = take_mark(message["headers"], self.database.key)
         options = job_options(message)
         job = to_job(
             message,
@@ -120,6 +122,7 @@ class Publisher(Topology):
                 parent=held.fence if held and is_child and is_surely_here else None,
                 is_repeated=is_child and bool((request.delivery_info or {}).get("redelivered")),
                 is_surely_here=is_surely_here,
+                predecessor=predecessor,
                 guard=unique
                 and Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds),
                 rule=unique and unique.rule,

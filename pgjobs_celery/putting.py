@@ -27,6 +27,8 @@ class Insertion(NamedTuple):
     is_repeated: bool = False
     #: The claim is one in the database that is published to.
     is_surely_here: bool = True
+    #: The claim of a run that has replaced its task, the last of which this is.
+    predecessor: Fence | None = None
     #: What must not be there twice, and what is to be done if it is; None for any number.
     guard: Guard | None = None
     rule: Unique | None = None
@@ -67,10 +69,11 @@ def _put(database: Database, insertion: Insertion, first: float | None) -> bool:
     def insert() -> bool:
         return database.jobs.insert_job(
             insertion.job,
-            insertion.holder,
+            insertion.holder or insertion.predecessor,
             parent=insertion.parent,
             is_repeated=insertion.is_repeated,
-            is_surely_here=insertion.is_surely_here,
+            # Where its predecessor has ended already it is put as any other.
+            is_surely_here=insertion.is_surely_here and insertion.holder is not None,
             first=first,
         )
 

@@ -28,6 +28,7 @@ from .pools import WorkerPool
 from .request import JobRequest
 from .signals import job_discarded, job_finished
 from .states import State
+from .succession import mark_steps
 
 logger = logging.getLogger(__name__)
 
@@ -199,6 +200,7 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
             choose_queues(app, settings, sender.hostname)
             app.steps["consumer"].update([Tracking, EventBatches])
             let_workers_talk()
+            signals.before_task_publish.connect(mark_steps, dispatch_uid="pgjobs-succession")
     except PgJobsError as error:
         # Celery would log any other exception here, and go on without us.
         raise SystemExit(f"{type(error).__name__}: {error}") from None

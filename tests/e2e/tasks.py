@@ -443,6 +443,26 @@ def replace_by_chain(self: Task, started: str, release: str) -> Any:
     return self.replace(hold.si(started, release) | add.si(1, 2))
 
 
+class Lingers(Task):
+    """Has replaced itself, and does not end before the last of the others has run."""
+
+    def on_replace(self, sig: Any) -> Any:
+        try:
+            return super().on_replace(sig)
+        finally:
+            wait_for_file(self.request.args[0], 10)
+
+
+@app.task(bind=True, base=Lingers)
+def replace_and_linger(self: Task, path: str, by: str) -> Any:
+    last = record.si(path, by)
+    if by == "chain":
+        return self.replace(add.si(1, 2) | last)
+    if by == "chord":
+        return self.replace(group(add.si(1, 2), add.si(3, 4)) | last)
+    return self.replace(add.si(1, 2) | group(add.si(1, 2), add.si(3, 4)) | add.si(5, 6) | last)
+
+
 @app.task(bind=True)
 def replace_by_failure(self: Task) -> Any:
     return self.replace(fail.si() | add.si(1, 2))

@@ -172,6 +172,20 @@ def test_a_task_that_is_replaced_by_a_chain_has_no_result_before_its_end(
     assert rows.get(result.id)["task"] == add.name
 
 
+@pytest.mark.parametrize("by", ["chain", "chord", "chord in a chain"])
+@pytest.mark.parametrize("is_step", [False, True], ids=["alone", "step of a chain"])
+def test_what_replaces_a_task_may_end_before_the_task_itself(
+    app: Celery, rows: Rows, tmp_path: Path, by: str, is_step: bool
+):
+    task = tasks.replace_and_linger.si(str(tmp_path / "ran"), by)
+    result = (task | identity.s() if is_step else task).delay()
+    assert get(result) == by
+    if not is_step:
+        row = rows.wait(result.id)
+        assert (row["state"], row["task"]) == ("completed", tasks.record.name)
+        assert "pgjobs_succeeds" not in row["message"]
+
+
 def test_a_task_that_is_replaced_by_what_fails_fails(app: Celery):
     result = tasks.replace_by_failure.delay()
     with pytest.raises(tasks.CustomError):
