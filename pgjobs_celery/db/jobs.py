@@ -80,6 +80,10 @@ class Jobs:
         clock, if the answer to that was cut off.
         """
 
+        # The answer comes before the commit, so that nothing can be sent twice.
+        if self._database.is_joined and holder is None and self.insert_new_job(job):
+            return True
+
         def insert() -> Call:
             nonlocal first
             since = None if first is None else time.monotonic() - first + SLACK
@@ -101,6 +105,14 @@ class Jobs:
         return bool(
             self._database.retrying(lambda: self._database.run([insert()], *self.wakes(job)))[0]
         )
+
+    def insert_new_job(self, job: NewJob) -> bool:
+        """Put a job in line, unless its id is there in whatever state; False if it is.
+
+        Who waits is told in a caller's transaction only.
+        """
+        channel = self._database.joined_channel
+        return bool(self._database.fetch("insert_new_job", channel=channel, **job._asdict()))
 
     def insert_jobs(self, jobs: Sequence[NewJob], keys: Sequence[bytes | None]) -> dict[int, int]:
         """Put jobs in line in their order, each with its unique key; nobody is woken.

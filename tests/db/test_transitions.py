@@ -73,6 +73,8 @@ TRANSITIONS = {
         f"none {REPORTED} {STORED}": "available",
         FORBIDDEN: "cancelled",
     },
+    "insert_new_job": {"none": "available"},
+    "insert_new_job with an eta": {"none": "scheduled"},
     "insert_jobs": {"none": "available"},
     "insert_jobs with an eta": {"none": "scheduled"},
     "forbid_jobs": {"none": "cancelled"},
@@ -220,6 +222,10 @@ def insert_job(eta: float | None = None, holder: Fence | None = None, **more: An
     )
 
 
+def insert_new_job(eta: float | None = None) -> AboutOne:
+    return lambda db, job: db.jobs.insert_new_job(new_job(job.task_id, eta=eta))
+
+
 def insert_jobs(eta: float | None = None) -> AboutOne:
     return lambda db, job: db.jobs.insert_jobs([new_job(job.task_id, eta=eta)], [None])
 
@@ -295,6 +301,8 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     "insert_job by the holder with an eta": [insert_job(60, MY_CLAIM)],
     "insert_job of a child again": [insert_job(is_repeated=True)],
     "forbid_jobs": [lambda db, job: db.jobs.forbid_jobs([job.task_id])],
+    "insert_new_job": [insert_new_job(), insert_new_job(-60)],
+    "insert_new_job with an eta": [insert_new_job(60)],
     "insert_jobs": [insert_jobs(), insert_jobs(-60)],
     "insert_jobs with an eta": [insert_jobs(60)],
     "insert_unique_job": [insert_unique_job(same=False)],
