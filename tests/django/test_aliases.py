@@ -138,7 +138,7 @@ def test_an_app_that_was_made_before_goes_to_the_test_database(app: Celery, conn
     """The real one has no more jobs afterwards, and the test database can be dropped."""
     real = app.tasks["add"].delay(1, 1)
     name = db.connection.settings_dict["NAME"]
-    db.connection.creation.create_test_db(verbosity=0, serialize=False)
+    db.connection.creation.create_test_db(verbosity=0)
     try:
         assert jobs(app).count() == 0
         result = app.tasks["add"].delay(2, 2)

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from pgjobs_celery import jobs
 from pgjobs_celery.db import migrations, versions
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migration_files import load_migrations
 from pgjobs_celery.errors import PgJobsError
 
 from ..conftest import Connection
-from ..rows import states
+from ..rows import new_job, states
 from .conftest import database_settings
 
 db = pytest.importorskip("django.db")
@@ -110,7 +111,8 @@ def test_other_databases_stay_as_they_are(empty_default: Any, monkeypatch: pytes
         def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
             return False if app_label == "pgjobs" else None
 
-    db.connections["strict"].settings_dict.update(NAME=db.connection.settings_dict["NAME"])
+    name = db.connection.settings_dict["NAME"]
+    monkeypatch.setitem(db.connections["strict"].settings_dict, "NAME", name)
     migrate("--database", "lite")
     migrate("--database", "strict")
     monkeypatch.setattr(db.router, "routers", [Router()])
@@ -215,6 +217,30 @@ def test_the_celery_app_says_where_the_jobs_are(
     assert models.Job.objects.all().db == alias
     database = place.jobs_database()
     assert (database.alias, database.schema) == (alias, schema)
+
+
+def test_another_schema_is_migrated_and_read(empty_default: Any, monkeypatch: pytest.MonkeyPatch):
+    from django.apps import apps
+
+    from pgjobs_celery.django import models, operations, place
+
+    def get_ready() -> None:
+        apps.get_app_config("pgjobs").ready()
+        for field in models.Job._meta.get_fields():  # no query was made before, usually
+            vars(field).pop("cached_col", None)
+
+    app = Celery("shop", set_as_current=False)
+    app.conf.broker_transport_options = {"schema": "work"}
+    with monkeypatch.context() as patch:
+        patch.setattr(place, "find_app", lambda: app)
+        get_ready()
+        migrate()
+        jobs(place.jobs_database()).database.jobs.insert_job(new_job("one"))
+        assert models.Job.objects.get().args == []
+        assert models.Job.objects.rows().get().task_id == "one"
+    get_ready()
+    assert empty_default()[0] == 0
+    assert operations.jobs_schema() == "pgjobs"
 
 
 def test_without_a_celery_app_none_is_made(url: str, monkeypatch: pytest.MonkeyPatch):

@@ -267,6 +267,22 @@ def test_what_an_event_loop_publishes_takes_no_part(app: Celery, connection: Con
     assert count(connection) == 1
 
 
+def test_an_alias_cannot_be_lent_to_an_event_loop(app: Celery, connection: Connection):
+    """Django says so, and nothing is published: its connections stay in their thread."""
+    from django.core.exceptions import SynchronousOnlyOperation
+
+    async def publish(*, is_awaited: bool) -> None:
+        with using("default"):
+            add = app.tasks["add"]
+            await adelay(add, 1, 1) if is_awaited else add.delay(1, 1)
+
+    with pytest.raises(db.DatabaseError, match="can only be used in that same thread"):
+        asyncio.run(publish(is_awaited=True))
+    with pytest.raises(SynchronousOnlyOperation):
+        asyncio.run(publish(is_awaited=False))
+    assert count(connection) == 0
+
+
 # Failures
 
 

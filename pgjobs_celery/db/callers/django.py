@@ -26,11 +26,9 @@ class DjangoCaller(Caller):
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, DjangoCaller) and self._connection is other._connection
-
-    def __hash__(self) -> int:
-        return hash(id(self._connection))
+    @property
+    def identity(self) -> object:
+        return self._connection
 
     @property
     def is_in_transaction(self) -> bool:
@@ -54,7 +52,9 @@ class DjangoCaller(Caller):
                 cursor.execute(call.prepared.text, plain(call.given))
                 return [self._loaded(row) for row in cursor] if cursor.description else []
         except Error as error:
-            raise _as_ours(error) from error
+            if error.__cause__ is None:  # Django's own, of a block that is broken
+                raise
+            raise _as_ours(error, error.__cause__) from error
 
     def own_error(self, error: psycopg.Error) -> BaseException | None:
         from django.db import Error
@@ -72,12 +72,10 @@ class DjangoCaller(Caller):
         return value
 
 
-def _as_ours(error: Exception) -> psycopg.Error:
+def _as_ours(error: Exception, cause: BaseException) -> psycopg.Error:
     """The error as it is over our own connections, for who can do something about it."""
-    cause = error.__cause__
     code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    name = type(error).__name__
-    kind = getattr(psycopg, name, psycopg.DatabaseError)
+    kind = getattr(psycopg, type(error).__name__, psycopg.DatabaseError)
     if code:
         with suppress(KeyError):
             kind = psycopg.errors.lookup(code)

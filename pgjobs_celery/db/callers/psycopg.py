@@ -38,7 +38,7 @@ class PsycopgCaller(Caller):
         # In one of the caller's pipelines there are no rows before it is synced.
         with connection.pipeline() if _is_in_pipeline(connection) else nullcontext():
             cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
-            # Ours, and not any string's: psycopg wants a literal. Text, which OpenTelemetry adds to.
+            # Ours, and not any string's: psycopg wants a literal. OpenTelemetry adds to text.
             cursor.execute(call.prepared.sql.decode(), numbered(call))  # type: ignore[arg-type,call-overload,unused-ignore]
         # Its description would be made anew for each statement.
         return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []

@@ -1,5 +1,6 @@
--- As insert_job, where its id is not there yet: all that is needed as a rule, and a third of the price
--- (30 microseconds less of planning and setting up). Nothing is returned if the id is there.
+-- As insert_job, where its id is not there yet: all that is needed as a rule. Nothing is returned if it
+-- is. A third of the price: 30 microseconds less, and 400 with drivers that have each statement parsed
+-- and planned anew (Django's, psycopg2).
 INSERT INTO pgjobs.jobs
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
    priority, max_attempts, tags, meta, scheduled_at, due_at, state, seq)
