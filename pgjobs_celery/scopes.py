@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
@@ -18,6 +18,9 @@ from typing import Any, Generic, TypeVar
 from .errors import CannotJoin
 
 T = TypeVar("T")
+
+#: After how many seconds a thread looks whether the event loop that it waits for is still there.
+CLOSED_AFTER = 1.0
 
 
 class Scope(Generic[T]):
@@ -36,8 +39,10 @@ class Scope(Generic[T]):
         self.is_open = True
 
     def close(self) -> None:
-        """Its block has ended."""
-        self.is_open = False
+        """Its block has ended. What was started in it may go on, and is not to keep the value."""
+        if self.is_open:
+            self.is_open = False
+            del self.value
 
 
 class Scoped(Generic[T]):
@@ -119,6 +124,7 @@ class Loan:
     @contextmanager
     def used(self) -> Iterator[None]:
         """In this block, in the thread, what was lent holds."""
+        self.check()
         with ExitStack() as stack:
             for kind, scope in self._lent:
                 stack.enter_context(kind.borrow(scope.value, self))
@@ -149,8 +155,13 @@ class Loan:
             finally:
                 self._running.discard(task)
 
+        future = asyncio.run_coroutine_threadsafe(do(), loop)
+        while not future.done():
+            wait([future], CLOSED_AFTER)
+            if loop.is_closed() and not future.done():
+                raise CannotJoin("the event loop was closed before this was written")
         try:
-            return asyncio.run_coroutine_threadsafe(do(), loop).result()
+            return future.result()
         except CancelledError:
             raise asyncio.CancelledError from None
 

@@ -187,6 +187,17 @@ KINDS: dict[str, tuple[type[Any], str]] = {
 }
 
 
+#: One for each driver and way to it.
+DRIVERS = (
+    "psycopg",
+    "psycopg-async",
+    "sqlalchemy-psycopg-session",
+    "sqlalchemy-psycopg2-connection",
+    "sqlalchemy-async-psycopg-connection",
+    "sqlalchemy-async-asyncpg-session",
+)
+
+
 def open_kind(name: str, url: str) -> Any:
     """An asynchronous context manager: a connection of that kind to the database of ``url``."""
     kind, driver = KINDS[name]

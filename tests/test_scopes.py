@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -91,6 +93,24 @@ def test_a_block_in_a_generator_ends_when_another_context_closes_it(kind: Scoped
     asyncio.run(work())
 
 
+def test_what_goes_on_after_the_block_does_not_keep_the_value(kind: Scoped[Any]):
+    class Session:
+        pass
+
+    async def work() -> None:
+        session = Session()
+        scope = kind.enter(session)
+        going_on = asyncio.create_task(asyncio.Event().wait())
+        kind.leave(scope)
+        gone = weakref.ref(session)
+        del session
+        gc.collect()
+        assert gone() is None
+        going_on.cancel()
+
+    asyncio.run(work())
+
+
 def test_it_can_be_lent_to_a_thread(kind: Scoped[str]):
     async def work() -> None:
         assert await in_thread(value, kind) is None
@@ -120,6 +140,32 @@ def test_a_loan_ends_with_the_block(kind: Scoped[str]):
             await finding
 
     asyncio.run(work())
+
+
+def test_a_thread_does_not_wait_for_a_loop_that_is_closed(
+    kind: Scoped[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(scopes, "CLOSED_AFTER", 0.05)
+    seen: list[BaseException] = []
+
+    def wait(loan: Loan) -> None:
+        try:
+            loan.have_done(loop, asyncio.Event().wait)
+        except CannotJoin as error:
+            seen.append(error)
+
+    async def start() -> threading.Thread:
+        kind.enter("mine")
+        thread = threading.Thread(target=wait, args=(Loan(),))
+        thread.start()
+        await asyncio.sleep(0.1)
+        return thread
+
+    loop = asyncio.new_event_loop()
+    thread = loop.run_until_complete(start())
+    loop.close()
+    thread.join(10)
+    assert len(seen) == 1
 
 
 def test_who_is_cancelled_waits_for_the_thread_which_can_do_nothing_more(kind: Scoped[str]):

@@ -18,7 +18,7 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.states import State
 
 from .conftest import Connection
-from .joining import KINDS, open_kind
+from .joining import DRIVERS, KINDS, open_kind
 from .rows import states
 
 
@@ -27,8 +27,14 @@ class RolledBack(Exception):
 
 
 @pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest, url: str) -> Any:
+def any_kind(request: pytest.FixtureRequest, url: str) -> Any:
     """The test, once for each kind of connection."""
+    return lambda: open_kind(request.param, url)
+
+
+@pytest.fixture(params=DRIVERS)
+def kind(request: pytest.FixtureRequest, url: str) -> Any:
+    """The test, once for each driver."""
     return lambda: open_kind(request.param, url)
 
 
@@ -57,11 +63,11 @@ def run(work: Awaitable[Any]) -> Any:
 
 
 def test_a_job_is_there_exactly_if_the_transaction_commits(
-    kind: Open, app: Celery, connection: Connection
+    any_kind: Open, app: Celery, connection: Connection
 ):
     async def work() -> None:
         add = app.tasks["add"]
-        async with kind() as caller:
+        async with any_kind() as caller:
             async with caller.using():
                 lost = await caller.publish(add, 1, 1)
                 assert states(connection) == {}
@@ -78,10 +84,12 @@ def test_a_job_is_there_exactly_if_the_transaction_commits(
     run(work())
 
 
-def test_what_a_savepoint_takes_back_is_not_there(kind: Open, app: Celery, connection: Connection):
+def test_what_a_savepoint_takes_back_is_not_there(
+    any_kind: Open, app: Celery, connection: Connection
+):
     async def work() -> None:
         add = app.tasks["add"]
-        async with kind() as caller:
+        async with any_kind() as caller:
             async with caller.using():
                 before = await caller.publish(add, 1, 1)
                 with suppress(RolledBack):

@@ -265,23 +265,25 @@ def test_publishing_goes_on_where_others_wait_for_each_other(
     count = max(app.pool.limit, PUBLISHERS) + 1
     once, add = app.tasks["once"], app.tasks["add"]
 
-    async def wait(caller: Any) -> None:
+    async def wait(caller: Any) -> Any:
         async with using(caller.connection):
-            await once.adelay(1)
+            result = await once.adelay(1)
         await caller.rollback()
+        return result
 
     async def work() -> None:
         async with AsyncExitStack() as stack, one() as first:
             others = [await stack.enter_async_context(one()) for _ in range(count)]
             async with first.using():
-                await once.adelay(1)
+                published = await once.adelay(1)
                 waiting = [asyncio.create_task(wait(each)) for each in others]
                 while len(_publishing()) < count:
                     await asyncio.sleep(0.01)
                 await adelay(add, 1, 1)
                 add.delay(1, 2)
             await first.commit()
-            await asyncio.gather(*waiting)
+            for duplicate in await asyncio.gather(*waiting):
+                assert (duplicate.id, duplicate.conflict) == (published.id, True)
             assert len(states(connection)) == 3
 
     run(work())

@@ -80,7 +80,8 @@ def test_the_commit_wakes_a_worker(kind: str, url: str, api: ModuleType):
                 result = await caller.publish(ship, 0)
                 due = await caller.publish(ship.s(0).set(countdown=0.3))
                 after = await caller.publish(chord([ship.si(0), ship.si(0)], ship.si(0)))
-            await asyncio.sleep(0.1)
+            # It stands before this one in line, and comes after it.
+            assert await aget(ship.delay(0), timeout=AT_ONCE) == "None is on its way"
             assert result.state == "PENDING"
             await caller.commit()
         for each in (result, due, after):
