@@ -2,25 +2,27 @@
 
     enqueue_many(welcome, ((user.id,) for user in users))
 
-Each is published by the task's own ``apply_async()``, so that all that Celery, a base class or a
-library does for a task is done here as well. Works with the tasks of any app; with another broker
-they are published one by one.
+Each is published by the task's own ``apply_async()``, or as that would do it, so that all that
+Celery, a base class or a library does for a task is done here as well. Works with the tasks of any
+app; with another broker they are published one by one.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
 from celery.canvas import Signature
+from celery.local import maybe_evaluate
 from kombu import Producer
 
 from .batch import SIZE, Batch, batches, check_size
 from .errors import InvalidOption, NotAllPublished, TransactionFailed
 from .publishing import Publisher
+from .sending import Sender, find_sender
 
 #: Told after each write how many jobs that were.
 OnBatch = Callable[[int], None]
@@ -122,6 +124,7 @@ class Many:
         # A task that publishes a million has no children to remember.
         self._options = {"add_to_parent": False, **options}
         self._producer: dict[str, Any] = {}
+        self._sender: Sender | None = None
         #: How many jobs were published, and are not collected any more.
         self.published = 0
         #: How many items were begun.
@@ -138,7 +141,8 @@ class Many:
             return len(items)
         scope = batches.enter(batch)
         try:
-            self._publish_each(items)
+            with self._sender.errors() if self._sender else nullcontext():
+                self._publish_each(items)
             batch.flush()
         finally:
             batches.leave(scope)
@@ -146,20 +150,23 @@ class Many:
         return batch.written
 
     def _publish_each(self, items: list[Any]) -> None:
-        publish, options = self._task.apply_async, {**self._options, **self._producer}
+        publish = self._publish_one if self._sender is None else self._sender.send
         for item in items:
             self.taken += 1
             if isinstance(item, (tuple, list)):
-                publish(item, None, **options)
+                publish(item, {})
             elif isinstance(item, Signature):
                 self._publish_signature(item)
             elif isinstance(item, Mapping):
-                publish((), dict(item), **options)
+                publish((), dict(item))
             else:
                 raise InvalidOption(
                     f"it must be a tuple or list of arguments, a dict of keyword arguments or a "
                     f"signature, not {item!r:.100}"
                 )
+
+    def _publish_one(self, args: Any, kwargs: Any) -> None:
+        self._task.apply_async(args, kwargs, **self._options, **self._producer)
 
     def _publish_signature(self, signature: Signature) -> None:
         own = signature.options
@@ -178,8 +185,9 @@ class Many:
         with app.producer_or_acquire(given) as producer:
             if isinstance(producer.channel, Publisher):
                 # One of somebody's own kind is taken as it is.
-                is_kombus = type(producer) is Producer
-                self._producer = {"producer": Collector(producer) if is_kombus else producer}
+                chosen = Collector(producer) if type(producer) is Producer else producer
+                self._producer = {"producer": chosen}
+                self._sender = find_sender(self._task, chosen, self._options)
             elif given is not None:
                 self._options["producer"] = given
             yield
@@ -207,7 +215,8 @@ def enqueue_many(
     raises; the error is its cause.
     """
     check_size(size)
-    many = Many(task, options)
+    # What the decorator gives is not the task yet.
+    many = Many(maybe_evaluate(task), options)
     iterator = iter(iterable)
     try:
         with many.over(task.app):

@@ -125,14 +125,8 @@ class PgTask(AttemptedTask):
         Raises UnknownOption for a slip of one of their names, and InvalidOption for a value that
         cannot be used; then nothing was published.
         """
-        given = {name: options.pop(name) for name in NAMES if name in options}
-        if "max_retries" in options:
-            said = {"max_retries": options.pop("max_retries"), **given}
-            given["max_attempts"] = _attempts(said)
-        stamps = options.get("stamped_headers") or ()
-        check_names(options, f"task {self.name}", {*CELERYS_OPTIONS, *stamps})
+        header, given = self._take_header(options)
         headers = options.get("headers") or {}
-        header = merge(self._header, given, headers.get(HEADER))
         if "unique" in given or "unique" not in header:
             rule = as_unique(given.get("unique", self.unique), as_unique(self.unique))
             header["unique"] = rule and self._identify(rule, args, kwargs, header)
@@ -152,6 +146,31 @@ class PgTask(AttemptedTask):
         # Where it was collected, its conflict shows when it is written.
         sent.result = result
         return result
+
+    def _take_header(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the options of a call come to, and what of that they say themselves; takes these out
+        of them. Raises UnknownOption and InvalidOption."""
+        given = {name: options.pop(name) for name in NAMES if name in options}
+        if "max_retries" in options:
+            said = {"max_retries": options.pop("max_retries"), **given}
+            given["max_attempts"] = _attempts(said)
+        stamps = options.get("stamped_headers") or ()
+        check_names(options, f"task {self.name}", {*CELERYS_OPTIONS, *stamps})
+        headers = options.get("headers") or {}
+        return merge(self._header, given, headers.get(HEADER)), given
+
+    def common_options(self, options: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Celery's options for jobs that are published with these, where they are the same for all;
+        None where they depend on the arguments, or a class of the app publishes in its own way."""
+        if type(self).apply_async is not PgTask.apply_async:
+            return None
+        rest = dict(options)
+        header, given = self._take_header(rest)
+        if as_unique(given.get("unique", self.unique), as_unique(self.unique)) or header.get(
+            "unique"
+        ):
+            return None
+        return {**rest, "headers": {**(rest.get("headers") or {}), HEADER: header}}
 
     def _identify(self, rule: Unique, args: Any, kwargs: Any, header: Any) -> dict[str, Any]:
         """What makes a job with these arguments unique, for its header."""

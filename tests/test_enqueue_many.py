@@ -203,6 +203,7 @@ def normal(row: dict[str, Any]) -> dict[str, Any]:
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "none": {},
+    "countdown": {"countdown": 5000},
     "countdown and expiry": {"countdown": 5000, "expires": 90000},
     "eta": {"eta": datetime(2100, 1, 1, tzinfo=timezone.utc)},
     "a past expiry": {"expires": datetime(2000, 1, 1, tzinfo=timezone.utc)},
@@ -238,6 +239,61 @@ def test_the_rows_are_those_of_apply_async(
     rows = [normal(row) for row in get_rows(connection)]
     assert len(rows) == 4
     assert rows[:2] == rows[2:]
+
+
+@pytest.mark.parametrize("where", ["task", "app", "library", "expiry", "unique", "option"])
+def test_who_publishes_in_his_own_way_is_asked_for_each(
+    make_app: Callable[..., Celery],
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+):
+    calls: list[Any] = []
+    real = Task.apply_async
+
+    def apply_async(self: Any, *args: Any, **options: Any) -> Any:
+        calls.append(args)
+        return real(self, *args, **options)
+
+    app = make_app()
+    base: Any = PgTask if where == "unique" else None
+    said: dict[str, Any] = {"unique": True} if where == "unique" else {}
+    if where == "task":
+        base = type("Own", (Task,), {"apply_async": apply_async, "abstract": True})
+    elif where == "expiry":
+        said["expires"] = 60
+    if where in ("library", "expiry", "unique", "option"):
+        if where == "library":
+            apply_async.__wrapped__ = real  # type: ignore[attr-defined]
+        apply_async.__module__ = Task.__module__ if where != "library" else __name__
+        monkeypatch.setattr(Task, "apply_async", apply_async)
+
+    @app.task(name="add", shared=False, **said, **({"base": base} if base else {}))
+    def add(x: int) -> None: ...
+
+    if where == "app":
+        send = app.send_task
+
+        def send_task(*args: Any, **options: Any) -> Any:
+            calls.append(args)
+            return send(*args, **options)
+
+        app.send_task = send_task
+    options = {"expires": 5} if where == "option" else {}
+    assert enqueue_many(add, [(1,), (2,)], **options) == 2
+    assert len(calls) == len(get_rows(connection)) == 2
+
+
+def test_else_it_is_not(app: Celery, connection: Connection, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("is asked")
+
+    monkeypatch.setattr(app, "AsyncResult", refuse)
+    assert enqueue_many(app.tasks["add"], [(1,), {"x": 2}], queue="mail", priority=3) == 2
+    assert app.tasks["pgtask"].enqueue_many([(1,), (2,)], tags=["more"], serializer="pickle") == 2
+    assert [row["tags"] for row in get_rows(connection)] == [[], [], *[["math", "more"]] * 2]
+    with pytest.raises(NotAllPublished, match="missing 1 required"):
+        enqueue_many(app.tasks["add"], [()])
 
 
 def test_signals_and_events_are_sent(app: Celery, add: Any, connection: Connection):

@@ -14,7 +14,7 @@ from celery import Celery
 from celery.exceptions import Reject
 from celery.utils.dispatch import Signal
 
-from pgjobs_celery import Cancel, Discard, PgTask, Snooze
+from pgjobs_celery import Cancel, Discard, PgTask, Snooze, bulk
 from pgjobs_celery.signals import job_claimed, job_discarded, job_finished
 
 from .tasks import URL, append, wait_for_file
@@ -64,6 +64,17 @@ def fail(self: PgTask, times: int, how: str = "ValueError") -> dict[str, int]:
         "max_attempts": request.max_attempts,
         "retries": request.retries,
     }
+
+
+@app.task(base=Quick, bind=True, max_attempts=3)
+def publish_in_bulk(self: PgTask, count: int) -> dict[str, Any]:
+    """The first attempt gives up what it has collected; the second publishes."""
+    with bulk():
+        results = [fail.delay(0) for _ in range(count)]
+        if self.request.attempt == 1:
+            raise self.retry(countdown=0)
+    fail.enqueue_many(((0,) for _ in range(count + 10)), size=7)
+    return {"attempt": self.request.attempt, "ids": [result.id for result in results]}
 
 
 @app.task(bind=True, name="narrow", base=Quick, autoretry_for=(OSError,), max_attempts=5)
