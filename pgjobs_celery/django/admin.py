@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.db.models import Q
+from django.db.models import F, Q
 from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
 
 from ..selection import ACTS_ON, jobs
-from .filters import MOST, CappedPaginator, QueueFilter, StateFilter, TaskFilter
+from .filters import MOST, UNFINISHED, CappedPaginator, QueueFilter, StateFilter, TaskFilter
 from .models import Job
 from .place import jobs_database
 
@@ -45,9 +45,7 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
     list_filter = (StateFilter, QueueFilter, TaskFilter)
     search_fields = ("task_id", "task", "tags")
     search_help_text = "An id, a part of a task's name, or a tag; every word has to match."
-    # By nothing else is there an index.
-    ordering = ("-id",)
-    sortable_by = ()
+    sortable_by = ()  # to sort by anything else would be to read the whole table
     show_full_result_count = False
     paginator = CappedPaginator
     actions = ("retry_jobs", "cancel_jobs", "delete_jobs")
@@ -71,7 +69,14 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
 
     def get_queryset(self, request: Any) -> Any:
         """The list, without what it does not show."""
-        return Job.objects.rows().defer(*LARGE).order_by("-id")
+        return Job.objects.rows().defer(*LARGE).order_by(*self.get_ordering(request))
+
+    def get_ordering(self, request: Any) -> tuple[Any, ...]:
+        """The newest first."""
+        if request.GET.get(StateFilter.parameter_name) in UNFINISHED:
+            # Or PostgreSQL walks down the ids, past all that have finished since.
+            return ((F("id") + 0).desc(),)
+        return ("-id",)
 
     def get_object(self, request: Any, object_id: str, from_field: Any = None) -> Job | None:
         """One of them, with all that it has."""

@@ -12,6 +12,9 @@ from django.utils.functional import cached_property
 from ..states import FINAL, State
 from .models import Job
 
+#: The states that few jobs are in, to which indexes lead.
+UNFINISHED = frozenset(State) - FINAL
+
 #: How many jobs are counted, shown page by page, and acted on at a time.
 MOST = 10_000
 
@@ -41,8 +44,8 @@ class StateFilter(SimpleListFilter):  # type: ignore[misc]
         state = State(self.value())
         is_due = state in (State.SCHEDULED, State.RETRYABLE)
         conditions: dict[str, Any] = {"state": state.value}
-        conditions["finished_at__isnull"] = state not in FINAL
-        if state not in FINAL:
+        conditions["finished_at__isnull"] = state in UNFINISHED
+        if state in UNFINISHED:
             conditions["due_at__isnull"] = not is_due
         return queryset.filter(**conditions)
 
@@ -52,8 +55,7 @@ class RecentFilter(SimpleListFilter):  # type: ignore[misc]
 
     def lookups(self, request: Any, model_admin: Any) -> Iterable[tuple[str, str]]:
         """Those values, and the one that is chosen."""
-        newest = Job.objects.rows().values(self.parameter_name)[:MOST]
-        names = {row[self.parameter_name] for row in newest.iterator(chunk_size=MOST)}
+        names = set(Job.objects.rows().values_list(self.parameter_name, flat=True)[:MOST])
         return [(name, name) for name in sorted(names | {self.value()} - {None})]
 
     def has_output(self) -> bool:

@@ -47,6 +47,10 @@ class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[mis
 class Job(models.Model):  # type: ignore[misc]
     """A job, whatever became of it. docs/reference/schema.md says what the columns mean."""
 
+    #: As the task was called; None where that is not plain JSON.
+    args: Any
+    kwargs: Any
+
     id = models.BigIntegerField(primary_key=True)
     task_id = models.TextField(unique=True)
     task = models.TextField()

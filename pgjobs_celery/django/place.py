@@ -35,7 +35,7 @@ def jobs_alias() -> str:
     ``default`` if they do not say.
     """
     conf = getattr(find_app(), "conf", None)
-    for name in ("broker_url", "result_backend"):
+    for name in ("broker_write_url", "broker_url", "result_backend"):
         url = first_url(getattr(conf, name, None))
         if url and (alias := alias_of(parse_url(url))) is not None:
             return alias

@@ -14,7 +14,7 @@ import pytest
 from celery import Celery, chord, group
 from celery.contrib.django.task import DjangoTask
 
-from pgjobs_celery import adelay, bulk, jobs, using
+from pgjobs_celery import adelay, bulk, enqueue_many, jobs, using
 from pgjobs_celery.db.dsn import parse_url
 
 from ..conftest import Connection, close_app
@@ -209,6 +209,19 @@ def test_the_first_batch_of_a_process_is_one(url: str, connection: Connection):
         assert count(connection) == 1
     finally:
         close_app(app)
+
+
+def test_a_task_for_each_row_of_a_query_is_part_of_its_transaction(
+    app: Celery, connection: Connection
+):
+    """Read by a cursor on the server, over the connection that the jobs are written over."""
+    from django.contrib.auth.models import Permission
+
+    keys = Permission.objects.values_list("pk", "pk")
+    with undone():
+        assert enqueue_many(app.tasks["add"], keys.iterator(chunk_size=3), size=4) == keys.count()
+        assert jobs(app).count() == keys.count() > 10
+    assert count(connection) == 0
 
 
 # on_commit
