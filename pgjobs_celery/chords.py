@@ -102,23 +102,34 @@ class Chords:
             if any(isinstance(each, GroupResult) for each in result.results):
                 header = self._encoded(result.as_tuple())
         request = _current_request(self.app)
-        mark_body(request, body)
+        is_replacement = mark_body(request, body)
         chord = Chord(self._encoded(dict(body)), header, self.content_type)
         is_repeated = bool(((request and request.delivery_info) or {}).get("redelivered"))
-        take_part(
-            self.database,
-            lambda: self.database.groups.open_chord(
-                group_id, chord, -repeated, is_repeated=is_repeated
-            ),
-        )
+
+        def open_chord() -> None:
+            self.database.groups.open_chord(group_id, chord, -repeated, is_repeated=is_repeated)
+
+        if is_replacement:
+            self._replacements.add(group_id)
+            open_chord()
+        else:
+            take_part(self.database, open_chord)
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """The header has ``chord_size`` tasks."""
-        take_part(self.database, lambda: self.database.groups.size_chord(group_id, chord_size))
+
+        def size_chord() -> None:
+            self.database.groups.size_chord(group_id, chord_size)
+
+        if group_id in self._replacements:
+            self._replacements.remove(group_id)
+            size_chord()
+        else:
+            take_part(self.database, size_chord)
 
     def add_to_chord(self, chord_id: str, result: Any) -> None:
         """The header has one task more: one of its tasks has added ``result``."""
-        self.database.groups.extend_chord(chord_id)
+        take_part(self.database, lambda: self.database.groups.extend_chord(chord_id))
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, **_: Any) -> None:
         """A task of a header has ended: if that was the last, the body is published."""
@@ -133,6 +144,12 @@ class Chords:
             self._undecided.append((group_id, request))
         else:
             self._look(group_id, request)
+
+    @property
+    def _replacements(self) -> set[str]:
+        """Chords that this thread publishes in place of the task that runs in it."""
+        replacements: set[str] = self._in_thread.__dict__.setdefault("replacements", set())
+        return replacements
 
     @property
     def _undecided(self) -> list[tuple[str, Any]]:

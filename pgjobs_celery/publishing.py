@@ -123,6 +123,7 @@ class Publisher(Topology):
                 is_repeated=is_child and bool((request.delivery_info or {}).get("redelivered")),
                 is_surely_here=is_surely_here,
                 predecessor=predecessor,
+                is_replacement=held is not None and predecessor == held.fence,
                 guard=unique
                 and Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds),
                 rule=unique and unique.rule,

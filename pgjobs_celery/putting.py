@@ -27,8 +27,10 @@ class Insertion(NamedTuple):
     is_repeated: bool = False
     #: The claim is one in the database that is published to.
     is_surely_here: bool = True
-    #: The claim of a run that has replaced its task, the last of which this is.
+    #: The claim of the run that has replaced itself by this and others, the last with its id.
     predecessor: Fence | None = None
+    #: That run publishes it.
+    is_replacement: bool = False
     #: What must not be there twice, and what is to be done if it is; None for any number.
     guard: Guard | None = None
     rule: Unique | None = None
@@ -38,7 +40,7 @@ class Insertion(NamedTuple):
     @property
     def belongs_to_run(self) -> bool:
         """It is the job of the task that runs: no part of what that does for others."""
-        return self.holder is not None
+        return self.holder is not None or self.is_replacement
 
 
 def put_job(database: Database, insertion: Insertion) -> None:

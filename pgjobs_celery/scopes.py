@@ -8,6 +8,7 @@ block, where it goes on after the block's end.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, wait
@@ -167,8 +168,11 @@ class Loan:
 
 
 def whoever_runs() -> object:
-    """The asyncio task that runs here or, where none does, the thread or greenlet."""
+    """The asyncio task that runs here or, where none does, the thread or greenlet.
+
+    And the process: a forked child has the thread of its parent.
+    """
     # Asked for first: without a loop the task is an exception, and this runs for every publish.
     loop = asyncio._get_running_loop()
     task = None if loop is None else asyncio.current_task(loop)
-    return task or threading.get_ident()
+    return os.getpid(), task or threading.get_ident()

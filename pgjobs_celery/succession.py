@@ -1,9 +1,12 @@
-"""Let the last task of those by which a task has replaced itself take over its id, and its row.
+"""Let the tasks by which a task has replaced itself stand for it, whoever publishes them and when.
 
-Celery publishes the first of them, then says that the task is replaced. The last, which has the
-task's own id, is published by whoever ends the one before: in another process perhaps, and before
-that is said. Then the row still belongs to a run, whose claim is therefore written into a header of
-the last one: from that run, and from no other, it takes the row.
+Celery publishes the first of them, and then says that the task is replaced. The last one has the
+task's own id, and is published by whoever ends the one before: in another process perhaps, and
+before that is said. Then the row still belongs to a run, whose claim is therefore written into a
+header of the last one: from that run, and from no other, it takes the row.
+
+The others have it as well. What a run publishes with its own claim replaces it, and is no part of
+what it does for others: the exception by which Celery ends it would take that back.
 """
 
 from __future__ import annotations
@@ -25,43 +28,48 @@ HEADER = "pgjobs_succeeds"
 _PARTS = ("tasks", "header", "body")
 
 
-def mark_steps(body: Any = None, **_: Any) -> None:
-    """A task is being published (``before_task_publish``): mark what is to come after it."""
+def mark_steps(body: Any = None, headers: dict[str, Any] | None = None, **_: Any) -> None:
+    """A task is being published (``before_task_publish``): mark it, and what comes after it."""
     request = current_task and current_task.request
-    if request and isinstance(body, tuple) and body[2]:
-        _mark(request, (body[2].get("chain"), body[2].get("chord")))
+    if request and headers is not None and isinstance(body, tuple) and body[2]:
+        claim = _mark(request, (body[2].get("chain"), body[2].get("chord")))
+        if claim:
+            headers[HEADER] = claim
 
 
-def mark_body(request: Context | None, body: Any) -> None:
-    """A chord is being published: mark what is, or is in, its body."""
-    if request:
-        _mark(request, body)
+def mark_body(request: Context | None, body: Any) -> bool:
+    """A chord is being published; True if it replaces the task that publishes it."""
+    return bool(request and _mark(request, body))
 
 
 def take_mark(headers: dict[str, Any], key: str) -> Fence | None:
-    """The claim from which a task takes over its row, in the database with this key."""
+    """The claim of the run that a task replaces, in the database with this key."""
     claim = headers.pop(HEADER, None)
     if not claim or claim[2] != key:
         return None
     return Fence(UUID(claim[0]), claim[1])
 
 
-def _mark(request: Context, signature: Any) -> None:
+def _mark(request: Context, signature: Any) -> list[Any] | None:
     held = held_claim(request)
-    if held is not None:
-        claim = [held.fence.node.hex, held.fence.attempt, held.key]
-        _walk(signature, request.id, claim)
+    if held is None:
+        return None
+    claim = [held.fence.node.hex, held.fence.attempt, held.key]
+    return claim if _walk(signature, request.id, claim) else None
 
 
-def _walk(signature: Any, task_id: str, claim: list[Any]) -> None:
+def _walk(signature: Any, task_id: str, claim: list[Any]) -> bool:
+    """Mark each signature of this id; True if there is one."""
     if isinstance(signature, (list, tuple)):
-        for each in signature:
-            _walk(each, task_id, claim)
-    elif isinstance(signature, Mapping) and "options" in signature:
-        options, kwargs = signature["options"], signature["kwargs"]
-        if options.get("task_id") == task_id:
-            options["headers"] = {**(options.get("headers") or {}), HEADER: claim}
-        if signature.get("subtask_type"):
-            for part in _PARTS:
-                _walk(kwargs.get(part), task_id, claim)
-        _walk(options.get("chain"), task_id, claim)
+        found = [_walk(each, task_id, claim) for each in signature]  # all are to be marked
+        return any(found)
+    if not isinstance(signature, Mapping) or "options" not in signature:
+        return False
+    options, parts = signature["options"], signature["kwargs"]
+    within = [options.get("chain"), options.get("chord")]
+    if signature.get("subtask_type"):
+        within += [parts.get(name) for name in _PARTS]
+    is_found = options.get("task_id") == task_id
+    if is_found:
+        options["headers"] = {**(options.get("headers") or {}), HEADER: claim}
+    return _walk(within, task_id, claim) or is_found

@@ -16,6 +16,7 @@ import pytest
 from celery import Celery
 from psycopg.rows import dict_row
 
+from pgjobs_celery import bulk, using
 from pgjobs_celery.db import migrations
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.node import close_nodes
@@ -93,6 +94,20 @@ def test_a_forked_child_has_connections_of_its_own(
         assert is_quiet(broker)
         publish_task(broker)
         drain(broker, inbox, 5, timeout=2.0)
+
+
+@pytest.mark.parametrize("is_bulk", [False, True], ids=["using", "bulk"])
+def test_a_child_that_is_forked_in_a_block_takes_no_part_in_it(
+    url: str, connect: Connect, connection: Connection, is_bulk: bool
+):
+    broker = connect()
+    with psycopg.connect(parse_url(url)) as own:
+        with bulk() if is_bulk else using(own):
+            publish_task(broker, id="parent")
+            assert in_child(lambda: publish_task(broker, id="child") and None) == 0
+            assert [row["task_id"] for row in get_rows(connection)] == ["child"]
+        own.commit()
+    assert {row["task_id"] for row in get_rows(connection)} == {"child", "parent"}
 
 
 def test_a_child_that_consumes_on_an_inherited_channel_claims_nothing_for_its_parent(

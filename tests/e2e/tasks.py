@@ -21,10 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from billiard import current_process
-from celery import Celery, Task, group
+from celery import Celery, Task, chord, group
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import worker_ready
+
+from pgjobs_celery import bulk, using
+from pgjobs_celery.db.dsn import parse_url
 
 from . import faults  # noqa: F401 - kills where it is told to
 
@@ -456,11 +460,41 @@ class Lingers(Task):
 @app.task(bind=True, base=Lingers)
 def replace_and_linger(self: Task, path: str, by: str) -> Any:
     last = record.si(path, by)
-    if by == "chain":
-        return self.replace(add.si(1, 2) | last)
-    if by == "chord":
-        return self.replace(group(add.si(1, 2), add.si(3, 4)) | last)
-    return self.replace(add.si(1, 2) | group(add.si(1, 2), add.si(3, 4)) | add.si(5, 6) | last)
+    return self.replace(ending_in(last, by))
+
+
+def ending_in(last: Any, by: str) -> Any:
+    """A canvas of this kind whose last task is that."""
+    header = group(add.si(1, 2), add.si(3, 4) | add.s(5))
+    return {
+        "task": last,
+        "chain": add.si(1, 2) | last,
+        "chord": header | last,
+        "chord in a chain": add.si(1, 2) | header | add.si(5, 6) | last,
+        "chord in a chord": chord([header | tsum.s(), add.si(1, 2)], last),
+    }[by]
+
+
+@app.task(bind=True)
+def replace_in_block(self: Task, path: str, by: str, block: str) -> Any:
+    """What it publishes for others is taken back by the exception that ends it; not so this."""
+    with connect() as connection, using(connection) if block == "using" else bulk():
+        record.delay(path, "not to be")
+        return self.replace(ending_in(record.si(path, by), by))
+
+
+@app.task(bind=True)
+def extend_in_vain(self: Task, x: float) -> float:
+    """Adds a task to the chord that it is part of, in a transaction that is rolled back."""
+    with connect() as connection, using(connection):
+        self.add_to_chord(add.si(x, x))
+        connection.rollback()
+    return x
+
+
+def connect() -> psycopg.Connection[Any]:
+    """A connection of the task's own."""
+    return psycopg.connect(parse_url(app.conf.broker_url))
 
 
 @app.task(bind=True)

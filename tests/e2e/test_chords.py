@@ -172,7 +172,7 @@ def test_a_task_that_is_replaced_by_a_chain_has_no_result_before_its_end(
     assert rows.get(result.id)["task"] == add.name
 
 
-@pytest.mark.parametrize("by", ["chain", "chord", "chord in a chain"])
+@pytest.mark.parametrize("by", ["chain", "chord", "chord in a chain", "chord in a chord"])
 @pytest.mark.parametrize("is_step", [False, True], ids=["alone", "step of a chain"])
 def test_what_replaces_a_task_may_end_before_the_task_itself(
     app: Celery, rows: Rows, tmp_path: Path, by: str, is_step: bool
@@ -184,6 +184,20 @@ def test_what_replaces_a_task_may_end_before_the_task_itself(
         row = rows.wait(result.id)
         assert (row["state"], row["task"]) == ("completed", tasks.record.name)
         assert "pgjobs_succeeds" not in row["message"]
+
+
+@pytest.mark.parametrize("by", ["task", "chain", "chord", "chord in a chain", "chord in a chord"])
+@pytest.mark.parametrize("block", ["using", "bulk"])
+def test_what_replaces_a_task_is_no_part_of_a_block_that_this_ends(
+    app: Celery, tmp_path: Path, block: str, by: str
+):
+    path = tmp_path / "ran"
+    assert get(tasks.replace_in_block.delay(str(path), by, block)) == by
+    assert [json.loads(line)["value"] for line in lines(path)] == [by]
+
+
+def test_a_task_that_was_added_to_a_chord_in_vain_is_not_waited_for(app: Celery):
+    assert get(chord([tasks.extend_in_vain.s(3), add.s(1, 1)])(identity.s())) == [3, 2]
 
 
 def test_a_task_that_is_replaced_by_what_fails_fails(app: Celery):
