@@ -55,7 +55,10 @@ class Scoped(Generic[T]):
 
     def enter(self, value: T) -> Scope[T]:
         """Have the value hold from now on, for whoever runs."""
-        scope = Scope(value, self._current.get())
+        outer = self._current.get()
+        while outer is not None and not outer.is_open:
+            outer = outer.outer  # was left elsewhere: nobody is to keep it
+        scope = Scope(value, outer)
         self._current.set(scope)
         return scope
 

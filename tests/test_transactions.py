@@ -13,11 +13,13 @@ from celery import Celery, chain, chord, group
 from kombu import Exchange, Queue
 
 from pgjobs_celery import PgTask, Unique, bulk, jobs, using
-from pgjobs_celery.db import notify
+from pgjobs_celery.db import migrations, notify
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.errors import CannotJoin
 from pgjobs_celery.states import State
 
-from .conftest import Connection
+from .conftest import Connection, close_app
 from .joining import DRIVERS, KINDS, open_kind
 from .rows import states
 
@@ -324,3 +326,27 @@ def test_the_commit_tells_who_waits(kind: Open, app: Celery, database: Database)
 def count(connection: Connection, table: str) -> int:
     (row,) = connection.execute(f"SELECT count(*) AS n FROM pgjobs.{table}").fetchall()  # type: ignore[arg-type]
     return int(row["n"])
+
+
+def test_a_task_of_another_database_is_refused(
+    kind: Open, app: Celery, connection: Connection, make_database: Callable[[], str]
+):
+    url = make_database()
+    with migrations.session(parse_url(url)) as session:
+        migrations.migrate(session, "pgjobs")
+    other = Celery("other", broker=url, backend=url, set_as_current=False)
+
+    async def work() -> None:
+        async with kind() as caller:
+            async with caller.using():
+                here = await caller.publish(app.tasks["add"], 1, 1)
+                with pytest.raises(CannotJoin, match=r"outside of the block.*using\(None\)"):
+                    await caller.publish(other.signature("add"), 1, 2)
+                with using(None):
+                    there = await caller.publish(other.signature("add"), 1, 3)
+            await caller.commit()
+            assert [job.task_id for job in jobs(other)] == [there.id]
+            assert states(connection).keys() == {here.id}
+
+    run(work())
+    close_app(other)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from ..config import Options
-from ..errors import ConnectionFailed, TransactionFailed
+from ..errors import CannotJoin, ConnectionFailed, TransactionFailed
 from . import notify
 from .aliases import before_maintenance, home_of, resolve
 from .callers.base import Caller, Place, callers
@@ -73,6 +73,8 @@ class Database:
         self._checked: Hashable = None
         #: The alias that Django's settings have for it; None for a database of our own URL.
         self.alias = alias_of(conninfo)
+        #: The addresses of callers' connections that were seen to lead here.
+        self._addresses: set[Hashable] = set()
         #: The jobs that were sent from here and may be there or not.
         self.unanswered = Unanswered()
 
@@ -215,14 +217,16 @@ class Database:
 
         That is the one of :func:`pgjobs_celery.using`; where there is none, or this thread is in a
         transaction already, nothing is different. Raises TransactionFailed where kombu would take
-        the caller's error for one of ours, and try again.
+        the caller's error for one of ours, and try again, and CannotJoin where the caller's
+        connection leads to another database.
         """
         caller = None if self.is_in_transaction else self.find_place().caller
         if caller is None:
             yield
             return
-        self._local.caller = caller
         try:
+            self._require_home(caller)
+            self._local.caller = caller
             yield
         except psycopg.Error as error:
             if (own := caller.own_error(error)) is not None:
@@ -234,6 +238,21 @@ class Database:
             ) from error
         finally:
             self._local.caller = None
+
+    def _require_home(self, caller: Caller) -> None:
+        """See, once for each address, that the caller's connection leads here: there may be tables
+        of ours elsewhere, too."""
+        address = caller.address()
+        if address in self._addresses:
+            return
+        find = self.call("find_home")
+        there, here = caller.run([find])[0][0], self.run([find])[0][0]
+        if there != here:
+            raise CannotJoin(
+                f"using() was given a connection to the database {there[0]!r}, and this belongs "
+                f"into {here[0]!r}: publish it outside of the block, or in `with using(None)`"
+            )
+        self._addresses.add(address)
 
     def find_place(self) -> Place:
         """Where jobs are put here: over whose connection, and where in its transaction.

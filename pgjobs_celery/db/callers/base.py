@@ -31,6 +31,10 @@ class Caller(ABC):
         """What is the same for two that are about the same connection."""
         return self
 
+    @abstractmethod
+    def address(self) -> Hashable:
+        """The same for connections that lead to the same database."""
+
     def run(self, *transactions: Sequence[Call]) -> list[list[Row]]:
         """Run the calls in the caller's transaction; the rows of each, in order.
 

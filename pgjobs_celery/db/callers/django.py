@@ -30,6 +30,10 @@ class DjangoCaller(Caller):
     def identity(self) -> object:
         return self._connection
 
+    def address(self) -> Hashable:
+        # The test runner gives the database another name.
+        return self._connection.alias, self._connection.settings_dict["NAME"]
+
     @property
     def is_in_transaction(self) -> bool:
         """True in an ``atomic`` block, and where Django does not commit by itself."""

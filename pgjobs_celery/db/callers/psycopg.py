@@ -33,6 +33,9 @@ class PsycopgCaller(Caller):
     def identity(self) -> object:
         return self._connection
 
+    def address(self) -> Hashable:
+        return _address(self._connection)
+
     def execute(self, call: Call) -> list[Row]:
         connection = self._connection
         # In one of the caller's pipelines there are no rows before it is synced.
@@ -58,6 +61,9 @@ class AsyncPsycopgCaller(AsyncCaller):
     @property
     def identity(self) -> object:
         return self._connection
+
+    def address(self) -> Hashable:
+        return _address(self._connection)
 
     async def aexecute(self, call: Call) -> list[Row]:
         connection = self._connection
@@ -87,6 +93,11 @@ class _Mark(NamedTuple):
 def _check(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     if connection.closed:
         raise InvalidOption("using() was given a psycopg connection that is closed")
+
+
+def _address(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> Hashable:
+    pgconn = connection.pgconn
+    return pgconn.host, pgconn.port, pgconn.db
 
 
 def _is_in_pipeline(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:

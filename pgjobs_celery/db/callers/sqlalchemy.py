@@ -7,6 +7,7 @@ begun, and whoever listens to it hears of them.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Hashable
 from typing import Any
 
@@ -42,6 +43,11 @@ class SqlalchemyCaller(Caller):
     @property
     def identity(self) -> object:
         return self._source
+
+    def address(self) -> Hashable:
+        source = self._source
+        bind = source.get_bind() if isinstance(source, Session) else source
+        return weakref.ref(bind.engine)
 
     def execute(self, call: Call) -> list[Row]:
         given = plain(call.given)

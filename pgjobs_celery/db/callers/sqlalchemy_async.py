@@ -44,6 +44,9 @@ class AsyncSqlalchemyCaller(AsyncCaller):
     def identity(self) -> object:
         return self._inner.identity
 
+    def address(self) -> Hashable:
+        return self._inner.address()
+
     async def aexecute(self, call: Call) -> list[Row]:
         return await self._source.run_sync(lambda _: self._inner.execute(call))
 
