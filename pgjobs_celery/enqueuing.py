@@ -9,7 +9,6 @@ app; with another broker they are published one by one.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager, nullcontext
 from itertools import islice
@@ -20,97 +19,13 @@ from celery.local import maybe_evaluate
 from kombu import Producer
 
 from .batch import SIZE, Batch, batches, check_size
+from .collecting import Collector
 from .errors import InvalidOption, NotAllPublished, TransactionFailed
 from .publishing import Publisher
 from .sending import Sender, find_sender
 
 #: Told after each write how many jobs that were.
 OnBatch = Callable[[int], None]
-
-
-class Collector(Producer):  # type: ignore[misc]
-    """Publishes into a batch, without what kombu does for each message and one of these needs not.
-
-    That is to prepare for another try, which is the batch's, and to look whether the queue is
-    declared.
-    """
-
-    def __init__(self, producer: Producer) -> None:
-        super().__init__(
-            producer.channel,
-            producer.exchange,
-            producer.routing_key,
-            serializer=producer.serializer,
-            auto_declare=producer.auto_declare,
-            compression=producer.compression,
-            on_return=producer.on_return,
-        )
-        #: What was declared already, by its identity: to compare queues takes longer than all else.
-        self._declared: dict[int, Any] = {}
-        self._is_known = _is_known()
-
-    def publish(self, body: Any, **options: Any) -> Any:
-        """As kombu's."""
-        policy = options.get("retry_policy") or {}
-        for entity in options.pop("declare", None) or ():
-            if id(entity) not in self._declared:
-                self.maybe_declare(entity, retry=bool(options.get("retry")), **policy)
-                self._declared[id(entity)] = entity
-        # Another exchange has to be asked for its queues, for which it may take another try.
-        if options.get("exchange") == "" and self._is_known:
-            return self._collect(body, **options)
-        return super().publish(body, **options)
-
-    def _collect(
-        self,
-        body: Any,
-        *,
-        exchange: str,
-        routing_key: str,
-        delivery_mode: Any = None,
-        mandatory: bool = False,
-        immediate: bool = False,
-        priority: int | None = 0,
-        content_type: str | None = None,
-        content_encoding: str | None = None,
-        serializer: str | None = None,
-        headers: dict[str, Any] | None = None,
-        compression: str | None = None,
-        retry: bool = False,
-        retry_policy: Any = None,
-        expiration: float | None = None,
-        timeout: float | None = None,
-        confirm_timeout: float | None = None,
-        **properties: Any,
-    ) -> None:
-        headers = {} if headers is None else headers
-        _, properties["delivery_mode"] = self._delivery_details(exchange, delivery_mode)
-        if expiration is not None:
-            properties["expiration"] = str(int(expiration * 1000))
-        compression = self.compression if compression is None else compression
-        body, content_type, content_encoding = self._prepare(
-            body, serializer, content_type, content_encoding, compression, headers
-        )
-        channel = self.channel
-        message = channel.prepare_message(
-            body, priority, content_type, content_encoding, headers, properties
-        )
-        channel.basic_publish(
-            message, exchange=exchange, routing_key=routing_key, mandatory=mandatory
-        )
-
-
-#: What kombu's ``publish()`` may be told, as far as we know.
-_KNOWN = {*inspect.signature(Collector._collect).parameters, "declare"}
-
-
-def _is_known() -> bool:
-    """False where kombu's ``publish()`` is another than the one that this was written after.
-
-    A later kombu's, or that of a library which has put its own in its place, as Sentry's does.
-    """
-    parameters = inspect.signature(Producer.publish).parameters
-    return not hasattr(Producer.publish, "__wrapped__") and parameters.keys() <= _KNOWN
 
 
 class Many:

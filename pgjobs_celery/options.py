@@ -119,6 +119,8 @@ def check_meta(meta: Any) -> dict[str, Any]:
 
 def encode_json(value: Any, what: str) -> str:
     """``value`` as JSON that PostgreSQL can store. Raises InvalidOption."""
+    if value == {}:
+        return "{}"
     try:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

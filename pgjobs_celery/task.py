@@ -22,6 +22,7 @@ from kombu import Producer
 
 from .attempts import AttemptedTask, run_in_attempts
 from .batch import SIZE
+from .collecting import find_collector
 from .config import did_you_mean
 from .ending import Discard
 from .enqueuing import OnBatch, enqueue_many
@@ -131,6 +132,8 @@ class PgTask(AttemptedTask):
             rule = as_unique(given.get("unique", self.unique), as_unique(self.unique))
             header["unique"] = rule and self._identify(rule, args, kwargs, header)
         options["headers"] = {**headers, HEADER: header}
+        if not producer and "connection" not in options and "publisher" not in options:
+            producer = find_collector(self.app)
         publish = functools.partial(
             super().apply_async,
             *(args, kwargs, task_id, producer, link, link_error, shadow),

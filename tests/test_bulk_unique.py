@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgjobs_celery import PgTask, Unique, bulk, jobs, using
+from pgjobs_celery.collecting import Collector
 from pgjobs_celery.db.dsn import parse_url
 
 from .conftest import Connection, empty_database
@@ -193,3 +194,30 @@ def test_the_rows_are_the_same_as_one_by_one(
             results = publish(together, len(before))
         outcomes.append((found(), [result.conflict for result in results]))
     assert outcomes[0] == outcomes[1]
+
+
+def test_a_pgtask_takes_a_shorter_way_only_where_nothing_has_to_be_tried_again(
+    app: Celery, url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    plain = app.tasks["plain"]
+    taken: list[Any] = []
+    collect = Collector._collect
+
+    def note(self: Collector, body: Any, **options: Any) -> None:
+        taken.append(body[0][0])
+        collect(self, body, **options)
+
+    monkeypatch.setattr(Collector, "_collect", note)
+    with psycopg.connect(parse_url(url)) as mine:
+        plain.delay(1)
+        with bulk():
+            plain.delay(2)
+        with using(mine):
+            plain.delay(3)
+            with using(None):
+                plain.delay(4)
+            with bulk(), using(None):
+                plain.delay(5)
+            plain.apply_async((6,), connection=app.connection())
+    assert taken == [2, 3]
+    assert count(connection, "true") == 6

@@ -350,6 +350,7 @@ def test_options_that_do_not_exist_are_refused(app: Celery):
 
 def test_it_works_with_another_broker_and_eagerly(add: Any, app: Celery, connection: Connection):
     other = Celery("other", broker="memory://", backend="cache+memory://", set_as_current=False)
+    other.conf.task_default_queue = "many"  # kombu's memory is one for all
     ran: list[int] = []
 
     @other.task(name="task", shared=False)
@@ -360,7 +361,7 @@ def test_it_works_with_another_broker_and_eagerly(add: Any, app: Celery, connect
     assert enqueue_many(task, [(1,), (2,), (3,)], size=2, on_batch=told.append) == 3
     assert told == [2, 1]
     with other.connection() as broker:
-        assert broker.SimpleQueue("celery").qsize() == 3
+        assert broker.SimpleQueue("many").qsize() == 3
     other.conf.task_always_eager = True
     assert enqueue_many(task, [(4,), (5,)]) == 2
     assert ran == [4, 5]
