@@ -154,8 +154,12 @@ class Publisher(Topology):
             )
 
     def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
-        if exchange.endswith(PIDBOX):
-            revoke_jobs(self.database, message)
+        if exchange.endswith(PIDBOX) and revoke_jobs(self.database, message):
+            # A worker that hears of it writes REVOKED by itself: not before it is true.
+            told = self._new_message(message, exchange, routing_key)
+            with self.database.joining():
+                self.database.messages.publish_messages(told, exchange, routing_key)
+            return
         is_event = exchange == self.node.event_exchange and not is_durable(message)
         if is_event and not self.node.services.post.is_heard(routing_key):
             return

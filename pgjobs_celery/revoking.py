@@ -26,20 +26,21 @@ PIDBOX = ".pidbox"
 BY_ID, BY_STAMP = ("revoke", "terminate"), "revoke_by_stamped_headers"
 
 
-def revoke_jobs(database: Database, message: Mapping[str, Any]) -> None:
-    """Cancel the jobs that a remote control command revokes; of another command nothing.
+def revoke_jobs(database: Database, message: Mapping[str, Any]) -> bool:
+    """Cancel the jobs that a remote control command revokes; False for another command.
 
     Of a task that is not published yet it is remembered: it will be cancelled when it is. Raises
     InvalidOption for what is no signal.
     """
     command = _read(message)
     method, arguments = command.get("method"), command.get("arguments")
-    if not isinstance(arguments, Mapping):
-        return
+    if method not in (*BY_ID, BY_STAMP) or not isinstance(arguments, Mapping):
+        return False
     terminate = bool(arguments.get("terminate")) or method == "terminate"
     signal = arguments.get("signal") or "SIGTERM"
     for selection in _selections(database, method, arguments):
         selection.cancel(terminate=terminate, signal=signal)
+    return True
 
 
 def _selections(

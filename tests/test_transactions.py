@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import psycopg
 import pytest
 from celery import Celery, chain, chord, group
 from kombu import Exchange, Queue
@@ -350,3 +351,20 @@ def test_a_task_of_another_database_is_refused(
 
     run(work())
     close_app(other)
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["committed", "rolled back"])
+def test_workers_are_told_of_a_revoke_if_it_is_true(
+    app: Celery, url: str, connection: Connection, is_kept: bool
+):
+    mailbox = Queue("w.celery.pidbox", Exchange("celery.pidbox", type="fanout"))
+    with app.connection_for_write() as broker:
+        mailbox(broker.default_channel).declare()
+    job = app.tasks["add"].apply_async((1, 1), countdown=60)
+    with psycopg.connect(parse_url(url)) as caller:
+        with using(caller):
+            job.revoke()
+        assert count(connection, "messages") == 0
+        (caller.commit if is_kept else caller.rollback)()
+    assert count(connection, "messages") == is_kept
+    assert states(connection) == {job.id: "cancelled" if is_kept else "scheduled"}
