@@ -1,0 +1,162 @@
+"""``cron()``, a schedule for beat; and any schedule as a row has it, and as it is computed.
+
+app.conf.beat_schedule = {
+    "nightly": {"task": "proj.report", "schedule": cron("0 2 * * *", tz="Europe/Berlin")},
+}
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from celery.schedules import BaseSchedule, crontab, maybe_schedule, schedstate, schedule, solar
+
+from .cron import next_tick as next_cron_tick
+from .cron import parse
+from .errors import InvalidOption
+
+#: What a schedule that is not ours to describe is called in its row.
+OTHER = "other"
+
+
+class cron(BaseSchedule):  # type: ignore[misc]  # noqa: N801
+    """A cron expression of five fields, or a nickname (``@daily``), in a time zone.
+
+    ``tz`` is an IANA name; the app's ``timezone`` where it is not given. In a change of the clocks
+    it does what cron does (:mod:`pgjobs_celery.cron`), and where day of month and day of week are
+    both given either will do; Celery's ``crontab`` asks for both, and skips the repeated hour.
+    Raises InvalidOption for what is no expression or time zone.
+    """
+
+    def __init__(
+        self, expression: str, tz: str | None = None, nowfun: Any = None, app: Any = None
+    ) -> None:
+        super().__init__(nowfun=nowfun, app=app)
+        parse(expression)
+        self.expression = expression
+        self.tz_name = tz
+        if tz is not None:
+            self.__dict__["tz"] = _zone(tz)
+
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        """From now until it is due next after ``last_run_at``; below 0 if that is past."""
+        due: datetime = next_cron_tick(self.expression, self.tz, _aware(last_run_at, self.tz))
+        return due - _aware(self.now(), self.tz)
+
+    def is_due(self, last_run_at: datetime) -> schedstate:
+        """Whether it is due, and in how many seconds to ask again."""
+        remaining = self.remaining_estimate(last_run_at).total_seconds()
+        if remaining > 0:
+            return schedstate(False, remaining)
+        return schedstate(True, max(0.0, self.remaining_estimate(self.now()).total_seconds()))
+
+    def __repr__(self) -> str:
+        return f"<cron: {self.expression}{f' ({self.tz_name})' if self.tz_name else ''}>"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, cron):
+            return (self.expression, self.tz_name) == (other.expression, other.tz_name)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.expression, self.tz_name))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.expression, self.tz_name, self.nowfun)
+
+
+def next_tick(given: BaseSchedule, after: datetime) -> datetime:
+    """When a schedule is due next after a moment, in UTC, whatever class it is of.
+
+    Asked as Celery does, only that to the schedule it is that moment now.
+    """
+    asked = copy.copy(given)
+    asked.nowfun = lambda: after
+    try:
+        delay = asked.remaining_estimate(after)
+    except NotImplementedError:
+        # One that only knows whether it is due: Celery asks again after so many seconds.
+        delay = timedelta(seconds=float(asked.is_due(after)[1]))
+    # Celery's crontab answers with a moment before this one in the second of two repeated hours.
+    due: datetime = after + max(delay, timedelta(microseconds=1))
+    return due.astimezone(timezone.utc)
+
+
+def to_schedule(given: Any, *, relative: bool = False, app: Any = None) -> BaseSchedule:
+    """A schedule from what ``beat_schedule`` takes, or a cron expression.
+
+    Raises InvalidOption for anything else.
+    """
+    if isinstance(given, str):
+        return cron(given, app=app)
+    found = maybe_schedule(given, relative, app=app)
+    if not isinstance(found, BaseSchedule):
+        raise InvalidOption(
+            f"a schedule is a number of seconds, a timedelta, crontab(), cron() or a cron "
+            f"expression, not {given!r}"
+        )
+    return found
+
+
+def to_spec(given: BaseSchedule) -> dict[str, Any]:
+    """A schedule as JSON has it; of a class that is not Celery's or ours, only its repr."""
+    if type(given) is cron:
+        return {"type": "cron", "expression": given.expression, "tz": given.tz_name}
+    if type(given) is crontab:
+        fields = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
+        return {
+            "type": "crontab",
+            **{name: _field(getattr(given, f"_orig_{name}")) for name in fields},
+        }
+    if type(given) is solar:
+        return {"type": "solar", "event": given.event, "lat": given.lat, "lon": given.lon}
+    if type(given) is schedule:
+        seconds = given.run_every.total_seconds()
+        return {"type": "interval", "every": seconds, "relative": bool(given.relative)}
+    return {"type": OTHER, "repr": repr(given)}
+
+
+def from_spec(spec: Mapping[str, Any], app: Any) -> BaseSchedule | None:
+    """The schedule that :func:`to_spec` has described; None where only a program knows it."""
+    said = {name: value for name, value in spec.items() if name != "type"}
+    kind = spec.get("type")
+    if kind == "cron":
+        return cron(said["expression"], said.get("tz"), app=app)
+    if kind == "crontab":
+        return crontab(**said, app=app)
+    if kind == "solar":
+        return solar(said["event"], said["lat"], said["lon"], app=app)
+    if kind == "interval":
+        return schedule(said["every"], said.get("relative", False), app=app)
+    return None
+
+
+def digest(*parts: Any) -> str:
+    """The same for what was said alike."""
+    text = json.dumps(parts, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _field(value: Any) -> Any:
+    """A crontab's field as it was written."""
+    return value if isinstance(value, (str, int)) else sorted(value)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidOption(
+            f"{name!r} is no time zone that this machine knows: write it as in Europe/Berlin "
+            "(where it has none at all, pip install tzdata)"
+        ) from None
+
+
+def _aware(moment: datetime, zone: tzinfo) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone)
