@@ -5,7 +5,7 @@ once.
     celery -A proj worker -B -S pgjobs
 
 Each beat looks at the same rows of ``pgjobs.schedules``, and publishes what is due in the
-transaction that moves the row on, so that another one that looks at the same time finds it moved. No
+transaction that moves the row on, so that another one that looks then finds it moved. No
 beat leads: where one is killed, the others have been doing its work all along.
 """
 
