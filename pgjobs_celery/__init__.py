@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .queue_control import queues as queues
     from .selection import jobs as jobs
     from .task import PgTask as PgTask
+    from .timetable import cron as cron
     from .transactions import using as using
     from .unique import Unique as Unique
 
@@ -39,6 +40,7 @@ _MODULES = {
     "adelay": "aio",
     "aget": "aio",
     "bulk": "batch",
+    "cron": "timetable",
     "jobs": "selection",
     "queues": "queue_control",
     "using": "transactions",
@@ -55,6 +57,7 @@ __all__ = [
     "adelay",
     "aget",
     "bulk",
+    "cron",
     "jobs",
     "queues",
     "using",

@@ -29,9 +29,9 @@ from .db.database import CONNECTION_ERRORS
 from .db.schedules import Advance, ScheduleRow, Schedules
 from .errors import InvalidOption, PgJobsError
 from .options import HEADER
-from .schedules import digest, from_spec, next_tick, to_schedule, to_spec
 from .selection import database_of
 from .ticks import MISSED, ONCE, Due, find_due
+from .timetable import digest, from_spec, next_tick, to_schedule, to_spec
 
 if TYPE_CHECKING:
     from celery.schedules import BaseSchedule

@@ -22,6 +22,7 @@ PUBLIC = [
     "adelay",
     "aget",
     "bulk",
+    "cron",
     "jobs",
     "queues",
     "using",

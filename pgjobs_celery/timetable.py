@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from celery.schedules import BaseSchedule, crontab, maybe_schedule, schedstate, schedule, solar
 
-from .cron import next_tick as next_cron_tick
-from .cron import parse
+from .cron_ticks import next_tick as next_cron_tick
+from .cron_ticks import parse
 from .errors import InvalidOption
 
 #: What a schedule that is not ours to describe is called in its row.
@@ -29,8 +29,8 @@ class cron(BaseSchedule):  # type: ignore[misc]  # noqa: N801
     """A cron expression of five fields, or a nickname (``@daily``), in a time zone.
 
     ``tz`` is an IANA name; the app's ``timezone`` where it is not given. In a change of the clocks
-    it does what cron does (:mod:`pgjobs_celery.cron`), and where day of month and day of week are
-    both given either will do; Celery's ``crontab`` asks for both, and skips the repeated hour.
+    it does what cron does (:mod:`pgjobs_celery.cron_ticks`), and where day of month and day of week
+    are both given either will do; Celery's ``crontab`` asks for both, and skips the repeated hour.
     Raises InvalidOption for what is no expression or time zone.
     """
 
