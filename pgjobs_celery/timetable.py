@@ -7,9 +7,9 @@ app.conf.beat_schedule = {
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
@@ -23,6 +23,12 @@ from .errors import InvalidOption
 
 #: What a schedule that is not ours to describe is called in its row.
 OTHER = "other"
+#: Celery's own classes, of which we know that remaining_estimate() tells all.
+CELERYS = (schedule, crontab, solar)
+#: How often a schedule of another class is asked on the way to one tick.
+MOST_ANSWERS = 1000
+#: What is no further away is the event itself: it is computed anew, and never quite the same.
+SAME_EVENT = timedelta(seconds=1)
 
 
 class cron(BaseSchedule):  # type: ignore[misc]  # noqa: N801
@@ -74,18 +80,71 @@ class cron(BaseSchedule):  # type: ignore[misc]  # noqa: N801
 def next_tick(given: BaseSchedule, after: datetime) -> datetime:
     """When a schedule is due next after a moment, in UTC, whatever class it is of.
 
-    Asked as Celery does, only that to the schedule it is that moment now.
+    Asked as Celery's beat does, only that to the schedule it is that moment now. Raises
+    InvalidOption for one that names no later moment.
     """
-    asked = copy.copy(given)
-    asked.nowfun = lambda: after
+    if type(given) is schedule and not given.relative:
+        # In real time, where Celery before 5.7 goes by what the clocks show.
+        return _later(given, after, after.astimezone(timezone.utc) + given.run_every)
+    # Not copy.copy(): what Celery's classes say of themselves to pickle leaves out their app.
+    asked = object.__new__(type(given))
+    asked.__dict__.update(given.__dict__)
+    local = after.astimezone(_zone_of(given))
+    if type(given) in CELERYS or type(given) is cron:
+        return _later(given, after, _estimate(asked, local))
+    return _next_of_other(asked, local)
+
+
+def _estimate(asked: BaseSchedule, after: datetime) -> datetime:
+    """What it says comes after a moment, or that moment where it names no later one."""
+    last = after
+    for _ in range(MOST_ANSWERS):
+        asked.nowfun = lambda last=last: last
+        last_utc = last.astimezone(timezone.utc)
+        due: datetime = last_utc + asked.remaining_estimate(last)
+        if isinstance(asked, solar) and due - last_utc < SAME_EVENT:
+            due = last_utc + SAME_EVENT
+        elif due > after or due == last_utc:
+            return due
+        # In the second of two repeated hours crontab names a time in the first: on from there.
+        last = due.astimezone(after.tzinfo)
+    return after
+
+
+def _next_of_other(asked: BaseSchedule, after: datetime) -> datetime:
+    """When one of a class of somebody's own is due: when it says so itself, asked as it wants."""
     try:
-        delay = asked.remaining_estimate(after)
+        now = _estimate(asked, after)
     except NotImplementedError:
-        # One that only knows whether it is due: Celery asks again after so many seconds.
-        delay = timedelta(seconds=float(asked.is_due(after)[1]))
-    # Celery's crontab answers with a moment before this one in the second of two repeated hours.
-    due: datetime = after + max(delay, timedelta(microseconds=1))
+        asked.nowfun = lambda: after
+        now = after.astimezone(timezone.utc) + _wait(asked, asked.is_due(after))
+    for _ in range(MOST_ANSWERS):
+        at = now.astimezone(after.tzinfo)
+        asked.nowfun = lambda at=at: at
+        answer = asked.is_due(after)
+        if answer[0]:
+            return _later(asked, after, now)
+        now += _wait(asked, answer)
+    raise InvalidOption(f"{asked!r} is not due in {MOST_ANSWERS:,} answers of is_due")
+
+
+def _wait(asked: BaseSchedule, answer: Any) -> timedelta:
+    try:
+        return timedelta(seconds=max(float(answer[1]), 0.001))
+    except (TypeError, ValueError):
+        raise InvalidOption(f"{asked!r} does not say when to ask it again: {answer!r}") from None
+
+
+def _later(given: BaseSchedule, after: datetime, due: datetime) -> datetime:
+    if due <= after:
+        raise InvalidOption(f"{given!r} is due at once, again and again")
     return due.astimezone(timezone.utc)
+
+
+def _zone_of(given: BaseSchedule) -> tzinfo:
+    """Where it takes its days and hours from: as Celery's beat, from what it says is now."""
+    zone: tzinfo = getattr(given.now(), "tzinfo", None) or given.tz
+    return given.tz if type(given) is cron else zone
 
 
 def to_schedule(given: Any, *, relative: bool = False, app: Any = None) -> BaseSchedule:
@@ -95,7 +154,10 @@ def to_schedule(given: Any, *, relative: bool = False, app: Any = None) -> BaseS
     """
     if isinstance(given, str):
         return cron(given, app=app)
-    found = maybe_schedule(given, relative, app=app)
+    try:
+        found = maybe_schedule(given, relative, app=app)
+    except (AttributeError, OverflowError, ValueError):
+        found = None
     if not isinstance(found, BaseSchedule):
         raise InvalidOption(
             f"a schedule is a number of seconds, a timedelta, crontab(), cron() or a cron "
@@ -119,7 +181,31 @@ def to_spec(given: BaseSchedule) -> dict[str, Any]:
     if type(given) is schedule:
         seconds = given.run_every.total_seconds()
         return {"type": "interval", "every": seconds, "relative": bool(given.relative)}
-    return {"type": OTHER, "repr": repr(given)}
+    kind = f"{type(given).__module__}.{type(given).__qualname__}"
+    return {"type": OTHER, "class": kind, "repr": _same(given)}
+
+
+def definition_of(given: BaseSchedule) -> str:
+    """The same for schedules that have the same ticks, in every process that makes them.
+
+    For a class of somebody's own: if class, repr and attributes are the same.
+    """
+    said: list[Any] = [to_spec(given)]
+    if not ((type(given) is schedule and not given.relative) or type(given) is solar):
+        said.append(str(_zone_of(given)))
+    if said[0]["type"] == OTHER:
+        left_out = ("_app", "nowfun", "tz", "utc_enabled")
+        said += [
+            (name, _same(v)) for name, v in sorted(vars(given).items()) if name not in left_out
+        ]
+    return digest(*said)
+
+
+def _same(value: Any) -> str:
+    """Its repr as other processes have it: without addresses, and sets in order."""
+    if isinstance(value, (set, frozenset)):
+        return repr(sorted(map(_same, value)))
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def from_spec(spec: Mapping[str, Any], app: Any) -> BaseSchedule | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -93,18 +93,22 @@ class Schedules:
         rows = self._database.fetch(
             "get_schedules", app=self._app, names=None if names is None else list(names)
         )
-        return [ScheduleRow(*row) for row in rows]
+        return [_in_utc(ScheduleRow(*row)) for row in rows]
 
-    def register_schedules(self, entries: Sequence[ScheduleRow]) -> list[str]:
-        """Have these be the entries of the program; the names of those that are.
+    def register_schedules(
+        self, entries: Sequence[ScheduleRow], keep: Sequence[str] | None = None
+    ) -> list[str]:
+        """Have these be among the entries of the program, and none but those in ``keep``.
 
-        One that was made at run time under the same name is left as it is.
+        The names of those that went; with None, none does. One that was made at run time under the
+        same name is left as it is.
         """
+        gone: list[str] = []
         with self._database.transaction():
+            if keep is not None:
+                rows = self._database.fetch("retire_schedules", app=self._app, names=list(keep))
+                gone = sorted(name for (name,) in rows)
             self._database.fetch(
-                "retire_schedules", app=self._app, names=[entry.name for entry in entries]
-            )
-            rows = self._database.fetch(
                 "register_schedules",
                 app=self._app,
                 names=[entry.name for entry in entries],
@@ -118,7 +122,7 @@ class Schedules:
                 missed_limits=[entry.missed_limit for entry in entries],
                 nexts=[entry.next_run_at for entry in entries],
             )
-        return [name for (name,) in rows]
+        return gone
 
     def put_schedule(self, entry: ScheduleRow) -> bool:
         """Make or change an entry; False where there is one of the program's own."""
@@ -173,3 +177,19 @@ class Schedules:
             counts=[each.ticks for each in advances],
         )
         return {name for (name,) in rows}
+
+    def find_ticks(self, task_ids: Sequence[str]) -> set[str]:
+        """Those of these ids of which there is a job already."""
+        if not task_ids:
+            return set()
+        return {task_id for (task_id,) in self._database.fetch("find_ticks", ids=list(task_ids))}
+
+
+def _in_utc(row: ScheduleRow) -> ScheduleRow:
+    """As it is in every process: a session has a time zone of its own."""
+    return replace(
+        row,
+        next_run_at=row.next_run_at.astimezone(timezone.utc),
+        last_run_at=row.last_run_at and row.last_run_at.astimezone(timezone.utc),
+        paused_at=row.paused_at and row.paused_at.astimezone(timezone.utc),
+    )

@@ -1,6 +1,6 @@
 -- The entries of a program's beat_schedule, as they are there. One that was made at run time under the
--- same name stays as it is, and is not returned. Where the schedule is another than before, the next
--- tick is; else it stays, and so does a pause.
+-- same name stays as it is. Where the schedule is another than before, the next tick is; else it stays,
+-- and so does a pause. What is as it was is not written: 10,000 of them would be, with each start.
 INSERT INTO pgjobs.schedules AS s
   (app, name, is_configured, task, args, kwargs, options, schedule, definition, missed, missed_limit,
    next_run_at)
@@ -22,10 +22,10 @@ SET task = excluded.task,
     missed_limit = excluded.missed_limit,
     next_run_at = CASE WHEN s.definition = excluded.definition THEN s.next_run_at
                        ELSE excluded.next_run_at END,
-    version = CASE WHEN (s.task, s.args, s.kwargs, s.options, s.definition, s.missed, s.missed_limit)
-                        IS NOT DISTINCT FROM
-                        (excluded.task, excluded.args, excluded.kwargs, excluded.options,
-                         excluded.definition, excluded.missed, excluded.missed_limit)
-                   THEN s.version ELSE excluded.version END
+    version = excluded.version
 WHERE s.is_configured
+  AND (s.task, s.args, s.kwargs, s.options, s.schedule, s.definition, s.missed, s.missed_limit)
+      IS DISTINCT FROM
+      (excluded.task, excluded.args, excluded.kwargs, excluded.options, excluded.schedule,
+       excluded.definition, excluded.missed, excluded.missed_limit)
 RETURNING s.name
