@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -26,7 +27,8 @@ from .clock import read_clock
 from .db.database import CONNECTION_ERRORS
 from .db.schedules import ScheduleRow
 from .entries import PgEntry, to_entry, to_row
-from .errors import PgJobsError
+from .errors import InvalidOption, PgJobsError
+from .options import check_text
 from .ticks import GRACE, Due, find_due
 from .timetable import next_tick
 
@@ -83,8 +85,10 @@ class PgScheduler(TickPublisher):
             try:
                 self.schedule[name] = self._maybe_entry(name, entry)
             except Exception as error:
-                self._wrong.append(str(name))
                 logger.error("beat: entry %r is left out: %s", name, error)
+                with suppress(InvalidOption):  # a name that no row has
+                    check_text(str(name), "the name of an entry")
+                    self._wrong.append(str(name))
         self._own = dict(self.schedule)
 
     @property

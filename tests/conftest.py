@@ -44,6 +44,7 @@ TABLES = (
     "limits",
     "slots",
     "groups",
+    "schedules",
 )
 
 Connection = psycopg.Connection[dict[str, Any]]

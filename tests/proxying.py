@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
-#: What ends a question, Sync, and its answer, ReadyForQuery (idle).
+#: What ends a question, Sync, and its answer, ReadyForQuery, in a transaction or not.
 SYNC = b"S\x00\x00\x00\x04"
-READY = b"Z\x00\x00\x00\x05I"
+READY = b"Z\x00\x00\x00\x05"
 
 
 class Proxy:
@@ -65,7 +65,7 @@ class Proxy:
             while data := client.recv(65536):
                 if self._pending and self._pending in data:
                     self._pending = b""
-                    swallowed[0] = data.count(SYNC)
+                    swallowed[0] = data.count(SYNC) or 1  # a plain query needs none
                 server.sendall(data)
         _end(server)
 
