@@ -25,6 +25,7 @@ from celery.utils.log import get_logger
 from .beat_ticks import Outage, TickPublisher
 from .clock import read_clock
 from .db.database import CONNECTION_ERRORS
+from .db.dsn import describe
 from .db.schedules import ScheduleRow
 from .entries import PgEntry, to_entry, to_row
 from .errors import InvalidOption, PgJobsError
@@ -94,7 +95,7 @@ class PgScheduler(TickPublisher):
     @property
     def info(self) -> str:
         """What ``celery beat`` shows of it at its start."""
-        return f"    . db -> {self.database}"
+        return f"    . db -> {describe(self.database.conninfo)}"
 
     def now(self) -> datetime:
         """The time by the server's clock: all beats go by the same."""
@@ -133,13 +134,12 @@ class PgScheduler(TickPublisher):
     # Know what there is
 
     def _look(self) -> None:
-        begun = time.monotonic()
         look = self.rows.look()
         if self._lost:
             self._lost = ""
             logger.info("beat: connected to the database again")
-        # Asked in the middle of the round trip, as far as anybody can tell.
-        self._server = (look.now, (begun + time.monotonic()) / 2)
+        # As if the answer had taken no time: late by that, but never early.
+        self._server = (look.now, time.monotonic())
         if not self._is_registered:
             self._register()
             look = self.rows.look()
