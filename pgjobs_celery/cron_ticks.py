@@ -11,6 +11,7 @@ decided here, by the rule of Vixie's cron (``man 8 cron``, "Daylight Saving Time
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 
@@ -22,8 +23,8 @@ from .errors import InvalidOption
 #: less.
 STEP = timedelta(hours=12)
 SECOND = timedelta(seconds=1)
-#: What some crons know besides, and nobody can tell when it is due.
-UNKNOWN = ("@reboot",)
+#: ``3-3``, which croniter takes for ``*``.
+_RANGE_OF_ONE = re.compile(r"(?<![\w-])(\w+)-\1(?:/\w+)?(?![\w-])")
 
 
 @lru_cache(maxsize=4096)
@@ -33,7 +34,7 @@ def parse(expression: str) -> tuple[str, ...]:
     Raises InvalidOption for what is none: six fields, ``H`` and ``R`` of other crons, nonsense.
     """
     try:
-        written = croniter(expression, datetime(2000, 1, 1)).expressions
+        written = croniter(_RANGE_OF_ONE.sub(r"\1", expression), datetime(2000, 1, 1)).expressions
     except (CroniterError, ValueError, TypeError, AttributeError) as error:
         raise InvalidOption(f"{expression!r} is no cron expression: {error}") from None
     if len(written) != 5:
@@ -50,10 +51,11 @@ def parse(expression: str) -> tuple[str, ...]:
 def has_either_day(expression: str) -> bool:
     """True where a day of the month and one of the week are given: either will do.
 
-    That is cron's rule. Celery's ``crontab`` asks for both.
+    That is cron's rule, and ``*/2`` is one that is given: so croniter has it, and not all crons.
+    Celery's ``crontab`` asks for both.
     """
-    fields = parse(expression)
-    return not fields[2].startswith("*") and not fields[4].startswith("*")
+    expanded: list[list[int | str]] = croniter(" ".join(parse(expression))).expanded
+    return expanded[2] != ["*"] and expanded[4] != ["*"]
 
 
 def next_tick(expression: str, zone: tzinfo, after: datetime) -> datetime:
@@ -66,7 +68,7 @@ def next_tick(expression: str, zone: tzinfo, after: datetime) -> datetime:
     start = after.astimezone(timezone.utc).replace(microsecond=0)
     wall = _wall(start, zone)
     while True:
-        match = _next_match(expression, wall)
+        match = _next_match(" ".join(fields), wall)
         candidate = match - _offset(start, zone)
         change = _next_change(start, candidate, zone)
         if change is None:

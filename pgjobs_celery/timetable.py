@@ -143,6 +143,8 @@ def _later(given: BaseSchedule, after: datetime, due: datetime) -> datetime:
 
 def _zone_of(given: BaseSchedule) -> tzinfo:
     """Where it takes its days and hours from: as Celery's beat, from what it says is now."""
+    if isinstance(given, solar):
+        return timezone.utc  # before Celery 5.7 it is an hour off when the clocks of a zone change
     zone: tzinfo = getattr(given.now(), "tzinfo", None) or given.tz
     return given.tz if type(given) is cron else zone
 
