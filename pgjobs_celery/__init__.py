@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .queue_control import queues as queues
     from .selection import jobs as jobs
     from .task import PgTask as PgTask
+    from .timetable import cron as cron
     from .transactions import using as using
     from .unique import Unique as Unique
 
@@ -41,6 +42,7 @@ _MODULES = {
     "aget": "aio",
     "bulk": "batch",
     "enqueue_many": "enqueuing",
+    "cron": "timetable",
     "jobs": "selection",
     "queues": "queue_control",
     "using": "transactions",
@@ -57,6 +59,7 @@ __all__ = [
     "adelay",
     "aget",
     "bulk",
+    "cron",
     "enqueue_many",
     "jobs",
     "queues",

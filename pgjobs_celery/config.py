@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from .errors import InvalidOption, UnknownOption
@@ -149,6 +149,13 @@ class Settings:
     #: How long a chord may take from one of its tasks to the next before it fails; 0 for ever.
     #: Where it is not set, Celery's ``result_chord_expires`` says it, or its ``result_expires``.
     chord_max_age: float = 86_400.0
+    #: For rehearsals and tests: the time, with its offset, that beats begin with. None: the
+    #: server's.
+    beat_clock_origin: str | datetime | None = None
+    #: When they do so, by the server's clock; the same for all beats.
+    beat_clock_anchor: str | datetime | None = None
+    #: How many of beat's seconds pass in one.
+    beat_clock_speed: float = 1.0
 
 
 def read_settings(conf: Mapping[str, Any]) -> Settings:

@@ -44,6 +44,7 @@ TABLES = (
     "limits",
     "slots",
     "groups",
+    "schedules",
 )
 
 #: A table of up to this size is emptied row by row; what is left behind is soon used again.

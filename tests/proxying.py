@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
-#: What ends a question, Sync, and its answer, ReadyForQuery (idle).
+#: What ends a question, Sync, and its answer, ReadyForQuery, in a transaction or not.
 SYNC = b"S\x00\x00\x00\x04"
-READY = b"Z\x00\x00\x00\x05I"
+READY = b"Z\x00\x00\x00\x05"
 
 
 class Proxy:

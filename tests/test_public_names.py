@@ -22,6 +22,7 @@ PUBLIC = [
     "adelay",
     "aget",
     "bulk",
+    "cron",
     "enqueue_many",
     "jobs",
     "queues",

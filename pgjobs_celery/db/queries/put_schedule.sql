@@ -1,0 +1,20 @@
+-- An entry made or changed at run time. One of the program's own is not to be changed here, and is not
+-- returned. Where the schedule is another than before, the next tick is.
+INSERT INTO pgjobs.schedules AS s
+  (app, name, task, args, kwargs, options, schedule, definition, missed, missed_limit, next_run_at)
+VALUES (%(app)s, %(name)s, %(task)s, %(args)s, %(kwargs)s, %(options)s, %(schedule)s::jsonb,
+        %(definition)s, %(missed)s, %(missed_limit)s, %(next_run_at)s::timestamptz)
+ON CONFLICT (app, name) DO UPDATE
+SET task = excluded.task,
+    args = excluded.args,
+    kwargs = excluded.kwargs,
+    options = excluded.options,
+    schedule = excluded.schedule,
+    definition = excluded.definition,
+    missed = excluded.missed,
+    missed_limit = excluded.missed_limit,
+    next_run_at = CASE WHEN s.definition = excluded.definition THEN s.next_run_at
+                       ELSE excluded.next_run_at END,
+    version = excluded.version
+WHERE NOT s.is_configured
+RETURNING s.name

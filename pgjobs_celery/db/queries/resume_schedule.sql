@@ -1,0 +1,7 @@
+-- What was not published while it was paused is not missed: it goes on with the tick that comes next.
+UPDATE pgjobs.schedules
+SET paused_at = NULL,
+    next_run_at = %(next_run_at)s::timestamptz,
+    version = nextval('pgjobs.schedules_version')
+WHERE app = %(app)s AND name = %(name)s AND paused_at IS NOT NULL
+RETURNING name
