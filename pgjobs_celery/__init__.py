@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .ending import Discard as Discard
     from .ending import Snooze as Snooze
     from .queue_control import queues as queues
+    from .schedule_control import schedules as schedules
     from .selection import jobs as jobs
     from .task import PgTask as PgTask
     from .timetable import cron as cron
@@ -43,6 +44,7 @@ _MODULES = {
     "cron": "timetable",
     "jobs": "selection",
     "queues": "queue_control",
+    "schedules": "schedule_control",
     "using": "transactions",
 }
 
@@ -60,6 +62,7 @@ __all__ = [
     "cron",
     "jobs",
     "queues",
+    "schedules",
     "using",
 ]
 

@@ -25,6 +25,7 @@ PUBLIC = [
     "cron",
     "jobs",
     "queues",
+    "schedules",
     "using",
 ]
 
