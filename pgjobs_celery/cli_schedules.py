@@ -273,6 +273,9 @@ def controlled(ctx: click.Context) -> Iterator[Schedules]:
     from .schedule_control import Schedules
 
     app = ctx.obj.app
+    if app.main == "default" and all(name.startswith("celery.") for name in app.tasks):
+        # Celery's stand-in for an app that was not named; no beat would publish what it has.
+        raise click.UsageError("entries belong to an app: name it with `celery -A proj`")
     with reported():
         try:
             app.loader.import_default_modules()  # its tasks, as a beat has them

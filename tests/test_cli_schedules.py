@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -209,6 +210,13 @@ def test_the_programs_own_are_not_deleted(run, app):
     assert done.exit_code == 1
     assert done.output.startswith("Error: entry 'nightly' is one of the program's beat_schedule")
     assert run("pause", "nightly").exit_code == 0
+
+
+def test_an_app_has_to_be_named(url, tmp_path):
+    command = [sys.executable, "-m", "celery", "-b", url, "pgjobs", "schedules", "list"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "name it with `celery -A proj`" in done.stderr
 
 
 def test_an_app_with_its_jobs_elsewhere_is_one_line(run, app):
