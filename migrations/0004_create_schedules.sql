@@ -37,7 +37,22 @@ CREATE TABLE pgjobs.schedules (
   CONSTRAINT schedules_missed_limit_positive CHECK (missed_limit > 0)
 ) WITH (fillfactor = 50);
 
+-- For people: the entries, and what has become of the job that each has published last.
+CREATE VIEW pgjobs.schedule_details AS
+  SELECT s.app, s.name, s.is_configured, s.task,
+         pgjobs.body_json(convert_to(s.args, 'UTF8')) AS args,
+         pgjobs.body_json(convert_to(s.kwargs, 'UTF8')) AS kwargs,
+         pgjobs.body_json(convert_to(s.options, 'UTF8')) AS options,
+         s.schedule, s.missed, s.missed_limit, s.paused_at,
+         CASE WHEN s.paused_at IS NULL THEN s.next_run_at END AS next_run_at,
+         s.last_run_at, s.last_task_id, j.state AS last_state, j.finished_at AS last_finished_at,
+         CASE WHEN j.state <> 'completed' THEN j.errors -> -1 ->> 'message' END AS last_error,
+         s.total_run_count
+  FROM pgjobs.schedules AS s
+  LEFT JOIN pgjobs.jobs AS j ON j.task_id = s.last_task_id;
+
 -- migrate:down
 
+DROP VIEW pgjobs.schedule_details;
 DROP TABLE pgjobs.schedules;
 DROP SEQUENCE pgjobs.schedules_version;

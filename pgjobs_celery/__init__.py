@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .publishing_async import aapply_async as aapply_async
     from .publishing_async import adelay as adelay
     from .queue_control import queues as queues
+    from .schedule_control import schedules as schedules
     from .selection import jobs as jobs
     from .task import PgTask as PgTask
     from .timetable import cron as cron
@@ -45,6 +46,7 @@ _MODULES = {
     "cron": "timetable",
     "jobs": "selection",
     "queues": "queue_control",
+    "schedules": "schedule_control",
     "using": "transactions",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "enqueue_many",
     "jobs",
     "queues",
+    "schedules",
     "using",
 ]
 

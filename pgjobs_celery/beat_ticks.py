@@ -140,24 +140,35 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
 
     def _options(self, entry: PgEntry, at: datetime) -> dict[str, Any]:
         """The entry's options, with what a job knows of it."""
-        options = dict(entry.options)
-        headers = dict(options.get("headers") or {})
         known = {"schedule": entry.name, "tick": at.isoformat()}
-        ours = {name: options.pop(name) for name in NAMES if name in options}
-        ours["meta"] = {**check_meta(ours.get("meta") or {}), **known}
-        if isinstance(self.app.tasks.get(entry.task), PgTask):
-            options.update(ours)
-        elif ours.pop("unique", None):
-            raise InvalidOption(f"unique is for a PgTask that beat knows; {entry.task} is none")
-        else:  # Celery would not know what they are
-            headers[HEADER] = merge({}, ours, headers.get(HEADER))
-        options["headers"] = headers
+        options = noted(self.app, entry.task, entry.options, known)
         options.setdefault("task_id", self.task_id(entry.name, at))
         return options
 
     def task_id(self, name: str, at: datetime) -> str:
         """The id of the job of a tick: the same from whichever beat."""
         return str(uuid5(NAMESPACE, json.dumps([self.app.main, name, at.isoformat()])))
+
+
+def noted(
+    app: Any, task: str, options: Mapping[str, Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a job of an entry is published with: its options, and in its meta what is known of it.
+
+    Raises InvalidOption for what only a PgTask can have.
+    """
+    noted = dict(options)
+    headers = dict(noted.get("headers") or {})
+    ours = {name: noted.pop(name) for name in NAMES if name in noted}
+    ours["meta"] = {**check_meta(ours.get("meta") or {}), **known}
+    if isinstance(app.tasks.get(task), PgTask):
+        noted.update(ours)
+    elif ours.pop("unique", None):
+        raise InvalidOption(f"unique is for a PgTask that beat knows; {task} is none")
+    else:  # Celery would not know what they are
+        headers[HEADER] = merge({}, ours, headers.get(HEADER))
+    noted["headers"] = headers
+    return noted
 
 
 def _fields(entry: PgEntry) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import click
 from celery.bin.base import handle_preload_options
 
-from . import cli_jobs, cli_queues
+from . import cli_jobs, cli_queues, cli_schedules
 from .cli_database import database_options, find_database, reported
 from .config import read_settings
 from .db import migration_files, migrations, versions
@@ -37,7 +37,7 @@ def pgjobs(ctx: click.Context, **preload: Any) -> None:
     """Look after the PostgreSQL schema and the jobs in it."""
 
 
-for command in (*cli_jobs.COMMANDS, *cli_queues.COMMANDS):
+for command in (*cli_jobs.COMMANDS, *cli_queues.COMMANDS, cli_schedules.schedules):
     pgjobs.add_command(command)
 
 

@@ -70,7 +70,7 @@ def next_tick(expression: str, zone: tzinfo, after: datetime) -> datetime:
     while True:
         match = _next_match(" ".join(fields), wall)
         candidate = match - _offset(start, zone)
-        change = _next_change(start, candidate, zone)
+        change = next_change(start, candidate, zone)
         if change is None:
             if is_about_intervals or not _is_repeated(candidate, zone):
                 return candidate
@@ -106,7 +106,7 @@ def _is_repeated(moment: datetime, zone: tzinfo) -> bool:
     return moment.astimezone(zone).fold == 1
 
 
-def _next_change(after: datetime, until: datetime, zone: tzinfo) -> datetime | None:
+def next_change(after: datetime, until: datetime, zone: tzinfo) -> datetime | None:
     """When the clocks change next, to the second, after ``after`` and up to ``until``."""
     low, offset = after, _offset(after, zone)
     while low < until:

@@ -85,3 +85,7 @@ class NotAllPublished(PgJobsError):
 
 class ConnectionFailed(PgJobsError):
     """The server cannot be reached or refuses the login."""
+
+
+class ConfiguredEntry(PgJobsError):
+    """The entry is one of the program's ``beat_schedule``: change it there."""

@@ -225,6 +225,23 @@ def from_spec(spec: Mapping[str, Any], app: Any) -> BaseSchedule | None:
     return None
 
 
+def to_expression(given: crontab) -> str | None:
+    """Celery's crontab as a cron expression that is due at the same times by the wall clock.
+
+    None where it names a day of the month and one of the week: cron has no word for both.
+    """
+    if len(given.day_of_month) < 31 and len(given.day_of_week) < 7:
+        return None
+    fields = (
+        (given._orig_minute, given.minute, 60),
+        (given._orig_hour, given.hour, 24),
+        (given._orig_day_of_month, given.day_of_month, 31),
+        (given._orig_month_of_year, given.month_of_year, 12),
+        (given._orig_day_of_week, given.day_of_week, 7),
+    )
+    return " ".join(_cron_field(*field) for field in fields)
+
+
 def digest(*parts: Any) -> str:
     """The same for what was said alike."""
     text = json.dumps(parts, sort_keys=True, default=repr)
@@ -234,6 +251,15 @@ def digest(*parts: Any) -> str:
 def _field(value: Any) -> Any:
     """A crontab's field as it was written."""
     return value if isinstance(value, (str, int)) else sorted(value)
+
+
+def _cron_field(written: Any, numbers: set[int], count: int) -> str:
+    """A field in numbers; a step stays one, for what changes of the clocks do to it."""
+    if len(numbers) == count:
+        return "*"
+    if isinstance(written, str) and re.fullmatch(r"\*/[0-9]+", written):
+        return written
+    return ",".join(map(str, sorted(numbers)))
 
 
 def _zone(name: str) -> ZoneInfo:

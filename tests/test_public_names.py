@@ -26,6 +26,7 @@ PUBLIC = [
     "enqueue_many",
     "jobs",
     "queues",
+    "schedules",
     "using",
 ]
 

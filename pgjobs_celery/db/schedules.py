@@ -124,8 +124,14 @@ class Schedules:
             )
         return gone
 
-    def put_schedule(self, entry: ScheduleRow) -> bool:
-        """Make or change an entry; False where there is one of the program's own."""
+    def put_schedule(
+        self, entry: ScheduleRow, *, replaces: bool = True, moves: bool = False
+    ) -> bool:
+        """Make or change an entry; False where there is one of the program's own, or any if it
+        replaces none.
+
+        It ``moves`` the next tick also where the schedule is the same as before.
+        """
         return bool(
             self._database.fetch(
                 "put_schedule",
@@ -140,6 +146,8 @@ class Schedules:
                 missed=entry.missed,
                 missed_limit=entry.missed_limit,
                 next_run_at=entry.next_run_at,
+                replaces=replaces,
+                moves=moves,
             )
         )
 

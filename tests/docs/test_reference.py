@@ -14,12 +14,16 @@ from pgjobs_celery.backoff import oban_backoff
 from pgjobs_celery.cli import pgjobs
 from pgjobs_celery.cli_filters import FILTER_OPTIONS
 from pgjobs_celery.cli_jobs import ACTIONS
+from pgjobs_celery.cli_schedules import schedules
 from pgjobs_celery.config import Options, Settings
 from pgjobs_celery.db import failures
+from pgjobs_celery.entries import KEYS
 from pgjobs_celery.filters import FILTERS
 from pgjobs_celery.options import NAMES
 from pgjobs_celery.result import PgResult
 from pgjobs_celery.running import Meta
+from pgjobs_celery.schedule_control import Schedules
+from pgjobs_celery.schedule_entries import OPTIONS, Schedule
 from pgjobs_celery.selection import ACTS_ON, Selection
 from pgjobs_celery.states import TO_CELERY, State
 from pgjobs_celery.unique import GROUPS
@@ -140,11 +144,31 @@ def test_everything_that_a_selection_offers_is_described():
 
 def test_every_command_and_each_of_its_options_is_described():
     text = (REFERENCE / "cli.md").read_text()
-    for name, command in pgjobs.commands.items():
-        assert f"`{name}`" in text, name
+    commands = {f"schedules {name}": command for name, command in schedules.commands.items()}
+    for name, command in {**pgjobs.commands, **commands}.items():
+        assert re.search(f"`{name}[ `]", text), name
         for param in command.params:
             if param.name not in FILTERS and param.opts[0].startswith("--"):
                 assert f"`{param.opts[0]}" in text, f"{name} {param.opts[0]}"
+
+
+def test_every_key_of_an_entry_is_described():
+    assert [row[0] for row in rows("schedules.md", "Entries")] == list(KEYS)
+
+
+def test_every_option_of_an_entry_is_described():
+    text = (REFERENCE / "schedules.md").read_text()
+    listed = re.search(r"### Options\n\n(.*)", text)
+    assert listed
+    assert re.findall(r"`(\w+)`", listed[1]) == sorted(OPTIONS)
+
+
+def test_everything_that_schedules_offer_is_described():
+    shown = [name for row in rows("schedules.md", "At run time") for name in row[0].split("`, `")]
+    names = {name.partition("(")[0] for name in shown}
+    there = {name for name in dir(Schedules) if not name.startswith("_")}
+    there |= {field.name for field in fields(Schedule)}
+    assert names == there | {"app", "database", "iteration", "is_paused"}
 
 
 def test_every_option_of_a_task_is_described_with_its_default():

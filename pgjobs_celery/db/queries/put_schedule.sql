@@ -13,8 +13,8 @@ SET task = excluded.task,
     definition = excluded.definition,
     missed = excluded.missed,
     missed_limit = excluded.missed_limit,
-    next_run_at = CASE WHEN s.definition = excluded.definition THEN s.next_run_at
-                       ELSE excluded.next_run_at END,
+    next_run_at = CASE WHEN s.definition = excluded.definition AND NOT %(moves)s
+                       THEN s.next_run_at ELSE excluded.next_run_at END,
     version = excluded.version
-WHERE NOT s.is_configured
+WHERE NOT s.is_configured AND %(replaces)s
 RETURNING s.name
