@@ -18,6 +18,7 @@ from celery import chord as celery_chord
 from kombu import Producer
 
 from benchmarks.app import app, noop, total
+from benchmarks.processes import cpu_clock
 
 #: How many task ids `enqueue` hands back, evenly spread, so that their results can be read.
 SAMPLED = 100
@@ -164,8 +165,9 @@ def nowhere() -> Iterator[Nowhere]:
 
 
 @cli.command()
+@click.argument("kind", type=click.Choice(["noop", "pgtask"]))
 @click.argument("count", type=int)
-def transaction(count: int) -> None:
+def transaction(kind: str, count: int) -> None:
     """Call delay() COUNT times in transactions of a psycopg connection, in turns with Celery's own
     message building and a bare INSERT of the same row."""
     from pgjobs_celery import using
@@ -176,21 +178,27 @@ def transaction(count: int) -> None:
         VALUES (%s, %s, %s, %s, %s, %s, %s, 20, now(), 'available')
         """
     conninfo = app.connection_for_write().transport.database.conninfo
-    block = 50
+    task, block = app.tasks[kind], 50
     blocks = max(1, count // block)
     seconds: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     with psycopg.connect(conninfo) as connection, nowhere() as producer:
 
+        def cpu_used() -> float:
+            """Ours and, where it is on this machine, that of the connection's server process."""
+            with contextlib.suppress(OSError):
+                return time.process_time() + cpu_clock(connection.info.backend_pid)
+            return time.process_time()
+
         def delay() -> None:
-            noop.delay(0)
+            task.delay(0)
 
         def join_and_delay() -> None:
             with connection.transaction(), using(connection):
-                noop.delay(0)
+                task.delay(0)
 
         def build() -> None:
-            noop.apply_async((0,), producer=producer)
+            task.apply_async((0,), producer=producer)
 
         def build_and_insert() -> None:
             build()
@@ -213,12 +221,12 @@ def transaction(count: int) -> None:
                     if in_one:
                         stack.enter_context(connection.transaction())
                         stack.enter_context(using(connection))
-                    clock, used = time.perf_counter(), time.process_time()
+                    clock, used = time.perf_counter(), cpu_used()
                     for _ in range(block):
                         act()
                     if turn >= 0:
                         seconds.setdefault(name, []).append(time.perf_counter() - clock)
-                        cpu.setdefault(name, []).append(time.process_time() - used)
+                        cpu.setdefault(name, []).append(cpu_used() - used)
                 connection.commit()
     click.echo(
         json.dumps(
