@@ -147,21 +147,38 @@ class Nowhere(Producer):  # type: ignore[misc]
         )
         names = ("correlation_id", "reply_to", "delivery_mode")
         message = {
+            "body": body,
             "content-type": content_type,
             "content-encoding": encoding,
             "headers": headers,
             "properties": {name: options[name] for name in names},
         }
-        self.row = (
-            headers["id"], headers["task"], options["routing_key"], headers["root_id"],
-            json.dumps(message), body.encode(), 0,
-        )  # fmt: skip
+        self.row = as_row(message, options["routing_key"])
+
+
+def as_row(message: dict[str, Any], queue: str) -> tuple[Any, ...]:
+    """What a bare INSERT needs of a message."""
+    body, headers = message.pop("body"), message["headers"]
+    return (
+        headers["id"], headers["task"], queue, headers["root_id"], json.dumps(message),
+        body.encode(), 0,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
 def nowhere() -> Iterator[Nowhere]:
     with app.producer_pool.acquire() as producer:
         yield Nowhere(producer.channel, auto_declare=False)
+
+
+def void_of(channel: Any) -> Any:
+    """A channel that keeps the last message that kombu has published, and sends none."""
+
+    class Void(type(channel)):  # type: ignore[misc]
+        def basic_publish(self, message: Any, routing_key: str = "", **_: Any) -> None:
+            self.row = as_row(message, routing_key)
+
+    return Void(channel.transport)
 
 
 @cli.command()
@@ -183,6 +200,8 @@ def transaction(kind: str, count: int) -> None:
     seconds: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     with psycopg.connect(conninfo) as connection, nowhere() as producer:
+        void = void_of(producer.channel)
+        publisher = Producer(void, auto_declare=False)
 
         def cpu_used() -> float:
             """Ours and, where it is on this machine, that of the connection's server process."""
@@ -204,6 +223,10 @@ def transaction(kind: str, count: int) -> None:
             build()
             connection.execute(insert, producer.row)
 
+        def send_and_insert() -> None:
+            task.apply_async((0,), producer=publisher)
+            connection.execute(insert, void.row)
+
         def begin_build_and_insert() -> None:
             with connection.transaction():
                 build_and_insert()
@@ -212,6 +235,7 @@ def transaction(kind: str, count: int) -> None:
             "delay": (delay, True),
             "insert": (build_and_insert, True),
             "build": (build, True),
+            "sent": (send_and_insert, True),
             "delay_each": (join_and_delay, False),
             "insert_each": (begin_build_and_insert, False),
         }
@@ -230,7 +254,7 @@ def transaction(kind: str, count: int) -> None:
                 connection.commit()
     click.echo(
         json.dumps(
-            {"block": block, "rows": 4 * block * (blocks + 1), "seconds": seconds, "cpu": cpu}
+            {"block": block, "rows": 5 * block * (blocks + 1), "seconds": seconds, "cpu": cpu}
         )
     )
 

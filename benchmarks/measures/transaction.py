@@ -16,6 +16,7 @@ class Transaction(Measure):
         Metric("insert", "message building and a bare INSERT, µs", "less"),
         Metric("ratio", "the first, as a multiple of the second", "less", 2),
         Metric("ratio_cpu", "the same of their CPU, the server's included", "less", 2),
+        Metric("ratio_sent_cpu", "with kombu's publishing in the second as well, CPU", "less", 2),
         Metric("delay_each", "delay(), each in a transaction of its own, µs", "less"),
         Metric("insert_each", "message building and a bare INSERT, µs", "less"),
         Metric("ratio_each", "the first, as a multiple of the second", "less", 2),
@@ -37,12 +38,13 @@ class Transaction(Measure):
         seconds, cpu, block = sent["seconds"], sent["cpu"], sent["block"]
         values = {name: statistics.median(each) / block * 1e6 for name, each in seconds.items()}
         for each in ("", "_each"):
-            values[f"ratio{each}"] = ratio(seconds, each)
-            values[f"ratio{each}_cpu"] = ratio(cpu, each)
+            values[f"ratio{each}"] = ratio(seconds, f"delay{each}", f"insert{each}")
+            values[f"ratio{each}_cpu"] = ratio(cpu, f"delay{each}", f"insert{each}")
+        values["ratio_sent_cpu"] = ratio(cpu, "delay", "sent")
         return values
 
 
-def ratio(blocks: dict[str, list[float]], each: str) -> float:
+def ratio(blocks: dict[str, list[float]], ours: str, bare: str) -> float:
     """The median of the quotients of blocks that stood side by side."""
-    pairs = zip(blocks[f"delay{each}"], blocks[f"insert{each}"], strict=True)
-    return statistics.median(ours / bare for ours, bare in pairs)
+    pairs = zip(blocks[ours], blocks[bare], strict=True)
+    return statistics.median(one / other for one, other in pairs)
