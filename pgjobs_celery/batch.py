@@ -14,7 +14,8 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from .db.database import CONNECTION_ERRORS, Database, Places
+from .db.database import CONNECTION_ERRORS, Database
+from .db.joining import Places
 from .errors import InvalidOption
 from .flushing import Flush, Step
 from .putting import Insertion
