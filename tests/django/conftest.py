@@ -133,6 +133,14 @@ def new_app(broker: str = BROKER) -> Celery:
     def once(user_id: int) -> int:
         return user_id
 
+    @app.task(name="look", shared=False)
+    def look(alias: str) -> int:
+        from django.db import connections
+
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT 7")
+            return int(cursor.fetchone()[0])
+
     @app.task(name="total", shared=False)
     def total(numbers: list[int]) -> int:
         return sum(numbers)
