@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from celery import Celery
+from celery import Celery, _state
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
@@ -100,6 +100,13 @@ def django_url(make_database: Callable[[], str]) -> str:
     django.setup()
     call_command("migrate", verbosity=0)
     return url
+
+
+@pytest.fixture(autouse=True)
+def no_current_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Celery app of an earlier test says where the jobs are, nor one of this of later ones."""
+    monkeypatch.setattr(_state, "default_app", None)
+    monkeypatch.setattr(_state._tls, "current_app", None)
 
 
 @pytest.fixture
