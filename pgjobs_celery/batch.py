@@ -63,6 +63,14 @@ class Batch:
         """
         return self._places.of(database) == database.find_place()
 
+    @property
+    def is_free(self) -> bool:
+        """True where another thread may write it: it is part of no transaction of this one."""
+        return not any(
+            database.alias or database.is_in_transaction or database.find_place().caller
+            for database in {database for database, _ in self._steps}
+        )
+
     def add(self, database: Database, step: Step) -> None:
         """Collect one more; what was collected is written once that is enough.
 
