@@ -18,6 +18,7 @@ from celery import chord as celery_chord
 from kombu import Producer
 
 from benchmarks.app import app, noop, total
+from benchmarks.processes import cpu_clock
 
 #: How many task ids `enqueue` hands back, evenly spread, so that their results can be read.
 SAMPLED = 100
@@ -146,15 +147,22 @@ class Nowhere(Producer):  # type: ignore[misc]
         )
         names = ("correlation_id", "reply_to", "delivery_mode")
         message = {
+            "body": body,
             "content-type": content_type,
             "content-encoding": encoding,
             "headers": headers,
             "properties": {name: options[name] for name in names},
         }
-        self.row = (
-            headers["id"], headers["task"], options["routing_key"], headers["root_id"],
-            json.dumps(message), body.encode(), 0,
-        )  # fmt: skip
+        self.row = as_row(message, options["routing_key"])
+
+
+def as_row(message: dict[str, Any], queue: str) -> tuple[Any, ...]:
+    """What a bare INSERT needs of a message."""
+    body, headers = message.pop("body"), message["headers"]
+    return (
+        headers["id"], headers["task"], queue, headers["root_id"], json.dumps(message),
+        body.encode(), 0,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -163,9 +171,20 @@ def nowhere() -> Iterator[Nowhere]:
         yield Nowhere(producer.channel, auto_declare=False)
 
 
+def void_of(channel: Any) -> Any:
+    """A channel that keeps the last message that kombu has published, and sends none."""
+
+    class Void(type(channel)):  # type: ignore[misc]
+        def basic_publish(self, message: Any, routing_key: str = "", **_: Any) -> None:
+            self.row = as_row(message, routing_key)
+
+    return Void(channel.transport)
+
+
 @cli.command()
+@click.argument("kind", type=click.Choice(["noop", "pgtask"]))
 @click.argument("count", type=int)
-def transaction(count: int) -> None:
+def transaction(kind: str, count: int) -> None:
     """Call delay() COUNT times in transactions of a psycopg connection, in turns with Celery's own
     message building and a bare INSERT of the same row."""
     from pgjobs_celery import using
@@ -176,25 +195,37 @@ def transaction(count: int) -> None:
         VALUES (%s, %s, %s, %s, %s, %s, %s, 20, now(), 'available')
         """
     conninfo = app.connection_for_write().transport.database.conninfo
-    block = 50
+    task, block = app.tasks[kind], 50
     blocks = max(1, count // block)
     seconds: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     with psycopg.connect(conninfo) as connection, nowhere() as producer:
+        void = void_of(producer.channel)
+        publisher = Producer(void, auto_declare=False)
+
+        def cpu_used() -> float:
+            """Ours and, where it is on this machine, that of the connection's server process."""
+            with contextlib.suppress(OSError):
+                return time.process_time() + cpu_clock(connection.info.backend_pid)
+            return time.process_time()
 
         def delay() -> None:
-            noop.delay(0)
+            task.delay(0)
 
         def join_and_delay() -> None:
             with connection.transaction(), using(connection):
-                noop.delay(0)
+                task.delay(0)
 
         def build() -> None:
-            noop.apply_async((0,), producer=producer)
+            task.apply_async((0,), producer=producer)
 
         def build_and_insert() -> None:
             build()
             connection.execute(insert, producer.row)
+
+        def send_and_insert() -> None:
+            task.apply_async((0,), producer=publisher)
+            connection.execute(insert, void.row)
 
         def begin_build_and_insert() -> None:
             with connection.transaction():
@@ -204,6 +235,7 @@ def transaction(count: int) -> None:
             "delay": (delay, True),
             "insert": (build_and_insert, True),
             "build": (build, True),
+            "sent": (send_and_insert, True),
             "delay_each": (join_and_delay, False),
             "insert_each": (begin_build_and_insert, False),
         }
@@ -213,16 +245,16 @@ def transaction(count: int) -> None:
                     if in_one:
                         stack.enter_context(connection.transaction())
                         stack.enter_context(using(connection))
-                    clock, used = time.perf_counter(), time.process_time()
+                    clock, used = time.perf_counter(), cpu_used()
                     for _ in range(block):
                         act()
                     if turn >= 0:
                         seconds.setdefault(name, []).append(time.perf_counter() - clock)
-                        cpu.setdefault(name, []).append(time.process_time() - used)
+                        cpu.setdefault(name, []).append(cpu_used() - used)
                 connection.commit()
     click.echo(
         json.dumps(
-            {"block": block, "rows": 4 * block * (blocks + 1), "seconds": seconds, "cpu": cpu}
+            {"block": block, "rows": 5 * block * (blocks + 1), "seconds": seconds, "cpu": cpu}
         )
     )
 

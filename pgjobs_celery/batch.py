@@ -14,7 +14,8 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from .db.database import CONNECTION_ERRORS, Database, Places
+from .db.database import CONNECTION_ERRORS, Database
+from .db.joining import Places
 from .errors import InvalidOption
 from .flushing import Flush, Step
 from .putting import Insertion
@@ -61,6 +62,14 @@ class Batch:
         What is published there must not outlive it.
         """
         return self._places.of(database) == database.find_place()
+
+    @property
+    def is_free(self) -> bool:
+        """True where another thread may write it: it is part of no transaction of this one."""
+        return not any(
+            database.alias or database.is_in_transaction or database.find_place().caller
+            for database in {database for database, _ in self._steps}
+        )
 
     def add(self, database: Database, step: Step) -> None:
         """Collect one more; what was collected is written once that is enough.

@@ -9,6 +9,7 @@ app; with another broker they are published one by one.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager, nullcontext
 from itertools import islice
@@ -28,14 +29,52 @@ from .sending import Sender, find_sender
 OnBatch = Callable[[int], None]
 
 
+class Following(Batch):
+    """A batch that is written after another one."""
+
+    def __init__(self, size: int, wait: Callable[[], None]) -> None:
+        super().__init__(size, is_promised=False)
+        self._wait = wait
+
+    def flush(self) -> None:
+        self._wait()
+        super().flush()
+
+
+class Writing(threading.Thread):
+    """Writes a batch: half of the time that it takes is waiting."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(name="pgjobs-bulk")
+        self._batch = batch
+        self._before = batch.written
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            Batch.flush(self._batch)
+        except BaseException as error:
+            self._error = error
+
+    def wait(self) -> int:
+        """How many jobs were written. Raises what writing them has raised."""
+        if self.ident is not None:
+            self.join()
+        if self._error is not None:
+            raise self._error
+        return self._batch.written - self._before
+
+
 class Many:
     """The items of one call, on their way."""
 
-    def __init__(self, task: Any, options: Mapping[str, Any]) -> None:
+    def __init__(self, task: Any, on_batch: OnBatch | None, options: Mapping[str, Any]) -> None:
         for name in ("args", "kwargs", "task_id"):
             if name in options:
                 raise InvalidOption(f"{name} is for one job, not for many: give it in an item")
         self._task = task
+        self._on_batch = on_batch
+        self._writing: Writing | None = None
         # A task that publishes a million has no children to remember.
         self._options = {"add_to_parent": False, **options}
         self._producer: dict[str, Any] = {}
@@ -45,24 +84,42 @@ class Many:
         #: How many items were begun.
         self.taken = 0
 
-    def publish(self, items: list[Any]) -> int:
-        """Publish these, and write them together; how many that were."""
+    def publish(self, items: list[Any]) -> None:
+        """Publish these; they are written together, and the next ones made meanwhile."""
         # Anew each time: the iterable may be in another transaction, or savepoint, by now.
-        batch = Batch(max(len(items), 1), is_promised=False)
+        batch = Following(len(items) + 1, self.finish)
         outer = batches.find()
         if not self._producer or (outer is not None and outer.value.is_begun_with(batch)):
             self._publish_each(items)
-            self.published += len(items)
-            return len(items)
+            self._count(len(items))
+            return
         scope = batches.enter(batch)
         try:
             with self._sender.errors() if self._sender else nullcontext():
                 self._publish_each(items)
-            batch.flush()
         finally:
             batches.leave(scope)
-            self.published += batch.written
-        return batch.written
+            # Of one that has grown too large a part is written.
+            if batch.written:
+                self._count(batch.written)
+        self.finish()
+        self._writing = Writing(batch)
+        if not batch.is_free:
+            self._writing.run()
+            self.finish()
+        else:
+            self._writing.start()
+
+    def finish(self) -> None:
+        """Wait until all that was given to be written is."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            self._count(writing.wait())
+
+    def _count(self, count: int) -> None:
+        self.published += count
+        if self._on_batch is not None:
+            self._on_batch(count)
 
     def _publish_each(self, items: list[Any]) -> None:
         publish = self._publish_one if self._sender is None else self._sender.send
@@ -120,7 +177,8 @@ def enqueue_many(
 
     An item is a tuple or list of arguments, a dict of keyword arguments, or a signature with
     options of its own. ``options`` are those of ``apply_async()``, for all of them. ``size`` items
-    at a time are taken from the iterable and written together; ``on_batch`` is told how many.
+    at a time are taken from the iterable and written together, while the next ones are taken;
+    ``on_batch`` is told how many.
 
     A unique job that another one stands for is not counted, and leaves no row: nobody has its id.
     For the same reason a task that runs has none of these among its children. Inside of
@@ -131,19 +189,21 @@ def enqueue_many(
     """
     check_size(size)
     # What the decorator gives is not the task yet.
-    many = Many(maybe_evaluate(task), options)
+    many = Many(maybe_evaluate(task), on_batch, options)
     iterator = iter(iterable)
     try:
-        with many.over(task.app):
-            while items := list(islice(iterator, size)):
-                count = many.publish(items)
-                if on_batch is not None:
-                    on_batch(count)
+        try:
+            with many.over(task.app):
+                while items := list(islice(iterator, size)):
+                    many.publish(items)
+        finally:
+            # Also where the iterable has raised: what was written before is to be known.
+            many.finish()
     except TransactionFailed:
         raise  # which has taken along all
     except Exception as error:
         raise NotAllPublished(
-            f"item {many.taken} could not be published, {many.published} jobs were before: "
+            f"of the first {many.taken} items {many.published} jobs were published: "
             f"{type(error).__name__}: {error}",
             many.published,
         ) from error

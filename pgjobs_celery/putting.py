@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
+from celery._state import get_current_task
+
+from .db.callers.django import tell_of_tasks
 from .db.database import Database
 from .db.unique_jobs import Guard, Holder
 from .job import Fence, NewJob
@@ -132,3 +135,13 @@ def _give_way(
     if publication is None or publication.report_conflict(other.task_id):
         database.unique_jobs.insert_duplicate(job, other, guard)
     return True
+
+
+def _is_in_task() -> bool:
+    """True if a worker runs a task in this thread, whose own code may be over."""
+    task = get_current_task()
+    request = task and task.request
+    return bool(request) and not (request.called_directly or request.is_eager)
+
+
+tell_of_tasks(_is_in_task)

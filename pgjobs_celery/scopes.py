@@ -83,6 +83,14 @@ class Scoped(Generic[T]):
             scope.loan.check()
         return scope
 
+    def all(self) -> Iterator[T]:
+        """The values of all scopes around what runs here, the innermost first."""
+        scope = self._current.get()
+        while scope is not None:
+            if scope.is_open and scope.owner == whoever_runs():
+                yield scope.value
+            scope = scope.outer
+
     @contextmanager
     def borrow(self, value: T, loan: Loan) -> Iterator[None]:
         """In this block, in another thread, the value holds for as long as the loan does."""

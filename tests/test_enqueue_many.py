@@ -124,10 +124,24 @@ def test_what_was_published_before_an_error_is_said_and_stays(add: Any, connecti
             yield (index,)
         raise ZeroDivisionError("no more")
 
-    with pytest.raises(NotAllPublished, match=r"20 jobs were before: .*no more") as caught:
+    with pytest.raises(NotAllPublished, match=r"first 20 items 20 jobs .*no more") as caught:
         enqueue_many(add, items(), size=10)
     assert caught.value.published == len(get_rows(connection)) == 20
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_what_is_written_meanwhile_may_fail_and_is_told(add: Any, connection: Connection):
+    asked: list[int] = []
+
+    def items() -> Iterator[Any]:
+        for index in range(100):
+            asked.append(index)
+            yield add.s(index).set(group_id="g", group_index=2**40 if index == 15 else index)
+
+    with pytest.raises(NotAllPublished, match="number 6 of 10") as caught:
+        enqueue_many(add, items(), size=10)
+    assert caught.value.published == len(get_rows(connection)) == 10
+    assert len(asked) <= 40  # nothing more is asked for than what was being made
 
 
 def test_an_item_that_cannot_be_stored_is_named_and_none_of_its_batch_is_there(

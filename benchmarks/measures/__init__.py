@@ -18,7 +18,8 @@ __all__ = ["MEASURES", "Measure", "Metric", "Scale"]
 MEASURES: tuple[Measure, ...] = (
     Enqueue(),
     Bulk(),
-    Transaction(),
+    Transaction("noop", "a Celery task"),
+    Transaction("pgtask", "a PgTask"),
     Drain(PREFORK, results=False, durable=True),
     Drain(THREADS, results=False),
     Drain(SOLO, results=False),

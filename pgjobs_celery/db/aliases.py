@@ -6,8 +6,10 @@ test runner gives it another database, and an app that was made before must not 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import weakref
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -88,6 +90,24 @@ def open_connections() -> list[Any]:
         return []
     used = connections.all(initialized_only=True)
     return [connection for connection in used if connection.vendor == "postgresql"]
+
+
+#: What Django had open when this process was forked: the parent's, to whom the server answers.
+_inherited: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def is_inherited(connection: Any) -> bool:
+    """True if Django's connection is still the one of the process that this was forked from."""
+    return bool(_inherited) and connection.connection in _inherited
+
+
+def _note_inherited() -> None:
+    for connection in open_connections():
+        if connection.connection is not None:
+            _inherited.add(connection.connection)
+
+
+os.register_at_fork(after_in_child=_note_inherited)
 
 
 def before_maintenance(close: Callable[[], None]) -> None:

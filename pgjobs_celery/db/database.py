@@ -20,17 +20,16 @@ from typing import Any, TypeVar
 import psycopg
 
 from ..config import Options
-from ..errors import CannotJoin, ConnectionFailed, TransactionFailed
+from ..errors import ConnectionFailed
 from . import notify
 from .aliases import before_maintenance, home_of, resolve
-from .callers.base import Caller, Place, callers
-from .callers.django import open_places, place_on
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call, prepared
 from .dsn import Target, alias_of
 from .failures import read_only
 from .groups import Groups
 from .held import Held
 from .jobs import Jobs
+from .joining import Joining
 from .limits import Limits
 from .matches import Matches
 from .messages import Messages
@@ -51,7 +50,7 @@ T = TypeVar("T")
 LISTENING = 2.0
 
 
-class Database:
+class Database(Joining):
     """A database as one process sees it. Thread-safe; connects when it is first used.
 
     Get one with :func:`get_database`: transport, backend and maintenance of a process share it.
@@ -73,8 +72,7 @@ class Database:
         self._checked: Hashable = None
         #: The alias that Django's settings have for it; None for a database of our own URL.
         self.alias = alias_of(conninfo)
-        #: The addresses of callers' connections that were seen to lead here.
-        self._addresses: set[Hashable] = set()
+        self.init_joining()
         #: The jobs that were sent from here and may be there or not.
         self.unanswered = Unanswered()
 
@@ -157,6 +155,8 @@ class Database:
         if self._caller is not None:
             return self._caller.run(*transactions)
         with self.connection() as connection:
+            if self.is_beside:
+                return self.run_briefly(connection, transactions)
             return connection.run(*transactions)
 
     def fetch(self, name: str, /, **values: Any) -> list[Row]:
@@ -210,87 +210,6 @@ class Database:
                 yield
             finally:
                 self._local.connection = None
-
-    @contextmanager
-    def joining(self) -> Iterator[None]:
-        """All that this thread does here in the block takes part in the caller's transaction.
-
-        That is the one of :func:`pgjobs_celery.using`; where there is none, or this thread is in a
-        transaction already, nothing is different. Raises TransactionFailed where kombu would take
-        the caller's error for one of ours, and try again, and CannotJoin where the caller's
-        connection leads to another database.
-        """
-        caller = None if self.is_in_transaction else self.find_place().caller
-        if caller is None:
-            yield
-            return
-        try:
-            self._require_home(caller)
-            self._local.caller = caller
-            yield
-        except psycopg.Error as error:
-            if (own := caller.own_error(error)) is not None:
-                raise own from own.__cause__
-            if not isinstance(error, CONNECTION_ERRORS):
-                raise
-            raise TransactionFailed(
-                f"the transaction that this was to be part of has failed: {error}"
-            ) from error
-        finally:
-            self._local.caller = None
-
-    def _require_home(self, caller: Caller) -> None:
-        """See, once for each address, that the caller's connection leads here: there may be tables
-        of ours elsewhere, too."""
-        address = caller.address()
-        if address in self._addresses:
-            return
-        find = self.call("find_home")
-        there, here = caller.run([find])[0][0], self.run([find])[0][0]
-        if there != here:
-            raise CannotJoin(
-                f"using() was given a connection to the database {there[0]!r}, and this belongs "
-                f"into {here[0]!r}: publish it outside of the block, or in `with using(None)`"
-            )
-        self._addresses.add(address)
-
-    def find_place(self) -> Place:
-        """Where jobs are put here: over whose connection, and where in its transaction.
-
-        Where no :func:`pgjobs_celery.using` says so, that is Django's for a database of Django's.
-        """
-        scope = callers.find()
-        return place_on(self.alias) if self.alias and scope is None else Place.of(scope)
-
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        """A transaction of our own, also where this thread takes part in the caller's."""
-        caller, self._local.caller = self._caller, None
-        try:
-            with self.transaction():
-                yield
-        finally:
-            self._local.caller = caller
-
-    @property
-    def is_in_transaction(self) -> bool:
-        """True if what this thread does here is part of a transaction, its own or the caller's."""
-        return getattr(self._local, "connection", None) is not None or self.is_joined
-
-    @property
-    def is_joined(self) -> bool:
-        """True if what this thread does here is part of the caller's transaction."""
-        return self._caller is not None
-
-    @property
-    def _caller(self) -> Caller | None:
-        return getattr(self._local, "caller", None)
-
-    @property
-    def joined_channel(self) -> str | None:
-        """Where a statement is to tell workers of what it does; None outside of a caller's
-        transaction, where they are told after the commit."""
-        return notify.work_channel(self.schema) if self.is_joined else None
 
     def connect(self, **parameters: Any) -> Connection:
         """A new connection that belongs to the caller; checks the schema on the first one.
@@ -456,24 +375,6 @@ def known_databases() -> list[Database]:
 def find_database(key: str) -> Database | None:
     """The Database with this key, if this process or the one it was forked from has used it."""
     return next((each for each in known_databases() if each.key == key), None)
-
-
-class Places:
-    """Where jobs are put here and now, whatever their database is."""
-
-    def __init__(self) -> None:
-        scope = callers.find()
-        self._any = Place.of(scope)
-        self._on_aliases = open_places() if scope is None else {}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Places) and vars(self) == vars(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def of(self, database: Database) -> Place:
-        """As :meth:`Database.find_place`, then."""
-        return self._on_aliases.get(database.alias or "", self._any)
 
 
 def _leave_aliases() -> None:

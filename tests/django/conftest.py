@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from celery import Celery
+from celery import Celery, _state
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
@@ -102,6 +102,13 @@ def django_url(make_database: Callable[[], str]) -> str:
     return url
 
 
+@pytest.fixture(autouse=True)
+def no_current_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Celery app of an earlier test says where the jobs are, nor one of this of later ones."""
+    monkeypatch.setattr(_state, "default_app", None)
+    monkeypatch.setattr(_state._tls, "current_app", None)
+
+
 @pytest.fixture
 def url(django_url: str) -> Iterator[str]:
     """As everywhere, with nothing in the tables; Django's connections are closed afterwards."""
@@ -132,6 +139,14 @@ def new_app(broker: str = BROKER) -> Celery:
     @app.task(name="once", base=PgTask, unique=True, tags=["mail"], shared=False)
     def once(user_id: int) -> int:
         return user_id
+
+    @app.task(name="look", shared=False)
+    def look(alias: str) -> int:
+        from django.db import connections
+
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT 7")
+            return int(cursor.fetchone()[0])
 
     @app.task(name="total", shared=False)
     def total(numbers: list[int]) -> int:

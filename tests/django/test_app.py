@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
 
 from pgjobs_celery import jobs
 from pgjobs_celery.db import migrations, versions
@@ -243,12 +243,8 @@ def test_another_schema_is_migrated_and_read(empty_default: Any, monkeypatch: py
     assert operations.jobs_schema() == "pgjobs"
 
 
-def test_without_a_celery_app_none_is_made(url: str, monkeypatch: pytest.MonkeyPatch):
-    from celery import _state
-
+def test_without_a_celery_app_none_is_made(url: str):
     from pgjobs_celery.django import place
 
-    monkeypatch.setattr(_state, "default_app", None)
-    monkeypatch.setattr(_state._tls, "current_app", None, raising=False)
     assert (place.jobs_alias(), place.jobs_schema()) == ("default", "pgjobs")
     assert _state.default_app is None

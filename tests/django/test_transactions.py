@@ -13,12 +13,14 @@ import psycopg
 import pytest
 from celery import Celery, chord, group
 from celery.contrib.django.task import DjangoTask
+from celery.contrib.testing.worker import start_worker
 
 from pgjobs_celery import adelay, bulk, enqueue_many, jobs, using
 from pgjobs_celery.db.dsn import parse_url
 
 from ..conftest import Connection, close_app
 from ..rows import states
+from ..test_transport_processes import in_child
 from .conftest import new_app
 
 db = pytest.importorskip("django.db")
@@ -294,6 +296,30 @@ def test_an_alias_cannot_be_lent_to_an_event_loop(app: Celery, connection: Conne
     with pytest.raises(SynchronousOnlyOperation):
         asyncio.run(publish(is_awaited=False))
     assert count(connection) == 0
+
+
+def test_a_child_that_is_forked_in_a_block_takes_no_part_in_it(app: Celery, connection: Connection):
+    """It has the connection of its parent, over which it must not say a word."""
+    add = app.tasks["add"]
+    with undone():
+        add.delay(1, 1)
+        assert in_child(lambda: add.delay(2, 2) and None) == 0
+        assert count(connection) == 1
+        assert jobs(app).count() == 2  # and its own is as it was
+    assert [job.args for job in jobs(app)] == [[2, 2]]
+
+
+def test_without_autocommit_a_worker_goes_on_with_a_chain(url: str):
+    """Which it does beside the transaction that the task has left open."""
+    app = new_app("pgjobs+django://manual")
+    look, add = app.tasks["look"], app.tasks["add"]
+    try:
+        with start_worker(app, pool="solo", perform_ping_check=False):
+            result = (look.s("manual") | add.s(1)).delay()
+            transaction.commit(using="manual")
+            assert result.get(timeout=10) == 8
+    finally:
+        close_app(app)
 
 
 # Failures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 
-from ..aliases import find_connection, open_connections
+from ..aliases import find_connection, is_inherited, open_connections
 from ..connection import Call, Row
 from .base import Caller, Place, plain
 
@@ -36,10 +36,18 @@ class DjangoCaller(Caller):
 
     @property
     def is_in_transaction(self) -> bool:
-        """True in an ``atomic`` block, and where Django does not commit by itself."""
+        """True in an ``atomic`` block and, but for a worker's tasks, without autocommit.
+
+        What comes after a task is published by the worker, when the task's own code is over: then
+        nobody commits any more what that has left open.
+        """
         connection = self._connection
+        if is_inherited(connection):
+            return False
         if connection.in_atomic_block:
             return True
+        if _is_in_task():
+            return False
         if connection.connection is None:
             return not connection.settings_dict["AUTOCOMMIT"]
         return not connection.autocommit
@@ -74,6 +82,19 @@ class DjangoCaller(Caller):
         if isinstance(value, datetime) and value.tzinfo is None:  # USE_TZ is off
             return value.replace(tzinfo=ZoneInfo(self._connection.timezone_name))
         return value
+
+
+def _in_no_task() -> bool:
+    return False
+
+
+_is_in_task: Callable[[], bool] = _in_no_task
+
+
+def tell_of_tasks(is_in_task: Callable[[], bool]) -> None:
+    """Give a way to know whether a worker runs a task in this thread: this layer has none."""
+    global _is_in_task
+    _is_in_task = is_in_task
 
 
 def _as_ours(error: Exception, cause: BaseException) -> psycopg.Error:

@@ -1,0 +1,168 @@
+"""Take part in a transaction of the caller's own, or do something beside it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from ..errors import CannotJoin, TransactionFailed
+from . import notify
+from .callers.base import Caller, Place, callers
+from .callers.django import open_places, place_on
+from .connection import CONNECTION_ERRORS, Call, Connection, Row
+
+if TYPE_CHECKING:
+    from .database import Database
+
+#: How long a statement of ours, beside a caller's transaction in the same thread, waits for a row
+#: that somebody holds, in milliseconds. That may be this very transaction, which would wait for us:
+#: no server sees such a deadlock.
+PATIENCE = 5_000
+
+
+class Joining:
+    """The part of a Database that knows of transactions that are not ours."""
+
+    schema: str
+    alias: str | None
+    call: Callable[..., Call]
+    run: Callable[..., list[list[Row]]]
+    transaction: Callable[[], AbstractContextManager[None]]
+    _local: threading.local
+
+    def init_joining(self) -> None:
+        """Before anything else."""
+        #: The addresses of callers' connections that were seen to lead here.
+        self._addresses: set[Hashable] = set()
+
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """All that this thread does here in the block takes part in the caller's transaction.
+
+        That is the one of :func:`pgjobs_celery.using`; where there is none, or this thread is in a
+        transaction already, nothing is different. Raises TransactionFailed where kombu would take
+        the caller's error for one of ours, and try again, and CannotJoin where the caller's
+        connection leads to another database.
+        """
+        caller = None if self.is_in_transaction else self.find_place().caller
+        if caller is None:
+            yield
+            return
+        try:
+            self._require_home(caller)
+            self._local.caller = caller
+            yield
+        except psycopg.Error as error:
+            if (own := caller.own_error(error)) is not None:
+                raise own from own.__cause__
+            if not isinstance(error, CONNECTION_ERRORS):
+                raise
+            raise TransactionFailed(
+                f"the transaction that this was to be part of has failed: {error}"
+            ) from error
+        finally:
+            self._local.caller = None
+
+    def _require_home(self, caller: Caller) -> None:
+        """See, once for each address, that the caller's connection leads here: there may be tables
+        of ours elsewhere, too."""
+        address = caller.address()
+        if address in self._addresses:
+            return
+        find = self.call("find_home")
+        there, here = caller.run([find])[0][0], self.run([find])[0][0]
+        if there != here:
+            raise CannotJoin(
+                f"using() was given a connection to the database {there[0]!r}, and this belongs "
+                f"into {here[0]!r}: publish it outside of the block, or in `with using(None)`"
+            )
+        self._addresses.add(address)
+
+    def find_place(self) -> Place:
+        """Where jobs are put here: over whose connection, and where in its transaction.
+
+        Where no :func:`pgjobs_celery.using` says so, that is Django's for a database of Django's.
+        """
+        scope = callers.find()
+        return place_on(self.alias) if self.alias and scope is None else Place.of(scope)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """A transaction of our own, also where this thread takes part in the caller's."""
+        caller, self._local.caller = self._caller, None
+        try:
+            with self.transaction():
+                yield
+        finally:
+            self._local.caller = caller
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """True if what this thread does here is part of a transaction, its own or the caller's."""
+        return getattr(self._local, "connection", None) is not None or self.is_joined
+
+    @property
+    def is_joined(self) -> bool:
+        """True if what this thread does here is part of the caller's transaction."""
+        return self._caller is not None
+
+    @property
+    def _caller(self) -> Caller | None:
+        return getattr(self._local, "caller", None)
+
+    @property
+    def joined_channel(self) -> str | None:
+        """Where a statement is to tell workers of what it does; None outside of a caller's
+        transaction, where they are told after the commit."""
+        return notify.work_channel(self.schema) if self.is_joined else None
+
+    @property
+    def is_beside(self) -> bool:
+        """True where the caller has a transaction open, and what is done here is no part of it."""
+        if any(callers.all()):
+            return True
+        return bool(self.alias and place_on(self.alias).caller)
+
+    def run_briefly(
+        self, connection: Connection, transactions: Sequence[Sequence[Call]]
+    ) -> list[list[Row]]:
+        """As :meth:`Connection.run`, but wait no longer than :data:`PATIENCE` for a lock.
+
+        Raises CannotJoin if that is not enough.
+        """
+        brief = self.call("wait_briefly", milliseconds=PATIENCE)
+        try:
+            rows = iter(connection.run(*([brief, *calls] for calls in transactions)))
+        except psycopg.errors.LockNotAvailable:
+            raise CannotJoin(
+                "this is no part of the caller's transaction, and waits for a row that is held: "
+                "by that transaction, most likely, which waits for this. Do it after the block, or "
+                "in it with what holds the row"
+            ) from None
+        found = []
+        for calls in transactions:
+            next(rows)
+            found += [next(rows) for _ in calls]
+        return found
+
+
+class Places:
+    """Where jobs are put here and now, whatever their database is."""
+
+    def __init__(self) -> None:
+        scope = callers.find()
+        self._any = Place.of(scope)
+        self._on_aliases = open_places() if scope is None else {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def of(self, database: Database) -> Place:
+        """As :meth:`Database.find_place`, then."""
+        return self._on_aliases.get(database.alias or "", self._any)
