@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 from kombu.utils.json import loads
 
+from .cron_ticks import next_change
 from .db.django_beat import DjangoEntry
 from .db.schedules import ScheduleRow
 from .entries import PgEntry, to_row
@@ -28,6 +29,8 @@ NAMESPACE = UUID("0c0d5b1e-6a3f-5b43-9c7e-2f6f1d1b8a57")
 UTC = frozenset(
     {"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Universal", "Etc/Universal", "Zulu", "Etc/Zulu"}
 )
+#: In which clocks change, if they do.
+YEAR = timedelta(days=366)
 #: What it calls the options of a job.
 OPTIONS = ("queue", "exchange", "routing_key", "priority")
 
@@ -149,11 +152,15 @@ def _crontab(app: Any, columns: dict[str, Any], notes: list[str]) -> BaseSchedul
             "a day of the month and such a day of the week, for which cron() has no word: make an "
             "entry for a task that looks at the day itself"
         )
+    made = cron(expression, zone, app=app)
+    now = datetime.now(timezone.utc)
     notes.append(
         f"a cron() in {zone}: when the clocks change it is due once for each time that it names, "
         "and in both of two repeated hours if it is due every hour"
+        if next_change(now, now + YEAR, made.tz)
+        else f"a cron() in {zone}"
     )
-    return cron(expression, zone, app=app)
+    return made
 
 
 def _loaded(entry: DjangoEntry, name: str, kind: type) -> Any:

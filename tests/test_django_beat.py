@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -172,7 +173,8 @@ def test_every_entry_is_taken_over_or_it_is_said_why_not(control, django_url):
         "celery.backend_cleanup": "not needed",
     }
     for name, said in {
-        "elsewhere": "a cron\\(\\) in Asia/Kolkata",
+        "elsewhere": r"'a cron\(\) in Asia/Kolkata'",
+        "elsewhere, listed": r"a cron\(\) in America/New_York: when the clocks change",
         "elsewhere, both days": "in Asia/Tokyo, the app in Europe/Berlin",
         "disabled": "paused",
         "no JSON": "its args are no JSON",
@@ -186,8 +188,7 @@ def test_every_entry_is_taken_over_or_it_is_said_why_not(control, django_url):
         "nightly": "is in beat_schedule",
         "nightly, disabled": "pause it once a beat has started",
     }.items():
-        with pytest.raises(AssertionError, match=said):
-            raise AssertionError(outcomes[name].notes)
+        assert re.search(said, str(outcomes[name].notes)), name
 
 
 def test_an_entry_is_here_what_it_is_there(control, django_url):
