@@ -45,8 +45,7 @@ def celerys(given: BaseSchedule, app: Celery, after: datetime, until: datetime) 
         if is_due and now > last:
             found.append(now.astimezone(UTC))
             last = now
-        # Its beat wakes up 10 ms early, and asks again.
-        now = (now.astimezone(UTC) + timedelta(seconds=max(seconds, 0.01))).astimezone(app.timezone)
+        now = (now.astimezone(UTC) + timedelta(seconds=max(seconds, 1e-6))).astimezone(app.timezone)
     raise AssertionError("asked too often")
 
 
