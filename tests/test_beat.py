@@ -12,6 +12,8 @@ import pytest
 from celery import Celery
 from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, crontab, schedstate, schedule
+from celery.signals import before_task_publish
+from kombu import Exchange, Queue
 
 from pgjobs_celery import PgTask, Unique
 from pgjobs_celery.beat import PgScheduler
@@ -168,6 +170,22 @@ def test_what_is_wrong_with_an_entry_is_said_and_stops_no_other(
     )
 
 
+def test_a_queue_that_was_declared_in_vain_is_declared_again(beat_app, make_due, connection):
+    app = beat_app(
+        entries={"bad": {"args": (object(),)}, "a": {}, "z": {}},
+        task_queues=[Queue("mail", Exchange("topics", type="topic"), routing_key="mail.#")],
+        task_default_queue="mail",
+        task_default_exchange="topics",
+        task_default_exchange_type="topic",
+        task_default_routing_key="mail.new",
+    )
+    beat = PgScheduler(app)
+    tick(beat)
+    make_due()
+    tick(beat)
+    assert {job["entry"]: job["queue"] for job in jobs(connection)} == {"a": "mail", "z": "mail"}
+
+
 def test_lazy_arguments_are_computed_for_each_job(beat_app, make_due, connection):
     numbers = iter(range(10))
     lazy = BeatLazyFunc(lambda: next(numbers))
@@ -212,7 +230,6 @@ def test_options_reach_the_job_whether_beat_knows_the_task_or_not(
         assert 29 < (job["scheduled_at"] - job["inserted_at"]).total_seconds() < 31
         assert 59 < (job["expires_at"] - job["inserted_at"]).total_seconds() < 61
         assert '"own": "1"' in job["message"]
-        assert '"celery_beat_task": true' in job["message"]
     assert found["known"]["tags"] == ["a", "b"]
     assert found["known"]["meta"]["of"] == "task"
     assert found["plain"]["tags"] == found["unknown"]["tags"] == ["b"]
@@ -316,16 +333,52 @@ def test_a_beat_that_stops_in_its_transaction_loses_it(
 ):
     monkeypatch.setattr(schedules, "IDLENESS", 100)
     stops = iter((0.5, 0.0))
-    beat = PgScheduler(
-        beat_app(entries={"lazy": {"args": [BeatLazyFunc(lambda: time.sleep(next(stops)))]}})
-    )
+
+    def stop(**_: Any) -> None:
+        time.sleep(next(stops))
+
+    beat = PgScheduler(beat_app(entries={"a": {}}))
     tick(beat)
     make_due()
+    before_task_publish.connect(stop)
     tick(beat)
     assert "tries again" in caplog.text
     assert "lost:" not in caplog.text
     tick(beat)
-    assert published(connection) == {"lazy": 1}
+    before_task_publish.disconnect(stop)
+    assert published(connection) == {"a": 1}
+
+
+def test_arguments_that_take_long_hold_up_no_other_entry(
+    beat_app, make_due, connection, monkeypatch
+):
+    monkeypatch.setattr(schedules, "IDLENESS", 100)
+    seen: list[Counter[str]] = []
+
+    def compute() -> None:
+        seen.append(published(connection))
+        time.sleep(0.3)
+
+    lazy = {"args": [BeatLazyFunc(compute)]}
+    beat = PgScheduler(beat_app(entries={"a lazy one": lazy, "b": {}, "c": {}}))
+    tick(beat)
+    make_due()
+    tick(beat)
+    assert seen == [{"b": 1, "c": 1}]
+    assert published(connection) == {"a lazy one": 1, "b": 1, "c": 1}
+
+
+def test_many_ticks_are_published_in_several_transactions(
+    beat_app, make_due, connection, monkeypatch
+):
+    monkeypatch.setattr("pgjobs_celery.beat.MOST_JOBS", 25)
+    names = [f"e{number}" for number in range(5)]
+    beat = PgScheduler(beat_app(entries={name: {"schedule": 1.0} for name in names}))
+    tick(beat)
+    make_due(seconds=9.5)
+    tick(beat)
+    assert published(connection) == dict.fromkeys(names, 10)
+    assert len({job["inserted_at"] for job in jobs(connection)}) == 2
 
 
 @pytest.mark.parametrize("statement", ["advance_schedules", "insert_jobs", "COMMIT"])
