@@ -22,7 +22,7 @@ from typing import Any
 from celery.schedules import crontab
 from celery.utils.log import get_logger
 
-from .beat_ticks import Outage, TickPublisher
+from .beat_ticks import Outage, TickPublisher, is_lazy
 from .clock import read_clock
 from .db.database import CONNECTION_ERRORS
 from .db.dsn import describe
@@ -43,6 +43,8 @@ RETRY_INTERVAL = 1.0
 LOCKED_INTERVAL = 0.05
 #: How many entries one transaction moves on.
 CHUNK = 500
+#: And how many jobs it puts in line before it ends; one entry may be more.
+MOST_JOBS = 2000
 
 
 class PgScheduler(TickPublisher):
@@ -271,13 +273,25 @@ class PgScheduler(TickPublisher):
         """Publish what is due of these, unless another beat does; then know where they are."""
         now = self.now()
         found: dict[str, Due] = {}
+        together: list[ScheduleRow] = []
+        alone: list[ScheduleRow] = []
         for row in rows:
             try:
                 found[row.name] = self._find_due(row, now)
             except Exception as error:
                 self._say(f"entry {row.name!r} cannot be computed: {error!r}")
                 self._wait(row.name, self._in(RETRY_INTERVAL))
-        self._publish_found([row for row in rows if row.name in found], found)
+            else:
+                (alone if is_lazy(self.schedule[row.name]) else together).append(row)
+        count = 0
+        begun = 0
+        for number, row in enumerate(together, 1):
+            count += len(found[row.name].ticks)
+            if count >= MOST_JOBS or number == len(together):
+                self._publish_found(together[begun:number], found)
+                begun, count = number, 0
+        for row in alone:
+            self._publish_found([row], found)
 
     def _find_due(self, row: ScheduleRow, now: datetime) -> Due:
         schedule = self.schedule[row.name].schedule

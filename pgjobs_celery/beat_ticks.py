@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid5
 
-from celery.beat import Scheduler
+from celery.beat import BeatLazyFunc, Scheduler
 
 from .batch import bulk
 from .db.database import CONNECTION_ERRORS, Database
@@ -64,7 +64,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
         failed: dict[str, Exception] = {}
         advances = self.to_advances(rows, found)
         try:
-            with self.rows.publishing():
+            with self.rows.publishing(asks_others=self._asks_others(rows)):
                 ours = self.rows.advance_schedules(advances)
                 ticks = [(name, at) for name in sorted(ours) for at in found[name].ticks]
                 there = self.rows.find_ticks([self.task_id(*tick) for tick in ticks])
@@ -82,6 +82,9 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
         except _TakenBack:
             return set(), failed
         return ours, failed
+
+    def _asks_others(self, rows: Sequence[ScheduleRow]) -> bool:
+        return not self.is_atomic or any(is_lazy(self.schedule[row.name]) for row in rows)
 
     def to_advances(
         self, rows: Sequence[ScheduleRow], found: Mapping[str, Due], *, is_lost: bool = False
@@ -169,6 +172,11 @@ def noted(
         headers[HEADER] = merge({}, ours, headers.get(HEADER))
     noted["headers"] = headers
     return noted
+
+
+def is_lazy(entry: PgEntry) -> bool:
+    """True where arguments are computed for each job, which may take a while."""
+    return any(isinstance(value, BeatLazyFunc) for value in (*entry.args, *entry.kwargs.values()))
 
 
 def _fields(entry: PgEntry) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _mapping(what: str, given: Any) -> Any:
 def _arguments(given: Any) -> Any:
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable | None):
         raise InvalidOption(f"args must be a tuple or list, not {given!r}")
-    return given or ()
+    return given if isinstance(given, (list, tuple)) else tuple(given or ())
 
 
 def to_row(entry: PgEntry, now: datetime, *, is_configured: bool) -> ScheduleRow:

@@ -12,6 +12,7 @@ import pytest
 from celery import Celery
 from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, crontab, schedstate, schedule
+from celery.signals import before_task_publish
 
 from pgjobs_celery import PgTask, Unique
 from pgjobs_celery.beat import PgScheduler
@@ -315,16 +316,52 @@ def test_a_beat_that_stops_in_its_transaction_loses_it(
 ):
     monkeypatch.setattr(schedules, "IDLENESS", 100)
     stops = iter((0.5, 0.0))
-    beat = PgScheduler(
-        beat_app(entries={"lazy": {"args": [BeatLazyFunc(lambda: time.sleep(next(stops)))]}})
-    )
+
+    def stop(**_: Any) -> None:
+        time.sleep(next(stops))
+
+    beat = PgScheduler(beat_app(entries={"a": {}}))
     tick(beat)
     make_due()
+    before_task_publish.connect(stop)
     tick(beat)
     assert "tries again" in caplog.text
     assert "lost:" not in caplog.text
     tick(beat)
-    assert published(connection) == {"lazy": 1}
+    before_task_publish.disconnect(stop)
+    assert published(connection) == {"a": 1}
+
+
+def test_arguments_that_take_long_hold_up_no_other_entry(
+    beat_app, make_due, connection, monkeypatch
+):
+    monkeypatch.setattr(schedules, "IDLENESS", 100)
+    seen: list[Counter[str]] = []
+
+    def compute() -> None:
+        seen.append(published(connection))
+        time.sleep(0.3)
+
+    lazy = {"args": [BeatLazyFunc(compute)]}
+    beat = PgScheduler(beat_app(entries={"a lazy one": lazy, "b": {}, "c": {}}))
+    tick(beat)
+    make_due()
+    tick(beat)
+    assert seen == [{"b": 1, "c": 1}]
+    assert published(connection) == {"a lazy one": 1, "b": 1, "c": 1}
+
+
+def test_many_ticks_are_published_in_several_transactions(
+    beat_app, make_due, connection, monkeypatch
+):
+    monkeypatch.setattr("pgjobs_celery.beat.MOST_JOBS", 25)
+    names = [f"e{number}" for number in range(5)]
+    beat = PgScheduler(beat_app(entries={name: {"schedule": 1.0} for name in names}))
+    tick(beat)
+    make_due(seconds=9.5)
+    tick(beat)
+    assert published(connection) == dict.fromkeys(names, 10)
+    assert len({job["inserted_at"] for job in jobs(connection)}) == 2
 
 
 @pytest.mark.parametrize("statement", ["advance_schedules", "insert_jobs", "COMMIT"])

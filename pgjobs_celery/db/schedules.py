@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from .database import Database
 
-#: How long a beat may be silent in the transaction that publishes ticks, in milliseconds.
-IDLENESS = 10_000
+#: How long a beat may be silent in the transaction that publishes ticks, in milliseconds: one that
+#: has stopped, and one that asks somebody else in it.
+IDLENESS, PATIENCE = 10_000, 60_000
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,11 @@ class Schedules:
         self._app = app
 
     @contextmanager
-    def publishing(self) -> Iterator[None]:
+    def publishing(self, *, asks_others: bool = False) -> Iterator[None]:
         """A transaction in which entries are moved on and what is due is published."""
+        limit = PATIENCE if asks_others else IDLENESS
         with self._database.transaction():
-            self._database.fetch("limit_idleness", milliseconds=IDLENESS)
+            self._database.fetch("limit_idleness", milliseconds=limit)
             yield
 
     def look(self) -> Look:
