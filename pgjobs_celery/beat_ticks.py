@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -62,10 +63,9 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
     ) -> tuple[set[str], dict[str, Exception]]:
         """The names that were ours to publish; or, with nothing done, the ones that fail."""
         failed: dict[str, Exception] = {}
-        advances = self.to_advances(rows, found)
         try:
-            with self.rows.publishing(asks_others=self._asks_others(rows)):
-                ours = self.rows.advance_schedules(advances)
+            with self._transaction(rows) as producer:
+                ours = self.rows.advance_schedules(self.to_advances(rows, found))
                 ticks = [(name, at) for name in sorted(ours) for at in found[name].ticks]
                 there = self.rows.find_ticks([self.task_id(*tick) for tick in ticks])
                 with bulk():
@@ -73,7 +73,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
                         if self.task_id(name, at) in there:
                             continue  # by an entry of this name that was deleted since
                         try:
-                            self._publish_tick(self.schedule[name], at)
+                            self._publish_tick(self.schedule[name], at, producer)
                         except Exception as error:
                             self._check_outage(error)
                             failed[name] = error
@@ -82,6 +82,18 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
         except _TakenBack:
             return set(), failed
         return ours, failed
+
+    @contextmanager
+    def _transaction(self, rows: Sequence[ScheduleRow]) -> Iterator[Any]:
+        """One for entries and jobs, with the producer of these."""
+        with self.app.producer_or_acquire() as producer:
+            try:
+                with self.rows.publishing(asks_others=self._asks_others(rows)):
+                    yield producer
+            except BaseException:
+                # Queues that kombu remembers to have declared in it are taken back, too.
+                producer.connection.declared_entities.clear()
+                raise
 
     def _asks_others(self, rows: Sequence[ScheduleRow]) -> bool:
         return not self.is_atomic or any(is_lazy(self.schedule[row.name]) for row in rows)
@@ -125,11 +137,12 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
         except Exception:
             raise error from None  # the database has refused something, and with it all the rest
 
-    def _publish_tick(self, entry: PgEntry, at: datetime) -> None:
+    def _publish_tick(self, entry: PgEntry, at: datetime, producer: Any) -> None:
         """Publish one job."""
         sent = self.Entry(**_fields(entry), options=self._options(entry, at))
         self._failure = None
-        self.apply_entry(sent)  # which others wrap: Sentry, for its cron monitors
+        # Which others wrap: Sentry, for its cron monitors.
+        self.apply_entry(sent, producer=producer)
         if self._failure is not None:
             raise self._failure
 

@@ -13,6 +13,7 @@ from celery import Celery
 from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, crontab, schedstate, schedule
 from celery.signals import before_task_publish
+from kombu import Exchange, Queue
 
 from pgjobs_celery import PgTask, Unique
 from pgjobs_celery.beat import PgScheduler
@@ -167,6 +168,22 @@ def test_what_is_wrong_with_an_entry_is_said_and_stops_no_other(
     assert all(
         not row["next_run_at"].timestamp() < time.time() for row in entries(connection).values()
     )
+
+
+def test_a_queue_that_was_declared_in_vain_is_declared_again(beat_app, make_due, connection):
+    app = beat_app(
+        entries={"bad": {"args": (object(),)}, "a": {}, "z": {}},
+        task_queues=[Queue("mail", Exchange("topics", type="topic"), routing_key="mail.#")],
+        task_default_queue="mail",
+        task_default_exchange="topics",
+        task_default_exchange_type="topic",
+        task_default_routing_key="mail.new",
+    )
+    beat = PgScheduler(app)
+    tick(beat)
+    make_due()
+    tick(beat)
+    assert {job["entry"]: job["queue"] for job in jobs(connection)} == {"a": "mail", "z": "mail"}
 
 
 def test_lazy_arguments_are_computed_for_each_job(beat_app, make_due, connection):
