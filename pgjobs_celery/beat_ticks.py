@@ -109,7 +109,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
             advances.append(
                 Advance(
                     row.name,
-                    row.definition,
+                    row.version,
                     row.next_run_at,
                     due.next,
                     last,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -45,13 +45,22 @@ def entry(name: str, **fields: Any) -> ScheduleRow:
     return ScheduleRow(name=name, **{**given, **fields})
 
 
-def advance(name: str) -> Advance:
-    return Advance(name, "x", NOW, LATER, NOW, f"id of {name}", 1)
+@pytest.fixture
+def advance(rows: Schedules) -> Callable[[str], Advance]:
+    """A factory of moves of entries as they are now, by a tick."""
+
+    def advance(name: str) -> Advance:
+        version = rows.list_versions().get(name, 0)
+        return Advance(name, version, NOW, LATER, NOW, f"id of {name}", 1)
+
+    return advance
 
 
-def test_an_entry_is_moved_on_by_one_of_many(rows, url):
+def test_an_entry_is_moved_on_by_one_of_many(rows, url, advance):
     names = [f"e{number}" for number in range(20)]
     rows.register_schedules([entry(name) for name in names], keep=names)
+
+    moves = {name: advance(name) for name in names}
 
     def move(number: int) -> set[str]:
         database = Database(parse_url(url), Options())
@@ -60,7 +69,7 @@ def test_an_entry_is_moved_on_by_one_of_many(rows, url):
             with mine.publishing():
                 # In an order of its own, which would be a deadlock if one waited for another.
                 order = names[number:] + names[:number]
-                return mine.advance_schedules([advance(name) for name in order])
+                return mine.advance_schedules([moves[name] for name in order])
         finally:
             database.close()
 
@@ -78,18 +87,18 @@ def test_an_entry_is_moved_on_by_one_of_many(rows, url):
     "fields",
     [
         {"expected": LATER},
-        {"definition": "y"},
+        {"version": 1},
         {"name": "no such"},
     ],
 )
-def test_an_entry_that_is_not_as_it_was_thought_stays(fields, rows):
+def test_an_entry_that_is_not_as_it_was_thought_stays(fields, rows, advance):
     rows.put_schedule(entry("a"))
     before = rows.get_schedules()
     assert rows.advance_schedules([advance("a")._replace(**fields)]) == set()
     assert rows.get_schedules() == before
 
 
-def test_what_is_locked_is_skipped_and_what_is_taken_back_is_free_again(rows, other):
+def test_what_is_locked_is_skipped_and_what_is_taken_back_is_free_again(rows, other, advance):
     rows.register_schedules([entry("a"), entry("b")], keep=["a", "b"])
 
     def fail() -> None:
@@ -103,7 +112,9 @@ def test_what_is_locked_is_skipped_and_what_is_taken_back_is_free_again(rows, ot
     assert other.advance_schedules([advance("a"), advance("b")]) == {"a"}
 
 
-def test_a_beat_that_stops_before_it_commits_has_lost_its_connection(rows, other, monkeypatch):
+def test_a_beat_that_stops_before_it_commits_has_lost_its_connection(
+    rows, other, monkeypatch, advance
+):
     monkeypatch.setattr(schedules, "IDLENESS", 100)
     rows.put_schedule(entry("a"))
 
@@ -118,7 +129,7 @@ def test_a_beat_that_stops_before_it_commits_has_lost_its_connection(rows, other
     assert rows.look().fingerprint == other.look().fingerprint
 
 
-def test_a_tick_is_no_change_and_everything_else_is(rows):
+def test_a_tick_is_no_change_and_everything_else_is(rows, advance):
     rows.register_schedules([entry("own")], keep=["own"])
     seen = {rows.look().fingerprint}
 
