@@ -109,7 +109,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
             advances.append(
                 Advance(
                     row.name,
-                    row.definition,
+                    row.version,
                     row.next_run_at,
                     due.next,
                     last,
@@ -127,7 +127,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
         if not self.is_atomic:
             try:
                 with self.app.connection_for_write() as connection:
-                    connection.ensure_connection(max_retries=1, interval_start=0)
+                    connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             except Exception:
                 raise Outage(str(error)) from error
         try:

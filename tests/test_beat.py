@@ -509,6 +509,26 @@ def test_what_is_changed_at_run_time_is_seen(beat_app, make_due, connection, cap
     assert caplog.text.count("the row of entry 'odd' cannot be read") == 1
 
 
+def test_nothing_is_published_as_it_was_before_a_change(beat_app, make_due, connection):
+    beat = PgScheduler(beat_app())
+    beat.rows.put_schedule(at_run_time(beat.app, "new", args=(1,)))
+    tick(beat)
+    make_due()
+    tick(beat)
+    row = beat._rows["new"]
+    beat._wait("new", beat.now())  # as it has been known since the last look
+    beat.rows.put_schedule(at_run_time(beat.app, "new", args=(2,)))
+    beat._next_look = time.monotonic() + 60
+    connection.execute("UPDATE pgjobs.schedules SET next_run_at = %s", [row.next_run_at])
+    while beat.tick() == 0.0:
+        pass
+    assert len(jobs(connection)) == 1
+    tick(beat)
+    make_due()
+    tick(beat)
+    assert [job["body"][:5] for job in jobs(connection)] == [b"[[1],", b"[[2],"]
+
+
 def test_an_entry_of_the_program_gives_way_to_one_that_was_made_before(
     beat_app, make_due, connection, caplog
 ):
