@@ -86,7 +86,7 @@ class PgScheduler(TickPublisher):
         self.install_default_entries(given)
         for name, entry in given.items():
             try:
-                self.schedule[name] = self._maybe_entry(name, entry)
+                self.schedule[name] = self.Entry(**dict(entry, name=name, app=self.app))
             except Exception as error:
                 logger.error("beat: entry %r is left out: %s", name, error)
                 with suppress(InvalidOption):  # a name that no row has

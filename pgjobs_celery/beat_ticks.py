@@ -55,6 +55,8 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
     @cached_property
     def is_atomic(self) -> bool:
         """True where the jobs are put where the rows are, so that one transaction does both."""
+        if self.app.conf.task_always_eager:
+            return False  # the task is run instead, and that cannot be taken back
         transport = self.app.connection_for_write().transport
         return getattr(transport, "database", None) is self.database
 
@@ -101,6 +103,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
     def to_advances(
         self, rows: Sequence[ScheduleRow], found: Mapping[str, Due], *, is_lost: bool = False
     ) -> list[Advance]:
+        """What becomes of the rows: they go on with what comes next, published or lost."""
         advances = []
         for row in rows:
             due = found[row.name]

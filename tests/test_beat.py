@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from celery.beat import BeatLazyFunc
+from celery.beat import BeatLazyFunc, ScheduleEntry
 from celery.schedules import BaseSchedule, crontab, schedstate, schedule
 from celery.signals import before_task_publish
 from kombu import Exchange, Queue
@@ -252,6 +252,22 @@ def test_a_periodic_task_may_say_what_becomes_of_missed_ticks(beat_app):
     assert (entry.missed, entry.missed_limit, entry.options) == ("all", 7, {})
 
 
+def test_an_entry_may_be_given_as_one_and_goes_by_its_key(beat_app, connection):
+    app = beat_app()
+    app.conf.beat_schedule = {
+        "ours": PgEntry(name="x", task="work", schedule=RARELY, missed="skip"),
+        "celerys": ScheduleEntry(name="y", task="work", schedule=schedule(RARELY)),
+        "task": {"task": app.tasks["work"], "schedule": RARELY},
+    }
+    tick(PgScheduler(app))
+    found = entries(connection)
+    assert {name: (row["task"], row["missed"]) for name, row in found.items()} == {
+        "ours": ("work", "skip"),
+        "celerys": ("work", "once"),
+        "task": ("work", "once"),
+    }
+
+
 def test_an_entry_keeps_what_celery_gives_to_copies_of_it():
     entry = PgEntry(name="x", task="work", schedule=1.0, missed="skip", missed_limit=3)
     assert (next(entry).missed, next(entry).missed_limit) == ("skip", 3)
@@ -425,6 +441,27 @@ def test_apps_of_other_names_keep_out_of_each_others_way(beat_app, make_due, con
     assert published(connection) == {"one": 1, "two": 1}
     tick(PgScheduler(beat_app("one")))
     assert entries(connection).keys() == {"two"}
+
+
+def test_an_eager_app_runs_each_tick_once_whatever_another_does(beat_app, make_due, connection):
+    app = beat_app(
+        entries={"a": {"task": "run"}, "b": {"task": "run", "args": ("fail",)}},
+        task_always_eager=True,
+        task_eager_propagates=True,
+    )
+    ran: list[Any] = []
+
+    def run(*args: Any) -> None:
+        ran.append(args)
+        if args:
+            raise ValueError
+
+    app.task(run, name="run")
+    beat = PgScheduler(app)
+    tick(beat)
+    make_due()
+    tick(beat)
+    assert sorted(ran) == [(), ("fail",)]
 
 
 @pytest.mark.peer
