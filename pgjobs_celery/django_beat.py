@@ -134,7 +134,7 @@ def _schedule(app: Any, entry: DjangoEntry, notes: list[str]) -> BaseSchedule:
     except _No:
         raise
     except Exception as error:  # Celery's classes have several for what they do not take
-        raise _No(f"its schedule cannot be made: {error}") from error
+        raise _No(f"its schedule cannot be made: {' '.join(str(error).split())}") from error
     raise _No("it has no schedule")
 
 
