@@ -13,8 +13,10 @@ from kombu.utils.json import dumps, loads
 from .config import did_you_mean
 from .db.schedules import ScheduleRow
 from .errors import InvalidOption, PgJobsError, UnknownOption
+from .filters import text
+from .message import LONGEST_NAME
 from .options import check_text
-from .ticks import MISSED, ONCE
+from .ticks import MISSED, MOST, ONCE
 from .timetable import definition_of, from_spec, next_tick, to_schedule, to_spec
 
 #: What an entry may say of itself.
@@ -31,7 +33,7 @@ class PgEntry(ScheduleEntry):  # type: ignore[misc]
 
     #: ``"once"``, ``"skip"`` or ``"all"``; see :func:`pgjobs_celery.ticks.find_due`.
     missed = ONCE
-    #: How many of them ``"all"`` publishes at most.
+    #: How many of them ``"all"`` publishes at most; no more than ``ticks.MOST``.
     missed_limit = 100
 
     def __init__(
@@ -56,8 +58,8 @@ class PgEntry(ScheduleEntry):  # type: ignore[misc]
         missed = options.pop("missed", None) if missed is None else missed
         given_limit = options.pop("missed_limit", None) if missed_limit is None else missed_limit
         super().__init__(
-            _text("its name", name),
-            _text("task", getattr(task, "name", task)),
+            check_name("its name", name),
+            check_name("task", getattr(task, "name", task)),
             last_run_at,
             total_run_count,
             to_schedule(schedule, relative=relative, app=app),
@@ -79,16 +81,18 @@ def _missed(given: Any) -> str:
 
 
 def _limit(given: Any) -> int:
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise InvalidOption(f"missed_limit must be a whole number from 1, not {given!r}")
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST:
+        raise InvalidOption(
+            f"missed_limit must be a whole number from 1 to {MOST:,}, not {given!r}"
+        )
     return given
 
 
-def _text(what: str, given: Any) -> str:
-    if not isinstance(given, str) or not given:
-        raise InvalidOption(f"{what} must be a text, not {given!r}")
-    check_text(given, what)
-    return given
+def check_name(what: str, name: Any) -> str:
+    """A name as a column, and its index, can hold it. Raises InvalidOption."""
+    if not 0 < len(text(what, name).encode()) <= LONGEST_NAME:
+        raise InvalidOption(f"{what} must have 1 to {LONGEST_NAME:,} bytes, not {name[:40]!r}")
+    return str(name)
 
 
 def _mapping(what: str, given: Any) -> Any:

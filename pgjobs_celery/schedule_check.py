@@ -41,14 +41,15 @@ def check_schedules(app: Any, entries: Iterable[Schedule], now: datetime) -> lis
     them or not: in a CI job none has.
     """
     found = {entry.name: entry for entry in entries}
+    own = {str(key): key for key in app.conf.beat_schedule}
     has_started = any(entry.is_configured for entry in found.values())
     findings = []
     clocks: dict[str, list[str]] = {}
-    for name in sorted({*found, *map(str, app.conf.beat_schedule)}):
+    for name in sorted({*found, *own}):
         entry = found.get(name)
         try:
             if entry is None or entry.is_configured:
-                entry = _read_own(app, name, now) or entry
+                entry = _read_own(app, own.get(name, name), now) or entry
         except Exception as error:  # as in a beat, which leaves it out whatever is wrong with it
             findings.append(Finding(name, "wrong", f"beat leaves it out: {error}"))
             continue
@@ -60,7 +61,7 @@ def check_schedules(app: Any, entries: Iterable[Schedule], now: datetime) -> lis
     return findings
 
 
-def _read_own(app: Any, name: str, now: datetime) -> Schedule | None:
+def _read_own(app: Any, name: Any, now: datetime) -> Schedule | None:
     """The program's own entry of this name, as its row will have it; None if there is none."""
     own = find_own(app, name)
     return own and to_handle(to_row(own, now, is_configured=True), app)

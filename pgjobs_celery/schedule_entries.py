@@ -16,11 +16,10 @@ from kombu.utils.json import loads
 from .beat_ticks import noted
 from .config import check_queue_name, did_you_mean
 from .db.schedules import ScheduleRow
-from .entries import PgEntry
+from .entries import PgEntry, check_name
 from .errors import InvalidOption, PgJobsError, UnknownOption
-from .filters import text, to_json
+from .filters import to_json
 from .job import HIGHEST_RANK, LOWEST_RANK
-from .message import LONGEST_NAME
 from .options import NAMES, check_max_attempts, check_meta, normalise_tags
 from .states import State
 from .task import PgTask
@@ -104,7 +103,7 @@ def find_schedule(row: ScheduleRow, app: Any) -> BaseSchedule | None:
         return None
 
 
-def find_own(app: Any, name: str) -> PgEntry | None:
+def find_own(app: Any, name: Any) -> PgEntry | None:
     """The program's own entry of this name. Raises what is wrong with it."""
     program = app.conf.beat_schedule
     return PgEntry(**dict(program[name], name=name, app=app)) if name in program else None
@@ -155,13 +154,6 @@ def read_entry(
         said = str(error)
         raise type(error)(said if said.startswith(where) else f"{where}: {said}") from None
     return entry
-
-
-def check_name(what: str, name: Any) -> str:
-    """A name as a column can hold it. Raises InvalidOption."""
-    if not 0 < len(text(what, name).encode()) <= LONGEST_NAME:
-        raise InvalidOption(f"{what} must have 1 to {LONGEST_NAME:,} bytes, not {name[:40]!r}")
-    return str(name)
 
 
 def _check_schedule(given: Any, app: Any) -> BaseSchedule:

@@ -132,6 +132,8 @@ def test_what_is_wrong_with_an_entry_is_said_and_stops_no_other(
                 "never": {"schedule": "0 0 30 2 *"},
                 "always": {"schedule": 0},
                 "nul\0": {},
+                "x" * 1001: {},
+                "limit": {"missed_limit": 10_001},
                 "object": {"args": (object(),)},
                 "lazy": {"kwargs": {"now": BeatLazyFunc(fail)}},
                 "exchange": {"options": {"exchange": "nowhere", "routing_key": "x"}},
@@ -144,7 +146,9 @@ def test_what_is_wrong_with_an_entry_is_said_and_stops_no_other(
     tick(beat)
     for said in (
         "there is no key 'shedule'; did you mean 'schedule'?",
-        "task must be a text, not None",
+        "task must be text, not None",
+        "its name must have 1 to 1,000 bytes",
+        "missed_limit must be a whole number from 1 to 10,000",
         "not {'every': 1}",
         "args must be a tuple or list, not 'abc'",
         "options must be a dict",

@@ -290,10 +290,12 @@ def test_an_entry_that_beat_leaves_out_is_named(run, app):
         "never": {"task": "shop.report", "schedule": "0 0 30 2 *"},
         "none": None,
         "range": {"task": "shop.report", "schedule": "61 * * * *"},
+        7: {"task": "shop.report", "schedule": 60},
     }
     said = check(run)
     assert said.keys() == {"wrong"}
-    key, never, none, range_ = said["wrong"]
+    number, key, never, none, range_ = said["wrong"]
+    assert number == "7: beat leaves it out: its name must be text, not 7"
     assert key.endswith("there is no key 'schedul'; did you mean 'schedule'?")
     assert never.startswith("never: beat leaves it out: ")
     assert none.startswith("none: beat leaves it out: ")

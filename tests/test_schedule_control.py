@@ -202,6 +202,7 @@ def test_a_name_that_is_taken_is_not_added(control):
         ({"headers": "x"}, "headers must be a mapping"),
         ({"missed": "twice"}, "missed must be 'once', 'skip' or 'all'"),
         ({"missed_limit": 0}, "missed_limit must be a whole number from 1"),
+        ({"missed_limit": 10_001}, "missed_limit must be a whole number from 1 to 10,000"),
         ({"priority": 256}, "priority must be 0 to 255"),
         ({"queue": ""}, "a queue cannot be called"),
         ({"tags": "mail"}, "tags must be a list"),
