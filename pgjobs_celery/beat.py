@@ -2,7 +2,7 @@
 once.
 
     celery -A proj beat -S pgjobs
-    celery -A proj worker -B -S pgjobs
+    celery -A proj worker -B --scheduler pgjobs
 
 Each beat looks at the same rows of ``pgjobs.schedules``, and publishes what is due in the
 transaction that moves the row on, so that another one that looks then finds it moved. No
