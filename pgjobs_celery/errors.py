@@ -89,3 +89,7 @@ class ConnectionFailed(PgJobsError):
 
 class ConfiguredEntry(PgJobsError):
     """The entry is one of the program's ``beat_schedule``: change it there."""
+
+
+class NothingRuns(PgJobsError):
+    """In this test nothing runs the job whose result is waited for."""

@@ -1,0 +1,41 @@
+"""Test what an app enqueues, and run it, without a broker.
+
+    from pgjobs_celery.testing import assert_enqueued, testing
+
+    with testing(app):
+        sign_up("ann@example.com")
+        assert_enqueued(welcome, kwargs={"email": "ann@example.com"})
+
+For any Celery app, whatever broker its settings name.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .assertions import all_enqueued as all_enqueued
+    from .assertions import assert_enqueued as assert_enqueued
+    from .capture import Enqueued as Enqueued
+    from .capture import Inbox as Inbox
+    from .modes import testing as testing
+
+#: The public names, each by the module that is loaded when it is first asked for.
+_MODULES = {
+    "Enqueued": "capture",
+    "Inbox": "capture",
+    "all_enqueued": "assertions",
+    "assert_enqueued": "assertions",
+    "testing": "modes",
+}
+
+__all__ = ["Enqueued", "Inbox", "all_enqueued", "assert_enqueued", "testing"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
