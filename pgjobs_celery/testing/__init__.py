@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .assertions import all_enqueued as all_enqueued
     from .assertions import assert_enqueued as assert_enqueued
+    from .assertions import assert_enqueued_in_order as assert_enqueued_in_order
+    from .assertions import expected as expected
+    from .assertions import refute_enqueued as refute_enqueued
     from .capture import Enqueued as Enqueued
     from .capture import Inbox as Inbox
     from .modes import testing as testing
@@ -27,10 +30,22 @@ _MODULES = {
     "Inbox": "capture",
     "all_enqueued": "assertions",
     "assert_enqueued": "assertions",
+    "assert_enqueued_in_order": "assertions",
+    "expected": "assertions",
+    "refute_enqueued": "assertions",
     "testing": "modes",
 }
 
-__all__ = ["Enqueued", "Inbox", "all_enqueued", "assert_enqueued", "testing"]
+__all__ = [
+    "Enqueued",
+    "Inbox",
+    "all_enqueued",
+    "assert_enqueued",
+    "assert_enqueued_in_order",
+    "expected",
+    "refute_enqueued",
+    "testing",
+]
 
 
 def __getattr__(name: str) -> Any:
