@@ -222,7 +222,7 @@ def job_options(message: Mapping[str, Any]) -> JobOptions:
 
 
 def read_command(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The remote control command in a message; empty if it cannot be read: workers will complain."""
+    """The remote control command in a message; empty if unreadable: the workers will complain."""
     try:
         # This process has just written it.
         command = loads(

@@ -170,6 +170,16 @@ class Inbox:
                 if job is not None and job.is_waiting:
                     self.update(job, state=State.CANCELLED)
 
+    def remove(self, job: Enqueued) -> None:
+        """Forget one."""
+        with self._lock:
+            del self._jobs[job.number]
+            self._by_task[job.task].remove(job.number)
+            if self._by_id[job.task_id] == job.number:
+                del self._by_id[job.task_id]
+            if job.unique_key is not None:
+                self._by_key[job.unique_key].remove(job.number)
+
     def clear(self) -> None:
         """Forget all; numbers go on."""
         with self._lock:

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 from ..config import did_you_mean
 from ..errors import InvalidOption, PgJobsError
 from .capture import Enqueued, Inbox, receive_into
+from .inline import InlineRunner
 from .results import MemoryBackend
 from .transport import make_pool
 
@@ -104,7 +105,10 @@ class testing:  # noqa: N801
         return self._places
 
     def _runners(self) -> tuple[Callable[[Enqueued], None] | None, Callable[[], None] | None]:
-        return None, None
+        if self.mode != "inline":
+            return None, None
+        runner = InlineRunner(self.app, self.inbox, propagate=self.propagate)
+        return runner.on_job, runner.run_waiting
 
 
 class Stage:
