@@ -107,9 +107,8 @@ def attempt_of(job: Enqueued, number: int | None = None) -> Attempt:
 def settle(inbox: Inbox, clock: Clock, job: Enqueued, performed: Performed) -> None:
     """Note what became of a job."""
     newest = inbox.get(job.task_id)
-    if newest is not None and newest.number != job.number:
-        # It was published again, by retry() or replace(), and that stands for it.
-        inbox.remove(job)
+    if newest is not None and newest.is_again and newest.number != job.number:
+        inbox.renew(job, newest)
         return
     job = inbox.update(job, **_with_meta(job, performed))
     if performed.outcome in FINAL_STATES:

@@ -68,7 +68,9 @@ class Performed:
 
     def __repr__(self) -> str:
         said = {name: getattr(self, name) for name in ("result", "error", "delay", "reason")}
-        shown = [f"{name}={value!r:.200}" for name, value in said.items() if value not in (None, "")]
+        shown = [
+            f"{name}={value!r:.200}" for name, value in said.items() if value not in (None, "")
+        ]
         return f"<{' '.join([self.outcome, *shown])}>"
 
 

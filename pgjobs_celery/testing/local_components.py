@@ -86,9 +86,7 @@ class LocalDatabase:
 class LocalWorkerProcess:
     """A worker's process in a folder, to a node what a container is."""
 
-    def __init__(
-        self, folder: Path, command: list[str], env: Mapping[str, str], like: Any
-    ) -> None:
+    def __init__(self, folder: Path, command: list[str], env: Mapping[str, str], like: Any) -> None:
         self.id = uuid4().hex
         self.name = f"{like.worker_name()}@{self.id[:12]}"
         self._folder = folder

@@ -14,6 +14,7 @@ from celery.local import maybe_evaluate
 
 from ..errors import InvalidOption, PgJobsError
 from ..job import Job
+from ..selection import jobs
 from .capture import Enqueued, Inbox, receive_into
 from .clock import Clock
 from .draining import Draining, attempt_of
@@ -64,16 +65,18 @@ def perform_job(
         pool = make_pool(receive_into(caught, lambda: app.timezone))
         with pool.acquire() as producer:
             options = {"retries": attempt - 1, **options, "add_to_parent": False}
-            task.apply_async(
-                list(args or ()), dict(kwargs or {}), producer=producer, **options
-            )
+            task.apply_async(list(args or ()), dict(kwargs or {}), producer=producer, **options)
         return _perform(find_testing(app), caught.find()[0], attempt)
 
 
 def _perform(block: testing, job: Enqueued, attempt: int) -> Performed:
     before = block.inbox.get(job.task_id)
     performed = execute(block.app, attempt_of(job, attempt))
+    if performed.outcome != "retried":
+        return performed
     # Its own retry is what this says; only a worker would find it in line.
+    if block.mode == "real":
+        jobs(block.app).filter(id=job.task_id).delete()
     after = block.inbox.get(job.task_id)
     if after is not None and (before is None or before.number != after.number):
         block.inbox.remove(after)

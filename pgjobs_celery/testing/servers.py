@@ -48,5 +48,3 @@ def with_database(server_url: str, name: str = "") -> str:
     """The URL of a database on the server, as a broker URL."""
     parts = urlsplit(server_url)
     return urlunsplit(parts._replace(scheme="pgjobs", path=f"/{name}" if name else parts.path))
-
-

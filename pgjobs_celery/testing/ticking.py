@@ -53,7 +53,9 @@ def _ticks(
     at = next_tick(given, start)
     while at <= end:
         if len(found) >= MOST_TICKS:
-            raise InvalidOption(f"entry {name!r} is due more than {MOST_TICKS:,} times in this span")
+            raise InvalidOption(
+                f"entry {name!r} is due more than {MOST_TICKS:,} times in this span"
+            )
         found.append(Tick(name, at))
         at = next_tick(given, at)
     return found

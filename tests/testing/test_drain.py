@@ -120,7 +120,7 @@ def test_celerys_retry_comes_back_as_the_same_job(app, ran):
     sent = work.delay()
     assert drain_queue() == {"retried": 1}
     (job,) = all_enqueued(work)
-    assert (job.task_id, job.state) == (sent.id, "scheduled")
+    assert (job.task_id, job.state) == (sent.id, "retryable")
     assert drain_queue() == {}
     assert drain_queue(with_scheduled=True, with_recursion=True) == {"retried": 1, "discarded": 1}
     assert ran == [0, 1, 2]

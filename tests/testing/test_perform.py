@@ -14,7 +14,7 @@ from celery.exceptions import Ignore, MaxRetriesExceededError, Reject
 
 from pgjobs_celery import Cancel, Discard, PgTask, Snooze
 from pgjobs_celery.errors import InvalidOption
-from pgjobs_celery.testing import all_enqueued, perform_job, testing
+from pgjobs_celery.testing import all_enqueued, drain_queue, perform_job, testing
 
 
 @pytest.fixture
@@ -260,6 +260,19 @@ def test_a_signature_and_a_captured_job_can_be_performed(app, base):
         (job,) = all_enqueued(add)
         assert perform_job(job).get() == (5, sent.id)
         assert len(all_enqueued(add)) == 1
+
+
+def test_a_captured_job_that_retries_itself_stays_as_it_was_captured(app, base):
+    @app.task(base=base, bind=True)
+    def fetch(self):
+        raise self.retry(countdown=20)
+
+    with testing(app):
+        fetch.delay()
+        (job,) = all_enqueued(fetch)
+        assert perform_job(job).delay == 20
+        assert all_enqueued(fetch) == [job]
+        assert drain_queue() == {"retried": 1}
 
 
 def test_signals_and_hooks_are_the_workers(app, base):
