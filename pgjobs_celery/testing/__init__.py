@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .assertions import all_enqueued as all_enqueued
     from .assertions import assert_enqueued as assert_enqueued
+    from .assertions import assert_enqueued_in_order as assert_enqueued_in_order
+    from .assertions import expected as expected
+    from .assertions import refute_enqueued as refute_enqueued
     from .capture import Enqueued as Enqueued
     from .capture import Inbox as Inbox
     from .executing import Performed as Performed
@@ -39,6 +42,9 @@ _MODULES = {
     "due": "running",
     "due_entries": "ticking",
     "perform_job": "running",
+    "assert_enqueued_in_order": "assertions",
+    "expected": "assertions",
+    "refute_enqueued": "assertions",
     "testing": "modes",
 }
 
@@ -49,10 +55,13 @@ __all__ = [
     "advance",
     "all_enqueued",
     "assert_enqueued",
+    "assert_enqueued_in_order",
     "drain_queue",
     "due",
     "due_entries",
+    "expected",
     "perform_job",
+    "refute_enqueued",
     "testing",
 ]
 

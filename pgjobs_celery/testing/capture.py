@@ -67,6 +67,8 @@ class Enqueued:
     body: bytes = field(default=b"", repr=False)
     #: Its place among all that were published to this inbox; 1 for the first.
     number: int = 0
+    #: Its arguments by the names that its task has for them, once they were asked for.
+    bound: Any = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def countdown(self) -> float | None:
@@ -199,19 +201,18 @@ class Inbox:
             self._by_id.clear()
             self._by_key.clear()
 
-    def wait(self, seconds: float) -> None:
-        """Until something is published or changes, or this time is up."""
-        with self._news:
-            self._news.wait(seconds)
-
     def wait_until(self, holds: Callable[[], bool], timeout: float) -> bool:
-        """Until something holds, for ``timeout`` seconds at most; whether it does."""
+        """Until something holds, for ``timeout`` seconds at most; whether it does.
+
+        It is asked again whenever something is published, or something becomes of it.
+        """
         end = time.monotonic() + timeout
-        while not holds():
-            left = end - time.monotonic()
-            if left <= 0:
-                return False
-            self.wait(left)
+        with self._news:
+            while not holds():
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                self._news.wait(left)
         return True
 
     def _find_same(self, job: Enqueued) -> Enqueued | None:

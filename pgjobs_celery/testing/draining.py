@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from kombu.message import Message
 
-from ..errors import PgJobsError
+from ..errors import NeverEnds
 from ..message import rank
 from ..options import HEADER
 from ..states import State
@@ -26,10 +27,6 @@ FINAL_STATES = {
     "discarded": State.DISCARDED,
     "replaced": State.COMPLETED,
 }
-
-
-class NeverEnds(PgJobsError):
-    """The queue does not become empty: a job always puts itself, or another, back in line."""
 
 
 class Draining:
@@ -62,10 +59,7 @@ class Draining:
                 self._run_one(job, with_safety)
             if not ready or not with_recursion:
                 return self.counts
-        raise NeverEnds(
-            f"after {MOST_ROUNDS:,} rounds queue {queue or 'any'!r} is not empty: a job always puts "
-            f"itself, or another, back in line ({dict(self.counts)})"
-        )
+        raise never_ends(queue, self.counts)
 
     def _run_one(self, job: Enqueued, with_safety: bool) -> None:
         taken = self.inbox.take(job)
@@ -84,6 +78,15 @@ class Draining:
         settle(self.inbox, self.clock, taken, performed)
         if not with_safety and performed.error is not None:
             raise performed.error
+
+
+def never_ends(queue: str | None, counts: Mapping[str, int]) -> NeverEnds:
+    """The error that says so."""
+    return NeverEnds(
+        f"after {MOST_ROUNDS:,} rounds there is still something in "
+        f"{'line' if queue is None else f'queue {queue!r}'} ({dict(counts)}): a job always puts "
+        "itself, or another, back; drain without with_recursion, or without with_scheduled"
+    )
 
 
 def attempt_of(job: Enqueued, number: int | None = None) -> Attempt:

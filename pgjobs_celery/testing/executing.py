@@ -6,6 +6,7 @@ its signals, hooks and callbacks are the worker's, and a result goes where the a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,13 +21,11 @@ from celery.utils.objects import mro_lookup
 from celery.worker.request import Request
 from kombu.message import Message
 
-from ..attempts import AttemptedTask
 from ..delivery import CLAIM
 from ..ending import CancelledByTask, Postponed
-from ..errors import PgJobsError
+from ..errors import NotCompleted, UnknownTask
 from ..job import Fence
 from ..options import HEADER
-from ..running import running_job
 
 #: The key of a database that is nowhere: what a PgTask asks of its row, it has in memory.
 NOWHERE = "pgjobs-testing"
@@ -34,10 +33,6 @@ NOWHERE = "pgjobs-testing"
 HOSTNAME = "pgjobs@testing"
 #: What ``Task.replace()`` says when it has published the others; Celery has no type for it.
 REPLACED = "Replaced by new task"
-
-
-class UnknownTask(PgJobsError):
-    """No task of this name is registered: import its module, or name it in the app's ``imports``"""
 
 
 @dataclass(frozen=True)
@@ -74,10 +69,6 @@ class Performed:
         return f"<{' '.join([self.outcome, *shown])}>"
 
 
-class NotCompleted(PgJobsError):
-    """The job did not complete, and raised nothing."""
-
-
 class Attempt(NamedTuple):
     """What to run, and how often it ran before."""
 
@@ -103,7 +94,7 @@ def execute(app: Any, attempt: Attempt) -> Performed:
             "or name it in the app's imports"
         )
     fence = attempt.fence
-    if isinstance(task, AttemptedTask):
+    if _has_attempts(task):
         # Its attempts are counted by the row; that it has none, it does not notice.
         message.headers = {**headers, "retries": attempt.number - 1}
         fence = fence or Fence(uuid4(), attempt.number)
@@ -122,8 +113,8 @@ def _run(app: Any, task: Any, request: Any) -> Performed:
     noted: dict[str, Any] = {}
 
     def note(sender: Any, task_id: str, **_: Any) -> None:
-        if task_id == request.id and isinstance(sender, AttemptedTask):
-            noted.update(running_job(sender.request).meta)
+        if task_id == request.id and _has_attempts(sender):
+            noted.update(sender.meta)
 
     signals.task_postrun.connect(note, weak=False)
     try:
@@ -140,6 +131,12 @@ def _run(app: Any, task: Any, request: Any) -> Performed:
     if info is None:
         return Performed("completed", result=ended.retval, meta=noted)
     return _decide(info.retval, noted)
+
+
+def _has_attempts(task: Any) -> bool:
+    """True for a PgTask. Its module loads the database driver: without it no task is one."""
+    attempts = sys.modules.get("pgjobs_celery.attempts")
+    return attempts is not None and isinstance(task, attempts.AttemptedTask)
 
 
 def _decide(error: BaseException, meta: dict[str, Any]) -> Performed:

@@ -25,6 +25,7 @@ from ..errors import InvalidOption, PgJobsError
 from .capture import Enqueued, Inbox, receive_into
 from .inline import InlineRunner
 from .results import MemoryBackend
+from .rows import Rows
 from .transport import make_pool
 
 #: What a task's jobs may meet in a test.
@@ -70,6 +71,7 @@ class testing:  # noqa: N801
         self.propagate = propagate
         #: What was published in the block; empty in mode "real".
         self.inbox = Inbox()
+        self._jobs: Inbox | Rows = Rows(self.app) if mode == "real" else self.inbox
         self._places: Places | None = None
 
     def __enter__(self) -> testing:
@@ -91,6 +93,30 @@ class testing:  # noqa: N801
     def clear(self) -> None:
         """Forget what was published so far."""
         self.inbox.clear()
+
+    @property
+    def last(self) -> int:
+        """The number of the job that was published last."""
+        return self._jobs.last
+
+    def enqueued(self, task: str | None = None, after: int | None = None) -> list[Enqueued]:
+        """The jobs that are enqueued, of a task or all, in the order they were published.
+
+        Those that wait; but with ``after``, and in mode inline where nothing waits, all that were
+        published (after that one), whatever has become of them by now.
+        """
+        jobs = self._jobs.find(task, after or 0)
+        if after is None and self.mode != "inline":
+            return [job for job in jobs if job.is_waiting]
+        return [job for job in jobs if not job.is_again]
+
+    def published(self, after: int | None = None) -> list[Enqueued]:
+        """All jobs that were published, after one."""
+        return self._jobs.find(None, after or 0)
+
+    def wait_until(self, holds: Callable[[], bool], timeout: float) -> bool:
+        """Until something holds, for so many seconds at most; whether it does."""
+        return self._jobs.wait_until(holds, timeout)
 
     def places(self) -> Places | None:
         """Where messages and results go; None for where the settings say."""

@@ -6,22 +6,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from celery.canvas import Signature
 from celery.local import maybe_evaluate
 
 from ..errors import InvalidOption, PgJobsError
-from ..job import Job
-from ..selection import jobs
 from .capture import Enqueued, Inbox, receive_into
 from .clock import Clock
 from .draining import Draining, attempt_of
 from .executing import Performed, execute
 from .modes import find_testing, testing
-from .rows import Rows
 from .transport import make_pool
+
+if TYPE_CHECKING:
+    from ..job import Job
+    from .draining_rows import RowDraining
 
 _clocks: WeakKeyDictionary[Inbox, Clock] = WeakKeyDictionary()
 
@@ -76,6 +77,8 @@ def _perform(block: testing, job: Enqueued, attempt: int) -> Performed:
         return performed
     # Its own retry is what this says; only a worker would find it in line.
     if block.mode == "real":
+        from ..selection import jobs  # the other modes need no database driver
+
         jobs(block.app).filter(id=job.task_id).delete()
     after = block.inbox.get(job.task_id)
     if after is not None and (before is None or before.number != after.number):
@@ -136,7 +139,9 @@ def _is_tested(app: Any) -> bool:
     return True
 
 
-def _place_of(block: testing) -> Draining | Rows:
+def _place_of(block: testing) -> Draining | RowDraining:
     if block.mode == "real":
-        return Rows(block.app)
+        from .draining_rows import RowDraining  # the other modes need no database driver
+
+        return RowDraining(block.app)
     return Draining(block.app, block.inbox, _clocks.setdefault(block.inbox, Clock()))
