@@ -39,13 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def pgjobs(request: pytest.FixtureRequest) -> Iterator[Helpers]:
     """The helpers, for the app under test, which is in the mode that the marker says."""
-    from .providing import mode_of
+    from .providing import mode_of, provide
 
-    if mode_of(request) == "real" and request.fixturename == "pgjobs":
+    if mode_of(request) == "real":
         yield request.getfixturevalue("pgjobs_real")
         return
-    from .providing import provide
-
     with provide(request) as helpers:
         request.node.stash[HELPERS] = helpers
         yield helpers

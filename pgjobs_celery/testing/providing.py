@@ -28,7 +28,8 @@ def marked(request: Any) -> dict[str, Any]:
         return {}
     if len(marker.args) > 1 or marker.kwargs.keys() - KEYWORDS:
         raise InvalidOption(
-            f"the marker pgjobs takes mode, app and propagate, not {marker.args!r}, {marker.kwargs!r}"
+            "the marker pgjobs takes mode, app and propagate, not "
+            f"{marker.args!r}, {marker.kwargs!r}"
         )
     return {**dict(zip(("mode",), marker.args, strict=False)), **marker.kwargs}
 
@@ -93,8 +94,8 @@ def moved(app: Any, url: str) -> Iterator[None]:
         yield
     finally:
         for each in (app._backend_cache, getattr(app._local, "backend", None)):
-            if hasattr(each, "close"):
-                each.close()
+            if close := getattr(each, "close", None):
+                close()
         if app._pool is not None:
             app._pool.force_close_all()
         conf.changes.clear()
