@@ -15,9 +15,10 @@ from kombu.utils.functional import maybe_list
 
 from ..message import encode_body, is_job, job_options, moment, read_command
 from ..options import HEADER, JobOptions, check_meta
-from ..publication import current_publication
+from ..publication import Publication, current_publication
 from ..states import State
 from ..unique import WAITING, Unique
+from .batches import NO_DATABASE, find_batch
 
 #: The states of a job that nobody has run yet, or that is to be run again.
 ENQUEUED = WAITING
@@ -102,7 +103,7 @@ class Inbox:
         """The number of the newest; 0 if there is none."""
         return self._last
 
-    def put(self, job: Enqueued) -> Enqueued | None:
+    def put(self, job: Enqueued, publication: Publication | None = None) -> Enqueued | None:
         """Take a job in, unless another that is the same is there: then None, as from the table."""
         with self._lock:
             same = self._find_same(job)
@@ -111,7 +112,6 @@ class Inbox:
             assert job.unique is not None
             if replaced := job.unique.replaced(same.state):
                 self.update(same, **_replacements(job, replaced))
-        publication = current_publication()
         if publication is not None:
             publication.report_conflict(same.task_id)
         return None
@@ -242,9 +242,19 @@ def receive_into(
         if not is_job(message):
             cancel(inbox, message, exchange)
             return
-        job = inbox.put(read_job(message, queues[0] if queues else "", exchange, routing_key, zone))
-        if on_job is not None and job is not None:
-            on_job(job)
+        job = read_job(message, queues[0] if queues else "", exchange, routing_key, zone)
+        publication = current_publication()
+
+        def put() -> None:
+            taken = inbox.put(job, publication)
+            if on_job is not None and taken is not None:
+                on_job(taken)
+
+        batch = find_batch()
+        if batch is None:
+            put()
+        else:
+            batch.add(NO_DATABASE, put)
 
     return receive
 

@@ -130,6 +130,10 @@ class testing:  # noqa: N801
             self._places = Places(producers, producers.connections, backend)
         return self._places
 
+    def drop_places(self) -> None:
+        """Have them made anew."""
+        self._places = None
+
     def _runners(self) -> tuple[Callable[[Enqueued], None] | None, Callable[[], None] | None]:
         if self.mode != "inline":
             return None, None
@@ -176,15 +180,20 @@ class Stage:
         app.conf.task_always_eager = False
         # A child that multiprocessing forks drops its pools: it is not to make real ones.
         app._ensure_after_fork()
-        app.on_after_fork.connect(self._apply, weak=False, dispatch_uid=id(self))
+        app.on_after_fork.connect(self._after_fork, weak=False, dispatch_uid=id(self))
 
     def _end(self) -> None:
         app = self._app
         app.conf.task_always_eager = self._is_eager
-        app.on_after_fork.disconnect(self._apply, dispatch_uid=id(self))
+        app.on_after_fork.disconnect(self._after_fork, dispatch_uid=id(self))
         self._own = None
 
-    def _apply(self, **_: Any) -> None:
+    def _after_fork(self, **_: Any) -> None:
+        for block in self._blocks:
+            block.drop_places()  # kombu has closed the parent's pools
+        self._apply()
+
+    def _apply(self) -> None:
         block = self.current
         places = (block and block.places()) or self._own
         if places is not None:
