@@ -17,7 +17,6 @@ from uuid import uuid4
 from celery import Task, signals
 from celery.app import trace
 from celery.exceptions import Ignore, Reject, Retry
-from celery.utils.objects import mro_lookup
 from celery.worker.request import Request
 from kombu.message import Message
 
@@ -168,8 +167,7 @@ def _seconds(when: Any) -> float:
 def _stack_protection(app: Any, task: Any) -> Iterator[None]:
     """What a worker does for tasks with a ``__call__`` of their own that call Celery's: there the
     request of a direct call would hide the job's."""
-    own = mro_lookup(type(task), "__call__", stop={Task, object})
-    if own is None or getattr(Task, "_stackprotected", False):
+    if not trace.task_has_custom(task, "__call__") or getattr(Task, "_stackprotected", False):
         yield
         return
     is_fast = app.use_fast_trace_task

@@ -179,7 +179,7 @@ def test_performed(pgjobs):
     assert "proj.welcome(7) in mail: available" in output
     assert ">       pgjobs.assert_enqueued(welcome" in output
     assert "assertions.py:" not in output, "frames of ours are shown"
-    assert "<discarded error=ValueError(" in output
+    assert "raised unexpected: ValueError('no')" in output
 
 
 def test_a_marker_that_says_something_else_is_an_error(run):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -13,15 +13,16 @@ from celery import Celery, chord, group
 from pgjobs_celery import PgTask, Snooze, jobs, using
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.testing import advance, drain_queue, due, perform_job, testing
-from tests.conftest import Connection
+from tests.conftest import Connection, close_app
 
 
 @pytest.fixture
-def app(make_app: Callable[..., Celery]) -> Iterator[Celery]:
-    app = make_app("rows")
+def app(url: str) -> Iterator[Celery]:
+    app = Celery("rows", broker=url, backend=url, set_as_current=False)
     app.task = functools.partial(app.task, shared=False)
     with testing(app, "real"):
         yield app
+    close_app(app)
 
 
 @pytest.fixture
