@@ -22,14 +22,26 @@ if TYPE_CHECKING:
     from .assertions import refute_enqueued as refute_enqueued
     from .capture import Enqueued as Enqueued
     from .capture import Inbox as Inbox
+    from .executing import Performed as Performed
     from .modes import testing as testing
+    from .running import advance as advance
+    from .running import drain_queue as drain_queue
+    from .running import due as due
+    from .running import perform_job as perform_job
+    from .ticking import due_entries as due_entries
 
 #: The public names, each by the module that is loaded when it is first asked for.
 _MODULES = {
     "Enqueued": "capture",
     "Inbox": "capture",
+    "Performed": "executing",
+    "advance": "running",
     "all_enqueued": "assertions",
     "assert_enqueued": "assertions",
+    "drain_queue": "running",
+    "due": "running",
+    "due_entries": "ticking",
+    "perform_job": "running",
     "assert_enqueued_in_order": "assertions",
     "expected": "assertions",
     "refute_enqueued": "assertions",
@@ -39,10 +51,16 @@ _MODULES = {
 __all__ = [
     "Enqueued",
     "Inbox",
+    "Performed",
+    "advance",
     "all_enqueued",
     "assert_enqueued",
     "assert_enqueued_in_order",
+    "drain_queue",
+    "due",
+    "due_entries",
     "expected",
+    "perform_job",
     "refute_enqueued",
     "testing",
 ]

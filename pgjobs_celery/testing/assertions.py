@@ -23,6 +23,9 @@ from .modes import find_testing, testing
 from .report import describe_missing, describe_order, describe_unwanted
 from .values import NOTHING
 
+#: A failure is shown at the test's own line.
+__tracebackhide__ = True
+
 #: The words by which a job is described.
 WORDS = frozenset(each.name for each in fields(Expected)) - {"task", "signature", "said"}
 #: How often something is looked for while it is waited for on an event loop, in seconds.

@@ -179,8 +179,19 @@ class Inbox:
             self._by_task[job.task].remove(job.number)
             if self._by_id[job.task_id] == job.number:
                 del self._by_id[job.task_id]
+                for number in self._by_task[job.task]:
+                    if self._jobs[number].task_id == job.task_id:
+                        self._by_id[job.task_id] = number
             if job.unique_key is not None:
                 self._by_key[job.unique_key].remove(job.number)
+
+    def renew(self, job: Enqueued, again: Enqueued) -> Enqueued:
+        """A job that has published itself again is the same one, as it is the same row."""
+        with self._news:
+            self.remove(again)
+            job = self._jobs[job.number] = replace(again, number=job.number, is_again=False)
+            self._news.notify_all()
+        return job
 
     def clear(self) -> None:
         """Forget all; numbers go on."""
