@@ -154,15 +154,19 @@ class Inbox:
     def update(self, job: Enqueued, **changes: Any) -> Enqueued:
         """Note what becomes of a job: ``state`` above all."""
         with self._news:
-            job = self._jobs[job.number] = replace(self._jobs[job.number], **changes)
+            job = replace(self._jobs.get(job.number, job), **changes)
+            if job.number in self._jobs:  # not after clear()
+                self._jobs[job.number] = job
             self._news.notify_all()
         return job
 
     def take(self, job: Enqueued) -> Enqueued | None:
         """Claim a job to run it; None where another thread has, or it waits no more."""
         with self._lock:
-            current = self._jobs[job.number]
-            return self.update(current, state=State.EXECUTING) if current.is_waiting else None
+            current = self._jobs.get(job.number)
+            if current is None or not current.is_waiting:
+                return None
+            return self.update(current, state=State.EXECUTING)
 
     def cancel(self, task_ids: Iterable[str]) -> None:
         """Have what waits never run."""

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from ..config import did_you_mean
 from ..errors import InvalidOption, PgJobsError
@@ -74,11 +73,18 @@ class testing:  # noqa: N801
         self._places: Places | None = None
 
     def __enter__(self) -> testing:
-        _stage_of(self.app).enter(self)
+        with _lock:
+            if self.app not in _stages:
+                _stages[self.app] = Stage(self.app)
+            _stages[self.app].enter(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _stage_of(self.app).leave(self)
+        with _lock:
+            stage = _stages.get(self.app)
+            if stage is not None and not stage.leave(self):
+                del _stages[self.app]
+                stage.end()
 
     async def __aenter__(self) -> testing:
         return self.__enter__()
@@ -143,39 +149,13 @@ class testing:  # noqa: N801
 
 
 class Stage:
-    """An app, and the blocks that it is in: the one entered last counts."""
+    """An app that is in at least one block: the one entered last counts."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._blocks: list[testing] = []
+        #: Where the settings lead, while something else is in its place.
         self._own: Places | None = None
-        self._is_eager: Any = False
-        self._lock = threading.RLock()
-
-    @property
-    def current(self) -> testing | None:
-        """The innermost block."""
-        return self._blocks[-1] if self._blocks else None
-
-    def enter(self, block: testing) -> None:
-        with self._lock:
-            if not self._blocks:
-                self._begin()
-            self._blocks.append(block)
-            self._apply()
-
-    def leave(self, block: testing) -> None:
-        """A block has ended; of two tasks of one event loop it need not be the innermost."""
-        with self._lock:
-            with suppress(ValueError):
-                self._blocks.remove(block)
-            self._apply()
-            if not self._blocks:
-                self._end()
-
-    def _begin(self) -> None:
-        app = self._app
-        self._own = Places(app.amqp._producer_pool, app._pool, app._backend_cache)
         # Eager tasks are not published at all.
         self._is_eager = app.conf.task_always_eager
         app.conf.task_always_eager = False
@@ -183,32 +163,52 @@ class Stage:
         app._ensure_after_fork()
         app.on_after_fork.connect(self._after_fork, weak=False, dispatch_uid=id(self))
 
-    def _end(self) -> None:
-        app = self._app
-        app.conf.task_always_eager = self._is_eager
-        app.on_after_fork.disconnect(self._after_fork, dispatch_uid=id(self))
-        self._own = None
+    @property
+    def current(self) -> testing | None:
+        """The innermost block."""
+        return self._blocks[-1] if self._blocks else None
+
+    def enter(self, block: testing) -> None:
+        """From now on this is the innermost."""
+        block.places()  # before anything is changed: it may raise
+        self._blocks.append(block)
+        self._apply()
+
+    def leave(self, block: testing) -> bool:
+        """A block has ended, of several tasks of an event loop not always the innermost; False if
+        it was the last."""
+        with suppress(ValueError):
+            self._blocks.remove(block)
+        self._apply()
+        return bool(self._blocks)
+
+    def end(self) -> None:
+        """There are no blocks any more."""
+        self._app.conf.task_always_eager = self._is_eager
+        self._app.on_after_fork.disconnect(self._after_fork, dispatch_uid=id(self))
 
     def _after_fork(self, **_: Any) -> None:
         for block in self._blocks:
             block.drop_places()  # kombu has closed the parent's pools
+        if self._own is not None:
+            self._own = Places(None, None, self._own.backend)
         self._apply()
 
     def _apply(self) -> None:
+        app = self._app
         block = self.current
-        places = (block and block.places()) or self._own
+        places = None if block is None else block.places()
+        if places is None:
+            places, self._own = self._own, None
+        elif self._own is None:
+            self._own = Places(app.amqp._producer_pool, app._pool, app._backend_cache)
         if places is not None:
-            app = self._app
             app.amqp._producer_pool, app._pool, app._backend_cache = places
 
 
-_stages: WeakKeyDictionary[Any, Stage] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-def _stage_of(app: Any) -> Stage:
-    with _lock:
-        return _stages.setdefault(app, Stage(app))
+#: The apps that are being tested; kept no longer than that.
+_stages: dict[Any, Stage] = {}
+_lock = threading.RLock()
 
 
 def unwrap(app: Any) -> Any:

@@ -13,8 +13,14 @@ from celery import Celery
 
 from pgjobs_celery import PgTask
 from pgjobs_celery.errors import InvalidOption, PgJobsError
-from pgjobs_celery.testing import all_enqueued, assert_enqueued, refute_enqueued, testing
-from pgjobs_celery.testing.modes import find_testing
+from pgjobs_celery.testing import (
+    all_enqueued,
+    assert_enqueued,
+    drain_queue,
+    refute_enqueued,
+    testing,
+)
+from pgjobs_celery.testing.modes import _stages, find_testing
 
 
 def test_nested_blocks_have_inboxes_of_their_own(app: Celery, add: Any):
@@ -70,6 +76,39 @@ def test_it_is_an_async_block_as_well(app: Celery):
             assert len(all_enqueued(task)) == 11
 
     asyncio.run(main())
+
+
+def test_an_app_is_not_kept_when_its_test_is_over(make_app: Callable[..., Celery]):
+    app = make_app()
+    with testing(app, "inline"):
+        app.tasks["proj.add"].delay(1)
+    assert not _stages
+    with pytest.raises(AttributeError), testing(app):
+        raise AttributeError
+    assert not _stages
+
+
+def test_what_is_forgotten_while_it_runs_does_no_harm(app: Celery):
+    @app.task(name="proj.clear", shared=False)
+    def clear() -> None:
+        find_testing(app).clear()
+
+    with testing(app, "inline") as captured:
+        clear.delay()
+        assert not captured.inbox.find()
+
+
+def test_a_job_that_was_retried_can_still_be_revoked(app: Celery):
+    @app.task(base=PgTask, name="proj.fails", shared=False)
+    def fails() -> None:
+        raise ValueError
+
+    with testing(app):
+        result = fails.delay()
+        assert drain_queue(with_safety=True) == {"retried": 1}
+        assert_enqueued(fails, state="retryable", count=1)
+        result.revoke()
+        refute_enqueued(fails)
 
 
 def test_a_slip_in_a_mode_is_named(app: Celery):
