@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from celery import _state
+from celery.app.task import Context
 from celery.app.trace import _install_stack_protection, build_tracer, task_has_custom
 from celery.exceptions import NotRegistered
 from celery.utils.nodenames import gethostname
@@ -137,7 +138,7 @@ def _seconds(when: Any) -> float:
 def _expire(task: Any, job: Enqueued, request: dict[str, Any]) -> Run:
     ignored = request.get("ignore_result")
     is_stored = not (task.ignore_result if ignored is None else ignored)
-    context = task.Request(request)
+    context = Context(request)
     task.backend.mark_as_revoked(job.task_id, "expired", request=context, store_result=is_stored)
     return Run(job, State.CANCELLED, reason="expired")
 

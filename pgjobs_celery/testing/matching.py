@@ -257,7 +257,7 @@ class Expected:
         if isinstance(expected, bool) or not isinstance(expected, (int, float)):
             yield from differences(expected, got, "countdown")
         elif abs(got - expected) > self.delta:
-            yield Difference("countdown", expected, round(got, 3), self._off(got - expected))
+            yield Difference("countdown", expected, round(got, 1), self._off(got - expected))
 
     def _off(self, seconds: float) -> str:
         return f"{seconds:+,.1f} s; delta={self.delta:g}"
