@@ -190,6 +190,7 @@ class Inbox:
         with self._news:
             self.remove(again)
             job = self._jobs[job.number] = replace(again, number=job.number, is_again=False)
+            self._by_id[job.task_id] = job.number
             self._news.notify_all()
         return job
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from celery.app.task import Context
 from kombu.message import Message
 
 from ..errors import NeverEnds
@@ -66,7 +67,7 @@ class Draining:
         if taken is None:
             return
         if self.clock.is_expired(taken):
-            self.inbox.update(taken, state=State.CANCELLED)
+            expire(self.app, self.inbox, taken)
             self.counts["cancelled"] += 1
             return
         try:
@@ -105,6 +106,20 @@ def attempt_of(job: Enqueued, number: int | None = None) -> Attempt:
         },
     )
     return Attempt(message, number or job.retries + 1, job.max_attempts)
+
+
+def expire(app: Any, inbox: Inbox, job: Enqueued) -> None:
+    """Revoke a job for which it is too late, as a worker does."""
+    inbox.update(job, state=State.CANCELLED)
+    task = app.tasks.get(job.task)
+    if task is None:
+        return
+    said = job.headers.get("ignore_result")
+    is_ignored = task.ignore_result if said is None else said
+    request = Context({**job.headers, "chord": job.chord, "errbacks": list(job.errbacks)})
+    task.backend.mark_as_revoked(
+        job.task_id, "expired", request=request, store_result=not is_ignored
+    )
 
 
 def settle(inbox: Inbox, clock: Clock, job: Enqueued, performed: Performed) -> None:

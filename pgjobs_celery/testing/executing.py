@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from celery import Task, signals
+from celery import Task, _state, signals
 from celery.app import trace
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker.request import Request
@@ -117,7 +117,7 @@ def _run(app: Any, task: Any, request: Any) -> Performed:
 
     signals.task_postrun.connect(note, weak=False)
     try:
-        with _stack_protection(app, task):
+        with _as_current(app), _stack_protection(app, task):
             tracer = trace.build_tracer(
                 task.name, task, loader=app.loader, hostname=HOSTNAME, app=app
             )
@@ -161,6 +161,17 @@ def _seconds(when: Any) -> float:
         zone = None if when.tzinfo is None else timezone.utc
         return max(0.0, (when - datetime.now(zone)).total_seconds())
     return float(when or 0)
+
+
+@contextmanager
+def _as_current(app: Any) -> Iterator[None]:
+    """In this block ``celery.current_app`` is the app, as in its worker."""
+    before = _state._tls.current_app
+    app.set_current()
+    try:
+        yield
+    finally:
+        _state._set_current_app(before)
 
 
 @contextmanager

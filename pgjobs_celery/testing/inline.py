@@ -6,9 +6,12 @@ import threading
 from collections import Counter, deque
 from typing import Any
 
-from ..errors import PgJobsError
+from ..errors import NeverEnds
+from ..states import State
 from .capture import Enqueued, Inbox
-from .execution import run_captured
+from .clock import Clock
+from .draining import attempt_of, expire, settle
+from .executing import execute
 
 #: How often one job may run here: more than a task's attempts mostly are, and soon reached by one
 #: that snoozes or retries for ever.
@@ -27,12 +30,13 @@ class InlineRunner:
         self._app = app
         self._inbox = inbox
         self._propagate = propagate
+        self._clock = Clock()
         self._local = threading.local()
 
     def on_job(self, job: Enqueued) -> None:
         """Run a job that was published here, now or when the task that published it has ended."""
-        if job.task not in self._app.tasks:
-            return  # another program's
+        if job.is_again or job.task not in self._app.tasks:
+            return  # it runs, and is looked at when it has ended; or is another program's
         if self._jobs is not None:
             self._jobs.append(job)
             return
@@ -57,16 +61,26 @@ class InlineRunner:
         runs: Counter[str] = self._local.runs
         runs[job.task_id] += 1
         if runs[job.task_id] > MOST_RUNS:
-            raise PgJobsError(
+            raise NeverEnds(
                 f"task {job.task}[{job.task_id}] has run {MOST_RUNS} times and goes on: it snoozes "
                 "or retries for ever where no time passes; test it with perform_job()"
             )
-        run = run_captured(self._app, self._inbox, job)
-        if run is None:
+        taken = self._inbox.take(job)
+        if taken is None:
             return
-        if not run.state.is_final:
-            again = self._inbox.get(job.task_id)
-            if again is not None and again.number == job.number:
-                self.on_job(again)  # rejected: it has not published itself
-        elif self._propagate and run.error is not None and run.state.value != "completed":
-            raise run.error
+        if self._clock.is_expired(taken):
+            expire(self._app, self._inbox, taken)
+            return
+        try:
+            performed = execute(self._app, attempt_of(taken))
+        except BaseException:
+            self._inbox.update(taken, state=State.DISCARDED)
+            raise
+        settle(self._inbox, self._clock, taken, performed)
+        after = self._inbox.get(taken.task_id)
+        if after is not None and after.number == taken.number and after.is_waiting:
+            jobs = self._jobs
+            assert jobs is not None
+            jobs.append(after)
+        elif self._propagate and performed.error is not None:
+            raise performed.error

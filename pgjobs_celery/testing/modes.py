@@ -23,7 +23,6 @@ from weakref import WeakKeyDictionary
 from ..config import did_you_mean
 from ..errors import InvalidOption, PgJobsError
 from .capture import Enqueued, Inbox, receive_into
-from .inline import InlineRunner
 from .results import MemoryBackend
 from .rows import Rows
 from .transport import make_pool
@@ -137,6 +136,8 @@ class testing:  # noqa: N801
     def _runners(self) -> tuple[Callable[[Enqueued], None] | None, Callable[[], None] | None]:
         if self.mode != "inline":
             return None, None
+        from .inline import InlineRunner  # loads a worker's request, which other modes need not
+
         runner = InlineRunner(self.app, self.inbox, propagate=self.propagate)
         return runner.on_job, runner.run_waiting
 

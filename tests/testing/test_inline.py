@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 from celery import Celery, chain, chord, current_app, group, signals
-from celery.exceptions import ChordError, Reject
+from celery.exceptions import ChordError
 from kombu.exceptions import ContentDisallowed
 
-from pgjobs_celery import Cancel, Discard, PgTask, Snooze
-from pgjobs_celery.errors import PgJobsError
+from pgjobs_celery import PgTask, Snooze
+from pgjobs_celery.errors import NeverEnds
 from pgjobs_celery.testing import all_enqueued, assert_enqueued, testing
-from pgjobs_celery.testing.execution import run_job
 
 
 @pytest.fixture
@@ -147,7 +146,7 @@ def test_one_that_retries_for_ever_is_stopped(app: Celery):
     def later() -> None:
         raise Snooze(1)
 
-    with testing(app, "inline"), pytest.raises(PgJobsError, match="has run 100 times"):
+    with testing(app, "inline"), pytest.raises(NeverEnds, match="has run 100 times"):
         later.delay()
 
 
@@ -216,36 +215,3 @@ def test_what_workers_would_refuse_is_refused(app: Celery, add: Any):
 def test_what_has_expired_does_not_run(app: Celery, add: Any):
     with testing(app, "inline"):
         assert add.apply_async((1,), expires=-1).state == "REVOKED"
-
-
-@pytest.mark.parametrize(
-    ("end", "state", "told"),
-    [
-        (Snooze(30), "scheduled", {"delay": 30}),
-        (Cancel("no user"), "cancelled", {"reason": "no user"}),
-        (Discard("bad data"), "discarded", {"reason": "bad data"}),
-        (ValueError("x"), "retryable", {}),
-        (Reject("no", requeue=True), "available", {}),
-        (Reject("no"), "discarded", {}),
-    ],
-)
-def test_a_run_says_what_came_of_it(app: Celery, end: Exception, state: str, told: Any):
-    @app.task(base=PgTask, name="proj.ends", shared=False)
-    def ends() -> None:
-        raise end
-
-    with testing(app) as captured:
-        ends.delay()
-        run = run_job(app, captured.inbox.find()[0])
-    assert run.state.value == state
-    assert {name: getattr(run, name) for name in told} == told
-    if state == "retryable":
-        assert isinstance(run.error, ValueError)
-        assert run.delay
-
-
-def test_a_run_that_completes_has_its_value(app: Celery, add: Any):
-    with testing(app) as captured:
-        add.delay(1)
-        run = run_job(app, captured.inbox.find()[0])
-    assert (run.state.value, run.value, run.error) == ("completed", 3, None)
