@@ -354,6 +354,8 @@ _signatures: WeakKeyDictionary[Any, inspect.Signature | None] = WeakKeyDictionar
 
 def get_signature(task: Any) -> inspect.Signature | None:
     """The parameters of a task; None for a name, and for what takes whatever it is given."""
+    # A shared task is a proxy, which nothing can point to weakly.
+    task = getattr(task, "_get_current_object", lambda: task)()
     run = getattr(task, "run", None)
     if run is None:
         return None
