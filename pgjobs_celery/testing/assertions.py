@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import fields
+from datetime import datetime, timezone
 from typing import Any
 
 from ..config import did_you_mean
@@ -50,8 +51,16 @@ def expected(task: Any = None, **words: Any) -> Expected:
     if "kwargs" in words and not hasattr(words["kwargs"], "items"):
         raise InvalidOption(f"kwargs must be a dict, not {words['kwargs']!r}")
     said = dict(words)
-    if isinstance(words.get("tags"), str):
-        words["tags"] = [words["tags"]]
+    if "tags" in words:
+        tags = [words["tags"]] if isinstance(words["tags"], str) else words["tags"]
+        # As they are kept.
+        words["tags"] = [tag.strip().lower() if isinstance(tag, str) else tag for tag in tags]
+    app = get_app(task)
+    for name in ("eta", "expires"):
+        value = words.get(name)
+        if isinstance(value, datetime) and value.tzinfo is None:
+            # As Celery takes it when it is published.
+            words[name] = value.replace(tzinfo=timezone.utc if app is None else app.timezone)
     if "queue" in words:
         words["queue"] = getattr(words["queue"], "name", words["queue"])
     for name in ("task_id", "group_id", "root_id", "parent_id"):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..config import did_you_mean
 from ..errors import InvalidOption
+from ..message import moment
+from ..options import HEADER
 from ..unique import Unique
 from .capture import Enqueued
 from .values import (
@@ -236,28 +238,29 @@ class Expected:
 
     def _time_differences(self, job: Enqueued) -> Iterator[Difference]:
         if self.countdown is not NOTHING:
-            yield from self._countdown_differences(job.countdown or 0.0)
+            expected = 0.0 if self.countdown is None else self.countdown
+            yield from self._seconds_differences(expected, job.countdown or 0.0, "countdown")
         for name in ("eta", "expires"):
             expected, got = getattr(self, name), getattr(job, name)
             if expected is NOTHING:
                 continue
             if isinstance(expected, datetime) and isinstance(got, datetime):
-                off = _apart(expected, got)
+                off = (got - expected).total_seconds()
                 if abs(off) > self.delta:
                     yield Difference(name, expected, got, self._off(off))
+            elif isinstance(got, datetime) and _is_duration(expected):
+                seconds = (got - job.published_at).total_seconds()
+                yield from self._seconds_differences(expected, seconds, name)
             else:
                 yield from differences(expected, got, name)
 
-    def _countdown_differences(self, got: float) -> Iterator[Difference]:
-        expected = self.countdown
+    def _seconds_differences(self, expected: Any, got: float, name: str) -> Iterator[Difference]:
         if isinstance(expected, timedelta):
             expected = expected.total_seconds()
-        elif expected is None:
-            expected = 0.0
-        if isinstance(expected, bool) or not isinstance(expected, (int, float)):
-            yield from differences(expected, got, "countdown")
+        if not _is_duration(expected):
+            yield from differences(expected, got, name)
         elif abs(got - expected) > self.delta:
-            yield Difference("countdown", expected, round(got, 1), self._off(got - expected))
+            yield Difference(name, expected, round(got, 1), self._off(got - expected))
 
     def _off(self, seconds: float) -> str:
         return f"{seconds:+,.1f} s; delta={self.delta:g}"
@@ -273,10 +276,8 @@ _SIMPLE = (
 _WEIGHTS = {"task": 100.0, "args": 2.0, "where": 2.0}
 
 
-def _apart(expected: datetime, got: datetime) -> float:
-    if expected.tzinfo is None:
-        expected = expected.replace(tzinfo=got.tzinfo)
-    return (got - expected).total_seconds()
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, (int, float, timedelta)) and not isinstance(value, bool)
 
 
 def _unique_differences(expected: Any, got: Unique | None) -> Iterator[Difference]:
@@ -336,7 +337,9 @@ def _step(step: Any) -> Any:
 def from_signature(found: Mapping[str, Any]) -> Enqueued:
     """A signature that follows, as the job that it would be but for what comes before it."""
     options = found.get("options") or {}
-    header = (options.get("headers") or {}).get("pgjobs") or {}
+    header = (options.get("headers") or {}).get(HEADER) or {}
+    now = datetime.now(timezone.utc)
+    eta, countdown = options.get("eta"), options.get("countdown")
     return Enqueued(
         task_id=str(options.get("task_id") or ""),
         task=found["task"],
@@ -344,6 +347,8 @@ def from_signature(found: Mapping[str, Any]) -> Enqueued:
         kwargs=dict(found.get("kwargs") or {}),
         queue=getattr(options.get("queue"), "name", options.get("queue")) or "",
         priority=options.get("priority") or 0,
+        eta=now + timedelta(seconds=countdown) if countdown else moment(eta, lambda: timezone.utc),
+        published_at=now,
         tags=tuple(options.get("tags") or header.get("tags") or ()),
         meta=dict(options.get("meta") or header.get("meta") or {}),
     )

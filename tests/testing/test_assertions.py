@@ -98,7 +98,19 @@ def test_queue_priority_headers_and_expiry(add: Any):
     add.apply_async((1,), queue="sums", priority=3, headers={"tenant": 7}, expires=60)
     at = datetime.now(timezone.utc) + timedelta(minutes=1)
     assert_enqueued(add, queue="sums", priority=3, headers={"tenant": 7}, expires=at)
+    assert_enqueued(add, expires=60)
     refute_enqueued(add, priority=4)
+    refute_enqueued(add, expires=timedelta(minutes=2))
+
+
+def test_a_time_without_a_zone_is_in_that_of_the_app(make_app: Callable[..., Celery]):
+    app = make_app(timezone="Asia/Tokyo")
+    add = app.tasks["proj.add"]
+    at = datetime(2031, 1, 1, 12)
+    with testing(app):
+        add.apply_async((1,), eta=at)
+        [job] = assert_enqueued(add, eta=at)
+        assert job.eta == datetime(2031, 1, 1, 3, tzinfo=timezone.utc)
 
 
 def test_tags_meta_and_uniqueness(app: Celery):
@@ -107,7 +119,7 @@ def test_tags_meta_and_uniqueness(app: Celery):
 
     result = task.apply_async((1,), tags=["new"], meta={"by": {"id": 7, "name": "ann"}})
     assert_enqueued(task, tags=["new"], meta={"by": {"id": 7}}, unique=True, task_id=result)
-    assert_enqueued(task, tags="mail", unique=Unique(period=60), max_attempts=20)
+    assert_enqueued(task, tags="Mail", unique=Unique(period=60), max_attempts=20)
     refute_enqueued(task, unique=Unique(period=30))
     refute_enqueued(task, tags=["old"])
 
@@ -118,9 +130,12 @@ def test_what_follows_can_be_asserted(add: Any, welcome: Any):
     assert_enqueued(add, chain=[welcome, add.s(3)])
     assert_enqueued(add, chain=[..., expected(add, args=[3])])
     refute_enqueued(add, chain=[welcome])
+    (add.s(4) | welcome.s().set(countdown=60, queue="mail")).delay()
+    assert_enqueued(add, chain=expected(welcome, countdown=60, queue="mail"))
+    refute_enqueued(add, chain=expected(welcome, countdown=0, queue="mail"))
     chord([add.s(1), add.s(2)])(welcome.s())
     assert_enqueued(add, chord=welcome, count=2)
-    assert_enqueued(add, chord=None, count=1)
+    assert_enqueued(add, chord=None, count=2)
     add.apply_async((1,), link=welcome.s())
     assert_enqueued(add, link=[welcome])
 
