@@ -64,6 +64,9 @@ class Transport(virtual.Transport):  # type: ignore[misc]
 
     Channel = Channel
     driver_type = driver_name = "pgjobs-testing"
+    # No error is the connection's: what a task raises that is run here must not be taken for one.
+    connection_errors = recoverable_connection_errors = ()
+    channel_errors = recoverable_channel_errors = ()
     implements = virtual.Transport.implements.extend(
         exchange_type=frozenset(["direct", "topic", "fanout"])
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from amqp.exceptions import RecoverableConnectionError
 from celery import Celery, chain, chord, current_app, group, signals
 from celery.exceptions import ChordError
 from kombu.exceptions import ContentDisallowed
 
-from pgjobs_celery import PgTask, Snooze
+from pgjobs_celery import PgTask, Snooze, bulk
 from pgjobs_celery.errors import NeverEnds
 from pgjobs_celery.testing import all_enqueued, assert_enqueued, testing
 
@@ -111,6 +112,29 @@ def test_an_exception_is_in_the_result_as_from_a_worker(app: Celery, add: Any):
 def test_an_exception_is_raised_where_it_is_to_be_propagated(app: Celery, add: Any):
     with testing(app, "inline", propagate=True), pytest.raises(TypeError):
         add.delay("a")
+
+
+def test_a_tasks_connection_error_is_not_taken_for_the_brokers(make_app: Any):
+    app = make_app()
+    app.conf.task_publish_retry = True
+    ran = []
+
+    @app.task(name="proj.lost", shared=False)
+    def lost() -> None:
+        ran.append(1)
+        raise RecoverableConnectionError("lost")
+
+    with testing(app, "inline", propagate=True), pytest.raises(RecoverableConnectionError):
+        lost.delay()
+    assert ran == [1]
+
+
+def test_what_bulk_collects_runs_at_its_end(app: Celery, add: Any):
+    with testing(app, "inline"):
+        with bulk():
+            result = add.delay(1)
+            assert result.state == "PENDING"
+        assert result.get() == 3
 
 
 def test_a_task_of_a_chord_that_fails_fails_its_body(app: Celery, add: Any, total: Any):
