@@ -107,6 +107,11 @@ class LocalWorkerProcess:
     def status(self) -> str:
         return "running" if self._process and self._process.poll() is None else "exited"
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, the last one that was started."""
+        return self._process and self._process.pid
+
     def start(self) -> None:
         """Start the worker; its log begins anew."""
         program, *words = self._command
