@@ -19,6 +19,7 @@ import shlex
 import signal as signals
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from uuid import uuid4
 
 import pytest
 from pytest_celery import CeleryTestBackend, CeleryTestBroker, CeleryTestWorker
-from pytest_docker_tools.wrappers.container import wait_for_callable
 
 from ..errors import PgJobsError
 from .servers import open_database, open_server
@@ -39,6 +39,8 @@ CELERY_PGJOBS_LOCAL_WORKER = "celery_pgjobs_local_worker"
 
 #: Seconds until a worker is ready, and until one that is told to leave has left.
 READY_TIMEOUT, STOP_TIMEOUT = 30, 15
+#: How often a worker's log is looked at, in seconds.
+LOOK_INTERVAL = 0.05
 
 
 class LocalDatabase:
@@ -107,6 +109,11 @@ class LocalWorkerProcess:
     def status(self) -> str:
         return "running" if self._process and self._process.poll() is None else "exited"
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, the last one that was started."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Start the worker; its log begins anew."""
         program, *words = self._command
@@ -123,10 +130,14 @@ class LocalWorkerProcess:
             )
 
     def ready(self) -> bool:
-        """Wait until the worker consumes. Raises PgJobsError if it leaves before."""
-        wait_for_callable(
-            f"Waiting for worker {self.name} to get ready", self._is_ready, READY_TIMEOUT
-        )
+        """Wait until the worker consumes. Raises PgJobsError if it leaves before, or does not."""
+        end = time.monotonic() + READY_TIMEOUT
+        while not self._is_ready():
+            if time.monotonic() > end:
+                raise PgJobsError(
+                    f"worker {self.name} is not ready after {READY_TIMEOUT} s:\n{self.logs()}"
+                )
+            time.sleep(LOOK_INTERVAL)
         return True
 
     def _is_ready(self) -> bool:

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from pgjobs_celery.errors import PgJobsError
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,7 +18,7 @@ TESTS = """
 from types import ModuleType
 
 import pytest
-from pytest_celery import RESULT_TIMEOUT, CeleryTestSetup, ping
+from pytest_celery import CeleryTestSetup
 
 import tasks
 
@@ -31,8 +34,6 @@ def test_a_task_runs(celery_setup: CeleryTestSetup):
     assert celery_setup.app.conf.broker_url.startswith("pgjobs://")
     assert tasks.double.s(21).apply_async(queue=worker.worker_queue).get(timeout=10) == 42
     worker.assert_log_exists("succeeded")
-    worker.restart()
-    assert ping.s().apply_async(queue=worker.worker_queue).get(timeout=10) == "pong"
     worker.kill()
     assert worker.container.status == "exited"
 """
@@ -43,6 +44,59 @@ from celery import shared_task
 def double(x):
     return 2 * x
 """
+
+
+SCRIPT = """
+import signal, sys
+if sys.argv[1] == "broken":
+    sys.exit("no broker")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+print(sys.argv[1], "ready.", flush=True)
+signal.pause()
+"""
+
+
+class Named:
+    """What pytest-celery's class of worker containers says of its workers."""
+
+    @staticmethod
+    def worker_name() -> str:
+        return "w"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Any:
+    """A factory of processes that say, as a worker does, that they are ready."""
+    components = pytest.importorskip("pgjobs_celery.testing.local_components")
+    (tmp_path / "script.py").write_text(SCRIPT)
+
+    def start(argument: str = "w@%h") -> Any:
+        command = [sys.executable, "script.py", argument]
+        return components.LocalWorkerProcess(tmp_path, command, {"SAID": "yes"}, Named)
+
+    return start
+
+
+def test_a_workers_process_is_started_restarted_and_killed(start):
+    process = start()
+    assert process.ready()
+    assert process.exec_run(f"{sys.executable} -c \"import os; print(os.environ['SAID'])\"") == (
+        0,
+        b"yes\n",
+    )
+    first = process.pid
+    process.restart()
+    assert process.ready()
+    assert process.pid != first
+    process.kill()
+    assert process.status == "exited"
+    process.teardown()
+
+
+def test_a_worker_that_leaves_before_it_is_ready_shows_its_log(start):
+    process = start("broken")
+    with pytest.raises(PgJobsError, match="no broker"):
+        process.ready()
 
 
 @pytest.mark.e2e
