@@ -368,7 +368,7 @@ def test_a_word_that_there_is_not_is_a_slip(add: Any):
 def test_a_thousand_assertions_on_a_thousand_jobs_take_less_than_a_second(welcome: Any):
     for number in range(1000):
         welcome.delay(number, template="x" * 50)
-    began = time.perf_counter()
+    began = time.process_time()  # others use the machine as well
     for number in range(1000):
         assert_enqueued(welcome, kwargs={"user_id": number})
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
