@@ -7,6 +7,7 @@ its signals, hooks and callbacks are the worker's, and a result goes where the a
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -174,17 +175,32 @@ def _as_current(app: Any) -> Iterator[None]:
         _state._set_current_app(before)
 
 
+_protecting = threading.Lock()
+#: In how many runs it is needed just now.
+_protected = 0
+
+
 @contextmanager
 def _stack_protection(app: Any, task: Any) -> Iterator[None]:
     """What a worker does for tasks with a ``__call__`` of their own that call Celery's: there the
-    request of a direct call would hide the job's."""
-    if not trace.task_has_custom(task, "__call__") or getattr(Task, "_stackprotected", False):
+    request of a direct call would hide the job's. Undone after the last of the runs."""
+    global _protected
+    if not trace.task_has_custom(task, "__call__"):
         yield
         return
-    is_fast = app.use_fast_trace_task
-    trace._install_stack_protection()
+    with _protecting:
+        if _protected or not getattr(Task, "_stackprotected", False):
+            _protected += 1
+            trace._install_stack_protection()
+            is_ours = True
+        else:
+            is_ours = False  # a worker runs in this process
     try:
         yield
     finally:
-        trace.reset_worker_optimizations(app)
-        app.use_fast_trace_task = is_fast
+        with _protecting:
+            _protected -= is_ours
+            if is_ours and not _protected:
+                is_fast = app.use_fast_trace_task
+                trace.reset_worker_optimizations(app)
+                app.use_fast_trace_task = is_fast

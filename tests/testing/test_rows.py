@@ -12,6 +12,7 @@ from celery import Celery, chord, group
 
 from pgjobs_celery import PgTask, Snooze, jobs, using
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.errors import UnknownTask
 from pgjobs_celery.testing import advance, drain_queue, due, perform_job, testing
 from tests.conftest import Connection, close_app
 
@@ -142,6 +143,25 @@ def test_perform_job_leaves_no_row(app, ran):
     performed = perform_job(work, [1], attempt=2)
     assert (performed.outcome, performed.delay) == ("retried", 5)
     assert [job.task for job in jobs(app)] == [second.name]
+
+
+def test_what_performs_leaves_no_row_of_its_result(app):
+    @app.task(base=PgTask)
+    def work():
+        return jobs(app).count()
+
+    assert perform_job(work).get() == 0
+    assert jobs(app).count() == 0
+    assert work.delay().id
+    assert drain_queue() == {"completed": 1}
+    assert jobs(app).first().state == "completed"
+
+
+def test_a_task_that_is_not_registered_stays_in_line(app):
+    app.send_task("elsewhere.work")
+    with pytest.raises(UnknownTask, match=r"elsewhere\.work"):
+        drain_queue()
+    assert states(app) == {"available": 1}
 
 
 def test_a_chord_is_completed(app):
