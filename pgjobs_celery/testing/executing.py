@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from celery import Task, _state, signals
 from celery.app import trace
+from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker.request import Request
 from kombu.message import Message
@@ -125,12 +126,22 @@ def _run(app: Any, task: Any, request: Any) -> Performed:
             ended = tracer(request.id, said["args"], said["kwargs"], said)
     except Reject as error:  # Celery could not publish what comes after
         return Performed("retried" if error.requeue else "discarded", error=error, delay=0.0)
+    except SystemExit as error:
+        return _left(task, Context(said), error, noted)
     finally:
         signals.task_postrun.disconnect(note)
     info = ended.info
     if info is None:
         return Performed("completed", result=ended.retval, meta=noted)
     return _decide(info.retval, noted)
+
+
+def _left(task: Any, context: Any, error: SystemExit, meta: dict[str, Any]) -> Performed:
+    """A task that has left its process costs a PgTask an attempt, and ends any other's job."""
+    delay = task.next_delay(context, error) if _has_attempts(task) and task.acks_late else None
+    if delay is None:
+        return Performed("discarded", error=error, meta=meta)
+    return Performed("retried", error=error, delay=delay, meta=meta)
 
 
 def _has_attempts(task: Any) -> bool:

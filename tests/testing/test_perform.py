@@ -250,6 +250,20 @@ def test_a_task_with_a_call_of_its_own_keeps_its_request(app, base):
     assert celery.Task.__call__ is before
 
 
+def test_a_task_that_leaves_its_process_is_an_outcome_as_in_a_worker(app):
+    @app.task(max_attempts=2, base=PgTask)
+    def leave():
+        raise SystemExit(1)
+
+    @app.task
+    def leave_for_good():
+        raise SystemExit(1)
+
+    tried = [perform_job(leave), perform_job(leave, attempt=2), perform_job(leave_for_good)]
+    assert [each.outcome for each in tried] == ["retried", "discarded", "discarded"]
+    assert isinstance(tried[0].error, SystemExit)
+
+
 def test_that_holds_in_several_threads_too(app, base):
     both = threading.Barrier(2, timeout=10)
 
