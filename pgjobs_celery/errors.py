@@ -89,3 +89,19 @@ class ConnectionFailed(PgJobsError):
 
 class ConfiguredEntry(PgJobsError):
     """The entry is one of the program's ``beat_schedule``: change it there."""
+
+
+class NothingRuns(PgJobsError):
+    """In this test nothing runs the job whose result is waited for."""
+
+
+class UnknownTask(PgJobsError):
+    """In this test a job is to be run whose task the app does not have."""
+
+
+class NotCompleted(PgJobsError):
+    """In this test the result of a job is asked for that did not complete, and raised nothing."""
+
+
+class NeverEnds(PgJobsError):
+    """In this test a queue does not become empty: a job always puts something back in line."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kombu.serialization import loads
 from kombu.utils.functional import maybe_list
 
 from .db.results import possible_ids
+from .message import read_command
 from .selection import Selection, jobs
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def revoke_jobs(database: Database, message: Mapping[str, Any]) -> bool:
     Of a task that is not published yet it is remembered: it will be cancelled when it is. Raises
     InvalidOption for what is no signal.
     """
-    command = _read(message)
+    command = read_command(message)
     method, arguments = command.get("method"), command.get("arguments")
     if method not in (*BY_ID, BY_STAMP) or not isinstance(arguments, Mapping):
         return False
@@ -53,18 +53,6 @@ def _selections(
     elif method == BY_STAMP:
         for stamp, values in _stamps(arguments.get("headers")):
             yield jobs(database).filter(stamps={stamp: values})
-
-
-def _read(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The command, or an empty one: what cannot be read is for the workers to complain of."""
-    try:
-        # This process has just written it.
-        command = loads(
-            message["body"], message["content-type"], message["content-encoding"], force=True
-        )
-    except Exception:  # whatever its serializer raises
-        return {}
-    return command if isinstance(command, Mapping) else {}
 
 
 def _stamps(headers: Any) -> Iterator[tuple[str, list[Any]]]:

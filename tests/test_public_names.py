@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import pgjobs_celery
+from pgjobs_celery import testing
 
 #: A name is added here when it is documented; none is ever taken away without a deprecation.
 PUBLIC = [
@@ -28,6 +29,24 @@ PUBLIC = [
     "queues",
     "schedules",
     "using",
+]
+
+#: The same of pgjobs_celery.testing.
+TESTING = [
+    "Enqueued",
+    "Inbox",
+    "Performed",
+    "advance",
+    "all_enqueued",
+    "assert_enqueued",
+    "assert_enqueued_in_order",
+    "drain_queue",
+    "due",
+    "due_entries",
+    "expected",
+    "perform_job",
+    "refute_enqueued",
+    "testing",
 ]
 
 LOADED = """
@@ -84,3 +103,11 @@ def test_importing_celery_makes_the_scheme_known_and_loads_no_driver():
 def test_the_words_know_neither_the_driver_nor_celery(words):
     loaded = loaded_by(f"pgjobs_celery.{words}")
     assert not {"psycopg", "celery"} & loaded
+
+
+def test_the_names_for_tests_are_these_and_all_are_there():
+    assert sorted(testing.__all__) == TESTING
+    for name in TESTING:
+        assert getattr(testing, name).__module__.startswith("pgjobs_celery.testing.")
+    with pytest.raises(AttributeError, match="no attribute 'assert_enqueue'"):
+        testing.assert_enqueue  # noqa: B018

@@ -85,6 +85,11 @@ class Matches:
                 after = rows[-1][0]
             limit = None if limit is None else limit - size
 
+    def get_messages(self, task_ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+        """The envelope and body of each of the jobs, as they were published."""
+        rows = self._read("get_results", {"task_ids": list(task_ids), "extended": True})
+        return {row[0]: (row[-2], bytes(row[-1])) for row in rows if row[-2] is not None}
+
     def count_matched(self, filters: Parameters) -> dict[State, int]:
         """How many there are, by state; those states that some are in."""
         span = {"after": None, "until": None, "newest": None, "limit": None}

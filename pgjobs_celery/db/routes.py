@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -43,14 +44,15 @@ class Routes:
         self, name: str, type: str, durable: bool, auto_delete: bool, arguments: Mapping[str, Any]
     ) -> str:
         """Make an exchange unless it is there; the type it has."""
-        rows = self._database.fetch(
-            "declare_exchange",
-            name=name,
-            type=type,
-            durable=durable,
-            auto_delete=auto_delete,
-            arguments=json.dumps(arguments, default=str),
-        )
+        with self._lasting():
+            rows = self._database.fetch(
+                "declare_exchange",
+                name=name,
+                type=type,
+                durable=durable,
+                auto_delete=auto_delete,
+                arguments=json.dumps(arguments, default=str),
+            )
         # Nothing is seen of a row that another session is just inserting; its type is ours.
         return str(rows[0][0]) if rows else type
 
@@ -76,17 +78,18 @@ class Routes:
         arguments: Mapping[str, Any] | None = None,
     ) -> Holder:
         """Make a queue unless it is there; whose it is."""
-        rows = self._database.fetch(
-            "declare_queue",
-            name=name,
-            durable=durable,
-            auto_delete=auto_delete,
-            exclusive=exclusive,
-            owner=owner,
-            expires_after=expires_after,
-            message_ttl=message_ttl,
-            arguments=json.dumps(arguments or {}, default=str),
-        )
+        with self._lasting():
+            rows = self._database.fetch(
+                "declare_queue",
+                name=name,
+                durable=durable,
+                auto_delete=auto_delete,
+                exclusive=exclusive,
+                owner=owner,
+                expires_after=expires_after,
+                message_ttl=message_ttl,
+                arguments=json.dumps(arguments or {}, default=str),
+            )
         # Nothing is seen of a row that another session is just inserting.
         return Holder(*rows[0]) if rows else Holder(owner, exclusive)
 
@@ -117,13 +120,14 @@ class Routes:
 
         False if there is no such exchange.
         """
-        rows = self._database.fetch(
-            "bind_queue",
-            exchange=exchange,
-            routing_key=routing_key,
-            queue=queue,
-            pattern=topic_pattern(routing_key),
-        )
+        with self._lasting():
+            rows = self._database.fetch(
+                "bind_queue",
+                exchange=exchange,
+                routing_key=routing_key,
+                queue=queue,
+                pattern=topic_pattern(routing_key),
+            )
         if rows:
             self._database.run([self._database.wake(notify.BOUND)])
         return bool(rows)
@@ -142,6 +146,10 @@ class Routes:
         """The queues that a message to a named exchange goes to."""
         rows = self._database.fetch("route_message", exchange=exchange, routing_key=routing_key)
         return [row[0] for row in rows]
+
+    def _lasting(self) -> AbstractContextManager[None]:
+        """Not in the caller's transaction: kombu declares once, whatever becomes of that."""
+        return self._database.apart() if self._database.is_joined else nullcontext()
 
 
 def topic_pattern(routing_key: str) -> str:

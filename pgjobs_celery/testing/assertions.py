@@ -1,0 +1,243 @@
+"""Assert what was enqueued: at once, or by what is done in a block.
+
+assert_enqueued(welcome, kwargs={"user_id": 7})
+
+with assert_enqueued(welcome, count=2):
+    import_users(file)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import fields
+from datetime import datetime, timezone
+from typing import Any
+
+from ..config import did_you_mean
+from ..errors import InvalidOption, UnknownOption
+from .calls import Use, how_is_used
+from .capture import Enqueued
+from .matching import Expected, get_signature
+from .modes import find_testing, testing
+from .report import describe_missing, describe_order, describe_unwanted
+from .values import NOTHING
+
+#: A failure is shown at the test's own line.
+__tracebackhide__ = True
+
+#: The words by which a job is described.
+WORDS = frozenset(each.name for each in fields(Expected)) - {"task", "signature", "said"}
+#: How often something is looked for while it is waited for on an event loop, in seconds.
+INTERVAL = 0.01
+
+
+def expected(task: Any = None, **words: Any) -> Expected:
+    """What a job is to be like, for places that ask for more than a task: ``chain=``, order.
+
+    The words are those of :func:`assert_enqueued`. Raises UnknownOption and InvalidOption.
+    """
+    for name in words:
+        if name not in WORDS:
+            arguments = getattr(get_signature(task), "parameters", ())
+            is_argument = name in arguments
+            hint = f"; its arguments go into kwargs={{{name!r}: ...}}" if is_argument else ""
+            raise UnknownOption(
+                f"a job cannot be described by {name!r}{hint or did_you_mean(name, WORDS)}"
+            )
+    if "args" in words and not isinstance(words["args"], (list, tuple)):
+        raise InvalidOption(f"args must be a list or tuple, not {words['args']!r}")
+    if "kwargs" in words and not hasattr(words["kwargs"], "items"):
+        raise InvalidOption(f"kwargs must be a dict, not {words['kwargs']!r}")
+    said = dict(words)
+    if "tags" in words:
+        tags = [words["tags"]] if isinstance(words["tags"], str) else words["tags"]
+        # As they are kept.
+        words["tags"] = [tag.strip().lower() if isinstance(tag, str) else tag for tag in tags]
+    app = get_app(task)
+    for name in ("eta", "expires"):
+        value = words.get(name)
+        if isinstance(value, datetime) and value.tzinfo is None:
+            # As Celery takes it when it is published.
+            words[name] = value.replace(tzinfo=timezone.utc if app is None else app.timezone)
+    if "queue" in words:
+        words["queue"] = getattr(words["queue"], "name", words["queue"])
+    for name in ("task_id", "group_id", "root_id", "parent_id"):
+        if name in words:  # a result, or a UUID
+            value = getattr(words[name], "id", words[name])
+            words[name] = value if callable(value) else str(value)
+    name = NOTHING if task is None else getattr(task, "name", task)
+    found = Expected(task=name, signature=get_signature(task), said=said, **words)
+    found.check()
+    return found
+
+
+def assert_enqueued(
+    task: Any = None,
+    *,
+    count: int | None = None,
+    timeout: float = 0.0,
+    app: Any = None,
+    block: bool = False,
+    **words: Any,
+) -> Assertion:
+    """Raise AssertionError unless a job is enqueued that is as described; those that are.
+
+    ``count``: so many, and no more. ``timeout``: for how many seconds it may still come, from
+    another thread or process. ``app``: for a task that is given by its name, or none, where several
+    apps are being tested.
+
+    As a block, ``with`` or ``async with``, it is about what the block enqueues. That the call is
+    in a ``with`` statement is seen; where it is not (``ExitStack``) ``block=True`` says so.
+
+    The words: docs/reference/testing.md. Raises UnknownOption for another, and InvalidOption for an
+    argument that the task does not have.
+    """
+    source = find_testing(app or get_app(task))
+    assertion = Assertion(source, expected(task, **words), count, timeout, is_wanted=True)
+    return assertion.begin(block)
+
+
+def refute_enqueued(
+    task: Any = None,
+    *,
+    timeout: float = 0.0,
+    app: Any = None,
+    block: bool = False,
+    **words: Any,
+) -> Assertion:
+    """Raise AssertionError if a job is enqueued that is as described, or is within ``timeout``."""
+    source = find_testing(app or get_app(task))
+    assertion = Assertion(source, expected(task, **words), None, timeout, is_wanted=False)
+    return assertion.begin(block)
+
+
+def all_enqueued(task: Any = None, *, app: Any = None, **words: Any) -> list[Enqueued]:
+    """The jobs that are enqueued, and as described, in the order in which they were published."""
+    source = find_testing(app or get_app(task))
+    wanted = expected(task, **words)
+    return wanted.select(source.enqueued(wanted.task or None))
+
+
+def assert_enqueued_in_order(*steps: Any, app: Any = None) -> list[Enqueued]:
+    """Raise AssertionError unless there is a job for each step, one after the other; returns them.
+
+    A step is a task, or what is :func:`expected` of its job. Others may have come between.
+    """
+    wanted = [step if isinstance(step, Expected) else expected(step) for step in steps]
+    source = find_testing(app or next(filter(None, map(get_app, steps)), None))
+    pool = source.enqueued()
+    found: list[Enqueued] = []
+    rest: Iterator[Enqueued] = iter(pool)
+    for step in wanted:
+        job = next((job for job in rest if step.matches(job)), None)
+        if job is None:
+            after = found[-1] if found else None
+            raise AssertionError(describe_order(wanted, len(found), after, pool))
+        found.append(job)
+    return found
+
+
+def get_app(task: Any) -> Any:
+    """The app of a task; None for a name."""
+    return getattr(task, "app", None)
+
+
+class Assertion(list[Enqueued]):
+    """The jobs that are as described; and the block that says when to look for them."""
+
+    def __init__(
+        self,
+        source: testing,
+        expected: Expected,
+        count: int | None,
+        timeout: float,
+        *,
+        is_wanted: bool,
+    ) -> None:
+        super().__init__()
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
+            raise InvalidOption(f"count must be a whole number, not {count!r}")
+        self._source = source
+        self._expected = expected
+        self._count = count
+        self._timeout = timeout
+        self._is_wanted = is_wanted
+        self._after: int | None = None
+
+    def begin(self, is_block: bool) -> Assertion:
+        """Look, unless this is a block, which looks at its end; called two frames down."""
+        if is_block:
+            return self
+        self._look()
+        if not (self._holds if self._is_wanted else self._holds and not self._timeout):
+            use = how_is_used(2)
+            if use is not Use.VALUE:
+                return self
+            self._wait()
+            self._check()
+        return self
+
+    def __enter__(self) -> Assertion:
+        self._after = self._source.last
+        self.clear()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._wait()
+            self._check()
+
+    async def __aenter__(self) -> Assertion:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            await self._await()
+
+    def __await__(self) -> Generator[Any, None, Assertion]:
+        """Wait without blocking the event loop."""
+        return self._await().__await__()
+
+    async def _await(self) -> Assertion:
+        end = time.monotonic() + self._timeout
+        self._look()
+        while not self._is_settled and time.monotonic() < end:
+            await asyncio.sleep(INTERVAL)
+            self._look()
+        self._check()
+        return self
+
+    @property
+    def _holds(self) -> bool:
+        if not self._is_wanted:
+            return not self
+        return bool(self) if self._count is None else len(self) == self._count
+
+    @property
+    def _is_settled(self) -> bool:
+        """True if no time will change it."""
+        if not self._is_wanted:
+            return bool(self)
+        # Of a number one more may come, but nobody can wait for that: it holds now.
+        return self._holds or (self._count is not None and len(self) > self._count)
+
+    def _look(self) -> bool:
+        wanted = self._expected
+        self[:] = wanted.select(self._source.enqueued(wanted.task or None, self._after))
+        return self._is_settled
+
+    def _wait(self) -> None:
+        self._source.wait_until(self._look, self._timeout)
+
+    def _check(self) -> None:
+        if self._holds:
+            return
+        __tracebackhide__ = True
+        if not self._is_wanted:
+            raise AssertionError(describe_unwanted(self._expected, self))
+        pool = self._source.enqueued(None, self._after)
+        numbers = {job.number for job in pool}
+        others = [job for job in self._source.published(self._after) if job.number not in numbers]
+        raise AssertionError(describe_missing(self._expected, self._count, self, pool, others))

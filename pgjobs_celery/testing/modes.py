@@ -1,0 +1,237 @@
+"""Where an app's tasks go in a test: into an inbox, to be run at once, or to its real broker.
+
+    with testing(app) as captured:
+        sign_up("ann@example.com")
+    assert captured.all_enqueued()[0].task == "proj.tasks.welcome"
+
+A mode takes the place of two things that an app keeps: the pool its producers come from, and its
+result backend. All that comes before a message is handed to a transport is the real thing.
+
+It holds for the whole app, and not for the thread or asyncio task that has entered it: what a test
+exercises publishes from threads of its own (a server's, an executor's), which a context variable
+does not reach, and what it missed would go to the broker of the settings.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from ..config import did_you_mean
+from ..errors import InvalidOption, PgJobsError
+from .capture import Enqueued, Inbox, receive_into
+from .results import MemoryBackend
+from .rows import Rows
+from .transport import make_pool
+
+#: What a task's jobs may meet in a test.
+MODES = ("manual", "inline", "real")
+
+
+class Places(NamedTuple):
+    """Where an app's messages and results go."""
+
+    producers: Any
+    connections: Any
+    backend: Any
+
+
+class testing:  # noqa: N801
+    """A context manager, ``with`` or ``async with``, in which an app's tasks are captured.
+
+    ``mode``:
+
+    - ``"manual"``: they are recorded, and nothing runs.
+    - ``"inline"``: each is run where it is published, before ``delay()`` returns. What it raises is
+      in its result, as from a worker; with ``propagate`` it is raised there as well.
+    - ``"real"``: they are rows in the database of the app's broker, which must be ``pgjobs://``.
+
+    The first two need no server at all, whatever the app's settings name. Blocks may be nested: the
+    innermost counts, and each has an inbox of its own. Raises InvalidOption.
+    """
+
+    # A class, for pytest takes an imported function of such a name for a test.
+    __test__ = False
+
+    def __init__(self, app: Any, mode: str = "manual", *, propagate: bool = False) -> None:
+        if mode not in MODES:
+            meant = did_you_mean(str(mode), MODES) or f": {', '.join(MODES)}"
+            raise InvalidOption(f"there is no mode {mode!r}{meant}")
+        #: The Celery app.
+        self.app = unwrap(app)
+        if self.app.conf.task_protocol != 2:
+            raise InvalidOption("testing() reads messages of Celery's task_protocol 2 only")
+        #: "manual", "inline" or "real".
+        self.mode = mode
+        #: Inline: what a task raises is raised by whoever publishes it.
+        self.propagate = propagate
+        #: What was published in the block; empty in mode "real".
+        self.inbox = Inbox()
+        self._jobs: Inbox | Rows = Rows(self.app) if mode == "real" else self.inbox
+        self._places: Places | None = None
+
+    def __enter__(self) -> testing:
+        with _lock:
+            if self.app not in _stages:
+                _stages[self.app] = Stage(self.app)
+            _stages[self.app].enter(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _lock:
+            stage = _stages.get(self.app)
+            if stage is not None and not stage.leave(self):
+                del _stages[self.app]
+                stage.end()
+
+    async def __aenter__(self) -> testing:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
+
+    def __repr__(self) -> str:
+        return f"<testing {self.app.main!r}, {self.mode}: {len(self.inbox)} published>"
+
+    def clear(self) -> None:
+        """Forget what was published so far."""
+        self.inbox.clear()
+
+    @property
+    def last(self) -> int:
+        """The number of the job that was published last."""
+        return self._jobs.last
+
+    def enqueued(self, task: str | None = None, after: int | None = None) -> list[Enqueued]:
+        """The jobs that are enqueued, of a task or all, in the order they were published.
+
+        Those that wait; but with ``after``, and in mode inline where nothing waits, all that were
+        published (after that one), whatever has become of them by now.
+        """
+        jobs = self._jobs.find(task, after or 0)
+        if after is None and self.mode != "inline":
+            return [job for job in jobs if job.is_waiting]
+        return [job for job in jobs if not job.is_again]
+
+    def published(self, after: int | None = None) -> list[Enqueued]:
+        """All jobs that were published, after one."""
+        return self._jobs.find(None, after or 0)
+
+    def wait_until(self, holds: Callable[[], bool], timeout: float) -> bool:
+        """Until something holds, for so many seconds at most; whether it does."""
+        return self._jobs.wait_until(holds, timeout)
+
+    def places(self) -> Places | None:
+        """Where messages and results go; None for where the settings say."""
+        if self.mode == "real":
+            return None
+        if self._places is None:
+            run, run_waiting = self._runners()
+            zone = lambda: self.app.timezone  # noqa: E731
+            producers = make_pool(receive_into(self.inbox, zone, run))
+            backend = MemoryBackend(self.app, run_waiting)
+            self._places = Places(producers, producers.connections, backend)
+        return self._places
+
+    def drop_places(self) -> None:
+        """Have them made anew."""
+        self._places = None
+
+    def _runners(self) -> tuple[Callable[[Enqueued], None] | None, Callable[[], None] | None]:
+        if self.mode != "inline":
+            return None, None
+        from .inline import InlineRunner  # loads a worker's request, which other modes need not
+
+        runner = InlineRunner(self.app, self.inbox, propagate=self.propagate)
+        return runner.on_job, runner.run_waiting
+
+
+class Stage:
+    """An app that is in at least one block: the one entered last counts."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._blocks: list[testing] = []
+        #: Where the settings lead, while something else is in its place.
+        self._own: Places | None = None
+        # Eager tasks are not published at all.
+        self._is_eager = app.conf.task_always_eager
+        app.conf.task_always_eager = False
+        # A child that multiprocessing forks drops its pools: it is not to make real ones.
+        app._ensure_after_fork()
+        app.on_after_fork.connect(self._after_fork, weak=False, dispatch_uid=id(self))
+
+    @property
+    def current(self) -> testing | None:
+        """The innermost block."""
+        return self._blocks[-1] if self._blocks else None
+
+    def enter(self, block: testing) -> None:
+        """From now on this is the innermost."""
+        block.places()  # before anything is changed: it may raise
+        self._blocks.append(block)
+        self._apply()
+
+    def leave(self, block: testing) -> bool:
+        """A block has ended, of several tasks of an event loop not always the innermost; False if
+        it was the last."""
+        with suppress(ValueError):
+            self._blocks.remove(block)
+        self._apply()
+        return bool(self._blocks)
+
+    def end(self) -> None:
+        """There are no blocks any more."""
+        self._app.conf.task_always_eager = self._is_eager
+        self._app.on_after_fork.disconnect(self._after_fork, dispatch_uid=id(self))
+
+    def _after_fork(self, **_: Any) -> None:
+        for block in self._blocks:
+            block.drop_places()  # kombu has closed the parent's pools
+        if self._own is not None:
+            self._own = Places(None, None, self._own.backend)
+        self._apply()
+
+    def _apply(self) -> None:
+        app = self._app
+        block = self.current
+        places = None if block is None else block.places()
+        if places is None:
+            places, self._own = self._own, None
+        elif self._own is None:
+            self._own = Places(app.amqp._producer_pool, app._pool, app._backend_cache)
+        if places is not None:
+            app.amqp._producer_pool, app._pool, app._backend_cache = places
+
+
+#: The apps that are being tested; kept no longer than that.
+_stages: dict[Any, Stage] = {}
+_lock = threading.RLock()
+
+
+def unwrap(app: Any) -> Any:
+    """The app itself, where what is given stands for one (``celery.current_app``)."""
+    return getattr(app, "_get_current_object", lambda: app)()
+
+
+def find_testing(app: Any = None) -> testing:
+    """The innermost block of an app; without one, of the only app that is in any.
+
+    Raises PgJobsError where there is none.
+    """
+    if app is not None:
+        app = unwrap(app)
+    with _lock:
+        stages = [stage for each, stage in _stages.items() if app in (None, each)]
+    found = [stage.current for stage in stages if stage.current is not None]
+    if not found:
+        raise PgJobsError(
+            "nothing is captured here: use `with testing(app):` or the fixture pgjobs, and have "
+            "the assertion inside of it"
+        )
+    if len(found) > 1:
+        names = ", ".join(repr(each.app.main) for each in found)
+        raise PgJobsError(f"several apps are being tested ({names}): say which with app=")
+    return found[0]
