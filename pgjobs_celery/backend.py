@@ -17,6 +17,7 @@ from typing import Any
 from celery import signals, states
 from celery.backends import base
 from celery.backends.asynchronous import AsyncBackendMixin
+from celery.result import AsyncResult
 from celery.utils.log import get_logger
 from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.compression import decompress
@@ -90,6 +91,18 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         """Begin to wait for a result."""
         result.id = str(result.id)  # Django's URLs give UUIDs, and rows are found by text
         return super().add_pending_result(result, *args, **kwargs)
+
+    def remove_pending_result(self, result: Any) -> Any:
+        """Nobody waits for it any more.
+
+        Celery before 5.7 stops waiting for the id when any handle on it goes, as that of a worker's
+        thread in this process does, which has published a chain's next step.
+        """
+        for mapping in self._pending_results:
+            waiter = mapping.get(result.id)
+            if isinstance(waiter, AsyncResult) and waiter is not result:
+                return result
+        return super().remove_pending_result(result)
 
     def as_uri(self, include_password: bool = False) -> str:
         """The URI without its secrets, whatever is asked for: it is meant to be shown."""

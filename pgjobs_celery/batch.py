@@ -19,7 +19,7 @@ from .db.joining import Places
 from .errors import InvalidOption
 from .flushing import Flush, Step
 from .putting import Insertion
-from .scopes import Scoped
+from .scopes import Entered, Scope, Scoped
 from .threads import in_thread
 
 #: How many are collected before they are written on the way, unless the block says otherwise.
@@ -198,28 +198,36 @@ class bulk:  # noqa: N801
     """
 
     def __init__(self, size: int = SIZE) -> None:
-        self._batch = Batch(size)
+        check_size(size)
+        self._size = size
+        self._entered: Entered[tuple[Scope[Batch], Batch]] = Entered()
 
     def __enter__(self) -> Batch:
-        self._scope = batches.enter(self._batch)
-        return self._batch
+        batch = Batch(self._size)
+        self._entered.push((batches.enter(batch), batch))
+        return batch
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        batches.leave(self._scope)
+        batch = self._leave()
         if kind is None:
-            self._batch.hand_over()
+            batch.hand_over()
         else:
-            self._batch.discard()
+            batch.discard()
 
     async def __aenter__(self) -> Batch:
         return self.__enter__()
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        batches.leave(self._scope)
+        batch = self._leave()
         if kind is None:
-            await in_thread(self._batch.hand_over)
+            await in_thread(batch.hand_over)
         else:
-            self._batch.discard()
+            batch.discard()
+
+    def _leave(self) -> Batch:
+        scope, batch = self._entered.pop()
+        batches.leave(scope)
+        return batch
 
 
 class PublishBatch:

@@ -2,7 +2,7 @@
 once.
 
     celery -A proj beat -S pgjobs
-    celery -A proj worker -B -S pgjobs
+    celery -A proj worker -B --scheduler pgjobs
 
 Each beat looks at the same rows of ``pgjobs.schedules``, and publishes what is due in the
 transaction that moves the row on, so that another one that looks then finds it moved. No
@@ -86,7 +86,7 @@ class PgScheduler(TickPublisher):
         self.install_default_entries(given)
         for name, entry in given.items():
             try:
-                self.schedule[name] = self._maybe_entry(name, entry)
+                self.schedule[name] = self.Entry(**dict(entry, name=name, app=self.app))
             except Exception as error:
                 logger.error("beat: entry %r is left out: %s", name, error)
                 with suppress(InvalidOption):  # a name that no row has

@@ -55,6 +55,8 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
     @cached_property
     def is_atomic(self) -> bool:
         """True where the jobs are put where the rows are, so that one transaction does both."""
+        if self.app.conf.task_always_eager:
+            return False  # the task is run instead, and that cannot be taken back
         transport = self.app.connection_for_write().transport
         return getattr(transport, "database", None) is self.database
 
@@ -101,6 +103,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
     def to_advances(
         self, rows: Sequence[ScheduleRow], found: Mapping[str, Due], *, is_lost: bool = False
     ) -> list[Advance]:
+        """What becomes of the rows: they go on with what comes next, published or lost."""
         advances = []
         for row in rows:
             due = found[row.name]
@@ -109,7 +112,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
             advances.append(
                 Advance(
                     row.name,
-                    row.definition,
+                    row.version,
                     row.next_run_at,
                     due.next,
                     last,
@@ -127,7 +130,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
         if not self.is_atomic:
             try:
                 with self.app.connection_for_write() as connection:
-                    connection.ensure_connection(max_retries=1, interval_start=0)
+                    connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             except Exception:
                 raise Outage(str(error)) from error
         try:

@@ -10,8 +10,9 @@ from weakref import WeakKeyDictionary
 
 from kombu import Producer
 
-from .batch import find_batch
-from .db.database import CONNECTION_ERRORS, Database
+from .batch import batches, find_batch
+from .db.callers.base import callers
+from .db.database import CONNECTION_ERRORS, Database, known_databases
 
 #: Of how many queues a collector remembers that they are declared.
 REMEMBERED = 1000
@@ -130,11 +131,18 @@ class Shortcut:
 _in_thread = threading.local()
 
 
+def _is_on_django() -> bool:
+    """True if a database is one of Django's, in whose transactions jobs take part by themselves."""
+    return any(database.alias for database in known_databases())
+
+
 def find_collector(app: Any) -> Collector | None:
     """The producer for what is collected here, or part of the caller's transaction; None elsewhere.
 
     There a publish has to be tried again, which is for kombu's own.
     """
+    if callers.find() is None and batches.find() is None and not _is_on_django():
+        return None  # as it mostly is
     pool = app.producer_pool
     shortcuts = _in_thread.__dict__.setdefault("shortcuts", WeakKeyDictionary())
     shortcut: Shortcut | None = shortcuts.get(pool)

@@ -15,7 +15,7 @@ import re
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 
-from croniter import CroniterError, croniter
+from croniter import CroniterBadDateError, croniter
 
 from .errors import InvalidOption
 
@@ -35,7 +35,7 @@ def parse(expression: str) -> tuple[str, ...]:
     """
     try:
         written = croniter(_RANGE_OF_ONE.sub(r"\1", expression), datetime(2000, 1, 1)).expressions
-    except (CroniterError, ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InvalidOption(f"{expression!r} is no cron expression: {error}") from None
     if len(written) != 5:
         raise InvalidOption(
@@ -87,7 +87,7 @@ def _next_match(expression: str, wall: datetime) -> datetime:
     try:
         # As if it were UTC: to croniter the wall clock is a clock that never changes.
         found: datetime = croniter(expression, wall).get_next(datetime)
-    except CroniterError:
+    except CroniterBadDateError:
         raise InvalidOption(f"{expression!r} is never due") from None
     return found.replace(tzinfo=timezone.utc)
 

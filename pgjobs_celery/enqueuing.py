@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from celery.canvas import Signature
-from celery.local import maybe_evaluate
+from celery.local import Proxy
 from kombu import Producer
 
 from .batch import SIZE, Batch, batches, check_size
@@ -188,8 +188,9 @@ def enqueue_many(
     raises; the error is its cause.
     """
     check_size(size)
-    # What the decorator gives is not the task yet.
-    many = Many(maybe_evaluate(task), on_batch, options)
+    if isinstance(task, Proxy):  # what the decorators give
+        task = task._get_current_object()
+    many = Many(task, on_batch, options)
     iterator = iter(iterable)
     try:
         try:

@@ -10,7 +10,8 @@ from celery.schedules import BaseSchedule, crontab
 
 from .cron_ticks import has_either_day, next_change
 from .cron_ticks import next_tick as next_cron_tick
-from .schedule_entries import Schedule, find_own, unknown_task
+from .entries import to_row
+from .schedule_entries import Schedule, find_own, to_handle, unknown_task
 from .ticks import ALL, GRACE, SKIP
 from .timetable import OTHER, cron, next_tick
 
@@ -28,24 +29,41 @@ class Finding(NamedTuple):
     """One thing about one entry."""
 
     name: str
-    #: ``task``, ``days``, ``clocks``, ``missed``, ``unread`` or ``unknown``.
+    #: ``task``, ``days``, ``clocks``, ``missed``, ``unread``, ``wrong`` or ``unknown``.
     rule: str
     text: str
 
 
 def check_schedules(app: Any, entries: Iterable[Schedule], now: datetime) -> list[Finding]:
-    """What there is to say of the entries of an app, and of those that no beat has seen."""
+    """What there is to say of the entries of an app.
+
+    Those of its ``beat_schedule`` are looked at as they are there, whether a beat has started with
+    them or not: in a CI job none has.
+    """
+    found = {entry.name: entry for entry in entries}
+    has_started = any(entry.is_configured for entry in found.values())
     findings = []
-    names = set()
     clocks: dict[str, list[str]] = {}
-    for entry in entries:
-        names.add(entry.name)
-        for rule, text in _check(app, entry, now, clocks):
-            findings.append(Finding(entry.name, rule, text))
-    for name in sorted(set(app.conf.beat_schedule) - names):
-        text = "is in beat_schedule, and no beat has started with it yet"
-        findings.append(Finding(name, "unknown", text))
+    for name in sorted({*found, *map(str, app.conf.beat_schedule)}):
+        entry = found.get(name)
+        try:
+            if entry is None or entry.is_configured:
+                entry = _read_own(app, name, now) or entry
+        except Exception as error:  # as in a beat, which leaves it out whatever is wrong with it
+            findings.append(Finding(name, "wrong", f"beat leaves it out: {error}"))
+            continue
+        if entry is not None:
+            findings += [Finding(name, *said) for said in _check(app, entry, now, clocks)]
+        if name not in found and has_started:
+            text = "is in beat_schedule, and no beat has started with it yet"
+            findings.append(Finding(name, "unknown", text))
     return findings
+
+
+def _read_own(app: Any, name: str, now: datetime) -> Schedule | None:
+    """The program's own entry of this name, as its row will have it; None if there is none."""
+    own = find_own(app, name)
+    return own and to_handle(to_row(own, now, is_configured=True), app)
 
 
 def _check(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from celery.beat import BeatLazyFunc, ScheduleEntry
+from celery.beat import BeatLazyFunc
 from celery.canvas import Signature
 from celery.schedules import BaseSchedule
 from kombu.utils.json import loads
@@ -105,11 +105,9 @@ def find_schedule(row: ScheduleRow, app: Any) -> BaseSchedule | None:
 
 
 def find_own(app: Any, name: str) -> PgEntry | None:
-    """The program's own entry of this name."""
-    own = app.conf.beat_schedule.get(name)
-    if own is None or isinstance(own, ScheduleEntry):
-        return own
-    return PgEntry(**{**own, "name": name, "app": app})
+    """The program's own entry of this name. Raises what is wrong with it."""
+    program = app.conf.beat_schedule
+    return PgEntry(**dict(program[name], name=name, app=app)) if name in program else None
 
 
 def read_entry(

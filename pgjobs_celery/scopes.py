@@ -103,6 +103,35 @@ class Scoped(Generic[T]):
             self._current.set(None)
 
 
+class Entered(Generic[T]):
+    """What an object keeps of the blocks that it was entered for, also by several at a time."""
+
+    def __init__(self) -> None:
+        self._kept: dict[object, list[T]] = {}
+
+    def push(self, value: T) -> None:
+        """Whoever runs has entered a block."""
+        self._kept.setdefault(whoever_runs(), []).append(value)
+
+    def last(self) -> T | None:
+        """What is kept of the last block of whoever runs, or of another who has entered one."""
+        owner = self._owner()
+        return None if owner is None else self._kept[owner][-1]
+
+    def pop(self) -> T:
+        """The same, of a block that ends."""
+        owner = self._owner()
+        value = self._kept[owner].pop()
+        if not self._kept[owner]:
+            del self._kept[owner]
+        return value
+
+    def _owner(self) -> object:
+        owner = whoever_runs()
+        # A generator may be closed by another thread or task than has begun it.
+        return owner if owner in self._kept else next(reversed(list(self._kept)), None)
+
+
 #: All kinds that there are.
 _kinds: list[Scoped[Any]] = []
 

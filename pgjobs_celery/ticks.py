@@ -51,7 +51,7 @@ def find_due(
         (late if tick < in_time_from else in_time).append(tick)
         steps += 1
         if steps == MOST:
-            tick = first = _skip(tick, (tick - first) / steps, in_time_from, now, limit)
+            tick = first = _skip(tick, (tick - first) / (steps - 1), in_time_from, now, limit)
             steps = 0
         tick = next_tick(tick)
     ticks = [*late, *in_time]
@@ -65,7 +65,12 @@ def find_due(
 def _skip(
     tick: datetime, pace: timedelta, in_time_from: datetime, now: datetime, limit: int
 ) -> datetime:
-    """Where to go on after so many: where what is published begins, going by the pace so far."""
+    """Where to go on after so many: where what is published begins, going by the pace so far.
+
+    A whole number of steps further, so that an interval stays in step.
+    """
     if tick < in_time_from:
-        return max(tick, in_time_from - pace * min(limit + 1, MOST))
-    return max(tick, now - pace * MOST)
+        goal = in_time_from - pace * min(limit + 1, MOST)
+    else:
+        goal = now - pace * MOST
+    return tick + pace * max(0, (goal - tick) // pace)

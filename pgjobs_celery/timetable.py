@@ -207,6 +207,10 @@ def _same(value: Any) -> str:
     """Its repr as other processes have it: without addresses, and sets in order."""
     if isinstance(value, (set, frozenset)):
         return repr(sorted(map(_same, value)))
+    if isinstance(value, dict):
+        return repr([(_same(key), _same(each)) for key, each in value.items()])
+    if isinstance(value, (list, tuple)):
+        return repr([*map(_same, value)])
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 

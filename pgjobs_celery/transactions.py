@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .batch import Batch, batches
 from .db.callers import find_caller
@@ -20,10 +20,19 @@ from .db.database import Database
 from .errors import CannotJoin, TransactionFailed
 from .flushing import Step
 from .putting import Insertion, put_job
-from .scopes import Loan, Scope, whoever_runs
+from .scopes import Entered, Loan, Scope, whoever_runs
 from .threads import in_thread, in_thread_with
 
 T = TypeVar("T")
+
+
+class Block(NamedTuple):
+    """A block that was entered."""
+
+    scope: Scope[Caller | None]
+    #: Over an asyncio connection, what `delay()` has published in it.
+    backlog: Backlog | None = None
+    collecting: Scope[Batch] | None = None
 
 
 class using:  # noqa: N801
@@ -42,38 +51,39 @@ class using:  # noqa: N801
 
     def __init__(self, connection: Any) -> None:
         self._caller = None if connection is None else find_caller(connection)
-        self._entered: list[Scope[Caller | None]] = []
-        self._backlogs: list[tuple[Scope[Batch], Backlog]] = []
+        self._entered: Entered[Block] = Entered()
 
     def __enter__(self) -> using:
-        self._entered.append(callers.enter(self._caller))
+        self._entered.push(Block(callers.enter(self._caller)))
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        callers.leave(self._entered.pop())
+        callers.leave(self._entered.pop().scope)
         _raise_cause(error)
 
     async def __aenter__(self) -> using:
-        self.__enter__()
-        if isinstance(self._caller, AsyncCaller):
-            backlog = Backlog(self._caller)
-            self._backlogs.append((batches.enter(backlog), backlog))
+        if not isinstance(self._caller, AsyncCaller):
+            return self.__enter__()
+        scope = callers.enter(self._caller)
+        backlog = Backlog(self._caller)
+        self._entered.push(Block(scope, backlog, batches.enter(backlog)))
         return self
 
     async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if not isinstance(self._caller, AsyncCaller):
             self.__exit__(kind, error, traceback)
             return
-        scope, backlog = self._backlogs.pop()
+        block = self._entered.pop()
         try:
-            if kind is None:
-                await backlog.write()
+            if kind is None and block.backlog is not None:
+                await block.backlog.write()
         except TransactionFailed as failed:
             _raise_cause(failed)
             raise
         finally:
-            batches.leave(scope)
-            callers.leave(self._entered.pop())
+            if block.collecting is not None:
+                batches.leave(block.collecting)
+            callers.leave(block.scope)
             await self._caller.settle()
         _raise_cause(error)
 
@@ -83,9 +93,9 @@ class using:  # noqa: N801
         >>> async with using(connection) as block:
         ...     await block.run(jobs(app).filter(tags=["mail"]).cancel)
         """
-        backlog = self._backlogs[-1][1] if self._backlogs else None
+        block = self._entered.last()
         work = functools.partial(function, *args, **kwargs)
-        return await in_thread(_in_order, backlog, work)
+        return await in_thread(_in_order, block and block.backlog, work)
 
 
 def publish(call: Callable[[], T]) -> Coroutine[Any, Any, T]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from celery.beat import BeatLazyFunc
+from celery.beat import BeatLazyFunc, ScheduleEntry
 from celery.schedules import BaseSchedule, crontab, schedstate, schedule
 from celery.signals import before_task_publish
 from kombu import Exchange, Queue
@@ -252,6 +252,22 @@ def test_a_periodic_task_may_say_what_becomes_of_missed_ticks(beat_app):
     assert (entry.missed, entry.missed_limit, entry.options) == ("all", 7, {})
 
 
+def test_an_entry_may_be_given_as_one_and_goes_by_its_key(beat_app, connection):
+    app = beat_app()
+    app.conf.beat_schedule = {
+        "ours": PgEntry(name="x", task="work", schedule=RARELY, missed="skip"),
+        "celerys": ScheduleEntry(name="y", task="work", schedule=schedule(RARELY)),
+        "task": {"task": app.tasks["work"], "schedule": RARELY},
+    }
+    tick(PgScheduler(app))
+    found = entries(connection)
+    assert {name: (row["task"], row["missed"]) for name, row in found.items()} == {
+        "ours": ("work", "skip"),
+        "celerys": ("work", "once"),
+        "task": ("work", "once"),
+    }
+
+
 def test_an_entry_keeps_what_celery_gives_to_copies_of_it():
     entry = PgEntry(name="x", task="work", schedule=1.0, missed="skip", missed_limit=3)
     assert (next(entry).missed, next(entry).missed_limit) == ("skip", 3)
@@ -427,6 +443,27 @@ def test_apps_of_other_names_keep_out_of_each_others_way(beat_app, make_due, con
     assert entries(connection).keys() == {"two"}
 
 
+def test_an_eager_app_runs_each_tick_once_whatever_another_does(beat_app, make_due, connection):
+    app = beat_app(
+        entries={"a": {"task": "run"}, "b": {"task": "run", "args": ("fail",)}},
+        task_always_eager=True,
+        task_eager_propagates=True,
+    )
+    ran: list[Any] = []
+
+    def run(*args: Any) -> None:
+        ran.append(args)
+        if args:
+            raise ValueError
+
+    app.task(run, name="run")
+    beat = PgScheduler(app)
+    tick(beat)
+    make_due()
+    tick(beat)
+    assert sorted(ran) == [(), ("fail",)]
+
+
 @pytest.mark.peer
 def test_the_rows_may_be_beside_the_results_with_another_broker(
     beat_app, make_due, connection, redis_url, caplog
@@ -507,6 +544,26 @@ def test_what_is_changed_at_run_time_is_seen(beat_app, make_due, connection, cap
     tick(beat)
     tick(beat)
     assert caplog.text.count("the row of entry 'odd' cannot be read") == 1
+
+
+def test_nothing_is_published_as_it_was_before_a_change(beat_app, make_due, connection):
+    beat = PgScheduler(beat_app())
+    beat.rows.put_schedule(at_run_time(beat.app, "new", args=(1,)))
+    tick(beat)
+    make_due()
+    tick(beat)
+    row = beat._rows["new"]
+    beat._wait("new", beat.now())  # as it has been known since the last look
+    beat.rows.put_schedule(at_run_time(beat.app, "new", args=(2,)))
+    beat._next_look = time.monotonic() + 60
+    connection.execute("UPDATE pgjobs.schedules SET next_run_at = %s", [row.next_run_at])
+    while beat.tick() == 0.0:
+        pass
+    assert len(jobs(connection)) == 1
+    tick(beat)
+    make_due()
+    tick(beat)
+    assert [job["body"][:5] for job in jobs(connection)] == [b"[[1],", b"[[2],"]
 
 
 def test_an_entry_of_the_program_gives_way_to_one_that_was_made_before(

@@ -8,6 +8,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import kombu
@@ -136,6 +137,28 @@ def test_an_inner_block_is_written_with_the_outer_one(add: Any, connection: Conn
         assert ids(connection) == []
         fourth = add.delay(4)
     assert ids(connection) == [first.id, second.id, fourth.id]
+
+
+def test_a_block_can_be_entered_again_nested_in_itself_and_by_several_at_once(
+    add: Any, connection: Connection
+):
+    block, both_are_in = bulk(), threading.Barrier(2)
+    with block, block:
+        first = add.delay(1)
+    second = add.delay(2)
+    assert ids(connection) == [first.id, second.id]
+
+    def publish(count: int) -> None:
+        with block as batch:
+            add.delay(count)
+            both_are_in.wait(10)
+            assert len(batch) == 1
+        add.delay(count)
+        assert len(batch) == 0
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(publish, range(2)))
+    assert len(ids(connection)) == 6
 
 
 def test_every_way_to_publish_takes_part(app: Celery, add: Any, connection: Connection):

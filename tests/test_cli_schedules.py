@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from celery import Celery
+from celery.beat import ScheduleEntry
 from celery.bin.celery import celery
 from celery.schedules import crontab, schedule
 from click.testing import CliRunner, Result
@@ -270,6 +271,33 @@ def test_what_may_not_be_meant_is_named(run, app, control):
     assert many.startswith("many: it is due every 5 s, and when no beat was there up to 100 jobs")
     assert said["unknown"] == ["new: is in beat_schedule, and no beat has started with it yet"]
     assert "days: days: '0 9 1 * 1'" in run("check").output
+
+
+def test_entries_are_checked_before_a_beat_has_started_and_as_they_are_in_the_program(run, app):
+    app.conf.beat_schedule = {"days": {"task": "shop.report", "schedule": 60}}
+    start_beat(app)
+    app.conf.beat_schedule = {"days": {"task": "shop.report", "schedule": "0 9 1 * 1"}}
+    assert check(run).keys() == {"days"}
+    app.main = "another"
+    assert check(run).keys() == {"days"}
+    app.conf.beat_schedule = {"as celery has it": ScheduleEntry("x", "shop.report", schedule=60)}
+    assert check(run) == {}
+
+
+def test_an_entry_that_beat_leaves_out_is_named(run, app):
+    app.conf.beat_schedule = {
+        "key": {"task": "shop.report", "schedul": 60},
+        "never": {"task": "shop.report", "schedule": "0 0 30 2 *"},
+        "none": None,
+        "range": {"task": "shop.report", "schedule": "61 * * * *"},
+    }
+    said = check(run)
+    assert said.keys() == {"wrong"}
+    key, never, none, range_ = said["wrong"]
+    assert key.endswith("there is no key 'schedul'; did you mean 'schedule'?")
+    assert never.startswith("never: beat leaves it out: ")
+    assert none.startswith("none: beat leaves it out: ")
+    assert "no cron expression" in range_
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import kombu
 import psycopg
 import pytest
 from celery import Celery, Task, group, signals
+from celery.local import Proxy
 from kombu import Exchange, Queue
 
 from pgjobs_celery import PgTask, Unique, bulk, enqueue_many, using
@@ -83,6 +84,13 @@ def test_an_item_is_arguments_or_a_signature(app: Celery, add: Any, connection: 
     assert [row["priority"] for row in rows] == [3, 3, 3, 9, 3, 3, 3, 3]
     assert {row["queue"] for row in rows} == {"mail"}
     assert rows[3]["task_id"] == "five"
+
+
+@pytest.mark.parametrize("name", ["add", "shadowed", "pgtask", "unique"])
+def test_a_shared_task_is_the_one_of_its_app(name: str, app: Celery, connection: Connection):
+    shared = Proxy(lambda: app.tasks[name])  # what shared_task makes
+    assert enqueue_many(shared, [(1,), shared.s(2)]) == 2
+    assert arguments(connection) == [[[1], {}], [[2], {}]]
 
 
 def test_what_is_no_item_is_refused(add: Any, connection: Connection):

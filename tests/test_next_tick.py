@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,6 +22,7 @@ from pgjobs_celery.errors import InvalidOption
 from pgjobs_celery.timetable import cron, definition_of, next_tick, to_schedule
 
 UTC = timezone.utc
+ROOT = Path(__file__).parents[1]
 
 
 def app_in(zone: str) -> Celery:
@@ -192,6 +197,28 @@ def test_a_definition_tells_schedules_apart_and_nothing_else():
     assert [definition_of(make()) for make in alike] == [definition_of(make()) for make in alike]
     assert len({definition_of(make()) for make in alike}) == len(alike)
     assert definition_of(schedule(5, app=paris)) == definition_of(schedule(5, app=berlin))
-    tagged = Always(app=berlin)
-    tagged.tags = {"a", "b", "c"}  # type: ignore[attr-defined]
-    assert definition_of(tagged) != definition_of(Always(app=berlin))
+
+
+#: What a schedule may hold, in a process that orders texts in its own way.
+HOLDER = """
+from tests.test_next_tick import Always, app_in
+from pgjobs_celery.timetable import definition_of
+given = Always(app=app_in("UTC"))
+given.tags = [{"words": {"a", "b", "c", "d"}}, object(), lambda: None]
+print(definition_of(given))
+"""
+
+
+def test_a_definition_is_the_same_in_another_process():
+    def ask(seed: int) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", HOLDER],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert ask(1) == ask(2) != ""
+    assert ask(1).strip() != definition_of(Always(app=app_in("UTC")))

@@ -321,10 +321,10 @@ def test_eager_a_failure_is_one_at_once(app: Celery):
 def test_with_another_broker_a_task_is_published_as_ever():
     app = Celery("memory", broker="memory://", set_as_current=False)
     app.task_cls = PgTask
-    result = make_task(app, tags=["x"]).apply_async((1,), countdown=1)
+    result = make_task(app, tags=["x"]).apply_async((1,), countdown=1, queue="of its own")
     assert result.id
     with app.connection_for_read() as connection:
-        message = connection.SimpleQueue("celery").get(timeout=1)
+        message = connection.SimpleQueue("of its own").get(timeout=1)
         assert message.headers["pgjobs"] == {"max_attempts": 20, "tags": ["x"]}
 
 

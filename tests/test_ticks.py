@@ -73,6 +73,8 @@ def test_a_month_of_seconds_does_not_take_a_month(missed, seconds):
     in_time = [each for each in due.ticks if now - each <= timedelta(seconds=GRACE)]
     assert now - due.ticks[-1] <= timedelta(seconds=seconds)
     assert due.ticks == sorted(set(due.ticks))
+    for each in (*due.ticks, due.next):
+        assert (each - START) % timedelta(seconds=seconds) == timedelta()
     if missed == ALL:
         assert len(due.ticks) - len(in_time) == 100
     elif missed == SKIP or in_time:

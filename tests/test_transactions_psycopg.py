@@ -156,6 +156,31 @@ def test_a_block_can_be_entered_again_and_nested_in_itself(
     assert len(states(connection)) == 2
 
 
+def test_a_block_that_several_enter_at_once_ends_for_each_of_them(
+    app: Celery, dsn: str, connection: Connection
+):
+    add, apart = app.tasks["add"], using(None)
+    first_is_in, both_are_in, first_is_out = (threading.Event() for _ in range(3))
+
+    def enter_second() -> None:
+        first_is_in.wait(10)
+        with apart:
+            both_are_in.set()
+            first_is_out.wait(10)
+
+    thread = threading.Thread(target=enter_second)
+    thread.start()
+    with psycopg.connect(dsn) as own, using(own):
+        with apart:
+            first_is_in.set()
+            both_are_in.wait(10)
+        add.delay(1, 1)
+        first_is_out.set()
+        thread.join()
+        own.rollback()
+    assert states(connection) == {}
+
+
 def test_a_process_that_dies_before_the_commit_leaves_nothing(
     url: str, dsn: str, connection: Connection
 ):
@@ -263,6 +288,7 @@ def test_what_is_no_connection_is_refused_with_a_remedy(dsn: str, url: str):
         with pytest.raises(InvalidOption) as error:
             using(connection)
         assert words in str(error.value)
+        assert "secret" not in str(error.value)
 
     refused(engine, "sqlalchemy.engine.base.Engine: it has no transaction of its own")
     refused(async_engine, "AsyncEngine: it has no transaction of its own")
@@ -273,6 +299,8 @@ def test_what_is_no_connection_is_refused_with_a_remedy(dsn: str, url: str):
     refused(other, "psycopg2 by itself is not supported")
     refused(psycopg.Cursor(closed), "pass its connection")
     refused(42, "a builtins.int: it takes a connection of psycopg 3")
+    for secret in ("postgresql://me:secret@localhost/app", "host=localhost password=secret"):
+        refused(secret, "connect there and pass the connection")
     refused(aio.AsyncSession(async_engine), "no event loop runs")
     run(raw())
     other.close()

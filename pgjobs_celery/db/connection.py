@@ -33,11 +33,14 @@ from .patience import Patience
 from .sql import statement
 
 #: What kombu is to treat as a lost connection: worth another try on a new one. A server that takes
-#: no writes is one too: behind a name or an address that moves, another takes them by now.
+#: no writes is one too: behind a name or an address that moves, another takes them by now. And so
+#: is one that has ended a session which took too long in its transaction.
 CONNECTION_ERRORS = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
     psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
 )
 
 #: A session that waits says so now and then, in seconds: a firewall forgets who is silent, and a

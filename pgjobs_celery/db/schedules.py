@@ -53,7 +53,7 @@ class Advance(NamedTuple):
     """An entry that is due, and what a beat makes of it."""
 
     name: str
-    definition: str
+    version: int
     expected: datetime
     next: datetime
     #: The tick that is published last, and its job; None where none is.
@@ -179,7 +179,7 @@ class Schedules:
             "advance_schedules",
             app=self._app,
             names=[each.name for each in advances],
-            definitions=[each.definition for each in advances],
+            versions=[each.version for each in advances],
             expected=[each.expected for each in advances],
             nexts=[each.next for each in advances],
             lasts=[each.last for each in advances],

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from celery import Celery, chord, group
+from celery import Celery, chord, group, signals
 from celery.contrib.django.task import DjangoTask
 from celery.contrib.testing.worker import start_worker
 
@@ -313,12 +313,18 @@ def test_without_autocommit_a_worker_goes_on_with_a_chain(url: str):
     """Which it does beside the transaction that the task has left open."""
     app = new_app("pgjobs+django://manual")
     look, add = app.tasks["look"], app.tasks["add"]
+
+    def leave_logging_alone(**_: Any) -> None:
+        """It is pytest's."""
+
+    signals.setup_logging.connect(leave_logging_alone)
     try:
         with start_worker(app, pool="solo", perform_ping_check=False):
             result = (look.s("manual") | add.s(1)).delay()
             transaction.commit(using="manual")
             assert result.get(timeout=10) == 8
     finally:
+        signals.setup_logging.disconnect(leave_logging_alone)
         close_app(app)
 
 

@@ -276,6 +276,12 @@ def test_every_link_leads_somewhere(path: Path):
             assert anchor in _anchors(document), f"[{text}]({target})"
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
+def test_a_worker_is_given_its_scheduler_by_the_option_that_it_has(path: Path):
+    found = re.findall(r"celery\b[^`\n]*\bworker\b[^`\n]* -S\b[^`\n]*", path.read_text())
+    assert not found, "-S of a worker names a file of state: write --scheduler"
+
+
 def _anchors(path: Path) -> set[str]:
     titles = re.findall(r"^#+ (.*)$", without_code(path), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}

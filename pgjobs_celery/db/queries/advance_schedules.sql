@@ -1,19 +1,19 @@
 -- Move entries on from the tick that a beat holds for their next: those whose next it is not any more
--- are another beat's, those that are locked are just being moved. The ticks are published in this
--- transaction, by whoever gets the name back.
+-- are another beat's, those that are locked are just being moved, and those of another version were
+-- changed. The ticks are published in this transaction, by whoever gets the name back.
 WITH asked AS (
   SELECT *
-  FROM unnest(%(names)s::text[], %(definitions)s::text[], %(expected)s::timestamptz[],
+  FROM unnest(%(names)s::text[], %(versions)s::bigint[], %(expected)s::timestamptz[],
               %(nexts)s::timestamptz[], %(lasts)s::timestamptz[], %(task_ids)s::text[],
               %(counts)s::integer[])
-    AS u (name, definition, expected, next, last, task_id, count)
+    AS u (name, version, expected, next, last, task_id, count)
 ), held AS MATERIALIZED (
   SELECT s.name
   FROM pgjobs.schedules AS s
   JOIN asked AS a ON a.name = s.name
   WHERE s.app = %(app)s
     AND s.next_run_at = a.expected
-    AND s.definition = a.definition
+    AND s.version = a.version
     AND s.paused_at IS NULL
   FOR UPDATE OF s SKIP LOCKED
 )
