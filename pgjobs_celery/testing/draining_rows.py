@@ -108,7 +108,11 @@ class RowDraining:
         if claim.expires_in is not None and claim.expires_in <= 0:
             performed = Performed("cancelled", reason="expired")
         else:
-            performed = execute(self.app, self._attempt(node, claim))
+            try:
+                performed = execute(self.app, self._attempt(node, claim))
+            except BaseException:
+                self._settle(node, [released(claim.id, claim.attempt)])
+                raise
         # What the task, or its backend, has written of it already stays as it is.
         self._settle(node, [_outcome(claim, performed)])
         return performed

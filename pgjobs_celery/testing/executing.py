@@ -7,6 +7,7 @@ its signals, hooks and callbacks are the worker's, and a result goes where the a
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from uuid import uuid4
 
 from celery import Task, _state, signals
 from celery.app import trace
+from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker.request import Request
 from kombu.message import Message
@@ -124,12 +126,22 @@ def _run(app: Any, task: Any, request: Any) -> Performed:
             ended = tracer(request.id, said["args"], said["kwargs"], said)
     except Reject as error:  # Celery could not publish what comes after
         return Performed("retried" if error.requeue else "discarded", error=error, delay=0.0)
+    except SystemExit as error:
+        return _left(task, Context(said), error, noted)
     finally:
         signals.task_postrun.disconnect(note)
     info = ended.info
     if info is None:
         return Performed("completed", result=ended.retval, meta=noted)
     return _decide(info.retval, noted)
+
+
+def _left(task: Any, context: Any, error: SystemExit, meta: dict[str, Any]) -> Performed:
+    """A task that has left its process costs a PgTask an attempt, and ends any other's job."""
+    delay = task.next_delay(context, error) if _has_attempts(task) and task.acks_late else None
+    if delay is None:
+        return Performed("discarded", error=error, meta=meta)
+    return Performed("retried", error=error, delay=delay, meta=meta)
 
 
 def _has_attempts(task: Any) -> bool:
@@ -174,17 +186,32 @@ def _as_current(app: Any) -> Iterator[None]:
         _state._set_current_app(before)
 
 
+_protecting = threading.Lock()
+#: In how many runs it is needed just now.
+_protected = 0
+
+
 @contextmanager
 def _stack_protection(app: Any, task: Any) -> Iterator[None]:
     """What a worker does for tasks with a ``__call__`` of their own that call Celery's: there the
-    request of a direct call would hide the job's."""
-    if not trace.task_has_custom(task, "__call__") or getattr(Task, "_stackprotected", False):
+    request of a direct call would hide the job's. Undone after the last of the runs."""
+    global _protected
+    if not trace.task_has_custom(task, "__call__"):
         yield
         return
-    is_fast = app.use_fast_trace_task
-    trace._install_stack_protection()
+    with _protecting:
+        if _protected or not getattr(Task, "_stackprotected", False):
+            _protected += 1
+            trace._install_stack_protection()
+            is_ours = True
+        else:
+            is_ours = False  # a worker runs in this process
     try:
         yield
     finally:
-        trace.reset_worker_optimizations(app)
-        app.use_fast_trace_task = is_fast
+        with _protecting:
+            _protected -= is_ours
+            if is_ours and not _protected:
+                is_fast = app.use_fast_trace_task
+                trace.reset_worker_optimizations(app)
+                app.use_fast_trace_task = is_fast

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -246,6 +247,44 @@ def test_a_task_with_a_call_of_its_own_keeps_its_request(app, base):
     before = celery.Task.__call__
     assert perform_job(look, task_id="t-1").get() == "t-1"
     assert perform_job(look, attempt=2).delay == 3
+    assert celery.Task.__call__ is before
+
+
+def test_a_task_that_leaves_its_process_is_an_outcome_as_in_a_worker(app):
+    @app.task(max_attempts=2, base=PgTask)
+    def leave():
+        raise SystemExit(1)
+
+    @app.task
+    def leave_for_good():
+        raise SystemExit(1)
+
+    tried = [perform_job(leave), perform_job(leave, attempt=2), perform_job(leave_for_good)]
+    assert [each.outcome for each in tried] == ["retried", "discarded", "discarded"]
+    assert isinstance(tried[0].error, SystemExit)
+
+
+def test_that_holds_in_several_threads_too(app, base):
+    both = threading.Barrier(2, timeout=10)
+
+    class Base(base):
+        abstract = True
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            both.wait()
+            if args[0] == "second":
+                first.join(10)
+            return super().__call__(*args, **kwargs)
+
+    @app.task(base=Base, bind=True)
+    def look(self, which):
+        return self.request.id
+
+    before = celery.Task.__call__
+    with testing(app):
+        first = threading.Thread(target=perform_job, args=(look, ["first"]))
+        first.start()
+        assert perform_job(look, ["second"], task_id="t-2").get() == "t-2"
     assert celery.Task.__call__ is before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 from celery import Celery, chord, group
+from kombu import Exchange, Queue
 
 from pgjobs_celery import PgTask, Snooze, jobs, using
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.errors import UnknownTask
 from pgjobs_celery.testing import advance, drain_queue, due, perform_job, testing
 from tests.conftest import Connection, close_app
 
@@ -144,6 +147,25 @@ def test_perform_job_leaves_no_row(app, ran):
     assert [job.task for job in jobs(app)] == [second.name]
 
 
+def test_what_performs_leaves_no_row_of_its_result(app):
+    @app.task(base=PgTask)
+    def work():
+        return jobs(app).count()
+
+    assert perform_job(work).get() == 0
+    assert jobs(app).count() == 0
+    assert work.delay().id
+    assert drain_queue() == {"completed": 1}
+    assert jobs(app).first().state == "completed"
+
+
+def test_a_task_that_is_not_registered_stays_in_line(app):
+    app.send_task("elsewhere.work")
+    with pytest.raises(UnknownTask, match=r"elsewhere\.work"):
+        drain_queue()
+    assert states(app) == {"available": 1}
+
+
 def test_a_chord_is_completed(app):
     @app.task
     def one(n):
@@ -170,3 +192,43 @@ def test_without_safety_the_others_stay_in_line(app, connection: Connection):
     assert states(app) == {"discarded": 1, "available": 2}
     assert drain_queue() == {"discarded": 2}
     assert connection.execute("SELECT count(*) AS n FROM pgjobs.nodes").fetchone()["n"] == 0
+
+
+def test_what_a_job_declares_outlives_the_transaction(app, url, connection):
+    exchange = Exchange("mails", type="topic")
+    app.conf.task_queues = [Queue("celery"), Queue("mail", exchange, routing_key="mail")]
+
+    @app.task
+    def second(): ...
+
+    @app.task
+    def first():
+        second.apply_async(queue="mail")
+
+    with psycopg.connect(parse_url(url)) as mine:
+        with using(mine):
+            first.delay()
+            assert drain_queue("celery", with_safety=False) == {"completed": 1}
+        mine.rollback()
+    assert connection.execute("SELECT count(*) AS n FROM pgjobs.jobs").fetchone()["n"] == 0
+    # kombu has declared it, and does so once.
+    first.delay()
+    assert drain_queue(with_recursion=True, with_safety=False) == {"completed": 2}
+
+
+def test_in_an_asyncio_transaction_it_goes_into_a_thread(app, url, ran, connection):
+    @app.task(base=PgTask, bind=True)
+    def note(self, what):
+        self.meta["seen"] = what
+        ran.append(what)
+
+    async def test() -> None:
+        async with await psycopg.AsyncConnection.connect(parse_url(url)) as mine:
+            async with using(mine) as block:
+                await note.adelay(7)
+                assert await block.run(drain_queue) == {"completed": 1}
+            await mine.rollback()
+
+    asyncio.run(test())
+    assert ran == [7]
+    assert connection.execute("SELECT count(*) AS n FROM pgjobs.jobs").fetchone()["n"] == 0
