@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import current_app
 from celery.app.utils import find_app as find_app_by_name
+from kombu import pools
 
 from ..errors import InvalidOption
 from .helpers import Helpers
@@ -96,12 +97,25 @@ def moved(app: Any, url: str) -> Iterator[None]:
         for each in (app._backend_cache, getattr(app._local, "backend", None)):
             if close := getattr(each, "close", None):
                 close()
-        if app._pool is not None:
-            app._pool.force_close_all()
+        used = app._pool
+        if used is not None:
+            close_pool(used)
         conf.changes.clear()
         conf.changes.update(changes)
         app._pool, app._backend_cache, amqp._producer_pool = kept
+        if used is not None and app._pool is used:
+            app._pool = amqp._producer_pool = None
         app._local.backend = local
+
+
+def close_pool(pool: Any) -> None:
+    """Close a pool of connections, and have kombu forget it: the next test is on the same URL."""
+    pool.force_close_all()
+    # By identity: the key is made of options, which a connection that was open has changed.
+    for group in (pools.connections, pools.producers):
+        for key, each in list(group.items()):
+            if getattr(each, "connections", each) is pool:
+                group.pop(key)
 
 
 def describe(helpers: Helpers) -> str:

@@ -108,6 +108,8 @@ def test_real(pgjobs_real):
 def test_marked_real_and_empty(pgjobs):
     assert pgjobs.all_enqueued() == []
     assert app.conf.broker_url.startswith("pgjobs://")
+    welcome.delay(7)  # not over the connections of the test before, which are closed
+    pgjobs.assert_enqueued(welcome, count=1)
 
 def test_the_app_is_back(pgjobs):
     assert app.conf.broker_url == "redis://127.0.0.1:1/0"
