@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime, timezone
 from typing import Any
@@ -68,6 +68,10 @@ def expected(task: Any = None, **words: Any) -> Expected:
             value = getattr(words[name], "id", words[name])
             words[name] = value if callable(value) else str(value)
     name = NOTHING if task is None else getattr(task, "name", task)
+    if isinstance(task, Mapping) or not (task is None or isinstance(name, str)):
+        raise InvalidOption(
+            f"what is expected is a task or the name of one, with args= and kwargs=, not {task!r}"
+        )
     found = Expected(task=name, signature=get_signature(task), said=said, **words)
     found.check()
     return found

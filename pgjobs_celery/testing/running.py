@@ -61,6 +61,8 @@ def perform_job(
         task, args, kwargs = signature.type, signature.args, signature.kwargs
         options = {**signature.options, **options}
     task = maybe_evaluate(task)
+    if not hasattr(task, "apply_async"):
+        raise InvalidOption(f"what is performed is a task, not {task!r}")
     app = task.app
     with nullcontext() if _is_tested(app) else testing(app):
         caught = Inbox()

@@ -362,6 +362,15 @@ def test_a_word_that_there_is_not_is_a_slip(add: Any):
             assert_enqueued(add, **words)
 
 
+def test_what_is_no_task_is_a_slip(add: Any):
+    add.delay(1)
+    for task in (42, lambda: None, [add], add.s(2)):
+        with pytest.raises(InvalidOption, match="is a task or the name of one"):
+            refute_enqueued(task)
+        with pytest.raises(InvalidOption, match="is a task or the name of one"):
+            assert_enqueued(task)
+
+
 # Cost
 
 
