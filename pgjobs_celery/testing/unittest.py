@@ -10,7 +10,10 @@ class SignUpTest(PgJobsMixin, TestCase):
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from unittest import TestCase
 
 from celery import current_app
 from celery.app.utils import find_app
@@ -19,12 +22,12 @@ from .helpers import Helpers
 from .modes import testing
 
 if TYPE_CHECKING:
-    from unittest import TestCase
+    Base = TestCase
 else:
-    TestCase = object
+    Base = object
 
 
-class PgJobsMixin(TestCase):
+class PgJobsMixin(Base):
     """Have each test of a TestCase in :func:`testing`; stands in front of the TestCase."""
 
     #: The Celery app, or where it is, as ``celery -A`` has it; None for Celery's current app.
@@ -36,13 +39,33 @@ class PgJobsMixin(TestCase):
     #: The helpers, from before ``setUp()`` until after the last cleanup.
     pgjobs: Helpers
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if TestCase in order and order.index(TestCase) < order.index(PgJobsMixin):
+            # Its tests would publish to the real broker.
+            raise TypeError(f"{cls.__name__}: PgJobsMixin has to stand in front of the TestCase")
+
     def run(self, result: Any = None) -> Any:
         """Run the test, ``setUp()`` and ``tearDown()`` included, in the block."""
+        with ExitStack() as stack:
+            try:
+                block = stack.enter_context(self._testing())
+            except Exception:
+                if result is None:
+                    raise
+                # The error of this test: what is raised here would end the whole run.
+                result.startTest(self)
+                result.addError(self, sys.exc_info())
+                result.stopTest(self)
+                return result
+            self.pgjobs = Helpers(block)
+            return super().run(result)
+
+    def _testing(self) -> testing:
         app = self.pgjobs_app
         if app is None:
             app = current_app._get_current_object()
         elif isinstance(app, str):
             app = find_app(app)
-        with testing(app, self.pgjobs_mode, propagate=self.pgjobs_propagate) as block:
-            self.pgjobs = Helpers(block)
-            return super().run(result)
+        return testing(app, self.pgjobs_mode, propagate=self.pgjobs_propagate)

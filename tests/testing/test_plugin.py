@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+import unittest
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from statistics import median
 
 import pytest
+
+from pgjobs_celery.testing.unittest import PgJobsMixin
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = "pgjobs_celery.testing.plugin"
@@ -212,3 +215,43 @@ print(took, *heavy)
     ]
     assert [heavy for _, *heavy in outputs] == [[], [], []]
     assert median(float(took) for took, *_ in outputs) < 0.150
+
+
+def test_a_slip_in_the_mixin_is_the_error_of_its_test(tmp_path: Path):
+    (tmp_path / "proj.py").write_text(PROJ)
+    (tmp_path / "test_it.py").write_text("""
+import unittest
+from pgjobs_celery.testing.unittest import PgJobsMixin
+
+class NoApp(PgJobsMixin, unittest.TestCase):
+    pgjobs_app = "proj:nothing"
+
+    def test_it(self): ...
+
+class NoMode(PgJobsMixin, unittest.TestCase):
+    pgjobs_app = "proj:app"
+    pgjobs_mode = "inlin"
+
+    def test_it(self): ...
+
+class Right(PgJobsMixin, unittest.TestCase):
+    pgjobs_app = "proj:app"
+
+    def test_it(self): ...
+""")
+    done = subprocess.run(
+        [sys.executable, "-m", "unittest", "test_it"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Ran 3 tests" in done.stderr, done.stderr
+    assert "FAILED (errors=2)" in done.stderr, done.stderr
+    assert "did you mean 'inline'" in done.stderr
+
+
+def test_the_mixin_stands_in_front():
+    with pytest.raises(TypeError, match="in front of the TestCase"):
+        type("Wrong", (unittest.TestCase, PgJobsMixin), {})
