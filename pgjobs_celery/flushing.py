@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -164,11 +164,6 @@ class _Refused(Exception):
 
 class _TakenBack(Exception):
     """Ends a transaction that was only to see whether something can be stored."""
-
-
-def write_steps(database: Database, steps: Iterable[Step]) -> int:
-    """Do all of these in one transaction; see :meth:`Flush.write`."""
-    return Flush(database, list(steps)).write()
 
 
 def _retry_policy() -> dict[str, Any]:

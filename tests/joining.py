@@ -15,9 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from celery import Celery
 from psycopg.rows import dict_row
 
-from pgjobs_celery import adelay, using
+from pgjobs_celery import PgTask, adelay, using
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
 orm = pytest.importorskip("sqlalchemy.orm")
@@ -227,3 +228,16 @@ def _async_engine(url: str, driver: str) -> Any:
 async def _awaitable(manager: Any) -> AsyncIterator[Any]:
     with manager as entered:
         yield entered
+
+
+def with_tasks(app: Celery, **options: Any) -> Celery:
+    """The app with a plain task, ``add``, and a PgTask with these options, ``once``."""
+
+    @app.task(name="add", shared=False)
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    @app.task(name="once", shared=False, base=PgTask, **options)
+    def once(x: int) -> None: ...
+
+    return app

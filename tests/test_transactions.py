@@ -13,7 +13,7 @@ import pytest
 from celery import Celery, chain, chord, group
 from kombu import Exchange, Queue
 
-from pgjobs_celery import PgTask, Unique, bulk, jobs, using
+from pgjobs_celery import Unique, bulk, jobs, using
 from pgjobs_celery.db import migrations, notify
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
@@ -21,7 +21,7 @@ from pgjobs_celery.errors import CannotJoin
 from pgjobs_celery.states import State
 
 from .conftest import Connection, close_app
-from .joining import DRIVERS, KINDS, open_kind
+from .joining import DRIVERS, KINDS, open_kind, with_tasks
 from .rows import states
 
 
@@ -46,16 +46,7 @@ Open = Callable[[], Any]
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery]) -> Celery:
-    app = make_app()
-
-    @app.task(name="add", shared=False)
-    def add(x: int, y: int) -> int:
-        return x + y
-
-    @app.task(name="once", shared=False, base=PgTask, tags=["a", 'b"\\'], meta={"user": 7})
-    def once(x: int) -> None: ...
-
-    return app
+    return with_tasks(make_app(), tags=["a", 'b"\\'], meta={"user": 7})
 
 
 def run(work: Awaitable[Any]) -> Any:

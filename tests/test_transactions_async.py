@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from celery import Celery, chord, group
 
-from pgjobs_celery import PgTask, Unique, aapply_async, adelay, bulk, jobs, using
+from pgjobs_celery import Unique, aapply_async, adelay, bulk, jobs, using
 from pgjobs_celery.errors import CannotJoin
 from pgjobs_celery.threads import PUBLISHERS
 
 from .conftest import Connection
-from .joining import KINDS, aio, open_kind, orm, sqlalchemy, sqlalchemy_url
+from .joining import KINDS, aio, open_kind, orm, sqlalchemy, sqlalchemy_url, with_tasks
 from .rows import states
 from .test_transactions import Open, RolledBack, run
 
@@ -37,16 +37,7 @@ def one(url: str) -> Open:
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery]) -> Celery:
-    app = make_app()
-
-    @app.task(name="add", shared=False)
-    def add(x: int, y: int) -> int:
-        return x + y
-
-    @app.task(name="once", shared=False, base=PgTask, unique=Unique(period=None))
-    def once(x: int) -> None: ...
-
-    return app
+    return with_tasks(make_app(), unique=Unique(period=None))
 
 
 def test_delay_is_written_at_the_end_of_the_block(kind: Open, app: Celery, connection: Connection):

@@ -15,28 +15,19 @@ import pytest
 from celery import Celery
 from psycopg.rows import class_row, dict_row
 
-from pgjobs_celery import PgTask, Unique, adelay, jobs, using
+from pgjobs_celery import Unique, adelay, jobs, using
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import CannotJoin, InvalidOption, TransactionFailed
 
 from .conftest import Connection
-from .joining import aio, orm, sqlalchemy, sqlalchemy_url
+from .joining import aio, orm, sqlalchemy, sqlalchemy_url, with_tasks
 from .rows import states
 from .test_transactions import RolledBack, run
 
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery]) -> Celery:
-    app = make_app()
-
-    @app.task(name="add", shared=False)
-    def add(x: int, y: int) -> int:
-        return x + y
-
-    @app.task(name="once", shared=False, base=PgTask, unique=Unique(period=None))
-    def once(x: int) -> None: ...
-
-    return app
+    return with_tasks(make_app(), unique=Unique(period=None))
 
 
 @pytest.fixture

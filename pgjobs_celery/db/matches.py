@@ -190,47 +190,39 @@ class Matches:
         way would end, it always does.
         """
         with self._database.joining():
-            return self._act_in_batches(name, values, until, on_batch, wakes)
-
-    def _act_in_batches(
-        self,
-        name: str,
-        values: Parameters,
-        until: int,
-        on_batch: OnBatch,
-        wakes: Callable[[Sequence[Changed]], Iterator[Call] | Sequence[Call]],
-    ) -> list[str]:
-        changed: list[str] = []
-        after, size = None, BATCH
-        while True:
-            span = {"after": after, "until": until, "newest": False, "limit": size}
-            try:
-                rows = self._database.run(
-                    [
-                        self._database.call("plan_anew"),
-                        self._database.call(
-                            "wait_briefly", milliseconds=PATIENCE if size > 1 else 0
-                        ),
-                        self._database.call(name, **values, **span),
-                    ]
-                )[2]
-            except (pg.LockNotAvailable, pg.DeadlockDetected, pg.UniqueViolation) as error:
-                # Whoever has the unique key of one of them is seen the next time.
-                if self._database.is_joined or (
-                    size == 1 and not isinstance(error, pg.UniqueViolation)
-                ):
-                    raise
-                size = max(1, size // 4)
-                continue
-            batch = [Changed(row[1], row[2], State(row[3])) for row in rows if row[1] is not None]
-            if calls := list(wakes(batch)):
-                self._database.run(*([call] for call in calls))
-            changed += [job.task_id for job in batch]
-            on_batch(len(rows))
-            if len(rows) < size:
-                return changed
-            after = max(row[0] for row in rows)
-            size = min(BATCH, size * 2)
+            changed: list[str] = []
+            after, size = None, BATCH
+            while True:
+                span = {"after": after, "until": until, "newest": False, "limit": size}
+                try:
+                    rows = self._database.run(
+                        [
+                            self._database.call("plan_anew"),
+                            self._database.call(
+                                "wait_briefly", milliseconds=PATIENCE if size > 1 else 0
+                            ),
+                            self._database.call(name, **values, **span),
+                        ]
+                    )[2]
+                except (pg.LockNotAvailable, pg.DeadlockDetected, pg.UniqueViolation) as error:
+                    # Whoever has the unique key of one of them is seen the next time.
+                    if self._database.is_joined or (
+                        size == 1 and not isinstance(error, pg.UniqueViolation)
+                    ):
+                        raise
+                    size = max(1, size // 4)
+                    continue
+                batch = [
+                    Changed(row[1], row[2], State(row[3])) for row in rows if row[1] is not None
+                ]
+                if calls := list(wakes(batch)):
+                    self._database.run(*([call] for call in calls))
+                changed += [job.task_id for job in batch]
+                on_batch(len(rows))
+                if len(rows) < size:
+                    return changed
+                after = max(row[0] for row in rows)
+                size = min(BATCH, size * 2)
 
 
 def _to_job(row: Row) -> Job:

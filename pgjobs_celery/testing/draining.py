@@ -63,22 +63,34 @@ class Draining:
         raise never_ends(queue, self.counts)
 
     def _run_one(self, job: Enqueued, with_safety: bool) -> None:
-        taken = self.inbox.take(job)
-        if taken is None:
+        performed = run_captured(self.app, self.inbox, self.clock, job, left_as=job.state)
+        if performed is None:
             return
-        if self.clock.is_expired(taken):
-            expire(self.app, self.inbox, taken)
-            self.counts["cancelled"] += 1
-            return
-        try:
-            performed = execute(self.app, attempt_of(taken))
-        except BaseException:
-            self.inbox.update(taken, state=job.state)
-            raise
         self.counts[performed.outcome] += 1
-        settle(self.inbox, self.clock, taken, performed)
         if not with_safety and performed.error is not None:
             raise performed.error
+
+
+def run_captured(
+    app: Any, inbox: Inbox, clock: Clock, job: Enqueued, *, left_as: State
+) -> Performed | None:
+    """Run a job that waits, and note what became of it; None where it waits no more.
+
+    ``left_as``: its state where the run itself is broken off.
+    """
+    taken = inbox.take(job)
+    if taken is None:
+        return None
+    if clock.is_expired(taken):
+        expire(app, inbox, taken)
+        return Performed("cancelled", reason="expired")
+    try:
+        performed = execute(app, attempt_of(taken))
+    except BaseException:
+        inbox.update(taken, state=left_as)
+        raise
+    settle(inbox, clock, taken, performed)
+    return performed
 
 
 def never_ends(queue: str | None, counts: Mapping[str, int]) -> NeverEnds:

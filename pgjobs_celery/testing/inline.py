@@ -10,8 +10,7 @@ from ..errors import NeverEnds
 from ..states import State
 from .capture import Enqueued, Inbox
 from .clock import Clock
-from .draining import attempt_of, expire, settle
-from .executing import execute
+from .draining import run_captured
 
 #: How often one job may run here: more than a task's attempts mostly are, and soon reached by one
 #: that snoozes or retries for ever.
@@ -65,20 +64,11 @@ class InlineRunner:
                 f"task {job.task}[{job.task_id}] has run {MOST_RUNS} times and goes on: it snoozes "
                 "or retries for ever where no time passes; test it with perform_job()"
             )
-        taken = self._inbox.take(job)
-        if taken is None:
+        performed = run_captured(self._app, self._inbox, self._clock, job, left_as=State.DISCARDED)
+        if performed is None:
             return
-        if self._clock.is_expired(taken):
-            expire(self._app, self._inbox, taken)
-            return
-        try:
-            performed = execute(self._app, attempt_of(taken))
-        except BaseException:
-            self._inbox.update(taken, state=State.DISCARDED)
-            raise
-        settle(self._inbox, self._clock, taken, performed)
-        after = self._inbox.get(taken.task_id)
-        if after is not None and after.number == taken.number and after.is_waiting:
+        after = self._inbox.get(job.task_id)
+        if after is not None and after.number == job.number and after.is_waiting:
             jobs = self._jobs
             assert jobs is not None
             jobs.append(after)

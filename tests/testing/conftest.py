@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from pgjobs_celery import PgTask, Snooze
+
 #: Nothing listens there.
 NOWHERE = {
     "redis": "redis://127.0.0.1:1/0",
@@ -54,3 +56,21 @@ def add(app: Celery) -> Any:
 def welcome(app: Celery) -> Any:
     """A task with a keyword argument, and room for more."""
     return app.tasks["proj.welcome"]
+
+
+@pytest.fixture
+def ending(app: Celery) -> Any:
+    """A task of two attempts that ends as it is told to."""
+
+    @app.task(base=PgTask, bind=True, max_attempts=2, shared=False)
+    def ending(self: Any, how: str) -> None:
+        if how == "snooze":
+            raise Snooze(10)
+        if how == "cancel":
+            raise self.cancel("no")
+        if how == "discard":
+            raise self.discard("no")
+        if how == "fail":
+            raise ValueError("no")
+
+    return ending

@@ -71,18 +71,7 @@ def test_on_rabbitmq_the_highest_priority_runs_first(app, note, ran):
     assert ran == [2, 0, 1]
 
 
-def test_each_outcome_is_counted(app):
-    @app.task(base=PgTask, bind=True, max_attempts=2)
-    def ending(self, how):
-        if how == "snooze":
-            raise Snooze(10)
-        if how == "cancel":
-            raise self.cancel("no")
-        if how == "discard":
-            raise self.discard("no")
-        if how == "fail":
-            raise ValueError("no")
-
+def test_each_outcome_is_counted(ending):
     for how in ("snooze", "cancel", "discard", "fail", "fail", "nothing"):
         ending.delay(how)
     assert drain_queue() == {

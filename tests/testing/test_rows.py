@@ -12,7 +12,7 @@ import pytest
 from celery import Celery, chord, group
 from kombu import Exchange, Queue
 
-from pgjobs_celery import PgTask, Snooze, jobs, using
+from pgjobs_celery import PgTask, jobs, using
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import UnknownTask
 from pgjobs_celery.testing import advance, drain_queue, due, perform_job, testing
@@ -83,20 +83,9 @@ def test_within_a_transaction_all_of_it_is_part_of_that(app, rolled_back, ran, c
 
 
 @pytest.mark.parametrize("place", ["alone", "in a transaction"])
-def test_each_outcome_is_in_its_row(app, place, request):
+def test_each_outcome_is_in_its_row(app, ending, place, request):
     if place != "alone":
         request.getfixturevalue("rolled_back")
-
-    @app.task(base=PgTask, bind=True, max_attempts=2)
-    def ending(self, how):
-        if how == "snooze":
-            raise Snooze(10)
-        if how == "cancel":
-            raise self.cancel("no")
-        if how == "discard":
-            raise self.discard("no")
-        if how == "fail":
-            raise ValueError("no")
 
     for how in ("snooze", "cancel", "discard", "fail", "nothing"):
         ending.delay(how)
