@@ -26,6 +26,12 @@ from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.node import close_nodes
 
 DSN = os.environ.get("PGJOBS_TEST_DSN", "")
+#: More settings of the embedded server: ``PGJOBS_TEST_SETTINGS="work_mem=1MB jit=off"``. With
+#: parallel plans forced: ``debug_parallel_query=on parallel_setup_cost=0 parallel_tuple_cost=0
+#: min_parallel_table_scan_size=0 min_parallel_index_scan_size=0``.
+SETTINGS = dict(
+    setting.split("=", 1) for setting in os.environ.get("PGJOBS_TEST_SETTINGS", "").split()
+)
 REDIS_URL = os.environ.get("PGJOBS_TEST_REDIS_URL", "redis://127.0.0.1:6379/11")
 RABBITMQ_URL = os.environ.get("PGJOBS_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
@@ -65,7 +71,7 @@ def server() -> Iterator[EmbeddedServer]:
     """The embedded server itself, for tests that restart it."""
     if DSN:
         pytest.skip("restarts the server, and PGJOBS_TEST_DSN names one that is not ours")
-    with EmbeddedServer(settings={"max_connections": 200}) as server:
+    with EmbeddedServer(settings={"max_connections": 200, **SETTINGS}) as server:
         yield server
 
 

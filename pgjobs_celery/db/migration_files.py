@@ -27,6 +27,10 @@ _CREATED = re.compile(
 )
 
 
+#: Before each file, within its transaction: what it names is PostgreSQL's own, whatever somebody
+#: has put into a schema on the path of the role that migrates.
+SAFE_PATH = "SET LOCAL search_path = pg_catalog, pg_temp"
+
 #: The schema's comment when it was created here; one that a DBA made is never dropped.
 OURS = "Created by pgjobs-celery"
 CREATE_SCHEMA = f"CREATE SCHEMA pgjobs;\nCOMMENT ON SCHEMA pgjobs IS '{OURS}';\n"
@@ -154,5 +158,5 @@ def script(steps: Sequence[Step], lock_timeout: float = 5.0) -> str:
     for step in steps:
         body = "\n".join(filter(None, map(str.strip, (step.before, step.body, step.after))))
         timeout = f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)};"
-        parts.append(f"-- {step}\nBEGIN;\n{timeout}\n{body}\nCOMMIT;\n")
+        parts.append(f"-- {step}\nBEGIN;\n{SAFE_PATH};\n{timeout}\n{body}\nCOMMIT;\n")
     return "\n".join(parts)

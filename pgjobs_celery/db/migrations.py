@@ -32,6 +32,7 @@ from .migration_files import (
     CREATE_TABLE,
     DROP_SCHEMA,
     DROP_TABLE,
+    SAFE_PATH,
     Step,
     step_down,
     step_up,
@@ -236,6 +237,7 @@ def _try_lock(connection: Connection, schema: str, lock_timeout: float) -> bool:
         connection, "SELECT pg_try_advisory_xact_lock(%(key)s)", key=lock_key(schema)
     )
     if is_locked:
+        connection.execute(SAFE_PATH)
         connection.execute("SET LOCAL statement_timeout = 0")
         connection.execute(f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}")
     return bool(is_locked)
