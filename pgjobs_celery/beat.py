@@ -26,8 +26,8 @@ from .beat_ticks import Outage, TickPublisher, is_lazy
 from .clock import read_clock
 from .db.database import CONNECTION_ERRORS
 from .db.dsn import describe
-from .db.schedules import ScheduleRow
-from .entries import PgEntry, to_entry, to_row
+from .db.schedules import NEVER, ScheduleRow
+from .entries import PgEntry, damage_of, to_entry, to_row
 from .errors import InvalidOption, PgJobsError
 from .options import check_text
 from .ticks import GRACE, Due, find_due
@@ -69,7 +69,7 @@ class PgScheduler(TickPublisher):
         #: When an entry is looked at next; and the same in order, with what does not hold any more.
         self._due_at: dict[str, datetime] = {}
         self._heap: list[tuple[datetime, str]] = []
-        self._fingerprint: tuple[int, int] | None = None
+        self._fingerprint: tuple[int, str] | None = None
         self._is_registered = False
         self._next_look = 0.0
         #: The server's clock, and this process's when it showed that.
@@ -214,8 +214,7 @@ class PgScheduler(TickPublisher):
         for name in names:
             row, since = rows.get(name), self._estranged[name][1]
             if row is not None and (
-                row.paused_at is not None
-                or self._clock.seconds(now - row.next_run_at) < self.takeover_after
+                row.is_paused or self._clock.seconds(now - row.next_run_at) < self.takeover_after
             ):
                 self._estranged[name] = (monotonic, since)
                 continue
@@ -226,6 +225,12 @@ class PgScheduler(TickPublisher):
 
     def _take_row(self, row: ScheduleRow) -> None:
         self._rows[row.name] = row
+        if damage := damage_of(row):
+            what = "is set aside" if row.next_run_at == NEVER else "goes on"
+            self._say(
+                f"entry {row.name!r} {what}: {damage}; `celery -A proj pgjobs schedules repair` "
+                "gives it others, `delete` takes it away"
+            )
         own = self._own.get(row.name)
         entry: PgEntry | None = None
         if row.is_configured:
@@ -241,7 +246,7 @@ class PgScheduler(TickPublisher):
                 entry = to_entry(row, self.app)
             except PgJobsError as error:
                 self._say(str(error))
-        if entry is not None and row.paused_at is None:
+        if entry is not None and not row.is_paused and row.next_run_at != NEVER:
             self.schedule[row.name] = entry
             self._wait(row.name, row.next_run_at)
         else:

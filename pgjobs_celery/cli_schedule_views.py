@@ -37,7 +37,7 @@ def as_data(entry: Schedule) -> dict[str, Any]:
 def when(entry: Schedule, zone: tzinfo) -> str:
     """When it is due next, as the end of a sentence about it."""
     if entry.next_run_at is None:
-        return "is paused"
+        return "is paused" if entry.is_paused else "is damaged"
     return f"is due next at {entry.next_run_at.astimezone(zone):%Y-%m-%d %H:%M:%S %z}"
 
 
@@ -57,7 +57,7 @@ def readable(spec: Mapping[str, Any]) -> str:
         if kind == "solar":
             return f"{spec['event']} at {spec['lat']:g}, {spec['lon']:g}"
         return str(spec["repr"])
-    except (KeyError, TypeError, ValueError):
+    except Exception:  # of a row that somebody has written by hand, there may be anything in it
         return json.dumps(dict(spec))
 
 
@@ -76,20 +76,30 @@ def print_entries(entries: list[Schedule], zone: tzinfo, *, no_color: bool) -> N
         "name": lambda entry: entry.name,
         "schedule": lambda entry: readable(entry.spec),
         "task": lambda entry: entry.task,
-        "next run": lambda entry: shown(entry.next_run_at, zone) or "paused",
+        "next run": lambda entry: next_run(entry, zone),
         "last run": lambda entry: shown(entry.last_run_at, zone),
         "outcome": lambda entry: entry.last_state.value if entry.last_state else "",
         "missed": lambda entry: entry.missed,
         "paused since": lambda entry: shown(entry.paused_at, zone),
+        "damage": lambda entry: entry.damage,
     }
     if not any(entry.is_paused for entry in entries):
         del columns["paused since"]
+    if not any(entry.damage for entry in entries):
+        del columns["damage"]
     table = Table(box=box.SIMPLE)
     for name in columns:
         table.add_column(name, overflow="fold", no_wrap="run" in name or "since" in name)
     for entry in entries:
         table.add_row(*(Text(printable(cell(entry))) for cell in columns.values()))
     console.print(table)
+
+
+def next_run(entry: Schedule, zone: tzinfo) -> str:
+    """When it is due next, or why it is not."""
+    if entry.is_paused:
+        return "paused"
+    return shown(entry.next_run_at, zone) or "damaged"
 
 
 def shown(at: datetime | None, zone: tzinfo) -> str:

@@ -75,7 +75,7 @@ def show(ctx: click.Context, *, as_json: bool, name: str) -> None:
         return
     width = max(map(len, data))
     for key, value in data.items():
-        if value not in (None, [], {}):
+        if value not in (None, [], {}, ""):
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             click.echo(f"{key:<{width}}  {printable(shown)}")
 
@@ -203,6 +203,23 @@ def run(ctx: click.Context, names: tuple[str, ...]) -> None:
             if result is None:
                 raise no_entry(control, name)
             click.echo(f"{name} is published as {result.id}")
+
+
+@schedules.command()
+@names_argument
+@click.pass_context
+def repair(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Give these entries times that can be read, where somebody has written others by hand."""
+    with controlled(ctx) as control:
+        for name in names:
+            entry = control.get(name)
+            if entry is None:
+                raise no_entry(control, name)
+            if not entry.damage:
+                click.echo(f"{name} needs no repair")
+                continue
+            control.repair(name)
+            click.echo(f"{name} {when(control.get(name) or entry, control.app.timezone)}")
 
 
 @schedules.command()

@@ -74,12 +74,14 @@ def import_entries(
             yield Outcome(entry.name, no.action, [str(no)])
         except PgJobsError as error:
             yield Outcome(entry.name, LEFT_OUT, [str(error)])
+        except (ArithmeticError, TypeError, ValueError) as error:  # a time at the end of all
+            yield Outcome(entry.name, LEFT_OUT, [f"it cannot be computed: {error}"])
 
 
 def _import(control: Schedules, entry: DjangoEntry, now: datetime, *, dry_run: bool) -> Outcome:
     app = control.app
     _check_needed(control, entry, dry_run=dry_run)
-    notes: list[str] = []
+    notes = _check_times(entry)
     at = None if entry.clocked_time is None else _aware(entry.clocked_time, app.timezone)
     schedule = None if at else _schedule(app, entry, notes)
     # read_entry() checks what both kinds have; an interval stands for the moment of a clocked one.
@@ -109,13 +111,25 @@ def _check_needed(control: Schedules, entry: DjangoEntry, *, dry_run: bool) -> N
     if entry.name not in control.app.conf.beat_schedule:
         return
     here = control.find_row(entry.name)
-    if entry.columns["enabled"] or (here is not None and here.paused_at is not None):
+    if entry.columns["enabled"] or (here is not None and here.is_paused):
         raise _No("is in beat_schedule: beat takes it from there", NOT_NEEDED)
     if here is None:
         raise _No("is in beat_schedule, and disabled there: pause it once a beat has started here")
     if not dry_run:
         control.pause(entry.name)
     raise _No("is in beat_schedule, and paused as it is there", CHANGED)
+
+
+def _check_times(entry: DjangoEntry) -> list[str]:
+    """Notes on times that cannot be read; raises for one without which nothing goes."""
+    notes = []
+    for name, written in sorted(entry.unreadable.items()):
+        if name in ("clocked_time", "start_time") and not written.startswith("-"):
+            raise _No(f"its {name} is {written}")
+        # That it never expires, and has always begun, needs no word.
+        if name == "last_run_at" or (name == "expires" and written.startswith("-")):
+            notes.append(f"its {name} is {written}, and is not taken over")
+    return notes
 
 
 # What it is
@@ -186,7 +200,7 @@ def _options(app: Any, entry: DjangoEntry, now: datetime, notes: list[str]) -> d
             raise _No(f"it has expired at {end.isoformat()}", NOT_NEEDED)
         options["expires"] = end
         notes.append(f"its jobs expire at {end.isoformat()}, but the entry goes on: delete it then")
-    elif entry.columns.get("expire_seconds") is not None:
+    elif entry.columns.get("expire_seconds"):  # 0 stands for never there
         options["expires"] = entry.columns["expire_seconds"]
     return options
 
@@ -230,7 +244,7 @@ def _put(
     if there is None:
         action = ADDED
     else:
-        is_same = _said(there) == _said(row) and (there.paused_at is None) is is_enabled
+        is_same = _said(there) == _said(row) and there.is_paused is not is_enabled
         action = UNCHANGED if is_same else CHANGED
     if action == ADDED and is_enabled and row.next_run_at <= control.now():
         notes.append("it is overdue there, and runs with the first beat")

@@ -126,6 +126,14 @@ def to_row(entry: PgEntry, now: datetime, *, is_configured: bool) -> ScheduleRow
     )
 
 
+def damage_of(row: ScheduleRow) -> str:
+    """Which times of a row cannot be read, as the end of a sentence; nothing if all can be."""
+    if not row.unreadable:
+        return ""
+    verb = "is no time" if len(row.unreadable) == 1 else "are no times"
+    return f"its {', '.join(row.unreadable)} {verb} from the year 1 to 9999"
+
+
 def to_entry(row: ScheduleRow, app: Any) -> PgEntry:
     """An entry that was made at run time. Raises PgJobsError for a row that is none."""
     try:

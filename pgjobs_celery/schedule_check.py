@@ -29,7 +29,7 @@ class Finding(NamedTuple):
     """One thing about one entry."""
 
     name: str
-    #: ``task``, ``days``, ``clocks``, ``missed``, ``unread``, ``wrong`` or ``unknown``.
+    #: ``task``, ``days``, ``clocks``, ``missed``, ``unread``, ``damaged``, ``wrong``, ``unknown``.
     rule: str
     text: str
 
@@ -54,7 +54,10 @@ def check_schedules(app: Any, entries: Iterable[Schedule], now: datetime) -> lis
             findings.append(Finding(name, "wrong", f"beat leaves it out: {error}"))
             continue
         if entry is not None:
-            findings += [Finding(name, *said) for said in _check(app, entry, now, clocks)]
+            try:
+                findings += [Finding(name, *said) for said in _check(app, entry, now, clocks)]
+            except Exception as error:  # as in a beat, whose row has a schedule that cannot be
+                findings.append(Finding(name, "wrong", f"beat cannot compute it: {error}"))
         if name not in found and has_started:
             text = "is in beat_schedule, and no beat has started with it yet"
             findings.append(Finding(name, "unknown", text))
@@ -80,6 +83,8 @@ def _check(
         if entry.spec.get("type") != OTHER:
             yield "unread", f"its schedule cannot be read here: {dict(entry.spec)}"
         return
+    if entry.damage:
+        yield "damaged", entry.damage
     if isinstance(schedule, cron) and has_either_day(schedule.expression):
         yield (
             "days",

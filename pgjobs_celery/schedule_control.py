@@ -13,7 +13,7 @@ from .batch import bulk, take_part
 from .clock import read_clock
 from .db.schedules import ScheduleRow
 from .db.schedules import Schedules as Rows
-from .entries import PgEntry, to_row
+from .entries import PgEntry, to_entry, to_row
 from .errors import ConfiguredEntry, InvalidOption, PgJobsError
 from .filters import text
 from .schedule_entries import (
@@ -114,19 +114,24 @@ class Schedules:
         What was not published meanwhile was not missed.
         """
         row = self.find_row(name)
-        if row is None or row.paused_at is None:
+        if row is None or not row.is_paused:
             return False
-        schedule = find_schedule(row, self.app)
-        if schedule is None:
-            own = find_own(self.app, name) if row.is_configured else None
-            if own is None:
-                raise PgJobsError(
-                    f"the schedule of entry {name!r} cannot be read here: resume it in the program "
-                    f"that has it in its beat_schedule ({row.schedule})"
-                )
-            schedule = own.schedule
         with self.database.joining():
-            return self._rows.resume_schedule(name, next_tick(schedule, self.now()))
+            return self._rows.resume_schedule(name, self._next_tick(row, "resume"))
+
+    def repair(self, name: str) -> bool:
+        """Give it times that can be read where its row has others; False if there is no such entry.
+
+        It is due next when its schedule says so, and stays paused if it is. Raises PgJobsError
+        where the rest of it cannot be read: put it anew, or delete it.
+        """
+        row = self.find_row(name)
+        if row is None:
+            return False
+        if not row.is_configured:
+            to_entry(row, self.app)
+        with self.database.joining():
+            return self._rows.repair_schedule(name, self._next_tick(row, "repair"))
 
     def run(self, name: str) -> Any:
         """Publish it now, paused or not; the handle on its result, None if there is no such entry.
@@ -208,6 +213,19 @@ class Schedules:
             self.put_row(row, replaces=replaces, moves=next_run_at is not None)
             (there,) = self._rows.get_schedules([entry.name])
         return to_handle(there, self.app)
+
+    def _next_tick(self, row: ScheduleRow, verb: str) -> datetime:
+        """When it is due next. Raises PgJobsError where that cannot be known here."""
+        schedule = find_schedule(row, self.app)
+        if schedule is None:
+            own = find_own(self.app, row.name) if row.is_configured else None
+            if own is None:
+                raise PgJobsError(
+                    f"the schedule of entry {row.name!r} cannot be read here: {verb} it in the "
+                    f"program that has it in its beat_schedule ({row.schedule})"
+                )
+            schedule = own.schedule
+        return next_tick(schedule, self.now())
 
     def _run(self, work: Callable[[], T]) -> T:
         """In the caller's transaction, if there is one; else once more over a lost connection."""

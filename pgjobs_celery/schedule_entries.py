@@ -15,8 +15,8 @@ from kombu.utils.json import loads
 
 from .beat_ticks import noted
 from .config import check_queue_name, did_you_mean
-from .db.schedules import ScheduleRow
-from .entries import PgEntry, check_name
+from .db.schedules import NEVER, ScheduleRow
+from .entries import PgEntry, check_name, damage_of, to_entry
 from .errors import InvalidOption, PgJobsError, UnknownOption
 from .filters import to_json
 from .job import HIGHEST_RANK, LOWEST_RANK
@@ -55,7 +55,7 @@ class Schedule:
     #: What becomes of ticks that no beat was there for: ``"skip"``, ``"once"`` or ``"all"``.
     missed: str
     missed_limit: int
-    #: None while it is paused.
+    #: None while it is paused, or where its row has none that can be read.
     next_run_at: datetime | None
     last_run_at: datetime | None
     #: The job that was published last, and what has become of it; None where its row has gone.
@@ -66,11 +66,10 @@ class Schedule:
     paused_at: datetime | None
     #: It is one of the program's ``beat_schedule``.
     is_configured: bool
-
-    @property
-    def is_paused(self) -> bool:
-        """True while none of its ticks is published."""
-        return self.paused_at is not None
+    #: None of its ticks is published.
+    is_paused: bool = False
+    #: How its row cannot be read, which somebody has written by hand; empty for one that can be.
+    damage: str = ""
 
 
 def to_handle(row: ScheduleRow, app: Any) -> Schedule:
@@ -78,21 +77,37 @@ def to_handle(row: ScheduleRow, app: Any) -> Schedule:
     return Schedule(
         name=row.name,
         task=row.task,
-        args=_loaded(row.args),
-        kwargs=_loaded(row.kwargs),
-        options=_loaded(row.options),
+        args=_loaded(row.args, list),
+        kwargs=_loaded(row.kwargs, Mapping),
+        options=_loaded(row.options, Mapping),
         schedule=find_schedule(row, app),
-        spec=_loaded(row.schedule) or {},
+        spec=_loaded(row.schedule, Mapping) or {},
         missed=row.missed,
         missed_limit=row.missed_limit,
-        next_run_at=row.next_run_at if row.paused_at is None else None,
+        next_run_at=None if row.is_paused or row.next_run_at == NEVER else row.next_run_at,
         last_run_at=row.last_run_at,
         last_task_id=row.last_task_id,
         last_state=State(row.last_state) if row.last_state else None,
         total_run_count=row.total_run_count,
         paused_at=row.paused_at,
         is_configured=row.is_configured,
+        is_paused=row.is_paused,
+        damage=find_damage(row, app),
     )
+
+
+def find_damage(row: ScheduleRow, app: Any) -> str:
+    """Why beats cannot publish it, or not all of it can be shown; empty if nothing is wrong.
+
+    What one of the program's own is to publish is not read from its row.
+    """
+    damage = damage_of(row)
+    if not row.is_configured:
+        try:
+            to_entry(row, app)
+        except PgJobsError as error:
+            damage = "; ".join(filter(None, (damage, str(error))))
+    return damage
 
 
 def find_schedule(row: ScheduleRow, app: Any) -> BaseSchedule | None:
@@ -256,8 +271,10 @@ def read_published(row: ScheduleRow, app: Any) -> tuple[Any, Any, Any]:
     return own.args or (), own.kwargs or {}, own.options or {}
 
 
-def _loaded(value: str | None) -> Any:
+def _loaded(text: str | None, kind: type) -> Any:
+    """What a column says; None where it is of another kind, or cannot be read."""
     try:
-        return None if value is None else loads(value)
-    except (ValueError, TypeError, RecursionError):
+        value = None if text is None else loads(text)
+    except Exception:  # kombu's way with dates and others raises what it likes
         return None
+    return value if isinstance(value, kind) else None

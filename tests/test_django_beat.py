@@ -298,6 +298,48 @@ def test_it_goes_on_where_the_last_run_was(control, django_url, connection):
     assert "it is overdue there, and runs with the first beat" in outcomes["interval"].notes
 
 
+def test_to_expire_after_0_seconds_is_never_to_expire(control, django_url, connection):
+    connection.execute("UPDATE django_celery_beat_periodictask SET expire_seconds = 0")
+    take_over(control, django_url)
+    assert "expires" not in control.get("ours").options
+
+
+@pytest.mark.parametrize(
+    ("column", "at", "left_out", "said"),
+    [
+        ("last_run_at", "infinity", False, "its last_run_at is infinity, and is not taken over"),
+        ("last_run_at", "0044-03-15 12:00:00+00 BC", False, "BC, and is not taken over"),
+        ("date_changed", "infinity", False, ""),
+        ("expires", "infinity", False, ""),
+        ("expires", "-infinity", False, "its expires is -infinity"),
+        ("start_time", "infinity", True, "its start_time is infinity"),
+        ("start_time", "-infinity", False, ""),
+    ],
+)
+def test_a_time_that_python_cannot_hold_is_that_entrys_own_matter(
+    control, django_url, connection, column, at, left_out, said
+):
+    connection.execute(
+        f"UPDATE django_celery_beat_periodictask SET {column} = %s WHERE name = 'interval of days'",
+        (at,),
+    )
+    outcomes = take_over(control, django_url)
+    odd = outcomes.pop("interval of days")
+    assert odd.action == ("left out" if left_out else "added")
+    assert said in "; ".join(odd.notes)
+    assert outcomes["interval"].action == "added"
+    assert (control.get("interval of days") is None) is left_out
+    assert read_django_entries(parse_url(django_url))
+
+
+def test_a_clocked_time_that_never_comes_is_left_out(control, django_url, connection):
+    move = "UPDATE django_celery_beat_clockedschedule SET clocked_time = %s WHERE clocked_time = %s"
+    connection.execute(move, ("infinity", SOON))
+    outcomes = take_over(control, django_url)
+    assert outcomes["clocked"] == Outcome("clocked", "left out", ["its clocked_time is infinity"])
+    connection.execute(move, (SOON, "infinity"))
+
+
 def test_what_has_run_once_is_not_run_again(app, control, django_url, connection):
     take_over(control, django_url)
     connection.execute(

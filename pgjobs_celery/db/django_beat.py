@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +31,8 @@ class DjangoEntry:
     start_time: datetime | None
     last_run_at: datetime | None
     date_changed: datetime | None
+    #: Times that Python cannot hold (infinity, before Christ), as they are written; None above.
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_django_entries(conninfo: str) -> list[DjangoEntry]:

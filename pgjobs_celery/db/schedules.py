@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 IDLENESS, PATIENCE = 10_000, 60_000
 
 
+#: The next tick of an entry whose row has one that Python cannot hold.
+NEVER = datetime.max.replace(tzinfo=timezone.utc)
+
+
 @dataclass(frozen=True)
 class ScheduleRow:
     """An entry as its row has it; the texts are JSON."""
@@ -30,6 +34,7 @@ class ScheduleRow:
     definition: str
     missed: str
     missed_limit: int
+    #: ``NEVER`` where Python cannot hold it.
     next_run_at: datetime
     last_run_at: datetime | None = None
     last_task_id: str | None = None
@@ -38,6 +43,10 @@ class ScheduleRow:
     version: int = 0
     #: The state of the job that was published last; None if there is none, or it was deleted.
     last_state: str | None = None
+    #: No tick of it is published, since ``paused_at`` if that can be read.
+    is_paused: bool = False
+    #: The columns with times that Python cannot hold: infinity, before Christ, after the year 9999.
+    unreadable: Sequence[str] = ()
 
 
 class Look(NamedTuple):
@@ -46,7 +55,7 @@ class Look(NamedTuple):
     #: By the server's clock.
     now: datetime
     #: Another one when an entry was made, changed or deleted.
-    fingerprint: tuple[int, int]
+    fingerprint: tuple[int, str]
 
 
 class Advance(NamedTuple):
@@ -165,6 +174,14 @@ class Schedules:
             )
         )
 
+    def repair_schedule(self, name: str, next_run_at: datetime) -> bool:
+        """Replace the times that Python cannot hold; False if there is no such entry."""
+        return bool(
+            self._database.fetch(
+                "repair_schedule", app=self._app, name=name, next_run_at=next_run_at
+            )
+        )
+
     def delete_schedule(self, name: str) -> bool:
         """Take it away; False if there is none, or it is the program's own."""
         return bool(self._database.fetch("delete_schedule", app=self._app, name=name))
@@ -199,7 +216,7 @@ def _in_utc(row: ScheduleRow) -> ScheduleRow:
     """As it is in every process: a session has a time zone of its own."""
     return replace(
         row,
-        next_run_at=row.next_run_at.astimezone(timezone.utc),
+        next_run_at=row.next_run_at.astimezone(timezone.utc) if row.next_run_at else NEVER,
         last_run_at=row.last_run_at and row.last_run_at.astimezone(timezone.utc),
         paused_at=row.paused_at and row.paused_at.astimezone(timezone.utc),
     )

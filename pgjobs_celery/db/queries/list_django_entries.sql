@@ -1,7 +1,22 @@
 -- The entries of django-celery-beat, each with its schedule. As JSON what is not needed as a time, so
--- that a release of it which lacks a column, or has one more, is read as well.
-SELECT t.name, to_jsonb(t), to_jsonb(i), to_jsonb(c), to_jsonb(s), k.clocked_time,
-       t.expires, t.start_time, t.last_run_at, t.date_changed
+-- that a release of it which lacks a column, or has one more, is read as well. Times only where Python
+-- can hold them, as they are written where it cannot: one of them must not hide the others. Literals
+-- without a type, for with USE_TZ off the columns have no time zone.
+SELECT t.name, to_jsonb(t), to_jsonb(i), to_jsonb(c), to_jsonb(s),
+       CASE WHEN k.clocked_time BETWEEN '0001-01-03' AND '9999-12-29' THEN k.clocked_time END,
+       CASE WHEN t.expires BETWEEN '0001-01-03' AND '9999-12-29' THEN t.expires END,
+       CASE WHEN t.start_time BETWEEN '0001-01-03' AND '9999-12-29' THEN t.start_time END,
+       CASE WHEN t.last_run_at BETWEEN '0001-01-03' AND '9999-12-29' THEN t.last_run_at END,
+       CASE WHEN t.date_changed BETWEEN '0001-01-03' AND '9999-12-29' THEN t.date_changed END,
+       jsonb_strip_nulls(jsonb_build_object(
+         'clocked_time', CASE WHEN k.clocked_time NOT BETWEEN '0001-01-03' AND '9999-12-29'
+                              THEN k.clocked_time::text END,
+         'expires', CASE WHEN t.expires NOT BETWEEN '0001-01-03' AND '9999-12-29'
+                         THEN t.expires::text END,
+         'start_time', CASE WHEN t.start_time NOT BETWEEN '0001-01-03' AND '9999-12-29'
+                            THEN t.start_time::text END,
+         'last_run_at', CASE WHEN t.last_run_at NOT BETWEEN '0001-01-03' AND '9999-12-29'
+                             THEN t.last_run_at::text END))
 FROM django_celery_beat_periodictask AS t
 LEFT JOIN django_celery_beat_intervalschedule AS i ON i.id = t.interval_id
 LEFT JOIN django_celery_beat_crontabschedule AS c ON c.id = t.crontab_id

@@ -1,5 +1,6 @@
 -- An entry made or changed at run time. One of the program's own is not to be changed here, and is not
--- returned. Where the schedule is another than before, the next tick is.
+-- returned. The next tick that is known stays where the schedule is the same as before, and where Python
+-- can hold it.
 INSERT INTO pgjobs.schedules AS s
   (app, name, task, args, kwargs, options, schedule, definition, missed, missed_limit, next_run_at)
 VALUES (%(app)s, %(name)s, %(task)s, %(args)s, %(kwargs)s, %(options)s, %(schedule)s::jsonb,
@@ -14,6 +15,7 @@ SET task = excluded.task,
     missed = excluded.missed,
     missed_limit = excluded.missed_limit,
     next_run_at = CASE WHEN s.definition = excluded.definition AND NOT %(moves)s
+                            AND s.next_run_at BETWEEN '0001-01-03' AND '9999-12-29'
                        THEN s.next_run_at ELSE excluded.next_run_at END,
     version = excluded.version
 WHERE NOT s.is_configured AND %(replaces)s
