@@ -17,12 +17,7 @@ from kombu.utils import json as kombu_json
 from .errors import BodyTooLarge, InvalidOption, MessageRefused, UndecodableRow
 from .job import HIGHEST_RANK, LOWEST_RANK, NewJob
 from .options import HEADER, NAMES, JobOptions, read_options
-
-#: The properties that AMQP 0-9-1 has; any other is dropped when publishing, as there.
-PROPERTIES = frozenset({
-    "delivery_mode", "priority", "correlation_id", "reply_to", "expiration", "message_id",
-    "timestamp", "type", "user_id", "app_id", "cluster_id",
-})  # fmt: skip
+from .properties import kept_properties
 
 #: kombu's delivery mode for what need not survive a server crash.
 TRANSIENT = 1
@@ -87,9 +82,7 @@ def encode_envelope(message: Mapping[str, Any], exchange: str, routing_key: str)
         "content-type": message["content-type"],
         "content-encoding": message["content-encoding"],
         "headers": message["headers"] or {},
-        "properties": {
-            name: value for name, value in message["properties"].items() if name in PROPERTIES
-        },
+        "properties": kept_properties(message["properties"]),
     }
     if exchange:
         envelope["exchange"] = exchange

@@ -70,6 +70,14 @@ def add(x: float, y: float) -> float:
     return x + y
 
 
+@app.task(bind=True)
+def tell_property(self: Task, name: str, retries: int = 0) -> object:
+    """A property of the message, as the worker has it; of that of its first run, if it retries."""
+    if self.request.retries < retries:
+        raise self.retry(countdown=0, **{name: self.request.properties.get(name)})
+    return self.request.properties.get(name)
+
+
 @app.task
 def tell_time() -> float:
     return time.time()

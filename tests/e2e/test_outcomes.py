@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, chain
 from celery.exceptions import MaxRetriesExceededError
 
 from ..waiting import wait_for
@@ -229,3 +229,16 @@ def test_an_exception_that_cannot_be_rebuilt_keeps_its_message(app: Celery, rows
     row = rows.get(result.id)
     assert_finished(row, "discarded")
     assert "because of the weather" in row["errors"][0]["message"]
+
+
+def test_a_task_finds_what_celery_does_not_know_among_the_properties(app: Celery) -> None:
+    task = tasks.tell_property
+    plain = task.apply_async(("my_user_id",), my_user_id="42")
+    retried = task.apply_async(("my_user_id", 1), my_user_id="42")
+    step = task.si("my_user_id").set(my_user_id="43")
+    chained = chain(task.si("my_user_id"), step).apply_async()
+    assert (plain.get(timeout=10), retried.get(timeout=10), chained.get(timeout=10)) == (
+        "42",
+        "42",
+        "43",
+    )
