@@ -15,6 +15,7 @@ from kombu.exceptions import ChannelError
 from kombu.transport.base import StdChannel, to_rabbitmq_queue_arguments
 
 from .db.routes import Found, Holder
+from .declared import DeclaredQueue
 from .node import get_node
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Topology(StdChannel):  # type: ignore[misc]
         arguments: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> queue_declare_ok_t:
-        """Make a queue, or (passive) count what a consumer of it would get, and who consumes it.
+        """Make a queue, or (passive) see that it is there; what waits in it, and who consumes it.
 
         ChannelError if it is not there (passive), or another process has it for itself.
         """
@@ -118,8 +119,7 @@ class Topology(StdChannel):  # type: ignore[misc]
             found = self._find_queue(queue)
             if found is None:
                 raise refusal(NOT_FOUND, f"no queue {queue!r}")
-            consumers = found.consumers + (queue in self.node.uses)
-            return queue_declare_ok_t(queue, self.database.jobs.count_ready(queue), consumers)
+            return queue_declare_ok_t(queue, *self._count(queue, found))
         queue = queue or f"pgjobs.gen-{uuid4()}"
         arguments = arguments or {}
         for name in IGNORED.keys() & arguments.keys():
@@ -142,7 +142,12 @@ class Topology(StdChannel):  # type: ignore[misc]
             self.own_queues.add(queue)
         if auto_delete or exclusive or "x-expires" in arguments:
             self.passing_queues.add(queue)
-        return queue_declare_ok_t(queue, 0, 0)
+        return DeclaredQueue.of(queue, lambda: self._count(queue, self._find_queue(queue)))
+
+    def _count(self, queue: str, found: Found | None) -> tuple[int, int]:
+        """What a consumer of the queue would get, and how many there are."""
+        consumers = (found.consumers if found else 0) + (queue in self.node.uses)
+        return self.database.jobs.count_ready(queue), consumers
 
     def _declare_queue(self, queue: str, *, exclusive: bool, **options: Any) -> Holder:
         """Declare it; ChannelError if another process has it for itself, and lives."""
@@ -206,9 +211,12 @@ class Topology(StdChannel):  # type: ignore[misc]
         """A reply queue has served its purpose."""
         self.queue_delete(queue)
 
-    def get_bindings(self) -> list[tuple[str, str, str]]:
-        """Every binding: queue, exchange, routing key."""
+    def list_bindings(self) -> list[tuple[str, str, str]]:
+        """Every binding: queue, exchange, routing key; as kombu's virtual channels have it."""
         return self.database.routes.list_bindings()
+
+    #: The same, as kombu's own interface for channels calls it.
+    get_bindings = list_bindings
 
     def prepare_queue_arguments(self, arguments: Mapping[str, Any], **kwargs: Any) -> Any:
         """kombu's queue options as AMQP's arguments."""

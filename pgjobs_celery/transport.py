@@ -43,6 +43,7 @@ from .db import notify
 from .db.database import CONNECTION_ERRORS, ConnectionLost, Database, get_database
 from .db.dsn import Target
 from .db.notify import Listener
+from .declared import Management
 from .node import get_node
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     can_parse_url = True
     default_port = 5432
+    Management = Management
     driver_type = worker.DRIVER
     driver_name = "psycopg"
     connection_errors = (*base.Transport.connection_errors, *CONNECTION_ERRORS)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -116,6 +119,25 @@ def test_a_binding_of_one_connection_counts_for_another_at_once(
     assert put(connection) == []
 
 
+@pytest.mark.parametrize("either", ["pgjobs", pytest.param("redis", marks=pytest.mark.peer)])
+def test_celery_lists_the_bindings(
+    either: str, url: str, request: pytest.FixtureRequest, tmp_path: Path
+):
+    broker = url if either == "pgjobs" else request.getfixturevalue("redis_url")
+    with kombu.Connection(broker) as connection:
+        exchange = Exchange("bindings-x", "topic")
+        Queue("bindings-q", exchange, routing_key="a.#")(connection.default_channel).declare()
+        command = [sys.executable, "-m", "celery", "-b", broker, "list", "bindings"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        Queue("bindings-q", exchange)(connection.default_channel).delete()
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert ["Queue", "Exchange", "Routing", "Key"] in found
+    if either == "pgjobs":  # Redis shows those of the process itself only
+        assert ["bindings-q", "bindings-x", "a.#"] in found
+    assert ["celery", "celery", "celery"] in found
+
+
 def test_a_deleted_exchange_routes_nothing(broker: kombu.Connection, connection: Connection):
     exchange = Exchange("x", "fanout")
     declare(broker, exchange, q="")
@@ -166,6 +188,40 @@ def test_a_passive_declaration_finds_what_is_there_and_counts_what_is_ready(
     assert channel.queue_declare("q", passive=True).message_count == 3
     message.ack()
     assert channel.queue_declare("q", passive=True).message_count == 3
+
+
+def test_any_declaration_tells_what_is_ready_and_who_consumes(
+    broker: kombu.Connection, database: Database
+):
+    channel = broker.default_channel
+    publish_tasks(broker, 3)
+    database.nodes.beat_node(UUID(int=1), "worker", ["q"], 13)
+    declared = Queue("q")(channel).queue_declare()
+    assert declared.message_count == 3
+    answer = channel.queue_declare("q")
+    assert (answer.queue, answer.message_count, answer.consumer_count) == ("q", 3, 1)
+    assert (answer[0], answer[1], answer[-1], answer[:2]) == ("q", 3, 1, ("q", 3))
+    name, count, consumers = answer
+    assert (name, count, consumers) == tuple(answer) == ("q", 3, 1)
+    assert answer == ("q", 3, 1)
+    assert answer == channel.queue_declare("q", passive=True)
+    assert answer != ("q", 0, 0)
+    assert repr(answer) == "queue_declare_ok_t(queue='q', message_count=3, consumer_count=1)"
+    publish_tasks(broker, 1)
+    assert channel.queue_declare("q").message_count == 4
+
+
+def test_a_declaration_counts_nothing_before_somebody_reads_it(
+    broker: kombu.Connection, connection: Connection
+):
+    channel = broker.default_channel
+    with connection.transaction():
+        connection.execute("LOCK TABLE pgjobs.jobs")
+        with ThreadPoolExecutor(1) as pool:
+            # To count would wait for the lock.
+            answer = pool.submit(channel.queue_declare, "q").result(timeout=5)
+            assert pool.submit(lambda: answer.queue).result(timeout=5) == "q"
+    assert answer.message_count == 0
 
 
 def test_a_passive_declaration_counts_the_live_processes_that_consume(
