@@ -69,7 +69,9 @@ class Transport(base.Transport):  # type: ignore[misc]
     connection_errors = (*base.Transport.connection_errors, *CONNECTION_ERRORS)
     recoverable_connection_errors = CONNECTION_ERRORS
     channel_errors = (ChannelError,)
-    recoverable_channel_errors = ()
+    # kombu's error for a compression that it does not know: the publisher gets OperationalError, as
+    # on Redis.
+    recoverable_channel_errors = (KeyError,)
     implements = base.Transport.implements.extend(
         asynchronous=True,
         exchange_type=frozenset(["direct", "topic", "fanout"]),

@@ -14,6 +14,7 @@ import kombu
 import pytest
 from celery import Celery
 from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
 
 from pgjobs_celery.errors import BodyTooLarge, MessageRefused
 from pgjobs_celery.message import LAST_INDEX
@@ -114,6 +115,15 @@ def test_any_serializer_and_compression_is_read_back(
     inbox[0].accept = {inbox[0].content_type}
     assert inbox[0].decode() == body
     assert (bytes(get_row(connection, id)["body"]) != inbox[0].body) == bool(compression)
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_an_unknown_compression_is_the_error_that_redis_has(
+    make_app: Callable[..., Celery], retry: bool
+):
+    with pytest.raises(OperationalError, match="nonsense") as raised:
+        make_app().send_task("tests.one", compression="nonsense", retry=retry)
+    assert isinstance(raised.value.__cause__, KeyError)
 
 
 def test_headers_with_nul_and_nan_come_back(broker: kombu.Connection):

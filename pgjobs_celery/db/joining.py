@@ -69,12 +69,15 @@ class Joining:
 
     def _require_home(self, caller: Caller) -> None:
         """See, once for each address, that the caller's connection leads here: there may be tables
-        of ours elsewhere, too."""
+        of ours elsewhere, too.
+
+        Not where both are the same alias of Django's, whose settings say where that leads.
+        """
         address = caller.address()
-        if address in self._addresses:
+        if address in self._addresses or (self.alias and caller.alias == self.alias):
             return
         find = self.call("find_home")
-        there, here = caller.run([find])[0][0], self.run([find])[0][0]
+        there, here = caller.peek(find)[0], self.run([find])[0][0]
         if there != here:
             raise CannotJoin(
                 f"using() was given a connection to the database {there[0]!r}, and this belongs "

@@ -20,6 +20,9 @@ SETTINGS = frozenset({b"pin_plans", b"plan_anew", b"wait_briefly"})
 class Caller(ABC):
     """A connection of the caller's own. We neither commit nor roll back what is done over it."""
 
+    #: What Django's settings call it; None for what is none of Django's.
+    alias: str | None = None
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Caller) and self.identity is other.identity
 
@@ -49,6 +52,10 @@ class Caller(ABC):
     @abstractmethod
     def execute(self, call: Call) -> list[Row]:
         """Run a statement; its rows. Raises what the caller's own statements would raise."""
+
+    def peek(self, call: Call) -> list[Row]:
+        """As :meth:`execute`, for a question of ours that nobody should count."""
+        return self.execute(call)
 
     @abstractmethod
     def position(self) -> Hashable:

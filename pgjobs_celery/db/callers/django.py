@@ -25,6 +25,7 @@ class DjangoCaller(Caller):
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self.alias = connection.alias
 
     @property
     def identity(self) -> object:
@@ -57,10 +58,22 @@ class DjangoCaller(Caller):
         return tuple(connection.savepoint_ids), tuple(connection.atomic_blocks)
 
     def execute(self, call: Call) -> list[Row]:
+        return self._execute(self._connection.cursor, call)
+
+    def peek(self, call: Call) -> list[Row]:
+        """By the driver's own cursor, so that ``assertNumQueries`` counts the same whatever ran
+        before it in the process."""
+        connection = self._connection
+        connection.validate_no_broken_transaction()
+        connection.ensure_connection()
+        with connection.wrap_database_errors:
+            return self._execute(connection.connection.cursor, call)
+
+    def _execute(self, make_cursor: Callable[[], Any], call: Call) -> list[Row]:
         from django.db import Error
 
         try:
-            with self._connection.cursor() as cursor:
+            with make_cursor() as cursor:
                 cursor.execute(call.prepared.text, plain(call.given))
                 return [self._loaded(row) for row in cursor] if cursor.description else []
         except Error as error:
