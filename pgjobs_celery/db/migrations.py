@@ -52,8 +52,8 @@ FROM pg_catalog.pg_locks AS l
 JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_database AS d ON d.oid = l.database
-WHERE n.nspname = %(schema)s AND d.datname = current_database() AND l.granted
-  AND l.pid <> pg_backend_pid()
+WHERE n.nspname = %(schema)s AND d.datname = pg_catalog.current_database() AND l.granted
+  AND l.pid <> pg_catalog.pg_backend_pid()
 ORDER BY l.pid
 """
 
@@ -234,7 +234,7 @@ def _try_lock(connection: Connection, schema: str, lock_timeout: float) -> bool:
     # A snapshot older than the lock would not show what its last holder did.
     connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE")
     [(is_locked,)] = fetch(
-        connection, "SELECT pg_try_advisory_xact_lock(%(key)s)", key=lock_key(schema)
+        connection, "SELECT pg_catalog.pg_try_advisory_xact_lock(%(key)s)", key=lock_key(schema)
     )
     if is_locked:
         connection.execute(SAFE_PATH)

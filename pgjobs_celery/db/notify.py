@@ -83,7 +83,7 @@ class Listener:
     def is_heard(self) -> bool:
         """False if the server has forgotten that we listen; raises if the connection is gone."""
         cursor = self._connection.psycopg.execute(
-            "SELECT %s IN (SELECT pg_listening_channels())", (self._channel,)
+            "SELECT %s IN (SELECT pg_catalog.pg_listening_channels())", (self._channel,)
         )
         row = cursor.fetchone()
         return bool(row and row[0])

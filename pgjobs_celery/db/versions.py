@@ -33,24 +33,26 @@ COMMAND = "celery -A proj pgjobs migrate"
 # outright: where that cannot be read, the server's error code tells why.
 _CHECK = """
 SELECT
-  (SELECT coalesce(array_agg(version), '{}') FROM pgjobs.migrations),
-  (SELECT coalesce(array_agg(version), '{}') FROM pgjobs.migrations WHERE breaking),
-  (SELECT coalesce(array_agg(c.relname::text ORDER BY c.relname), '{}')
+  (SELECT coalesce(pg_catalog.array_agg(version), '{}') FROM pgjobs.migrations),
+  (SELECT coalesce(pg_catalog.array_agg(version), '{}') FROM pgjobs.migrations WHERE breaking),
+  (SELECT coalesce(pg_catalog.array_agg(c.relname::text ORDER BY c.relname), '{}')
    FROM pg_catalog.pg_class AS c
    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
    WHERE n.nspname = %(schema)s AND c.relname = ANY(%(relations)s)
      AND NOT CASE c.relkind
-       WHEN 'S' THEN has_sequence_privilege(c.oid, 'USAGE')
-       ELSE has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
-        AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
+       WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'USAGE')
+       ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT')
+        AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
+        AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
+        AND pg_catalog.has_table_privilege(c.oid, 'DELETE')
      END)
 """
 # From the catalogs: to_regclass() raises where the role lacks USAGE on the schema.
 _LOOK = """
 SELECT n.oid IS NOT NULL, c.oid IS NOT NULL,
-       has_schema_privilege(n.oid, 'USAGE')
-         AND coalesce(has_table_privilege(c.oid, 'SELECT'), true),
-       obj_description(n.oid, 'pg_namespace')
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+         AND coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT'), true),
+       pg_catalog.obj_description(n.oid, 'pg_namespace')
 FROM (VALUES (1)) AS always
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = %(schema)s
 LEFT JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'migrations'

@@ -1,3 +1,3 @@
 -- Say that this session waits for these: until it ends, whoever has news of one finds the key taken.
-SELECT pg_advisory_lock_shared(%(space)s::integer, hashtext(n.name))
-FROM unnest(%(names)s::text[]) AS n (name)
+SELECT pg_catalog.pg_advisory_lock_shared(%(space)s::integer, pg_catalog.hashtext(n.name))
+FROM pg_catalog.unnest(%(names)s::text[]) AS n (name)

@@ -6,9 +6,9 @@ WITH beat AS (
   VALUES (%(node)s::uuid, %(name)s, %(queues)s::text[], %(version)s,
           %(lease)s::double precision, %(lost_claims)s::bigint)
   ON CONFLICT (node) DO UPDATE
-  SET heartbeat_at = now(),
+  SET heartbeat_at = pg_catalog.now(),
       steady_since = CASE
-        WHEN n.heartbeat_at < now() - n.lease / 2 * interval '1 second' THEN now()
+        WHEN n.heartbeat_at < pg_catalog.now() - n.lease / 2::float8 * interval '1 second' THEN pg_catalog.now()
         ELSE n.steady_since END,
       name = excluded.name,
       queues = excluded.queues,
@@ -16,10 +16,10 @@ WITH beat AS (
       lost_claims = excluded.lost_claims
   RETURNING n.node, n.steady_since
 )
-SELECT b.steady_since < now() - %(patience)s::double precision * interval '1 second'
+SELECT b.steady_since < pg_catalog.now() - %(patience)s::double precision * interval '1 second'
        AND EXISTS (
          SELECT
          FROM pgjobs.nodes AS d
-         WHERE d.heartbeat_at < now() - d.lease * interval '1 second'
+         WHERE d.heartbeat_at < pg_catalog.now() - d.lease * interval '1 second'
            AND d.node <> b.node)
 FROM beat AS b

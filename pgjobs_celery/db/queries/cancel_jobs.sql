@@ -6,7 +6,7 @@
 WITH changed AS (
   UPDATE pgjobs.jobs AS j
   SET state = CASE WHEN j.claimed_by IS NULL THEN 'cancelled' ELSE j.state END,
-      finished_at = CASE WHEN j.claimed_by IS NULL THEN now() END,
+      finished_at = CASE WHEN j.claimed_by IS NULL THEN pg_catalog.now() END,
       due_at = NULL,
       reported_state = CASE WHEN j.claimed_by IS NOT NULL THEN j.reported_state END,
       result = CASE WHEN j.claimed_by IS NOT NULL THEN j.result END,
@@ -14,11 +14,11 @@ WITH changed AS (
       traceback = CASE WHEN j.claimed_by IS NOT NULL THEN j.traceback END,
       errors = CASE
         WHEN j.claimed_by IS NOT NULL THEN j.errors
-        ELSE pgjobs.with_error(j.errors, jsonb_build_object(
-          'attempt', j.attempt, 'at', now(), 'type', 'TaskRevokedError',
+        ELSE pgjobs.with_error(j.errors, pg_catalog.jsonb_build_object(
+          'attempt', j.attempt, 'at', pg_catalog.now(), 'type', 'TaskRevokedError',
           'module', 'celery.exceptions', 'message', coalesce(%(reason)s::text, 'revoked')))
       END,
-      cancel_requested_at = CASE WHEN j.claimed_by IS NULL THEN j.cancel_requested_at ELSE now() END,
+      cancel_requested_at = CASE WHEN j.claimed_by IS NULL THEN j.cancel_requested_at ELSE pg_catalog.now() END,
       cancel_reason = coalesce(%(reason)s::text, j.cancel_reason),
       cancel_signal = CASE WHEN j.claimed_by IS NOT NULL
                            THEN coalesce(%(signal)s::text, j.cancel_signal) END

@@ -12,7 +12,7 @@ WITH alive AS MATERIALIZED (
   SELECT n.node
   FROM pgjobs.nodes AS n
   WHERE n.node = %(node)s::uuid
-    AND n.heartbeat_at > now() - n.lease * interval '1 second'
+    AND n.heartbeat_at > pg_catalog.now() - n.lease * interval '1 second'
   FOR KEY SHARE
 ), claimed AS (
   UPDATE pgjobs.jobs AS j
@@ -22,7 +22,7 @@ WITH alive AS MATERIALIZED (
       attempt = least(j.attempt, 2147483646) + 1,
       max_attempts = greatest(j.max_attempts, least(j.attempt, 2147483646) + 1),
       claimed_by = %(node)s::uuid,
-      attempted_at = now(),
+      attempted_at = pg_catalog.now(),
       attempted_by = %(name)s,
       acks_late = %(late)s::text[] IS NULL OR j.task = ANY (%(late)s::text[])
   WHERE j.ctid = ANY (ARRAY(
@@ -46,7 +46,7 @@ WITH alive AS MATERIALIZED (
             WHEN l.paused_at IS NOT NULL THEN 0
             WHEN l.concurrency IS NULL THEN NULL
             WHEN l.queue = ANY (%(locked)s::text[]) THEN greatest(0, l.concurrency - (
-              SELECT count(*) FROM pgjobs.slots AS t WHERE t.queue = l.queue))
+              SELECT pg_catalog.count(*) FROM pgjobs.slots AS t WHERE t.queue = l.queue))
             ELSE 0
           END
         FROM pgjobs.limits AS l
@@ -62,7 +62,7 @@ WITH alive AS MATERIALIZED (
             CASE j.expires_at
               WHEN 'infinity' THEN NULL
               WHEN '-infinity' THEN 0
-              ELSE extract(epoch FROM j.expires_at - now())
+              ELSE extract(epoch FROM j.expires_at - pg_catalog.now())
             END::double precision AS expires_in
 ), taken AS (
   INSERT INTO pgjobs.slots (queue, job, attempt)

@@ -7,7 +7,7 @@ WITH claimed AS (
     FROM pgjobs.messages AS r
     WHERE r.queue = ANY (%(queues)s::text[])
       AND r.claimed_by IS NULL
-      AND (r.expires_at IS NULL OR r.expires_at >= now())
+      AND (r.expires_at IS NULL OR r.expires_at >= pg_catalog.now())
     ORDER BY r.queue, r.priority, r.id
     LIMIT %(limit)s::bigint
     FOR UPDATE SKIP LOCKED

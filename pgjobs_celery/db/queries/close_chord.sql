@@ -1,6 +1,6 @@
 -- The body was published, or failed with its header.
 UPDATE pgjobs.groups AS g
-SET published_at = now(),
+SET published_at = pg_catalog.now(),
     body = NULL,
     header = NULL,
     body_type = NULL

@@ -7,6 +7,6 @@ SET heartbeat_at = '-infinity'
 WHERE n.node = ANY (ARRAY(
   SELECT d.node
   FROM pgjobs.nodes AS d
-  WHERE d.heartbeat_at < now() - d.lease * interval '1 second'
+  WHERE d.heartbeat_at < pg_catalog.now() - d.lease * interval '1 second'
   FOR UPDATE SKIP LOCKED
 ))

@@ -1,2 +1,2 @@
 -- on match_jobs
-SELECT m.state, count(*) FROM matched AS m GROUP BY m.state
+SELECT m.state, pg_catalog.count(*) FROM matched AS m GROUP BY m.state

@@ -2,7 +2,7 @@
 -- its body was published. Whoever finishes a task of it asks this after the commit, so that whoever is
 -- the last sees all the others.
 SELECT g.size + g.added - (
-  SELECT count(*)
+  SELECT pg_catalog.count(*)
   FROM pgjobs.jobs AS j
   WHERE j.group_id = g.group_id
     AND j.group_index IS NOT NULL

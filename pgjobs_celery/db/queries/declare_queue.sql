@@ -9,14 +9,14 @@ WITH declared AS (
           %(arguments)s::jsonb)
   ON CONFLICT (name) DO UPDATE
   SET owner = excluded.owner,
-      used_at = now()
+      used_at = pg_catalog.now()
   WHERE q.exclusive
     AND q.owner <> excluded.owner
     AND NOT EXISTS (
       SELECT
       FROM pgjobs.nodes AS n
       WHERE n.node = q.owner
-        AND n.heartbeat_at > now() - n.lease / 3 * interval '1 second')
+        AND n.heartbeat_at > pg_catalog.now() - n.lease / 3::float8 * interval '1 second')
   RETURNING q.owner, q.exclusive
 )
 SELECT owner, exclusive FROM declared

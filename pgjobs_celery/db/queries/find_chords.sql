@@ -4,7 +4,7 @@
 SELECT g.group_id, c.missing > 0
 FROM pgjobs.groups AS g
 CROSS JOIN LATERAL (
-  SELECT g.size + g.added - count(*) AS missing, max(j.finished_at) AS last
+  SELECT g.size + g.added - pg_catalog.count(*) AS missing, pg_catalog.max(j.finished_at) AS last
   FROM pgjobs.jobs AS j
   WHERE j.group_id = g.group_id
     AND j.group_index IS NOT NULL
@@ -14,6 +14,6 @@ WHERE g.size IS NOT NULL
   AND g.published_at IS NULL
   AND (c.missing <= 0
        OR greatest(g.inserted_at, c.last)
-          < now() - %(max_age)s::double precision * interval '1 second')
+          < pg_catalog.now() - %(max_age)s::double precision * interval '1 second')
 ORDER BY g.inserted_at
 LIMIT %(limit)s::bigint

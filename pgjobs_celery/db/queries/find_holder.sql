@@ -5,7 +5,7 @@ FROM pgjobs.jobs AS h
 WHERE h.unique_key = %(unique_key)s::bytea
   AND h.task_id <> %(task_id)s
   AND h.state = ANY (%(states)s::text[])
-  AND (h.inserted_at <= now() - %(period)s::double precision * interval '1 second') IS NOT TRUE
+  AND (h.inserted_at <= pg_catalog.now() - %(period)s::double precision * interval '1 second') IS NOT TRUE
 UNION ALL
 SELECT i.task_id, i.state
 FROM pgjobs.jobs AS i

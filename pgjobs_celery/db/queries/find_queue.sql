@@ -4,11 +4,11 @@ SELECT q.exclusive AND q.owner <> %(node)s::uuid AND EXISTS (
          SELECT
          FROM pgjobs.nodes AS n
          WHERE n.node = q.owner
-           AND n.heartbeat_at > now() - n.lease * interval '1 second'),
-       (SELECT count(*)
+           AND n.heartbeat_at > pg_catalog.now() - n.lease * interval '1 second'),
+       (SELECT pg_catalog.count(*)
         FROM pgjobs.nodes AS n
         WHERE q.name = ANY (n.queues)
           AND n.node <> %(node)s::uuid
-          AND n.heartbeat_at > now() - n.lease * interval '1 second')
+          AND n.heartbeat_at > pg_catalog.now() - n.lease * interval '1 second')
 FROM pgjobs.queues AS q
 WHERE q.name = %(name)s

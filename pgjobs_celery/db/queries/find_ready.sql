@@ -1,7 +1,7 @@
 -- In which of these queues does a job wait that a claim would take at once? Not one that somebody has
 -- locked, nor any of a queue that is paused or has a limit.
 SELECT q.queue
-FROM unnest(%(queues)s::text[]) AS q (queue)
+FROM pg_catalog.unnest(%(queues)s::text[]) AS q (queue)
 CROSS JOIN LATERAL (
   SELECT r.id
   FROM pgjobs.jobs AS r

@@ -3,14 +3,14 @@
 -- Behind a pooler sessions have the pooler's numbers: there any work of ours that has taken as long counts.
 SELECT EXISTS (
   SELECT
-  FROM pg_stat_activity AS a
+  FROM pg_catalog.pg_stat_activity AS a
   WHERE a.usename = current_user
-    AND left(a.state, 4) <> 'idle'
+    AND pg_catalog.left(a.state, 4) <> 'idle'
     AND a.wait_event_type IS DISTINCT FROM 'Client'
-    AND CASE pg_backend_pid()
+    AND CASE pg_catalog.pg_backend_pid()
       WHEN %(asking)s::integer THEN a.pid = %(waiting)s::integer
-      ELSE a.pid <> pg_backend_pid()
-           AND a.application_name = current_setting('application_name')
-           AND a.xact_start < now() - %(seconds)s::double precision * interval '1 second'
+      ELSE a.pid <> pg_catalog.pg_backend_pid()
+           AND a.application_name = pg_catalog.current_setting('application_name')
+           AND a.xact_start < pg_catalog.now() - %(seconds)s::double precision * interval '1 second'
     END
 )

@@ -4,7 +4,7 @@
 WITH finished AS (
   UPDATE pgjobs.jobs AS j
   SET state = %(state)s,
-      finished_at = now(),
+      finished_at = pg_catalog.now(),
       claimed_by = NULL,
       reported_state = NULL,
       result = %(result)s::bytea,
@@ -14,13 +14,14 @@ WITH finished AS (
       errors = CASE WHEN %(error)s::text IS NULL THEN j.errors
                     ELSE pgjobs.with_error(
                       j.errors, %(error)s::jsonb
-                                || jsonb_build_object('attempt', j.attempt, 'at', now())) END
+                                || pg_catalog.jsonb_build_object(
+                                  'attempt', j.attempt, 'at', pg_catalog.now())) END
   WHERE j.task_id = %(task_id)s
     AND j.attempt = %(attempt)s::integer
     AND j.claimed_by = %(node)s::uuid
   RETURNING 1
 )
-SELECT (SELECT count(*) FROM finished),
-       (SELECT pg_notify(%(channel)s, %(kind)s || %(task_id)s)
-        WHERE NOT pg_try_advisory_xact_lock(
-          %(space)s::integer, hashtext(%(channel)s || %(waiter)s)))
+SELECT (SELECT pg_catalog.count(*) FROM finished),
+       (SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || %(task_id)s)
+        WHERE NOT pg_catalog.pg_try_advisory_xact_lock(
+          %(space)s::integer, pg_catalog.hashtext(%(channel)s || %(waiter)s)))

@@ -3,5 +3,5 @@
 -- Which of these have finished: what a waiter asks before it waits and after it was woken.
 SELECT j.task_id
 FROM pgjobs.jobs AS j
-WHERE j.task_id = ANY (ARRAY(SELECT unnest(%(task_ids)s::text[])))
+WHERE j.task_id = ANY (ARRAY(SELECT pg_catalog.unnest(%(task_ids)s::text[])))
   AND j.state IN ('completed', 'discarded', 'cancelled')

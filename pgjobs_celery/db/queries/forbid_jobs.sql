@@ -2,10 +2,10 @@
 -- (insert_job). Nobody's to run, and pruned as other cancelled jobs are. In order, so that two who
 -- do this do not wait for each other.
 INSERT INTO pgjobs.jobs (task_id, task, queue, state, finished_at, cancel_requested_at, errors)
-SELECT u.task_id, '', '', 'cancelled', now(), now(),
-       jsonb_build_array(jsonb_build_object(
-         'attempt', 0, 'at', now(), 'type', 'TaskRevokedError', 'module', 'celery.exceptions',
+SELECT u.task_id, '', '', 'cancelled', pg_catalog.now(), pg_catalog.now(),
+       pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(
+         'attempt', 0, 'at', pg_catalog.now(), 'type', 'TaskRevokedError', 'module', 'celery.exceptions',
          'message', 'revoked before it was published'))
-FROM (SELECT DISTINCT unnest(%(task_ids)s::text[]) AS task_id ORDER BY 1) AS u
+FROM (SELECT DISTINCT pg_catalog.unnest(%(task_ids)s::text[]) AS task_id ORDER BY 1) AS u
 WHERE NOT EXISTS (SELECT FROM pgjobs.jobs AS j WHERE j.task_id = u.task_id)
 ON CONFLICT (task_id) DO NOTHING

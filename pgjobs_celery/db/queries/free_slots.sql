@@ -16,8 +16,8 @@ WITH freed AS (
 SELECT p.queue, p.before + p.freed, p.before
 FROM (
   SELECT l.queue,
-         l.concurrency - (SELECT count(*) FROM pgjobs.slots AS s WHERE s.queue = l.queue) AS before,
-         (SELECT count(*) FROM freed AS f WHERE f.queue = l.queue) AS freed
+         l.concurrency - (SELECT pg_catalog.count(*) FROM pgjobs.slots AS s WHERE s.queue = l.queue) AS before,
+         (SELECT pg_catalog.count(*) FROM freed AS f WHERE f.queue = l.queue) AS freed
   FROM pgjobs.limits AS l
   WHERE l.queue = ANY (%(locked)s::text[])
 ) AS p

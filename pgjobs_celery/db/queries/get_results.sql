@@ -6,4 +6,4 @@ SELECT j.task_id, j.state, j.reported_state, j.result, j.result_type, j.tracebac
        CASE WHEN %(extended)s::boolean THEN j.message END,
        CASE WHEN %(extended)s::boolean THEN j.body END
 FROM pgjobs.jobs AS j
-WHERE j.task_id = ANY (ARRAY(SELECT unnest(%(task_ids)s::text[])))
+WHERE j.task_id = ANY (ARRAY(SELECT pg_catalog.unnest(%(task_ids)s::text[])))

@@ -19,16 +19,16 @@ INSERT INTO pgjobs.jobs AS j
    priority, max_attempts, tags, meta, scheduled_at, due_at, state, seq)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
        %(group_index)s::integer,
-       least(%(expires_at)s::timestamptz, coalesce(w.eta, now()) + interval '1 second' * least(
+       least(%(expires_at)s::timestamptz, coalesce(w.eta, pg_catalog.now()) + interval '1 second' * least(
          %(ttl)s::double precision,
          (SELECT q.message_ttl FROM pgjobs.queues AS q WHERE q.name = %(queue)s))),
        %(message)s, %(body)s, %(priority)s,
        coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
-       coalesce(w.eta, now()),
-       CASE WHEN w.eta > now() THEN w.eta END,
-       CASE WHEN w.eta > now() THEN 'scheduled' ELSE 'available' END,
-       coalesce(%(seq)s::bigint, nextval('pgjobs.jobs_seq'))
-FROM (SELECT coalesce(now() + %(delay)s::double precision * interval '1 second',
+       coalesce(w.eta, pg_catalog.now()),
+       CASE WHEN w.eta > pg_catalog.now() THEN w.eta END,
+       CASE WHEN w.eta > pg_catalog.now() THEN 'scheduled' ELSE 'available' END,
+       coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq'))
+FROM (SELECT coalesce(pg_catalog.now() + %(delay)s::double precision * interval '1 second',
                       %(eta)s::timestamptz) AS eta) AS w
 WHERE NOT %(is_holder_only)s::boolean
    OR EXISTS (SELECT FROM pgjobs.jobs AS h WHERE h.task_id = %(task_id)s)
@@ -67,7 +67,7 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
                   ELSE excluded.due_at END,
     finished_at = CASE WHEN (j.finished_at IS NULL) = (j.message IS NOT NULL)
                             AND pgjobs.settled_state(j, 'available', false) = 'cancelled'
-                       THEN now() END,
+                       THEN pg_catalog.now() END,
     redelivered = false,
     claimed_by = NULL,
     cancel_requested_at = CASE WHEN j.finished_at IS NULL THEN j.cancel_requested_at END,
@@ -98,9 +98,9 @@ WHERE j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::intege
                               AND p.attempt = %(parent_attempt)s::integer
                        FROM pgjobs.jobs AS p
                        WHERE p.task_id = excluded.parent_id) IS NOT TRUE)) IS NOT TRUE
-              AND (j.inserted_at > now() - %(since)s::double precision * interval '1 second')
+              AND (j.inserted_at > pg_catalog.now() - %(since)s::double precision * interval '1 second')
                   IS NOT TRUE)
 RETURNING CASE WHEN %(channel)s::text IS NOT NULL
-               THEN pg_notify(%(channel)s::text, 'j' || j.queue) END,
+               THEN pg_catalog.pg_notify(%(channel)s::text, 'j' || j.queue) END,
           CASE WHEN %(channel)s::text IS NOT NULL AND j.due_at IS NOT NULL
-               THEN pg_notify(%(channel)s::text, 'd') END
+               THEN pg_catalog.pg_notify(%(channel)s::text, 'd') END

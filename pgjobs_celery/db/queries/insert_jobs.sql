@@ -5,19 +5,19 @@
 -- each other.
 -- A row of 1,000 costs 10 microseconds here, one of its own with its commit 600.
 WITH places AS MATERIALIZED (
-  SELECT array_agg(nextval('pgjobs.jobs_seq')) AS seqs
-  FROM generate_subscripts(%(task_ids)s::text[], 1)
+  SELECT pg_catalog.array_agg(pg_catalog.nextval('pgjobs.jobs_seq')) AS seqs
+  FROM pg_catalog.generate_subscripts(%(task_ids)s::text[], 1)
 ), put AS (
   INSERT INTO pgjobs.jobs
     (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
      priority, max_attempts, tags, meta, unique_key, scheduled_at, due_at, state, seq)
   SELECT u.task_id, u.task, u.queue, u.root_id, u.parent_id, u.group_id, u.group_index,
-         least(u.expires_at, coalesce(u.eta, now()) + interval '1 second' * least(
+         least(u.expires_at, coalesce(u.eta, pg_catalog.now()) + interval '1 second' * least(
            u.ttl, (SELECT q.message_ttl FROM pgjobs.queues AS q WHERE q.name = u.queue))),
          u.message, u.body, u.priority, coalesce(u.max_attempts, 20), u.tags::text[],
-         u.meta::jsonb, u.unique_key, coalesce(u.eta, now()),
-         CASE WHEN u.eta > now() THEN u.eta END,
-         CASE WHEN u.eta > now() THEN 'scheduled' ELSE 'available' END,
+         u.meta::jsonb, u.unique_key, coalesce(u.eta, pg_catalog.now()),
+         CASE WHEN u.eta > pg_catalog.now() THEN u.eta END,
+         CASE WHEN u.eta > pg_catalog.now() THEN 'scheduled' ELSE 'available' END,
          u.seq
   FROM unnest(
     %(task_ids)s::text[], %(tasks)s::text[], %(queues)s::text[], %(root_ids)s::text[],
@@ -34,6 +34,6 @@ WITH places AS MATERIALIZED (
   RETURNING seq
 )
 SELECT (s.number - 1)::integer, s.seq
-FROM places AS p, unnest(p.seqs) WITH ORDINALITY AS s (seq, number)
+FROM places AS p, pg_catalog.unnest(p.seqs) WITH ORDINALITY AS s (seq, number)
 WHERE s.seq NOT IN (SELECT put.seq FROM put)
 ORDER BY s.number

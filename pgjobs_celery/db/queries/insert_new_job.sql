@@ -7,17 +7,17 @@ INSERT INTO pgjobs.jobs
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
        %(group_index)s::integer,
        least(%(expires_at)s::timestamptz,
-             coalesce(%(eta)s::timestamptz, now()) + interval '1 second' * least(
+             coalesce(%(eta)s::timestamptz, pg_catalog.now()) + interval '1 second' * least(
                %(ttl)s::double precision,
                (SELECT q.message_ttl FROM pgjobs.queues AS q WHERE q.name = %(queue)s))),
        %(message)s, %(body)s, %(priority)s,
        coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
-       coalesce(%(eta)s::timestamptz, now()),
-       CASE WHEN %(eta)s::timestamptz > now() THEN %(eta)s::timestamptz END,
-       CASE WHEN %(eta)s::timestamptz > now() THEN 'scheduled' ELSE 'available' END,
-       coalesce(%(seq)s::bigint, nextval('pgjobs.jobs_seq'))
+       coalesce(%(eta)s::timestamptz, pg_catalog.now()),
+       CASE WHEN %(eta)s::timestamptz > pg_catalog.now() THEN %(eta)s::timestamptz END,
+       CASE WHEN %(eta)s::timestamptz > pg_catalog.now() THEN 'scheduled' ELSE 'available' END,
+       coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq'))
 ON CONFLICT DO NOTHING
 RETURNING CASE WHEN %(channel)s::text IS NOT NULL
-               THEN pg_notify(%(channel)s::text, 'j' || queue) END,
+               THEN pg_catalog.pg_notify(%(channel)s::text, 'j' || queue) END,
           CASE WHEN %(channel)s::text IS NOT NULL AND due_at IS NOT NULL
-               THEN pg_notify(%(channel)s::text, 'd') END
+               THEN pg_catalog.pg_notify(%(channel)s::text, 'd') END

@@ -8,7 +8,7 @@ WITH freed AS (
   SET unique_key = NULL,
       superseded_by = CASE WHEN (h.inserted_at <= o.since) IS NOT TRUE THEN %(task_id)s END,
       given_key = CASE WHEN (h.inserted_at <= o.since) IS NOT TRUE THEN h.unique_key END
-  FROM (SELECT now() - %(period)s::double precision * interval '1 second' AS since) AS o
+  FROM (SELECT pg_catalog.now() - %(period)s::double precision * interval '1 second' AS since) AS o
   WHERE h.unique_key = %(unique_key)s::bytea
     AND h.task_id <> %(task_id)s
     AND (h.state <> ALL (%(states)s::text[]) OR h.inserted_at <= o.since)
@@ -20,20 +20,20 @@ INSERT INTO pgjobs.jobs
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
        %(group_index)s::integer,
        least(%(expires_at)s::timestamptz,
-             coalesce(%(eta)s::timestamptz, now()) + interval '1 second' * least(
+             coalesce(%(eta)s::timestamptz, pg_catalog.now()) + interval '1 second' * least(
                %(ttl)s::double precision,
                (SELECT q.message_ttl FROM pgjobs.queues AS q WHERE q.name = %(queue)s))),
        %(message)s, %(body)s, %(priority)s,
        coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
        %(unique_key)s::bytea,
-       coalesce(%(eta)s::timestamptz, now()),
-       CASE WHEN %(eta)s::timestamptz > now() THEN %(eta)s::timestamptz END,
-       CASE WHEN %(eta)s::timestamptz > now() THEN 'scheduled' ELSE 'available' END,
-       coalesce(%(seq)s::bigint, nextval('pgjobs.jobs_seq'))
+       coalesce(%(eta)s::timestamptz, pg_catalog.now()),
+       CASE WHEN %(eta)s::timestamptz > pg_catalog.now() THEN %(eta)s::timestamptz END,
+       CASE WHEN %(eta)s::timestamptz > pg_catalog.now() THEN 'scheduled' ELSE 'available' END,
+       coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq'))
 -- Counted, so that it is freed before the key is taken.
-FROM (SELECT count(*) FROM freed) AS f
+FROM (SELECT pg_catalog.count(*) FROM freed) AS f
 ON CONFLICT DO NOTHING
 RETURNING CASE WHEN %(channel)s::text IS NOT NULL
-               THEN pg_notify(%(channel)s::text, 'j' || queue) END,
+               THEN pg_catalog.pg_notify(%(channel)s::text, 'j' || queue) END,
           CASE WHEN %(channel)s::text IS NOT NULL AND due_at IS NOT NULL
-               THEN pg_notify(%(channel)s::text, 'd') END
+               THEN pg_catalog.pg_notify(%(channel)s::text, 'd') END

@@ -3,7 +3,7 @@
 -- node's row says that it does not any more.
 WITH told AS (
   UPDATE pgjobs.nodes AS n
-  SET queues = ARRAY(SELECT unnest(n.queues) EXCEPT SELECT unnest(%(names)s::text[]))
+  SET queues = ARRAY(SELECT pg_catalog.unnest(n.queues) EXCEPT SELECT pg_catalog.unnest(%(names)s::text[]))
   WHERE n.node = %(node)s::uuid
 ), mine AS MATERIALIZED (
   SELECT q.name,
@@ -11,7 +11,7 @@ WITH told AS (
           FROM pgjobs.nodes AS n
           WHERE q.name = ANY (n.queues)
             AND n.node <> q.owner
-            AND n.heartbeat_at > now() - n.lease * interval '1 second'
+            AND n.heartbeat_at > pg_catalog.now() - n.lease * interval '1 second'
           LIMIT 1) AS heir
   FROM pgjobs.queues AS q
   WHERE q.name = ANY (%(names)s::text[])

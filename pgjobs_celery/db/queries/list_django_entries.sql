@@ -2,13 +2,13 @@
 -- that a release of it which lacks a column, or has one more, is read as well. Times only where Python
 -- can hold them, as they are written where it cannot: one of them must not hide the others. Literals
 -- without a type, for with USE_TZ off the columns have no time zone.
-SELECT t.name, to_jsonb(t), to_jsonb(i), to_jsonb(c), to_jsonb(s),
+SELECT t.name, pg_catalog.to_jsonb(t), pg_catalog.to_jsonb(i), pg_catalog.to_jsonb(c), pg_catalog.to_jsonb(s),
        CASE WHEN k.clocked_time BETWEEN '0001-01-03' AND '9999-12-29' THEN k.clocked_time END,
        CASE WHEN t.expires BETWEEN '0001-01-03' AND '9999-12-29' THEN t.expires END,
        CASE WHEN t.start_time BETWEEN '0001-01-03' AND '9999-12-29' THEN t.start_time END,
        CASE WHEN t.last_run_at BETWEEN '0001-01-03' AND '9999-12-29' THEN t.last_run_at END,
        CASE WHEN t.date_changed BETWEEN '0001-01-03' AND '9999-12-29' THEN t.date_changed END,
-       jsonb_strip_nulls(jsonb_build_object(
+       pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
          'clocked_time', CASE WHEN k.clocked_time NOT BETWEEN '0001-01-03' AND '9999-12-29'
                               THEN k.clocked_time::text END,
          'expires', CASE WHEN t.expires NOT BETWEEN '0001-01-03' AND '9999-12-29'

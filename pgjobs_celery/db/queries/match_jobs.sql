@@ -26,21 +26,21 @@ WHERE (%(after)s::bigint IS NULL OR j.id > %(after)s::bigint)
   AND (%(attempt_from)s::integer IS NULL OR j.attempt >= %(attempt_from)s::integer)
   AND (%(attempt_to)s::integer IS NULL OR j.attempt <= %(attempt_to)s::integer)
   AND (%(older_than)s::double precision IS NULL
-       OR j.inserted_at < now() - %(older_than)s::double precision * interval '1 second')
+       OR j.inserted_at < pg_catalog.now() - %(older_than)s::double precision * interval '1 second')
   AND (%(newer_than)s::double precision IS NULL
-       OR j.inserted_at > now() - %(newer_than)s::double precision * interval '1 second')
+       OR j.inserted_at > pg_catalog.now() - %(newer_than)s::double precision * interval '1 second')
   AND (%(finished_before)s::double precision IS NULL
-       OR j.finished_at < now() - %(finished_before)s::double precision * interval '1 second')
+       OR j.finished_at < pg_catalog.now() - %(finished_before)s::double precision * interval '1 second')
   AND (%(finished_after)s::double precision IS NULL
-       OR j.finished_at > now() - %(finished_after)s::double precision * interval '1 second')
-  AND (%(tags)s::text[] IS NULL OR j.tags @> %(tags)s::text[])
+       OR j.finished_at > pg_catalog.now() - %(finished_after)s::double precision * interval '1 second')
+  AND (%(tags)s::text[] IS NULL OR j.tags OPERATOR(pg_catalog.@>) %(tags)s::text[])
   AND (%(meta)s::text IS NULL OR j.meta @> %(meta)s::text::jsonb)
   AND (%(stamps)s::text IS NULL
        OR position('"stamps"' IN j.message) > 0
           AND EXISTS (
-            SELECT FROM jsonb_each(%(stamps)s::text::jsonb) AS w (stamp, any_of)
-            CROSS JOIN LATERAL jsonb_array_elements(w.any_of) AS v (value)
-            WHERE pgjobs.body_json(convert_to(j.message, 'UTF8'))
+            SELECT FROM pg_catalog.jsonb_each(%(stamps)s::text::jsonb) AS w (stamp, any_of)
+            CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(w.any_of) AS v (value)
+            WHERE pgjobs.body_json(pg_catalog.convert_to(j.message, 'UTF8'))
                     #> ARRAY['headers', 'stamps', w.stamp] @> v.value))
   AND (%(args)s::text IS NULL OR pgjobs.body_json(j.body) -> 0 @> %(args)s::text::jsonb)
   AND (%(kwargs)s::text IS NULL OR pgjobs.body_json(j.body) -> 1 @> %(kwargs)s::text::jsonb)

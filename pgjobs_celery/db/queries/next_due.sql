@@ -1,5 +1,5 @@
 -- Seconds until the next job is due, by the database's clock; infinity is never.
-SELECT extract(epoch FROM greatest(j.due_at, 'epoch') - now())::double precision
+SELECT extract(epoch FROM greatest(j.due_at, 'epoch') - pg_catalog.now())::double precision
 FROM pgjobs.jobs AS j
 WHERE j.finished_at IS NULL
   AND j.due_at IS NOT NULL

@@ -11,5 +11,5 @@ SET body = excluded.body,
     added = excluded.added,
     attempts = 0,
     published_at = NULL,
-    inserted_at = now()
+    inserted_at = pg_catalog.now()
 WHERE CASE WHEN g.published_at IS NULL THEN g.body IS NULL ELSE NOT %(is_repeated)s::boolean END

@@ -1,4 +1,4 @@
 -- Paused again it has been since the first time.
 INSERT INTO pgjobs.limits AS l (queue, paused_at)
-VALUES (%(queue)s, now())
+VALUES (%(queue)s, pg_catalog.now())
 ON CONFLICT (queue) DO UPDATE SET paused_at = coalesce(l.paused_at, excluded.paused_at)

@@ -3,7 +3,7 @@
 WITH old AS MATERIALIZED (
   SELECT g.ctid
   FROM pgjobs.groups AS g
-  WHERE g.inserted_at < now() - %(max_age)s::double precision * interval '1 second'
+  WHERE g.inserted_at < pg_catalog.now() - %(max_age)s::double precision * interval '1 second'
     AND (g.published_at IS NOT NULL OR g.size IS NULL)
   ORDER BY g.inserted_at
   LIMIT %(limit)s::bigint
@@ -11,4 +11,4 @@ WITH old AS MATERIALIZED (
 ), pruned AS (
   DELETE FROM pgjobs.groups AS g USING old WHERE g.ctid = old.ctid RETURNING 1
 )
-SELECT count(*) FROM pruned
+SELECT pg_catalog.count(*) FROM pruned

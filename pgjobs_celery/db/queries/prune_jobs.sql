@@ -9,7 +9,7 @@ WITH old AS MATERIALIZED (
     AND j.finished_at IS NOT NULL
     AND j.finished_at >= coalesce(%(since)s::timestamptz, '-infinity')
     AND j.finished_at <= greatest(
-      now() - %(max_age)s::double precision * interval '1 second', %(until)s::timestamptz)
+      pg_catalog.now() - %(max_age)s::double precision * interval '1 second', %(until)s::timestamptz)
     AND (j.group_index IS NULL
          OR (SELECT g.published_at IS NULL AND (g.size IS NOT NULL OR g.body IS NOT NULL)
              FROM pgjobs.groups AS g
@@ -24,4 +24,4 @@ WITH old AS MATERIALIZED (
   RETURNING j.finished_at
 )
 -- Infinity, which somebody wrote by hand, is no time in Python.
-SELECT count(*), nullif(max(finished_at), '-infinity') FROM pruned
+SELECT pg_catalog.count(*), nullif(pg_catalog.max(finished_at), '-infinity') FROM pruned

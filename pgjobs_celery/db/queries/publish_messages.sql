@@ -2,7 +2,7 @@
 WITH put AS (
   INSERT INTO pgjobs.messages (durable, queue, priority, expires_at, message, body)
   SELECT DISTINCT %(durable)s::boolean, b.queue, %(priority)s::smallint,
-         now() + least(%(ttl)s::double precision, q.message_ttl) * interval '1 second',
+         pg_catalog.now() + least(%(ttl)s::double precision, q.message_ttl) * interval '1 second',
          %(message)s, %(body)s::bytea
   FROM pgjobs.exchanges AS e
   JOIN pgjobs.bindings AS b ON b.exchange = e.name
@@ -15,4 +15,4 @@ WITH put AS (
         END
   RETURNING queue
 )
-SELECT pg_notify(%(channel)s, %(kind)s || put.queue) FROM put
+SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || put.queue) FROM put

@@ -2,14 +2,14 @@
 WITH purged AS (
   UPDATE pgjobs.jobs AS j
   SET state = 'cancelled',
-      finished_at = now(),
+      finished_at = pg_catalog.now(),
       due_at = NULL,
       reported_state = NULL,
       result = NULL,
       result_type = NULL,
       traceback = NULL,
-      errors = pgjobs.with_error(j.errors, jsonb_build_object(
-        'attempt', j.attempt, 'at', now(), 'type', 'Purged', 'message', 'the queue was purged'))
+      errors = pgjobs.with_error(j.errors, pg_catalog.jsonb_build_object(
+        'attempt', j.attempt, 'at', pg_catalog.now(), 'type', 'Purged', 'message', 'the queue was purged'))
   WHERE j.ctid = ANY (ARRAY(
     SELECT r.ctid
     FROM pgjobs.jobs AS r
@@ -21,4 +21,4 @@ WITH purged AS (
   ))
   RETURNING 1
 )
-SELECT count(*) FROM purged
+SELECT pg_catalog.count(*) FROM purged

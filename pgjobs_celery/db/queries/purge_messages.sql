@@ -4,4 +4,4 @@ WITH purged AS (
     AND m.claimed_by IS NULL
   RETURNING 1
 )
-SELECT count(*) FROM purged
+SELECT pg_catalog.count(*) FROM purged

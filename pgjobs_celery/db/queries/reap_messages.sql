@@ -5,12 +5,12 @@ WITH reaped AS (
   WHERE m.id = ANY (ARRAY(
     SELECT r.id
     FROM pgjobs.messages AS r
-    WHERE (r.expires_at < now()
-           OR NOT r.durable AND r.inserted_at < now() - interval '1 day')
+    WHERE (r.expires_at < pg_catalog.now()
+           OR NOT r.durable AND r.inserted_at < pg_catalog.now() - interval '1 day')
       AND r.claimed_by IS NULL
     LIMIT %(limit)s::bigint
     FOR UPDATE SKIP LOCKED
   ))
   RETURNING 1
 )
-SELECT count(*) FROM reaped
+SELECT pg_catalog.count(*) FROM reaped

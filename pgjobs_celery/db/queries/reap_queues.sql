@@ -6,12 +6,12 @@ WITH gone AS MATERIALIZED (
   SELECT q.name
   FROM pgjobs.queues AS q
   WHERE (q.owner IS NOT NULL OR q.expires_after IS NOT NULL)
-    AND q.used_at < now() - greatest(q.expires_after, 120) * interval '1 second'
+    AND q.used_at < pg_catalog.now() - greatest(q.expires_after, 120) * interval '1 second'
     AND NOT EXISTS (
       SELECT
       FROM pgjobs.nodes AS n
       WHERE q.name = ANY (n.queues)
-        AND n.heartbeat_at > now() - n.lease * interval '1 second')
+        AND n.heartbeat_at > pg_catalog.now() - n.lease * interval '1 second')
   FOR UPDATE SKIP LOCKED
 ), unbound AS (
   DELETE FROM pgjobs.bindings AS b USING gone WHERE b.queue = gone.name
@@ -20,4 +20,4 @@ WITH gone AS MATERIALIZED (
 ), reaped AS (
   DELETE FROM pgjobs.queues AS q USING gone WHERE q.name = gone.name RETURNING 1
 )
-SELECT count(*) FROM reaped
+SELECT pg_catalog.count(*) FROM reaped

@@ -9,17 +9,18 @@ WITH recorded AS (
       result_type = CASE WHEN j.attempt = f.attempt THEN %(result_type)s ELSE j.result_type END,
       traceback = CASE WHEN j.attempt = f.attempt THEN %(traceback)s ELSE j.traceback END,
       errors = pgjobs.with_error(
-        j.errors, %(error)s::jsonb || jsonb_build_object('attempt', f.attempt, 'at', now()))
+        j.errors, %(error)s::jsonb
+                  || pg_catalog.jsonb_build_object('attempt', f.attempt, 'at', pg_catalog.now()))
   FROM (SELECT %(attempt)s::integer AS attempt) AS f
   WHERE j.task_id = %(task_id)s
     AND (j.attempt > f.attempt
          OR j.attempt = f.attempt
             AND j.finished_at IS NULL
             AND (j.claimed_by IS NULL OR j.claimed_by = %(node)s::uuid))
-    AND NOT j.errors @> jsonb_build_array(jsonb_build_object('attempt', f.attempt))
+    AND NOT j.errors @> pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('attempt', f.attempt))
   RETURNING 1
 )
-SELECT (SELECT count(*) FROM recorded),
-       (SELECT pg_notify(%(channel)s, %(kind)s || %(task_id)s)
-        WHERE NOT pg_try_advisory_xact_lock(
-          %(space)s::integer, hashtext(%(channel)s || %(waiter)s)))
+SELECT (SELECT pg_catalog.count(*) FROM recorded),
+       (SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || %(task_id)s)
+        WHERE NOT pg_catalog.pg_try_advisory_xact_lock(
+          %(space)s::integer, pg_catalog.hashtext(%(channel)s || %(waiter)s)))

@@ -6,4 +6,4 @@ WITH released AS (
     AND m.claimed_by = %(node)s::uuid
   RETURNING m.queue
 )
-SELECT pg_notify(%(channel)s, %(kind)s || queue) FROM (SELECT DISTINCT queue FROM released) AS r
+SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || queue) FROM (SELECT DISTINCT queue FROM released) AS r

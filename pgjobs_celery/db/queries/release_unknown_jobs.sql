@@ -4,7 +4,7 @@
 UPDATE pgjobs.jobs AS j
 SET state = pgjobs.settled_state(j, 'available', false),
     attempt = greatest(j.attempt - 1, 0),
-    finished_at = CASE WHEN pgjobs.settled_state(j, 'available', false) = 'cancelled' THEN now() END,
+    finished_at = CASE WHEN pgjobs.settled_state(j, 'available', false) = 'cancelled' THEN pg_catalog.now() END,
     redelivered = true,
     claimed_by = NULL,
     errors = CASE WHEN pgjobs.settled_state(j, 'available', false) = 'cancelled'

@@ -10,17 +10,18 @@ SET message = CASE WHEN 'args' = ANY (f.names) THEN %(message)s ELSE j.message E
     max_attempts = CASE WHEN 'max_attempts' = ANY (f.names)
                         THEN greatest(j.attempt + 1, coalesce(%(max_attempts)s::integer, 20))
                         ELSE j.max_attempts END,
-    scheduled_at = CASE WHEN 'eta' = ANY (f.names) THEN coalesce(f.eta, now()) ELSE j.scheduled_at END,
+    scheduled_at = CASE WHEN 'eta' = ANY (f.names) THEN coalesce(f.eta, pg_catalog.now())
+                        ELSE j.scheduled_at END,
     due_at = CASE WHEN 'eta' = ANY (f.names) THEN f.due_at ELSE j.due_at END,
     state = CASE WHEN 'eta' <> ALL (f.names) THEN j.state
                  WHEN f.due_at IS NULL THEN 'available'
                  WHEN j.state = 'retryable' THEN 'retryable'
                  ELSE 'scheduled' END,
-    seq = CASE WHEN f.names && '{eta,queue}'
-               THEN coalesce(%(seq)s::bigint, nextval('pgjobs.jobs_seq')) ELSE j.seq END
+    seq = CASE WHEN 'eta' = ANY (f.names) OR 'queue' = ANY (f.names)
+               THEN coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq')) ELSE j.seq END
 FROM (SELECT %(fields)s::text[] AS names,
              %(eta)s::timestamptz AS eta,
-             CASE WHEN %(eta)s::timestamptz > now() THEN %(eta)s::timestamptz END AS due_at) AS f
+             CASE WHEN %(eta)s::timestamptz > pg_catalog.now() THEN %(eta)s::timestamptz END AS due_at) AS f
 WHERE j.task_id = %(task_id)s
   AND j.unique_key = %(unique_key)s::bytea
   AND j.finished_at IS NULL

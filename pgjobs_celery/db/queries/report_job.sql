@@ -14,7 +14,7 @@ WITH reported AS (
          OR j.attempt = %(attempt)s::integer AND j.claimed_by = %(node)s::uuid)
   RETURNING 1
 )
-SELECT (SELECT count(*) FROM reported),
-       (SELECT pg_notify(%(channel)s, %(kind)s || %(task_id)s)
-        WHERE NOT pg_try_advisory_xact_lock(
-          %(space)s::integer, hashtext(%(channel)s || %(waiter)s)))
+SELECT (SELECT pg_catalog.count(*) FROM reported),
+       (SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || %(task_id)s)
+        WHERE NOT pg_catalog.pg_try_advisory_xact_lock(
+          %(space)s::integer, pg_catalog.hashtext(%(channel)s || %(waiter)s)))

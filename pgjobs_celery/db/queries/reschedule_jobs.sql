@@ -2,18 +2,18 @@
 -- A countdown goes by the database's clock. What becomes ready goes to the tail, in the order of the ids;
 -- what was ready and stays so keeps its place.
 WITH line AS MATERIALIZED (
-  SELECT o.id, nextval('pgjobs.jobs_seq') AS seq, t.eta
+  SELECT o.id, pg_catalog.nextval('pgjobs.jobs_seq') AS seq, t.eta
   FROM (SELECT m.id FROM matched AS m ORDER BY m.id) AS o
-  CROSS JOIN (SELECT coalesce(now() + %(countdown)s::double precision * interval '1 second',
+  CROSS JOIN (SELECT coalesce(pg_catalog.now() + %(countdown)s::double precision * interval '1 second',
                               %(eta)s::timestamptz) AS eta) AS t
 ), changed AS (
   UPDATE pgjobs.jobs AS j
-  SET state = CASE WHEN line.eta <= now() THEN 'available'
+  SET state = CASE WHEN line.eta <= pg_catalog.now() THEN 'available'
                    WHEN j.state = 'retryable' THEN 'retryable'
                    ELSE 'scheduled' END,
-      seq = CASE WHEN line.eta > now() OR j.due_at IS NULL THEN j.seq ELSE line.seq END,
+      seq = CASE WHEN line.eta > pg_catalog.now() OR j.due_at IS NULL THEN j.seq ELSE line.seq END,
       scheduled_at = line.eta,
-      due_at = CASE WHEN line.eta > now() THEN line.eta END
+      due_at = CASE WHEN line.eta > pg_catalog.now() THEN line.eta END
   FROM line
   WHERE j.id = line.id
     AND j.state IN ('scheduled', 'available', 'retryable')

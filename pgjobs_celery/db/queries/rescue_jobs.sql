@@ -25,7 +25,7 @@ WITH dead AS MATERIALIZED (
 ), rescued AS (
   UPDATE pgjobs.jobs AS j
   SET state = pgjobs.settled_state(j, l.wanted, true),
-      finished_at = CASE WHEN pgjobs.settled_state(j, l.wanted, true) <> 'available' THEN now() END,
+      finished_at = CASE WHEN pgjobs.settled_state(j, l.wanted, true) <> 'available' THEN pg_catalog.now() END,
       redelivered = true,
       claimed_by = NULL,
       reported_state = NULL,
@@ -35,13 +35,13 @@ WITH dead AS MATERIALIZED (
       errors = CASE
         WHEN pgjobs.settled_state(j, l.wanted, true) = l.wanted
           THEN pgjobs.with_error(
-            j.errors, l.error || jsonb_build_object('attempt', j.attempt, 'at', now()))
+            j.errors, l.error || pg_catalog.jsonb_build_object('attempt', j.attempt, 'at', pg_catalog.now()))
         ELSE pgjobs.settled_error(j, pgjobs.settled_state(j, l.wanted, true), l.error)
       END
   FROM (
     SELECT c.id, c.attempt, c.claimed_by,
            CASE WHEN c.acks_late THEN 'available' ELSE 'discarded' END AS wanted,
-           jsonb_build_object(
+           pg_catalog.jsonb_build_object(
              'type', 'WorkerLostError', 'module', 'billiard.exceptions',
              'message', coalesce(dead.name, c.attempted_by, 'its worker') || ' was lost'
                || CASE WHEN c.acks_late THEN ''
@@ -61,8 +61,8 @@ WITH dead AS MATERIALIZED (
     AND j.claimed_by = l.claimed_by
   RETURNING j.queue, j.state
 )
-SELECT 'job' AS kind, r.queue, r.state, count(*) FROM rescued AS r GROUP BY r.queue, r.state
+SELECT 'job' AS kind, r.queue, r.state, pg_catalog.count(*) FROM rescued AS r GROUP BY r.queue, r.state
 UNION ALL
-SELECT 'message', m.queue, '', count(*) FROM returned AS m GROUP BY m.queue
+SELECT 'message', m.queue, '', pg_catalog.count(*) FROM returned AS m GROUP BY m.queue
 UNION ALL
 SELECT 'node', b.name, '', 1 FROM buried AS b

@@ -2,6 +2,6 @@
 UPDATE pgjobs.schedules
 SET paused_at = NULL,
     next_run_at = %(next_run_at)s::timestamptz,
-    version = nextval('pgjobs.schedules_version')
+    version = pg_catalog.nextval('pgjobs.schedules_version')
 WHERE app = %(app)s AND name = %(name)s AND paused_at IS NOT NULL
 RETURNING name

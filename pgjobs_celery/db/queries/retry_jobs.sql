@@ -5,7 +5,7 @@
 -- unique key that is still to run. Otherwise it takes the key back: from one that has ended, and where
 -- somebody who has just published it is not seen yet, the index refuses the batch, which begins anew.
 WITH line AS MATERIALIZED (
-  SELECT o.id, nextval('pgjobs.jobs_seq') AS seq
+  SELECT o.id, pg_catalog.nextval('pgjobs.jobs_seq') AS seq
   FROM (SELECT m.id FROM matched AS m ORDER BY m.id) AS o
 ), freed AS (
   UPDATE pgjobs.jobs AS h
@@ -24,7 +24,7 @@ WITH line AS MATERIALIZED (
   UPDATE pgjobs.jobs AS j
   SET state = 'available',
       seq = line.seq,
-      scheduled_at = now(),
+      scheduled_at = pg_catalog.now(),
       due_at = NULL,
       finished_at = NULL,
       -- Whatever number somebody has written by hand.
@@ -42,7 +42,7 @@ WITH line AS MATERIALIZED (
       superseded_by = NULL,
       given_key = NULL
   -- Counted, so that it is freed before the key is taken.
-  FROM line CROSS JOIN (SELECT count(*) FROM freed) AS f
+  FROM line CROSS JOIN (SELECT pg_catalog.count(*) FROM freed) AS f
   WHERE j.id = line.id
     AND j.state IN ('scheduled', 'retryable', 'completed', 'discarded', 'cancelled')
     AND j.message IS NOT NULL

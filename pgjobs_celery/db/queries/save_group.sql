@@ -4,4 +4,4 @@ VALUES (%(group_id)s, %(result)s::bytea, %(result_type)s)
 ON CONFLICT (group_id) DO UPDATE
 SET result = excluded.result,
     result_type = excluded.result_type,
-    inserted_at = now()
+    inserted_at = pg_catalog.now()

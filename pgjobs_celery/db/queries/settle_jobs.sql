@@ -13,11 +13,11 @@ WITH settled AS (
   SET state = pgjobs.settled_state(j, s.state, s.counts),
       attempt = CASE WHEN s.counts THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
       finished_at = CASE WHEN pgjobs.settled_state(j, s.state, s.counts)
-                              IN ('completed', 'discarded', 'cancelled') THEN now() END,
+                              IN ('completed', 'discarded', 'cancelled') THEN pg_catalog.now() END,
       due_at = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) IN ('retryable', 'scheduled')
-                    THEN now() + s.delay * interval '1 second' END,
+                    THEN pg_catalog.now() + s.delay * interval '1 second' END,
       scheduled_at = CASE WHEN s.delay IS NULL THEN j.scheduled_at
-                          ELSE now() + s.delay * interval '1 second' END,
+                          ELSE pg_catalog.now() + s.delay * interval '1 second' END,
       redelivered = j.redelivered OR s.state = 'available',
       claimed_by = CASE WHEN s.state = 'executing'
                         THEN '00000000-0000-0000-0000-000000000000'::uuid END,
@@ -39,10 +39,11 @@ WITH settled AS (
       children = coalesce(s.children, j.children),
       -- As Oban does: how often it was snoozed. What a hand has made no object of counts as empty.
       meta = CASE WHEN s.state = 'scheduled'
-                  THEN jsonb_set(CASE WHEN jsonb_typeof(j.meta) = 'object' THEN j.meta ELSE '{}' END,
-                                 '{snoozed}', to_jsonb(1 + CASE
-                         WHEN jsonb_typeof(j.meta -> 'snoozed') = 'number'
-                         THEN (j.meta -> 'snoozed')::numeric ELSE 0 END))
+                  THEN pg_catalog.jsonb_set(
+                    CASE WHEN pg_catalog.jsonb_typeof(j.meta) = 'object' THEN j.meta ELSE '{}' END,
+                    '{snoozed}', pg_catalog.to_jsonb(1::numeric + CASE
+                      WHEN pg_catalog.jsonb_typeof(j.meta -> 'snoozed'::text) = 'number'
+                      THEN (j.meta -> 'snoozed'::text)::numeric ELSE 0 END))
                   ELSE j.meta END,
       errors = CASE
         WHEN pgjobs.settled_state(j, s.state, s.counts) <> s.state
@@ -50,7 +51,8 @@ WITH settled AS (
             j, pgjobs.settled_state(j, s.state, s.counts), s.error::jsonb)
         WHEN s.error IS NULL THEN j.errors
         ELSE pgjobs.with_error(
-          j.errors, s.error::jsonb || jsonb_build_object('attempt', j.attempt, 'at', now()))
+          j.errors, s.error::jsonb
+                    || pg_catalog.jsonb_build_object('attempt', j.attempt, 'at', pg_catalog.now()))
       END
   FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[],
               %(counts)s::boolean[], %(delays)s::double precision[], %(errors)s::text[],
@@ -64,16 +66,17 @@ WITH settled AS (
 )
 SELECT s.id, s.state,
        CASE WHEN s.waiter IS NOT NULL THEN (
-         SELECT pg_notify(%(channel)s, %(kind)s || s.task_id)
-         WHERE NOT pg_try_advisory_xact_lock(
-           %(space)s::integer, hashtext(%(channel)s || s.waiter)))
+         SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || s.task_id)
+         WHERE NOT pg_catalog.pg_try_advisory_xact_lock(
+           %(space)s::integer, pg_catalog.hashtext(%(channel)s || s.waiter)))
        END,
        CASE WHEN s.state = 'available' THEN (
-         SELECT pg_notify(%(work_channel)s, %(back)s || s.queue)
-         WHERE NOT pg_try_advisory_xact_lock(
-           %(space)s::integer, hashtext(%(work_channel)s || s.queue)))
+         SELECT pg_catalog.pg_notify(%(work_channel)s, %(back)s || s.queue)
+         WHERE NOT pg_catalog.pg_try_advisory_xact_lock(
+           %(space)s::integer, pg_catalog.hashtext(%(work_channel)s || s.queue)))
        WHEN s.state IN ('retryable', 'scheduled') THEN (
-         SELECT pg_notify(%(work_channel)s, %(due)s)
-         WHERE NOT pg_try_advisory_xact_lock(%(space)s::integer, hashtext(%(work_channel)s)))
+         SELECT pg_catalog.pg_notify(%(work_channel)s, %(due)s)
+         WHERE NOT pg_catalog.pg_try_advisory_xact_lock(
+           %(space)s::integer, pg_catalog.hashtext(%(work_channel)s)))
        END
 FROM settled AS s

@@ -1,6 +1,6 @@
 -- Before something is done to many jobs: the newest of them, so that it comes to an end while others are
 -- published; about how many rows there are, and by which columns indexes of the whole table begin.
-SELECT (SELECT max(j.id) FROM pgjobs.jobs AS j),
+SELECT (SELECT pg_catalog.max(j.id) FROM pgjobs.jobs AS j),
        c.reltuples::double precision,
        ARRAY(
          SELECT a.attname::text
@@ -11,4 +11,4 @@ SELECT (SELECT max(j.id) FROM pgjobs.jobs AS j),
            AND i.indpred IS NULL
        )
 FROM pg_catalog.pg_class AS c
-WHERE c.oid = 'pgjobs.jobs'::regclass
+WHERE c.oid = 'pgjobs.jobs'::regclass::oid

@@ -12,7 +12,7 @@ WITH taken AS (
   ))
   AND m.queue = ANY (%(queues)s::text[])
   RETURNING m.id, m.queue, m.priority, m.redelivered, m.message, m.body,
-            coalesce(m.expires_at < now(), false) AS is_expired
+            coalesce(m.expires_at < pg_catalog.now(), false) AS is_expired
 )
 SELECT id, queue, redelivered, message, body
 FROM taken

@@ -2,13 +2,13 @@
 -- consumes from it, and to the next when that is gone; until there was one it stays.
 -- Comes back with those that are there.
 UPDATE pgjobs.queues AS q
-SET used_at = now(),
+SET used_at = pg_catalog.now(),
     owner = CASE
       WHEN q.auto_delete AND NOT EXISTS (
         SELECT
         FROM pgjobs.nodes AS n
         WHERE n.node = q.owner
-          AND n.heartbeat_at > now() - n.lease * interval '1 second')
+          AND n.heartbeat_at > pg_catalog.now() - n.lease * interval '1 second')
       THEN %(node)s::uuid
       ELSE q.owner END
 WHERE q.name = ANY (%(names)s::text[])

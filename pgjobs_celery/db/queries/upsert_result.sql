@@ -8,16 +8,16 @@ WITH stored AS (
   VALUES (%(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
           %(group_index)s::integer,
           CASE WHEN %(state)s = 'retryable' THEN 'executing' ELSE %(state)s END,
-          CASE WHEN %(state)s IN ('completed', 'discarded', 'cancelled') THEN now() END,
+          CASE WHEN %(state)s IN ('completed', 'discarded', 'cancelled') THEN pg_catalog.now() END,
           CASE WHEN %(state)s IN ('executing', 'retryable')
                THEN '00000000-0000-0000-0000-000000000000'::uuid END,
-          %(attempt)s::integer, greatest(20, %(attempt)s::integer), now(), %(attempted_by)s, NULL,
+          %(attempt)s::integer, greatest(20, %(attempt)s::integer), pg_catalog.now(), %(attempted_by)s, NULL,
           %(body)s::bytea, %(reported_state)s, %(result)s::bytea, %(result_type)s,
           %(traceback)s, %(children)s,
           CASE WHEN %(error)s::text IS NULL THEN '[]'
-               ELSE jsonb_build_array(
+               ELSE pg_catalog.jsonb_build_array(
                  %(error)s::jsonb
-                 || jsonb_build_object('attempt', %(attempt)s::integer, 'at', now())) END)
+                 || pg_catalog.jsonb_build_object('attempt', %(attempt)s::integer, 'at', pg_catalog.now())) END)
   ON CONFLICT (task_id) DO UPDATE
   SET state = excluded.state,
       finished_at = excluded.finished_at,
@@ -39,7 +39,7 @@ WITH stored AS (
     AND (excluded.finished_at IS NOT NULL OR j.message IS NULL)
   RETURNING 1
 )
-SELECT (SELECT count(*) FROM stored),
-       (SELECT pg_notify(%(channel)s, %(kind)s || %(task_id)s)
-        WHERE NOT pg_try_advisory_xact_lock(
-          %(space)s::integer, hashtext(%(channel)s || %(waiter)s)))
+SELECT (SELECT pg_catalog.count(*) FROM stored),
+       (SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || %(task_id)s)
+        WHERE NOT pg_catalog.pg_try_advisory_xact_lock(
+          %(space)s::integer, pg_catalog.hashtext(%(channel)s || %(waiter)s)))

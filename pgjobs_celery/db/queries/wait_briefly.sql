@@ -1,2 +1,2 @@
 -- How long this transaction waits for a row that somebody else holds; 0 for as long as it takes.
-SELECT set_config('lock_timeout', %(milliseconds)s::text, true)
+SELECT pg_catalog.set_config('lock_timeout', %(milliseconds)s::text, true)

@@ -3,7 +3,7 @@
 -- database-wide lock through the commit's flush (6,800 instead of 22,900 inserts a second).
 -- In a caller's transaction it is in there all the same, and whoever waits by its commit is told: the
 -- key would hold up who begins to wait for as long as it lasts.
-SELECT pg_notify(%(channel)s, %(kind)s || %(name)s)
+SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || %(name)s)
 WHERE CASE WHEN %(is_joined)s::boolean THEN true
-           ELSE NOT pg_try_advisory_xact_lock(
-             %(space)s::integer, hashtext(%(channel)s || %(name)s)) END
+           ELSE NOT pg_catalog.pg_try_advisory_xact_lock(
+             %(space)s::integer, pg_catalog.hashtext(%(channel)s || %(name)s)) END
