@@ -21,7 +21,7 @@ UPDATE pgjobs.schedules AS s
 SET next_run_at = a.next,
     last_run_at = coalesce(a.last, s.last_run_at),
     last_task_id = coalesce(a.task_id, s.last_task_id),
-    total_run_count = least(s.total_run_count::numeric + a.count, 9223372036854775807)::bigint
+    total_run_count = least(s.total_run_count::numeric + a.count::numeric, 9223372036854775807)::bigint
 FROM held AS h
 JOIN asked AS a ON a.name = h.name
 WHERE s.app = %(app)s AND s.name = h.name
