@@ -21,6 +21,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultSet
 
 from .awaiting import ResultConsumer
+from .steady import monotonic
 from .threads import in_thread_with
 
 logger = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Waiter:
         self._backend.remove_pending_result(result)
         with self._lock:
             self._count -= 1
-            self._idle_since = time.monotonic()
+            self._idle_since = monotonic()
 
     def _run(self) -> None:
         while self._is_wanted():
@@ -122,7 +123,7 @@ class Waiter:
 
     def _is_wanted(self) -> bool:
         with self._lock:
-            if self._count or time.monotonic() < self._idle_since + LINGER:
+            if self._count or monotonic() < self._idle_since + LINGER:
                 return True
             self._thread = None
             return False

@@ -14,11 +14,13 @@ from typing import Any
 
 from celery import states
 from celery.backends.asynchronous import BaseResultConsumer
+from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.utils.log import get_logger
 
 from .db import notify
 from .db.database import CONNECTION_ERRORS
 from .db.notify import Listener, waiter
+from .steady import monotonic
 
 logger = get_logger(__name__)
 
@@ -103,10 +105,18 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             return
         if timeout is not None and timeout <= 0:
             raise socket.timeout()  # noqa: UP041
-        end = float("inf") if timeout is None else time.monotonic() + timeout
+        end = float("inf") if timeout is None else monotonic() + timeout
+
+        is_first = True
 
         def wait(timeout: float) -> None:
-            self.drain_events(max(0.0, min(timeout, end - time.monotonic())))
+            nonlocal is_first
+            left = end - monotonic()
+            if left <= 0 and not is_first:
+                # Celery looks at the program's clock, which may stand still in a test.
+                raise CeleryTimeoutError("The operation timed out.")
+            is_first = False
+            self.drain_events(max(0.0, min(timeout, left)))
 
         yield from self.drainer.drain_events_until(
             p, timeout=timeout, on_interval=on_interval, wait=wait
@@ -133,12 +143,12 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         finally:
             with self._changed:
                 self._is_reading = False
-                self._last_turn = time.monotonic()
+                self._last_turn = monotonic()
                 self._turns += 1
                 self._changed.notify_all()
 
     def _read(self, timeout: float | None) -> None:
-        end = float("inf") if timeout is None else time.monotonic() + timeout
+        end = float("inf") if timeout is None else monotonic() + timeout
         while True:
             new = self._take_new()
             if self.on_message is not None and not self._sees_states:
@@ -148,9 +158,9 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
                 self._announce(new)
                 if self._look(new, with_states=self._sees_states):
                     return
-            if time.monotonic() >= self._next_poll and self._look(self._all()):
+            if monotonic() >= self._next_poll and self._look(self._all()):
                 return
-            now = time.monotonic()
+            now = monotonic()
             if now >= end:
                 raise socket.timeout()  # noqa: UP041
             heard = self._wait(min(end, self._next_poll) - now) & self._waiting
@@ -211,7 +221,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         database = self.backend.database
         options = database.options
         # Without LISTEN the poll is all there is, and somebody waits for the answer.
-        self._next_poll = time.monotonic() + (options.poll if options.listen else options.poll / 2)
+        self._next_poll = monotonic() + (options.poll if options.listen else options.poll / 2)
         if not wanted:
             return False
         if with_states:
@@ -237,7 +247,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             with self._changed:
                 if self._listener is not listener:
                     return
-                pause = IDLE if self._is_reading else self._last_turn + IDLE - time.monotonic()
+                pause = IDLE if self._is_reading else self._last_turn + IDLE - monotonic()
                 if pause <= 0:
                     self._drop_listener()
                     self._new.update(self._waiting)

@@ -9,7 +9,6 @@ with assert_enqueued(welcome, count=2):
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from typing import Any
 
 from ..config import did_you_mean
 from ..errors import InvalidOption, UnknownOption
+from ..steady import monotonic
 from .calls import Use, how_is_used
 from .capture import Enqueued
 from .matching import Expected, get_signature
@@ -205,9 +205,9 @@ class Assertion(list[Enqueued]):
         return self._await().__await__()
 
     async def _await(self) -> Assertion:
-        end = time.monotonic() + self._timeout
+        end = monotonic() + self._timeout
         self._look()
-        while not self._is_settled and time.monotonic() < end:
+        while not self._is_settled and monotonic() < end:
             await asyncio.sleep(INTERVAL)
             self._look()
         self._check()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone, tzinfo
@@ -17,6 +16,7 @@ from ..message import encode_body, is_job, job_options, moment, read_command
 from ..options import HEADER, JobOptions, check_meta
 from ..publication import Publication, current_publication
 from ..states import State
+from ..steady import monotonic
 from ..unique import WAITING, Unique
 from .batches import NO_DATABASE, find_batch
 
@@ -211,10 +211,10 @@ class Inbox:
 
         It is asked again whenever something is published, or something becomes of it.
         """
-        end = time.monotonic() + timeout
+        end = monotonic() + timeout
         with self._news:
             while not holds():
-                left = end - time.monotonic()
+                left = end - monotonic()
                 if left <= 0:
                     return False
                 self._news.wait(left)

@@ -157,11 +157,19 @@ def settle(inbox: Inbox, clock: Clock, job: Enqueued, performed: Performed) -> N
 
 
 def _with_meta(job: Enqueued, performed: Performed) -> dict[str, Any]:
-    """What the attempt has noted is there for the next one."""
-    if performed.meta == job.meta:
+    """What the attempt has noted is there for the next one, and how often it was snoozed."""
+    meta = performed.meta
+    if performed.outcome == "snoozed":
+        meta = {**meta, "snoozed": 1 + _number(meta.get("snoozed"))}
+    if meta == job.meta:
         return {}
-    header = {**(job.headers.get(HEADER) or {}), "meta": performed.meta}
-    return {"meta": performed.meta, "headers": {**job.headers, HEADER: header}}
+    header = {**(job.headers.get(HEADER) or {}), "meta": meta}
+    return {"meta": meta, "headers": {**job.headers, HEADER: header}}
+
+
+def _number(value: Any) -> Any:
+    """A count that a hand may have made something else of: as settle_jobs.sql takes it."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
 
 
 def priority_order(app: Any) -> str:

@@ -30,6 +30,7 @@ import pytest
 from pytest_celery import CeleryTestBackend, CeleryTestBroker, CeleryTestWorker
 
 from ..errors import PgJobsError
+from ..steady import monotonic
 from .servers import open_database, open_server
 
 #: The names of the fixtures, for ``params``.
@@ -131,9 +132,9 @@ class LocalWorkerProcess:
 
     def ready(self) -> bool:
         """Wait until the worker consumes. Raises PgJobsError if it leaves before, or does not."""
-        end = time.monotonic() + READY_TIMEOUT
+        end = monotonic() + READY_TIMEOUT
         while not self._is_ready():
-            if time.monotonic() > end:
+            if monotonic() > end:
                 raise PgJobsError(
                     f"worker {self.name} is not ready after {READY_TIMEOUT} s:\n{self.logs()}"
                 )

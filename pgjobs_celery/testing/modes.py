@@ -16,26 +16,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..config import did_you_mean
 from ..errors import InvalidOption, PgJobsError
 from .capture import Enqueued, Inbox, receive_into
 from .results import MemoryBackend
 from .rows import Rows
+from .stage import Place, Stage
 from .transport import make_pool
 
 #: What a task's jobs may meet in a test.
 MODES = ("manual", "inline", "real")
-
-
-class Places(NamedTuple):
-    """Where an app's messages and results go."""
-
-    producers: Any
-    connections: Any
-    backend: Any
 
 
 class testing:  # noqa: N801
@@ -70,7 +62,7 @@ class testing:  # noqa: N801
         #: What was published in the block; empty in mode "real".
         self.inbox = Inbox()
         self._jobs: Inbox | Rows = Rows(self.app) if mode == "real" else self.inbox
-        self._places: Places | None = None
+        self._place: Place | None = None
 
     def __enter__(self) -> testing:
         with _lock:
@@ -123,21 +115,23 @@ class testing:  # noqa: N801
         """Until something holds, for so many seconds at most; whether it does."""
         return self._jobs.wait_until(holds, timeout)
 
-    def places(self) -> Places | None:
-        """Where messages and results go; None for where the settings say."""
-        if self.mode == "real":
-            return None
-        if self._places is None:
+    def place(self) -> Place | None:
+        """Where messages and results go; None for where the settings say, or a block around it."""
+        if self._place is None and self.mode != "real":
             run, run_waiting = self._runners()
             zone = lambda: self.app.timezone  # noqa: E731
             producers = make_pool(receive_into(self.inbox, zone, run))
             backend = MemoryBackend(self.app, run_waiting)
-            self._places = Places(producers, producers.connections, backend)
-        return self._places
+            self._place = Place(producers, producers.connections, backend)
+        return self._place
 
-    def drop_places(self) -> None:
-        """Have them made anew."""
-        self._places = None
+    def forget_connections(self) -> None:
+        """In a forked child, where its parent's are closed."""
+        if self.mode == "real":
+            if self._place is not None:
+                self._place.forget_connections()
+        else:
+            self._place = None
 
     def _runners(self) -> tuple[Callable[[Enqueued], None] | None, Callable[[], None] | None]:
         if self.mode != "inline":
@@ -146,64 +140,6 @@ class testing:  # noqa: N801
 
         runner = InlineRunner(self.app, self.inbox, propagate=self.propagate)
         return runner.on_job, runner.run_waiting
-
-
-class Stage:
-    """An app that is in at least one block: the one entered last counts."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._blocks: list[testing] = []
-        #: Where the settings lead, while something else is in its place.
-        self._own: Places | None = None
-        # Eager tasks are not published at all.
-        self._is_eager = app.conf.task_always_eager
-        app.conf.task_always_eager = False
-        # A child that multiprocessing forks drops its pools: it is not to make real ones.
-        app._ensure_after_fork()
-        app.on_after_fork.connect(self._after_fork, weak=False, dispatch_uid=id(self))
-
-    @property
-    def current(self) -> testing | None:
-        """The innermost block."""
-        return self._blocks[-1] if self._blocks else None
-
-    def enter(self, block: testing) -> None:
-        """From now on this is the innermost."""
-        block.places()  # before anything is changed: it may raise
-        self._blocks.append(block)
-        self._apply()
-
-    def leave(self, block: testing) -> bool:
-        """A block has ended, of several tasks of an event loop not always the innermost; False if
-        it was the last."""
-        with suppress(ValueError):
-            self._blocks.remove(block)
-        self._apply()
-        return bool(self._blocks)
-
-    def end(self) -> None:
-        """There are no blocks any more."""
-        self._app.conf.task_always_eager = self._is_eager
-        self._app.on_after_fork.disconnect(self._after_fork, dispatch_uid=id(self))
-
-    def _after_fork(self, **_: Any) -> None:
-        for block in self._blocks:
-            block.drop_places()  # kombu has closed the parent's pools
-        if self._own is not None:
-            self._own = Places(None, None, self._own.backend)
-        self._apply()
-
-    def _apply(self) -> None:
-        app = self._app
-        block = self.current
-        places = None if block is None else block.places()
-        if places is None:
-            places, self._own = self._own, None
-        elif self._own is None:
-            self._own = Places(app.amqp._producer_pool, app._pool, app._backend_cache)
-        if places is not None:
-            app.amqp._producer_pool, app._pool, app._backend_cache = places
 
 
 #: The apps that are being tested; kept no longer than that.
@@ -225,6 +161,8 @@ def find_testing(app: Any = None) -> testing:
         app = unwrap(app)
     with _lock:
         stages = [stage for each, stage in _stages.items() if app in (None, each)]
+    for stage in stages:
+        stage.check()
     found = [stage.current for stage in stages if stage.current is not None]
     if not found:
         raise PgJobsError(

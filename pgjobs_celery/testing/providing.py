@@ -8,11 +8,11 @@ from typing import Any
 
 from celery import current_app
 from celery.app.utils import find_app as find_app_by_name
-from kombu import pools
 
 from ..errors import InvalidOption
 from .helpers import Helpers
 from .modes import testing
+from .stage import Place
 
 #: How many jobs a failure shows.
 MOST_SHOWN = 50
@@ -75,47 +75,21 @@ def provide_real(request: Any, url: str) -> Iterator[Helpers]:
     app = find_app(request)
     close_nodes()
     empty_database(url)
-    with moved(app, url), testing(app, "real") as block:
+    with Moved(app, url) as block:
         yield Helpers(block)
 
 
-@contextmanager
-def moved(app: Any, url: str) -> Iterator[None]:
-    """In this block the app's broker and backend are at this URL."""
-    conf, amqp = app.conf, app.amqp
-    changes = dict(conf.changes)
-    kept = app._pool, app._backend_cache, amqp._producer_pool
-    local = getattr(app._local, "backend", None)
-    for name in ("broker_url", "broker_read_url", "broker_write_url", "result_backend"):
-        conf[name] = url
-    conf.task_always_eager = False
-    app._pool = app._backend_cache = amqp._producer_pool = None
-    app._local.backend = None
-    try:
-        yield
-    finally:
-        for each in (app._backend_cache, getattr(app._local, "backend", None)):
-            if close := getattr(each, "close", None):
-                close()
-        used = app._pool
-        if used is not None:
-            close_pool(used)
-        conf.changes.clear()
-        conf.changes.update(changes)
-        app._pool, app._backend_cache, amqp._producer_pool = kept
-        if used is not None and app._pool is used:
-            app._pool = amqp._producer_pool = None
-        app._local.backend = local
+class Moved(testing):
+    """Mode real, at a URL: the app's broker and backend are there, whatever its settings say."""
 
+    def __init__(self, app: Any, url: str) -> None:
+        super().__init__(app, "real")
+        self._place = Place.at(url)
 
-def close_pool(pool: Any) -> None:
-    """Close a pool of connections, and have kombu forget it: the next test is on the same URL."""
-    pool.force_close_all()
-    # By identity: the key is made of options, which a connection that was open has changed.
-    for group in (pools.connections, pools.producers):
-        for key, each in list(group.items()):
-            if getattr(each, "connections", each) is pool:
-                group.pop(key)
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        assert self._place is not None
+        self._place.close()
 
 
 def describe(helpers: Helpers) -> str:

@@ -12,6 +12,7 @@ from ..errors import PgJobsError, UndecodableRow
 from ..job import HIGHEST_RANK, Job
 from ..message import decode_envelope
 from ..states import State
+from ..steady import monotonic
 from .capture import Enqueued, read_job
 
 #: How often rows are looked at while something is waited for, in seconds.
@@ -48,9 +49,9 @@ class Rows:
 
     def wait_until(self, holds: Callable[[], bool], timeout: float) -> bool:
         """Until something holds, for ``timeout`` seconds at most; whether it does."""
-        end = time.monotonic() + timeout
+        end = monotonic() + timeout
         while not holds():
-            left = end - time.monotonic()
+            left = end - monotonic()
             if left <= 0:
                 return False
             time.sleep(min(left, INTERVAL))

@@ -255,3 +255,34 @@ class Right(PgJobsMixin, unittest.TestCase):
 def test_the_mixin_stands_in_front():
     with pytest.raises(TypeError, match="in front of the TestCase"):
         type("Wrong", (unittest.TestCase, PgJobsMixin), {})
+
+
+def test_a_net_around_all_tests_holds_after_one_in_mode_real(run):
+    run(
+        """
+import pytest
+from proj import app, welcome
+from pgjobs_celery.testing import all_enqueued, refute_enqueued, testing
+
+@pytest.fixture(scope="session", autouse=True)
+def net():
+    with testing(app):
+        yield
+    assert app.conf.broker_url.startswith("redis:") and app._pool is None
+
+def test_rows(pgjobs_real):
+    welcome.delay(1)
+    pgjobs_real.assert_enqueued(welcome, count=1)
+
+def test_the_net():
+    welcome.delay(9)
+    assert len(all_enqueued(welcome)) == 1
+    with pytest.raises(AssertionError):
+        refute_enqueued(welcome)
+
+def test_rows_again(pgjobs_real):
+    pgjobs_real.refute_enqueued(welcome)
+""",
+        "-p",
+        "no:randomly",
+    )

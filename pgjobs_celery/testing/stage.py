@@ -1,0 +1,197 @@
+"""The places that an app's messages and results go to, and which of them counts in a test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from kombu import pools
+
+from ..errors import PgJobsError
+
+if TYPE_CHECKING:
+    from .modes import testing
+
+#: The settings that lead to a server.
+_SERVERS = ("broker_url", "broker_read_url", "broker_write_url", "result_backend")
+#: The settings of which a test says something else.
+_SETTINGS = frozenset([*_SERVERS, "task_always_eager"])
+#: Where settings keep what they say for now: no setting has such a name.
+_SAID = "_pgjobs_said"
+
+
+class Place:
+    """Where an app's messages and results go.
+
+    It holds what the app keeps of it: the pool its producers come from, that of its connections,
+    and its result backend. An app makes each when it first needs it: None until then.
+    """
+
+    def __init__(
+        self,
+        producers: Any = None,
+        connections: Any = None,
+        backend: Any = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._is_lazy = producers is None
+        self.producers = producers
+        self.connections = connections
+        self.backend = backend
+        #: What the app's settings say there, where that is not what they say.
+        self.settings = dict(settings or {})
+        # Backends that are not thread-safe are the threads' own: those of one place only.
+        self.local: Any = threading.local() if self.settings else None
+
+    @classmethod
+    def at(cls, url: str) -> Place:
+        """Broker and result backend at a URL, whatever the settings say."""
+        return cls(settings=dict.fromkeys(_SERVERS, url))
+
+    def keep(self, app: Any) -> None:
+        """Note what the app has made here since it came."""
+        if not self._is_lazy:
+            return
+        self.producers, self.connections = app.amqp._producer_pool, app._pool
+        self.backend, self.local = app._backend_cache, app._local
+
+    def take(self, app: Any) -> None:
+        """Have the app here from now on."""
+        app.amqp._producer_pool, app._pool = self.producers, self.connections
+        app._backend_cache = self.backend
+        if self.local is not None:
+            app._local = self.local
+
+    def forget_connections(self) -> None:
+        """In a forked child: its parent's are not its own."""
+        self.producers = self.connections = None
+
+    def close(self) -> None:
+        """Close what was made here."""
+        for each in (self.backend, getattr(self.local, "backend", None)):
+            if close := getattr(each, "close", None):
+                close()
+        if self.connections is not None:
+            close_pool(self.connections)
+        self.producers = self.connections = self.backend = None
+
+
+def lay_over(conf: Any) -> dict[str, Any]:
+    """Have settings say what is in this dict from now on.
+
+    Neither written into the app's own, nor laid over them as one more map: what is restored would
+    hide what their source says from then on (Django's ``override_settings``), what is set meanwhile
+    would be lost, and variables of the environment would come first.
+    """
+    said: dict[str, Any] = {}
+    kind: Any = type(conf)
+
+    class Settings(kind):  # type: ignore[misc]
+        def __getitem__(self, key: str) -> Any:
+            said = self.__dict__.get(_SAID, {})  # nothing in a copy
+            return said[key] if key in said else kind.__getitem__(self, key)
+
+        def __getattribute__(self, name: str) -> Any:
+            if name in _SETTINGS and name in (said := self.__dict__.get(_SAID, {})):
+                return said[name]  # several are properties, which look into the environment first
+            return kind.__getattribute__(self, name)
+
+    conf.__dict__[_SAID] = said
+    # Past the settings' own way to set an attribute.
+    object.__setattr__(conf, "__class__", Settings)
+    return said
+
+
+def lay_off(conf: Any) -> None:
+    """Have them say again what they do."""
+    if conf.__dict__.pop(_SAID, None) is not None:
+        object.__setattr__(conf, "__class__", type(conf).__base__)
+
+
+class Stage:
+    """An app that is in at least one block: the one entered last counts."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._blocks: list[testing] = []
+        #: Where the settings lead.
+        self._own = self._here = Place()
+        bool(app.conf.task_always_eager)  # reads them, where nobody has before
+        self._conf = app.conf
+        self._said = lay_over(self._conf)
+        # A child that multiprocessing forks drops its pools: it is not to make real ones.
+        app._ensure_after_fork()
+        app.on_after_fork.connect(self._after_fork, weak=False, dispatch_uid=id(self))
+
+    @property
+    def current(self) -> testing | None:
+        """The innermost block."""
+        return self._blocks[-1] if self._blocks else None
+
+    def enter(self, block: testing) -> None:
+        """From now on this is the innermost."""
+        block.place()  # before anything is changed: it may raise
+        self._blocks.append(block)
+        self._apply()
+
+    def leave(self, block: testing) -> bool:
+        """A block has ended, of several tasks of an event loop not always the innermost; False if
+        it was the last."""
+        with suppress(ValueError):
+            self._blocks.remove(block)
+        self._apply()
+        return bool(self._blocks)
+
+    def end(self) -> None:
+        """There are no blocks any more."""
+        lay_off(self._conf)
+        self._app.on_after_fork.disconnect(self._after_fork, dispatch_uid=id(self))
+
+    def check(self) -> None:
+        """Raise PgJobsError where the block has lost its hold of the app."""
+        if self._app.conf is not self._conf:
+            raise PgJobsError(
+                f"app {self._app.main!r} has read its settings anew within the block "
+                "(config_from_object(..., force=True)): what was published since may have been "
+                "run eagerly, unseen; do that before the block"
+            )
+
+    def _after_fork(self, **_: Any) -> None:
+        # kombu has closed the parent's pools.
+        for block in self._blocks:
+            block.forget_connections()
+        self._own.forget_connections()
+        self._here = Place()
+        self._apply()
+
+    def _apply(self) -> None:
+        place = self._place()
+        if place is not self._here:
+            self._here.keep(self._app)
+            place.take(self._app)
+            self._here = place
+        self._said.clear()
+        # Eager tasks are not published at all.
+        self._said.update(place.settings, task_always_eager=False)
+
+    def _place(self) -> Place:
+        """That of the innermost block; of one in mode real, where those around it have a server."""
+        current = self.current
+        if current is None:
+            return self._own
+        if (place := current.place()) is not None:
+            return place
+        around = [block.place() for block in reversed(self._blocks)]
+        return next((each for each in around if each is not None and each.settings), self._own)
+
+
+def close_pool(pool: Any) -> None:
+    """Close a pool of connections, and have kombu forget it: the next test is on the same URL."""
+    pool.force_close_all()
+    # By identity: the key is made of options, which a connection that was open has changed.
+    for group in (pools.connections, pools.producers):
+        for key, each in list(group.items()):
+            if getattr(each, "connections", each) is pool:
+                group.pop(key)
