@@ -19,8 +19,10 @@ from .ending import Cancel, CancelledByTask, Discard, Postponed, Snooze, TaskEnd
 from .job import Job
 from .options import published_options
 from .outcome import error_from
+from .reports import is_too_long_entry
 from .running import Meta, running_job
 from .states import State
+from .tracing import decide
 
 logger = logging.getLogger(__name__)
 
@@ -201,8 +203,11 @@ class AttemptedTask(Task):  # type: ignore[misc]
             # Another broker: as Celery would.
             retries = request.retries - 1 if is_snooze else request.retries
             raise self._retry_by_message(retries, error, delay)
+        decide(request.id)
         request.is_left_to_worker = True
         entry = None if is_snooze else error_from(error, _format(error))
+        if entry is not None and is_too_long_entry(entry) and running_job(request).record(entry):
+            entry = ""
         raise Postponed(delay, get_pickleable_exception(error), entry) from error
 
     def _retry_by_message(self, retries: int, error: BaseException, delay: float) -> Retry:

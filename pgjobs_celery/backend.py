@@ -37,7 +37,7 @@ from .message import decode_envelope, group_index
 from .node import get_node
 from .outcome import Result, clean_text, error_entry, error_from
 from .states import FROM_CELERY, State, celery_state
-from .tracing import hand_over, lose_claim, returned
+from .tracing import decide, hand_over, lose_claim, returned
 
 logger = get_logger(__name__)
 
@@ -129,6 +129,16 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         """The task has returned: the one result that may travel with that news."""
         with returned(task_id):
             super().mark_as_done(task_id, *args, **kwargs)
+
+    def mark_as_failure(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
+        """The task has failed."""
+        decide(task_id)
+        return super().mark_as_failure(task_id, *args, **kwargs)
+
+    def mark_as_retry(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
+        """The task has retried itself."""
+        decide(task_id)
+        return super().mark_as_retry(task_id, *args, **kwargs)
 
     def _store_result(
         self,

@@ -61,7 +61,7 @@ class Discard(TaskEnd):
 class Postponed(Retry):  # type: ignore[misc]
     """What the worker is told of an attempt after which the job goes back in line.
 
-    ``error`` is the entry for ``errors``; None for a snooze.
+    ``error`` is the entry for ``errors``, empty if the row has it already; None for a snooze.
     """
 
     def __init__(self, delay: float, exc: BaseException, error: str | None) -> None:

@@ -79,8 +79,8 @@ def requeued(id: int, attempt: int, error: str | None = None) -> Outcome:
 
 
 def retried(id: int, attempt: int, delay: float, error: str) -> Outcome:
-    """Failed, and to run again in ``delay`` seconds."""
-    return Outcome(id, attempt, State.RETRYABLE, error, delay=delay)
+    """Failed, and to run again in ``delay`` seconds; no ``error`` where the row has it already."""
+    return Outcome(id, attempt, State.RETRYABLE, error or None, delay=delay)
 
 
 def snoozed(id: int, attempt: int, delay: float) -> Outcome:

@@ -12,6 +12,7 @@ from billiard.pool import RUN
 from celery.worker.state import requests
 
 from .job import Cancellation
+from .pipes import Pipes
 
 
 class WorkerPool:
@@ -25,6 +26,8 @@ class WorkerPool:
         self._consumer = consumer
         #: billiard's pool of processes; None where tasks run in this one.
         self._processes: Any = None
+        #: The pipes of its processes.
+        self._pipes: Pipes | None = None
         #: Requests of tasks that a shutdown, or a lost connection, has ended or will.
         self.cancelled: list[Any] = []
 
@@ -37,6 +40,7 @@ class WorkerPool:
             if not isinstance(pool.flush, ListeningFlush):
                 pool.flush = ListeningFlush(processes)
                 self._processes.close = Close(processes)
+                self._pipes = Pipes(processes, self._consumer.hub)
 
     def cancel(self, request: Any) -> None:
         """Note that the pool was told to end this request's task; it has yet to say what came."""

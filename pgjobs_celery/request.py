@@ -134,9 +134,7 @@ class JobRequest:
 
     def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
         """Send the task to the pool."""
-        if _claim_of(self._message) is not None:
-            pool = TracingPool(pool)
-        return super().execute_using_pool(pool, **kwargs)  # type: ignore[misc]
+        return super().execute_using_pool(TracingPool(pool), **kwargs)  # type: ignore[misc]
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         """The task begins."""

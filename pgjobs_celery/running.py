@@ -11,6 +11,7 @@ from .db.database import CONNECTION_ERRORS, Database, find_database
 from .delivery import HeldClaim, held_claim
 from .errors import ClaimLost
 from .options import check_meta, encode_json, published_options
+from .outcome import Result
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,18 @@ class RunningJob:
             self._look_at = now + RETRY_INTERVAL
             logger.warning("task %s cannot ask whether it is cancelled: %s", self.task_id, error)
         return self._is_cancelled
+
+    def record(self, entry: str) -> bool:
+        """Add an entry to ``errors`` of a job that is to be tried again; False if that fails."""
+        if self.held is None or self.database is None:
+            return False
+        new = Result(self.task_id, None, None, None, None, entry)
+        results, fence = self.database.results, self.held.fence
+        try:
+            return self.database.retrying(lambda: results.record_retry(new, fence))
+        except CONNECTION_ERRORS as error:
+            logger.warning("task %s cannot write why it failed: %s", self.task_id, error)
+            return False
 
 
 class Meta(MutableMapping[str, Any]):

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from . import reports
 from .outcome import Result
 
-#: Results above this size, in bytes, are written by the child itself: the worker's main process
-#: must not be held up by one task's megabytes.
+#: Results above this size, in bytes, are written where the task ran: the worker's main process must
+#: not be held up by one task's megabytes. A child of a prefork pool writes smaller ones itself, see
+#: :data:`pgjobs_celery.reports.LIMIT`.
 LIMIT = 64 * 1024
 
 _local = threading.local()
@@ -42,26 +44,39 @@ class Summary(str):
 def trace_job(trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
     """Run a task through Celery's ``trace`` function, in the pool, and return its result along."""
     _local.task_id, _local.result, _local.is_lost = task_id, None, False
+    reports.begin()
     try:
         failed, returned, runtime = trace(name, task_id, *args)
+        reports.end()
         if not failed:
+            returned = returned and reports.fit(returned, _local.result)
             if _local.result is not None or _local.is_lost:
                 returned = Summary(returned or "", _local.result)
-        elif _local.is_lost:
-            returned.is_lost = True
+        else:
+            returned = reports.fit_failure(returned)
+            if _local.is_lost:
+                returned.is_lost = True
         return failed, returned, runtime
     finally:
+        reports.end()
         _local.task_id = _local.result = None
 
 
 @contextmanager
 def returned(task_id: str) -> Iterator[None]:
     """In this block, SUCCESS is the task's end, and not what it says of itself on the way."""
+    decide(task_id)
     _local.returned = task_id
     try:
         yield
     finally:
         _local.returned = None
+
+
+def decide(task_id: str) -> None:
+    """What becomes of this task is decided: its soft time limit does not change it any more."""
+    if getattr(_local, "task_id", None) == task_id:
+        reports.end()
 
 
 def hand_over(result: Result) -> bool:
@@ -71,6 +86,8 @@ def hand_over(result: Result) -> bool:
     if getattr(_local, "returned", None) != result.task_id:
         return False
     if result.result is not None and len(result.result) > LIMIT:
+        return False
+    if reports.is_too_long(result):
         return False
     _local.result = result
     return True
