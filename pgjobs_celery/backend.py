@@ -12,9 +12,10 @@ import json
 import threading
 from collections.abc import Sequence
 from datetime import timezone
+from functools import partial
 from typing import Any
 
-from celery import signals, states
+from celery import Task, signals, states
 from celery.backends import base
 from celery.backends.asynchronous import AsyncBackendMixin
 from celery.result import AsyncResult
@@ -37,7 +38,7 @@ from .message import decode_envelope, group_index
 from .node import get_node
 from .outcome import Result, clean_text, error_entry, error_from
 from .states import FROM_CELERY, State, celery_state
-from .tracing import decide, hand_over, lose_claim, returned
+from .tracing import decide, failed, hand_over, lose_claim, note_written, returned
 
 logger = get_logger(__name__)
 
@@ -66,6 +67,8 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         )
         self._next_looks = {}
         self._in_thread = threading.local()
+        #: Whether a task has hooks for its success, by its name.
+        self._followed: dict[str, bool] = {}
 
     @property
     def database(self) -> Database:  # type: ignore[override]
@@ -131,9 +134,10 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
             super().mark_as_done(task_id, *args, **kwargs)
 
     def mark_as_failure(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
-        """The task has failed."""
+        """The task has failed: stored, and its errbacks called, once."""
         decide(task_id)
-        return super().mark_as_failure(task_id, *args, **kwargs)
+        with failed(task_id):
+            return super().mark_as_failure(task_id, *args, **kwargs)
 
     def mark_as_retry(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
         """The task has retried itself."""
@@ -173,10 +177,15 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
             if not results.record_retry(new, fence):
                 _report_lost(database, new.task_id, fence, state)
         elif becomes.is_final and fence:
-            if state == states.SUCCESS and not request.chord and hand_over(new):
+            write = partial(self._finish, database, new, becomes, fence, state)
+            if (
+                state == states.SUCCESS
+                and not request.chord
+                and not self._is_followed(request.task)
+                and hand_over(new, write)
+            ):
                 return
-            if not results.finish_job(new, becomes, fence):
-                _report_lost(database, new.task_id, fence, state)
+            write()
         elif fence:
             if not results.report_job(new, state, fence):
                 _report_lost(database, new.task_id, fence, state)
@@ -185,6 +194,28 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
             stored = results.upsert_result(new, becomes, reported, self._origin(request))
             if becomes is State.RETRYABLE and not stored:
                 results.report_job(new, state, None)  # of a job that others run
+
+    @staticmethod
+    def _finish(database: Database, new: Result, becomes: State, fence: Fence, state: str) -> None:
+        if database.results.finish_job(new, becomes, fence):
+            note_written(new.task_id)
+        else:
+            _report_lost(database, new.task_id, fence, state)
+
+    def _is_followed(self, name: str) -> bool:
+        """True for a task with hooks that run once it has succeeded.
+
+        Its process may be lost in one: that it has succeeded must stand in the row by then. And the
+        hook may look.
+        """
+        is_followed = self._followed.get(name)
+        if is_followed is None:
+            task = type(self.app.tasks.get(name))
+            is_followed = issubclass(task, Task) and (
+                task.on_success is not Task.on_success or task.after_return is not Task.after_return
+            )
+            self._followed[name] = is_followed
+        return is_followed
 
     def _forget(self, task_id: str) -> None:
         self.result_consumer.cancel_for(task_id)  # as Celery does from 5.6 on

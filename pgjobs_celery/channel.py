@@ -223,6 +223,11 @@ class Channel(Acknowledger):
             return []
         return [queue for queue in self._plan.queues if queue not in self.node.limits]
 
+    def waiting(self) -> list[tuple[int, int]]:
+        """The jobs that wait here for room, or that nobody has acknowledged; from any thread."""
+        claims = [*list(self._buffer), *(each.claim for each in list(self.unacked.values()))]
+        return [(claim.id, claim.attempt) for claim in claims if claim is not None]
+
     def reconnect(self, why: str) -> None:
         """Give the connection up for lost; called from any thread."""
         self.transport.fail(why)

@@ -57,6 +57,9 @@ class Watcher(Looker, Protocol):
     def verify_queues(self) -> None:
         """Queues of ours may have been taken away; called from any thread."""
 
+    def waiting(self) -> list[tuple[int, int]]:
+        """The jobs that wait here, and their attempts; called from any thread."""
+
 
 class Node:
     """The claims of this process in one database. Thread-safe; get one with :func:`get_node`."""
@@ -70,6 +73,8 @@ class Node:
         self.late_tasks: list[str] | None = None
         #: Where the tasks run; None where there is no pool.
         self.pool: WorkerPool | None = None
+        #: Looks at what it holds, at each poll; None where there is no pool.
+        self.oversee: Callable[[], None] | None = None
         #: For how many seconds of work it may claim beyond what its pool can begin.
         self.read_ahead = database.options.read_ahead
         #: How many jobs of a queue it may claim.
@@ -172,6 +177,14 @@ class Node:
     def held(self) -> int:
         """How many jobs this process has claimed whose outcome is not known yet."""
         return len(self._held)
+
+    def held_claims(self) -> set[tuple[int, int]]:
+        """What they are, and their attempts."""
+        return {(id, attempt) for id, (attempt, _) in list(self._held.items())}
+
+    def watchers(self) -> list[Watcher]:
+        """Who claims jobs here."""
+        return list(self._watchers)
 
     def find_cancelled(self) -> list[Cancellation]:
         """Which of the jobs that run here, or are about to, are to be cancelled."""
@@ -392,7 +405,7 @@ class Node:
             on_back=self._come_back,
         )
         heartbeat.run(self.database)
-        watch = Watch(lambda: list(self._watchers), self.database.options.poll)
+        watch = Watch(self.watchers, self.database.options.poll, lambda: self.oversee)
         self.services.start(heartbeat, watch, settings)
         self.has_left = False
 

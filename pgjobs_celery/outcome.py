@@ -43,6 +43,8 @@ class Outcome(NamedTuple):
     result: Result | None = None
     #: The task's id, where somebody may wait for it to finish.
     awaited: str | None = None
+    #: Its process was lost: what the attempt has published already is there.
+    was_lost: bool = False
     #: The task's name and id, where somebody is to be told that the job has ended.
     job: tuple[str, str] | None = None
 
@@ -78,9 +80,12 @@ def requeued(id: int, attempt: int, error: str | None = None) -> Outcome:
     return Outcome(id, attempt, State.AVAILABLE, error)
 
 
-def retried(id: int, attempt: int, delay: float, error: str) -> Outcome:
-    """Failed, and to run again in ``delay`` seconds; no ``error`` where the row has it already."""
-    return Outcome(id, attempt, State.RETRYABLE, error or None, delay=delay)
+def retried(id: int, attempt: int, delay: float, error: str, *, was_lost: bool = False) -> Outcome:
+    """Failed, or lost with its process, and to run again in ``delay`` seconds.
+
+    No ``error`` where the row has it already.
+    """
+    return Outcome(id, attempt, State.RETRYABLE, error or None, delay=delay, was_lost=was_lost)
 
 
 def snoozed(id: int, attempt: int, delay: float) -> Outcome:

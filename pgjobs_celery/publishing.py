@@ -114,13 +114,17 @@ class Publisher(Topology):
             # retry(countdown=...), which Celery has turned into a time by this machine's clock.
             job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
         is_child = held is not None and request.id == job.parent_id
+        if holder is not None:
+            # Where its retry is to be written down, see retrying.py.
+            request.retried_in = self.database
         unique = options.unique if holder is None else None
         self._put(
             Insertion(
                 job,
                 holder,
                 parent=held.fence if held and is_child and is_surely_here else None,
-                is_repeated=is_child and bool((request.delivery_info or {}).get("redelivered")),
+                is_repeated=(is_child and bool((request.delivery_info or {}).get("redelivered")))
+                or (holder is not None and bool(getattr(request, "was_lost", False))),
                 is_surely_here=is_surely_here,
                 predecessor=predecessor,
                 is_replacement=held is not None and predecessor == held.fence,

@@ -19,13 +19,16 @@ from weakref import ref
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery._state import _task_stack
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.platforms import signals
 from celery.signals import task_retry, task_revoked
+from celery.states import SUCCESS
 from celery.worker.state import revoked, task_ready
 
+from .checking import check_headers
 from .delivery import Message
 from .ending import CancelledByTask, Postponed
+from .guarding import is_connection_lost, set_aside, withdraw
 from .outcome import (
     Ended,
     Outcome,
@@ -75,8 +78,10 @@ class JobRequest:
     _signals: frozenset[int] = frozenset()
 
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
         claim = _claim_of(message)
+        if claim is not None:
+            check_headers(message.headers)
+        super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
         if claim is not None:
             message.is_tracked = True
             message.request = ref(self)
@@ -106,10 +111,16 @@ class JobRequest:
                 if failed__retval__runtime[0] is False:
                     # Celery's word for a greenlet that was killed; what has run says 0, or 1.
                     return self.on_failure(_raised(Terminated(signals.signum("TERM"))))
-                returned = specialised(self, failed__retval__runtime, **kwargs)
-                if not failed__retval__runtime[0]:
-                    self._succeeded(failed__retval__runtime[1])
-                return returned
+                if failed__retval__runtime[0]:
+                    return specialised(self, failed__retval__runtime, **kwargs)
+                try:
+                    try:
+                        return specialised(self, failed__retval__runtime, **kwargs)
+                    finally:
+                        self._succeeded(failed__retval__runtime[1])
+                except Exception as error:
+                    self._make_room(error)
+                    raise
 
             cls.on_success = on_success  # type: ignore[method-assign]
             # Celery's own is as good as the specialised one, and takes the pool from us.
@@ -117,10 +128,16 @@ class JobRequest:
 
     def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
         """The task returned, or (Celery calls this for both) failed."""
-        returned = super().on_success(failed__retval__runtime, **kwargs)  # type: ignore[misc]
-        if not failed__retval__runtime[0]:
-            self._succeeded(failed__retval__runtime[1])
-        return returned
+        if failed__retval__runtime[0]:
+            return super().on_success(failed__retval__runtime, **kwargs)  # type: ignore[misc]
+        try:
+            try:
+                return super().on_success(failed__retval__runtime, **kwargs)  # type: ignore[misc]
+            finally:
+                self._succeeded(failed__retval__runtime[1])
+        except Exception as error:
+            self._make_room(error)
+            raise
 
     def maybe_expire(self) -> bool:
         """True, and the task revoked, if it is too late to run it: by the database's clock."""
@@ -134,7 +151,20 @@ class JobRequest:
 
     def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
         """Send the task to the pool."""
-        return super().execute_using_pool(TracingPool(pool), **kwargs)  # type: ignore[misc]
+        try:
+            return super().execute_using_pool(TracingPool(pool), **kwargs)  # type: ignore[misc]
+        except TaskRevokedError:
+            raise
+        except Exception as error:
+            if _claim_of(self._message) is None or is_connection_lost(error):
+                raise
+            # It cannot be sent: its headers are too deep for a pickle, say. Or it ran here (solo).
+            withdraw(pool, self.id)  # type: ignore[attr-defined]
+            task_ready(self)
+            if not isinstance(error, NotOurs):
+                set_aside(self._message, error)
+            # By which Celery gives its place in the pool back.
+            raise TaskRevokedError(self.id) from error  # type: ignore[attr-defined]
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         """The task begins."""
@@ -146,7 +176,16 @@ class JobRequest:
                     return None  # its child died before it began, and billiard hears of no error
                 raise NotOurs(f"job {message.claim.id} was put back or revoked before it began")
             message.is_started = True
-        return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
+        try:
+            return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
+        except NotImplementedError:
+            return None  # it is to be terminated, which this pool cannot: it is told, if it asks
+        except Exception as error:
+            if _claim_of(message) is not None and not self._has_processes():
+                # In a thread that ends it before it has begun.
+                task_ready(self)
+                set_aside(message, error)
+            raise
 
     def end_job(self, pool: Any, cancellation: Cancellation) -> None:
         """Somebody wants the job cancelled: it is not to begin; one that runs may be terminated."""
@@ -218,23 +257,60 @@ class JobRequest:
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """The task failed, was rejected, ignored, retried or killed."""
-        if postponed := self._postpone(_exception_of(exc_info)):
+        error = _exception_of(exc_info)
+        if isinstance(error, KILLED) and self._has_succeeded():
+            # Its process was lost after that, in a hook or in a signal's receiver.
+            return self.on_success((0, "", None))
+        if postponed := self._postpone(error):
             exc_info = self._announce_retry(postponed)
         self._failure = exc_info
+        if kwargs.get("return_ok") and not getattr(exc_info, "is_known", True):
+            kwargs["return_ok"] = False  # its process could not say so: it is said here
         try:
-            return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
-        finally:
-            claim = _claim_of(self._message)
-            if claim is not None:
-                error = _exception_of(exc_info)
-                self._settle(
-                    self._decide_failure(claim, exc_info),
-                    is_lost=isinstance(error, LEFT_TO_US) or getattr(exc_info, "is_lost", False),
-                )
-                if isinstance(error, CancelledByTask):
-                    self._announce_cancelled_by_task()
-                if self._is_chord_part:
-                    self._message.channel.node.expect_chord()
+            try:
+                return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
+            finally:
+                claim = _claim_of(self._message)
+                if claim is not None:
+                    self._settle_failure(claim, exc_info)
+        except BaseException as raised:
+            self._make_room(raised)
+            raise
+
+    def _has_succeeded(self) -> bool:
+        """True if the row says that the task has returned: asked of one whose process was lost."""
+        if _claim_of(self._message) is None or not self._result_is_in_the_row():
+            return False
+        try:
+            meta = self.task.backend._get_task_meta_for(self.id)  # type: ignore[attr-defined]
+        except Exception:  # whatever it is, the loss is to be dealt with
+            return False
+        return bool(meta["status"] == SUCCESS)
+
+    def _settle_failure(self, claim: Claim, exc_info: Any) -> None:
+        error = _exception_of(exc_info)
+        self._settle(
+            self._decide_failure(claim, exc_info),
+            is_lost=isinstance(error, LEFT_TO_US) or getattr(exc_info, "is_lost", False),
+        )
+        if isinstance(error, CancelledByTask):
+            self._announce_cancelled_by_task()
+        if self._is_chord_part:
+            self._message.channel.node.expect_chord()
+
+    def _make_room(self, error: BaseException) -> None:
+        """Celery's own ending of the task has raised ``error``: let go of the message for it.
+
+        What became of the job is settled by now.
+        """
+        if _claim_of(self._message) is not None:
+            if not self._has_processes():
+                # billiard says it of a child's task; of a thread nobody would.
+                logger.error(
+                    "the end of task %s[%s] raised %r", self.task.name, self._message.claim.id,
+                    error, exc_info=error,
+                )  # fmt: skip
+            self._message.channel.basic_reject(self._message.delivery_tag)
 
     def _postpone(self, error: BaseException) -> Postponed | None:
         """The next attempt of a job whose process was killed; None where it is not to have one.
@@ -293,9 +369,13 @@ class JobRequest:
             self._settle(requeued(claim.id, claim.attempt, entry))
             self._message.channel.node.flush()
         try:
-            return super().on_timeout(soft, timeout)  # type: ignore[misc]
-        finally:
-            self._settle(discarded(claim.id, claim.attempt, entry))
+            try:
+                return super().on_timeout(soft, timeout)  # type: ignore[misc]
+            finally:
+                self._settle(discarded(claim.id, claim.attempt, entry))
+        except Exception as error:
+            self._make_room(error)
+            raise
 
     def _announce_revoked(
         self, reason: str, terminated: bool, signum: str | None, expired: bool
@@ -352,8 +432,10 @@ class JobRequest:
     def _retry_worker_lost(self, exc: BaseException, exc_info: Any) -> bool:
         """Send it again as ``retry()`` would (``task_retry_on_worker_lost``, Celery 5.7)."""
         # In the worker's main process: but who publishes is the task, which holds the job.
+        context = self._context  # type: ignore[attr-defined]
+        context.was_lost = True
         _task_stack.push(self.task)
-        self.task.request_stack.push(self._context)  # type: ignore[attr-defined]
+        self.task.request_stack.push(context)
         try:
             sent = bool(super()._retry_worker_lost(exc, exc_info))  # type: ignore[misc]
         finally:
@@ -414,7 +496,8 @@ class JobRequest:
         if isinstance(error, Postponed):
             if error.error is None:
                 return snoozed(claim.id, claim.attempt, error.delay)
-            return retried(claim.id, claim.attempt, error.delay, error.error)
+            was_lost = isinstance(error.exc, KILLED)
+            return retried(claim.id, claim.attempt, error.delay, error.error, was_lost=was_lost)
         if isinstance(error, CancelledByTask):
             return cancelled(claim.id, claim.attempt, error.reason)
         if isinstance(error, Ignore) and str(error) == REPLACED:

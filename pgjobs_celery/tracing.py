@@ -8,13 +8,25 @@ finishes the rows writes it: one write after the claim, whatever is kept of the 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from billiard import common
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
+from celery.signals import task_internal_error
+from celery.utils.serialization import get_pickleable_etype, get_pickleable_exception
+
 from . import reports
 from .outcome import Result
+
+logger = logging.getLogger(__name__)
+
+#: Since billiard 4.3: True in a child that was told to end.
+terminate_handler_fired = getattr(common, "terminate_handler_fired", lambda: False)
 
 #: Results above this size, in bytes, are written where the task ran: the worker's main process must
 #: not be held up by one task's megabytes. A child of a prefork pool writes smaller ones itself, see
@@ -43,11 +55,36 @@ class Summary(str):
 
 def trace_job(trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
     """Run a task through Celery's ``trace`` function, in the pool, and return its result along."""
+    return _trace(Exception, trace, name, task_id, *args)
+
+
+def trace_apart(trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
+    """As :func:`trace_job`, in a thread or greenlet: nothing ends with it but the task."""
+    return _trace((Exception, SystemExit, KeyboardInterrupt), trace, name, task_id, *args)
+
+
+def _trace(caught: Any, trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
     _local.task_id, _local.result, _local.is_lost = task_id, None, False
     reports.begin()
+    _local.has_returned = _local.has_failed = _local.is_written = False
+    _local.write = None
+    _local.internal_error = None
     try:
-        failed, returned, runtime = trace(name, task_id, *args)
+        try:
+            failed, returned, runtime = trace(name, task_id, *args)
+        except BaseException as error:
+            if not isinstance(error, caught) or terminate_handler_fired():
+                # The process leaves (sys.exit in a signal's receiver, say), and with it what the
+                # task has returned: nobody else will write that.
+                if _local.write is not None:
+                    _local.write()
+                raise
+            failed, returned, runtime = _end(name, task_id, error)
         reports.end()
+        if not failed and _local.internal_error is not None:
+            # Celery answers neither that it failed nor what it returned: it did not begin.
+            failed, returned = 1, failure(_local.internal_error)
+            returned.is_known = False
         if not failed:
             returned = returned and reports.fit(returned, _local.result)
             if _local.result is not None or _local.is_lost:
@@ -59,7 +96,52 @@ def trace_job(trace: Callable[..., Any], name: str, task_id: str, *args: Any) ->
         return failed, returned, runtime
     finally:
         reports.end()
-        _local.task_id = _local.result = None
+        _local.task_id = _local.result = _local.write = _local.internal_error = None
+
+
+def _end(name: str, task_id: str, error: BaseException) -> tuple[int, Any, float]:
+    """What became of a task of which Celery's tracer has let an exception out.
+
+    Some of what surrounds a task's body may raise for Celery: ``on_failure`` since 5.7, ``Reject``
+    in any hook. A pool of threads or greenlets would drop it, and the worker would wait for ever.
+    """
+    if _local.has_returned:
+        # What it has returned stands, and what comes after it was published.
+        logger.error(
+            "task %s[%s] had returned when what follows it raised %r", name, task_id, error,
+            exc_info=error,
+        )  # fmt: skip
+        return 0, "", 0.0
+    einfo = failure(error)
+    einfo.is_known = _local.has_failed
+    return 1, einfo, 0.0
+
+
+def failure(error: BaseException) -> ExceptionInfo:
+    """What Celery has of an exception, so that it can go through a pipe and come out of it."""
+    traceback = error.__traceback__
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        error = WorkerLostError(repr(error))  # as Celery says of them in a thread
+    kept = get_pickleable_exception(error)
+    if kept.__traceback__ is None:
+        kept.__traceback__ = traceback
+    return ExceptionInfo((get_pickleable_etype(type(error)), kept, kept.__traceback__))
+
+
+@contextmanager
+def failed(task_id: str) -> Iterator[None]:
+    """In this block it is said that the task has failed, and its errbacks are called."""
+    try:
+        yield
+    finally:
+        if getattr(_local, "task_id", None) == task_id:
+            _local.has_failed = True
+
+
+@task_internal_error.connect(dispatch_uid="pgjobs-tracing")  # type: ignore[untyped-decorator]
+def _note_internal_error(task_id: str, exception: Exception, **_: Any) -> None:
+    if getattr(_local, "task_id", None) == task_id:
+        _local.internal_error = exception
 
 
 @contextmanager
@@ -69,6 +151,8 @@ def returned(task_id: str) -> Iterator[None]:
     _local.returned = task_id
     try:
         yield
+        if getattr(_local, "task_id", None) == task_id:
+            _local.has_returned = True
     finally:
         _local.returned = None
 
@@ -79,8 +163,11 @@ def decide(task_id: str) -> None:
         reports.end()
 
 
-def hand_over(result: Result) -> bool:
-    """Leave what the task in this thread has returned to the worker; False if it won't do."""
+def hand_over(result: Result, write: Callable[[], Any] | None = None) -> bool:
+    """Leave what the task in this thread has returned to the worker; False if it won't do.
+
+    ``write`` writes it, should this process leave instead.
+    """
     if getattr(_local, "task_id", None) != result.task_id:
         return False
     if getattr(_local, "returned", None) != result.task_id:
@@ -89,20 +176,29 @@ def hand_over(result: Result) -> bool:
         return False
     if reports.is_too_long(result):
         return False
-    _local.result = result
+    _local.result, _local.write = result, write
     return True
 
 
+def note_written(task_id: str) -> None:
+    """What became of the task in this thread stands in its row."""
+    if getattr(_local, "task_id", None) == task_id:
+        _local.is_written = True
+
+
 def lose_claim(task_id: str) -> bool:
-    """Leave it to the worker to say that the job is somebody else's by now; False if it won't."""
+    """Leave it to the worker to say that the job is somebody else's by now; False if it won't.
+
+    It is not where this thread has written already what became of it.
+    """
     if getattr(_local, "task_id", None) != task_id:
         return False
-    _local.is_lost = True
+    _local.is_lost = not _local.is_written
     return True
 
 
 class TracingPool:
-    """A pool, to Celery's ``Request``, that calls :func:`trace_job` around what it is given."""
+    """A pool, to Celery's ``Request``, that traces our way what it is given."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
@@ -112,4 +208,6 @@ class TracingPool:
 
     def apply_async(self, trace: Callable[..., Any], args: tuple[Any, ...], **options: Any) -> Any:
         """As the pool's own."""
-        return self._pool.apply_async(trace_job, args=(trace, *args), **options)
+        is_apart = not getattr(self._pool, "signal_safe", True)
+        run = trace_apart if is_apart else trace_job
+        return self._pool.apply_async(run, args=(trace, *args), **options)

@@ -18,12 +18,15 @@ from celery.worker.consumer.mingle import Mingle
 from kombu.utils.functional import maybe_list
 from kombu.utils.imports import symbol_by_name
 
+from . import retrying
 from .config import Settings, read_settings
 from .db.database import CONNECTION_ERRORS
 from .delivery import Message
 from .errors import InvalidOption, PgJobsError
+from .guarding import GuardedHandler
 from .node import get_node
 from .outcome import Ended
+from .overseeing import Overseer
 from .pools import WorkerPool
 from .request import JobRequest
 from .signals import job_discarded, job_finished
@@ -66,6 +69,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
                 task.name for task in consumer.app.tasks.values() if task.acks_late
             )
             node.pool = self._pool
+            node.oversee = Overseer(consumer, node).look
             node.on_ended = tell_ended
             if consumer.app.conf.get("worker_disable_prefetch"):  # Celery 5.6 and newer
                 node.read_ahead = 0.0
@@ -74,6 +78,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         """The pool runs."""
         self._pool.start()
         consumer.add_task_queue = AddTaskQueue(consumer)
+        consumer.create_task_handler = GuardedHandler(consumer)
         controller = consumer.controller
         if consumer.app.conf.worker_soft_shutdown_timeout and not self._is_soft:
             # Celery tells nobody that a soft shutdown begins, and sleeps through it.
@@ -187,6 +192,7 @@ def tell_ended(ended: Sequence[Ended]) -> None:
 
 def install() -> None:
     """Have every worker that starts in this process track its jobs; called by the transport."""
+    retrying.install()
     signals.worker_init.connect(_on_worker_init, dispatch_uid="pgjobs")
 
 

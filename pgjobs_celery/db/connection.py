@@ -48,7 +48,14 @@ CONNECTION_ERRORS = (
 KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 #: The server, or the driver, will not have these values, however often they are sent.
-REFUSALS = (psycopg.DataError, psycopg.IntegrityError)
+REFUSALS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    # A name that no index can hold, a nesting that no parser can follow: no lost connections,
+    # though psycopg counts them among OperationalError.
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+)
 
 if (patcher := sys.modules.get("eventlet.patcher")) and patcher.is_monkey_patched("select"):
     # psycopg looks for gevent only, and would hold up all greenlets for as long as it waits.

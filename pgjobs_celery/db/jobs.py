@@ -395,6 +395,7 @@ class Jobs:
             result_types=[outcome.result and outcome.result.result_type for outcome in outcomes],
             children=[outcome.result and outcome.result.children for outcome in outcomes],
             waiters=[outcome.awaited and waiter(outcome.awaited) for outcome in outcomes],
+            losses=["t" if outcome.was_lost else "f" for outcome in outcomes],
             channel=notify.result_channel(self._database.schema),
             kind=notify.RESULT,
             work_channel=notify.work_channel(self._database.schema),

@@ -36,13 +36,21 @@ class Watch(Service):
     #: How many polls may be missed.
     polls = 3
 
-    def __init__(self, lookers: Callable[[], Iterable[Looker]], poll: float) -> None:
+    def __init__(
+        self,
+        lookers: Callable[[], Iterable[Looker]],
+        poll: float,
+        oversee: Callable[[], Callable[[], None] | None] = lambda: None,
+    ) -> None:
         self.interval = poll
         self._lookers = lookers
+        self._oversee = oversee
         self._suspects: list[Looker] = []
 
     def run(self, database: Database) -> dict[str, int]:
         """Ask, and look where somebody else should have."""
+        if oversee := self._oversee():
+            oversee()
         overdue = self.polls * self.interval
         neglected = {each: each.neglected(overdue) for each in self._lookers()}
         # Twice in a row: it may have had no room until just now.

@@ -394,7 +394,7 @@ class DiesAfterwards(Task):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-@app.task(base=DiesAfterwards, acks_late=True, reject_on_worker_lost=True)
+@app.task(base=DiesAfterwards, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def die_afterwards(path: str, following: str) -> str:
     return "survived"
 

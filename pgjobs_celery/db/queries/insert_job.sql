@@ -7,6 +7,8 @@
 -- enough, and that it may have finished by now is no reason to run it again. The same holds for a task
 -- that was taken for dead and goes on (its claim, parent, is lost). Nor is it where the answer
 -- to a publish was cut off and it is sent once more (since: how long ago the first time was).
+-- That it was delivered again stays true of a job that retries itself, and becomes true of one that is
+-- sent again because its process was lost (is_repeated).
 -- It may wait as long as it says itself, or its queue (x-message-ttl), from when it may run.
 -- What runs again as a new job has a new number, so that what comes late of the old one is not its.
 -- An id that was revoked before it was published (forbid_jobs) is cancelled when it comes.
@@ -68,7 +70,8 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
     finished_at = CASE WHEN (j.finished_at IS NULL) = (j.message IS NOT NULL)
                             AND pgjobs.settled_state(j, 'available', false) = 'cancelled'
                        THEN pg_catalog.now() END,
-    redelivered = false,
+    redelivered = j.finished_at IS NULL AND j.message IS NOT NULL AND j.task = excluded.task
+                  AND (j.redelivered OR %(is_repeated)s::boolean),
     claimed_by = NULL,
     cancel_requested_at = CASE WHEN j.finished_at IS NULL THEN j.cancel_requested_at END,
     cancel_reason = CASE WHEN j.finished_at IS NULL THEN j.cancel_reason END,

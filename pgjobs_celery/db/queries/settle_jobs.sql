@@ -18,7 +18,8 @@ WITH settled AS (
                     THEN pg_catalog.now() + s.delay * interval '1 second' END,
       scheduled_at = CASE WHEN s.delay IS NULL THEN j.scheduled_at
                           ELSE pg_catalog.now() + s.delay * interval '1 second' END,
-      redelivered = j.redelivered OR s.state = 'available',
+      -- What it has published by now it may publish again.
+      redelivered = j.redelivered OR s.state = 'available' OR s.was_lost,
       claimed_by = CASE WHEN s.state = 'executing'
                         THEN '00000000-0000-0000-0000-000000000000'::uuid END,
       message = CASE WHEN s.state = 'executing' THEN NULL ELSE j.message END,
@@ -57,8 +58,9 @@ WITH settled AS (
   FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[],
               %(counts)s::boolean[], %(delays)s::double precision[], %(errors)s::text[],
               %(results)s::bytea[], %(result_types)s::text[], %(children)s::text[],
-              %(waiters)s::text[])
-       AS s (id, attempt, state, counts, delay, error, result, result_type, children, waiter)
+              %(waiters)s::text[], %(losses)s::boolean[])
+       AS s (id, attempt, state, counts, delay, error, result, result_type, children, waiter,
+             was_lost)
   WHERE j.id = s.id
     AND j.attempt = s.attempt
     AND j.claimed_by = %(node)s::uuid

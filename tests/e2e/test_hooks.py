@@ -1,0 +1,73 @@
+"""Whatever a hook, a signal handler or a request raises, the job is settled and others run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from celery import Celery
+
+from ..conftest import close_app
+from ..waiting import wait_for
+from . import hooked
+from .conftest import StartWorker, Worker
+from .rows import FINAL, Row, Rows
+from .test_hostile_messages import POOLS
+
+#: In each of these the task has returned: nothing that comes afterwards changes that.
+AFTER_SUCCESS = ("on_success", "after_return", "signal.task_success", "signal.task_postrun")
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[Celery]:
+    hooked.app.conf.update(broker_url=url, result_backend=url)
+    yield hooked.app
+    close_app(hooked.app)
+
+
+@pytest.fixture(params=POOLS)
+def running(worker: StartWorker, request: pytest.FixtureRequest) -> Worker:
+    return worker(pool=request.param, app="tests.e2e.hooked")
+
+
+def plan() -> dict[tuple[str, str, str], object]:
+    """Each task with all that may be raised in it: its result."""
+    published = {}
+    for task in (hooked.early, hooked.late, hooked.ignored, hooked.in_attempts):
+        for where in hooked.HOOKS:
+            for how in hooked.ERRORS:
+                if task is hooked.ignored and how == "exit" and where in AFTER_SUCCESS:
+                    continue  # nothing is stored that could say that it had returned
+                published[task.name, where, how] = task.delay(where, how)
+    for task in (hooked.plain, hooked.plain_late):
+        for name in hooked.SIGNALS:
+            where = f"signal.{name}"
+            published[task.name, where, "exit"] = task.delay(where, "exit")
+    for task in (hooked.requested, hooked.requested_late):
+        for name in hooked.REQUESTS:
+            where = f"request.{name}"
+            published[task.name, where, "error"] = task.delay(where, "error")
+    return published
+
+
+def test_what_a_hook_raises_ends_its_job_and_nothing_else(
+    running: Worker, app: Celery, rows: Rows
+) -> None:
+    published = plan()
+    for _ in range(4):  # more than there are slots
+        assert hooked.add.delay(1, 2).get(timeout=30) == 3, running.log
+    found: dict[tuple[str, str, str], Row] = {}
+
+    def unfinished() -> dict[tuple[str, str, str], str]:
+        found.update({key: rows.get(result) for key, result in published.items()})
+        return {key: row["state"] for key, row in found.items() if row["state"] not in FINAL}
+
+    wait_for(lambda: not unfinished(), 30.0, unfinished)
+    assert running.process.poll() is None
+    for key, row in found.items():
+        assert row["state"] == "completed" or row["errors"], key
+    lost = {
+        key: row["errors"] for key, row in found.items()
+        if key[1] in AFTER_SUCCESS and row["state"] != "completed"
+    }  # fmt: skip
+    assert lost == {}

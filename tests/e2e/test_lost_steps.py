@@ -1,0 +1,79 @@
+"""A step that its predecessor has published is there, and runs once, whatever becomes of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import celery
+import pytest
+from celery import Celery, chord, group
+
+from ..conftest import close_app
+from . import lost
+from .conftest import StartWorker
+from .rows import Rows, assert_finished, errors
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[Celery]:
+    lost.app.conf.update(broker_url=url, result_backend=url)
+    yield lost.app
+    close_app(lost.app)
+
+
+def runs(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+NEWER = pytest.mark.skipif(celery.VERSION < (5, 7), reason="task_retry_on_worker_lost is of 5.7")
+
+#: A task, and how often it runs. What was stored before its process was lost stands.
+KINDS = [
+    pytest.param(lost.in_attempts, 1, id="in_attempts"),
+    pytest.param(lost.ignored, 2, id="ignored"),
+    pytest.param(lost.retrying, 3, id="retrying"),
+    pytest.param(lost.rejected, 2, id="rejected"),
+    pytest.param(lost.sent_again, 2, id="sent_again", marks=NEWER),
+]
+
+
+@pytest.mark.parametrize(("task", "attempts"), KINDS)
+def test_a_step_runs_once_though_its_predecessor_is_lost_and_runs_again(
+    task: celery.Task, attempts: int, app: Celery, worker: StartWorker, rows: Rows, tmp_path: Path
+) -> None:
+    worker(app="tests.e2e.lost", concurrency=2)
+    first, second = tmp_path / "first", tmp_path / "second"
+    step = (task.si(str(first), str(second)) | lost.record.si(str(second))).delay()
+    assert step.get(timeout=30) == 1
+    row = rows.wait(step.parent.id, timeout=30)
+    assert_finished(row, attempt=attempts)
+    # Whoever publishes it again does so before that: nothing more is to come.
+    assert rows.count() == {"completed": 2}
+    assert runs(second) == 1
+
+
+@pytest.mark.parametrize("task", [lost.ignored, lost.retrying], ids=["ignored", "retrying"])
+def test_a_chord_runs_once_though_its_predecessor_is_lost_and_runs_again(
+    task: celery.Task, app: Celery, worker: StartWorker, rows: Rows, tmp_path: Path
+) -> None:
+    worker(app="tests.e2e.lost", concurrency=4)
+    first, part, body = tmp_path / "first", tmp_path / "part", tmp_path / "body"
+    parts = group(lost.record.si(str(part)) for _ in range(2))
+    step = (task.si(str(first), str(body)) | chord(parts, lost.total.s(str(body)))).delay()
+    assert step.get(timeout=30) == 3
+    rows.wait_count(completed=4, timeout=30)
+    assert (runs(part), runs(body)) == (2, 1)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("task", [lost.retry_twice, lost.pg_retry_twice], ids=["plain", "pgtask"])
+def test_each_retry_has_its_entry_though_nobody_wants_the_result(
+    task: celery.Task, pool: str, app: Celery, worker: StartWorker, rows: Rows
+) -> None:
+    worker(app="tests.e2e.lost", pool=pool)
+    row = rows.wait(task.delay().id, timeout=20)
+    assert_finished(row, attempt=3)
+    assert errors(row) == [(1, "KeyError"), (2, "Retry")]
+    assert "why" in row["errors"][0]["message"]
+    assert row["errors"][0]["traceback"]
