@@ -14,6 +14,7 @@ from itertools import cycle
 import psutil
 
 from ..e2e.conftest import StartWorker, Worker
+from ..e2e.hostile import MESSAGES
 from .systems import System
 
 #: How long a worker may be silent in these runs; the default of 13 s would make them long.
@@ -34,6 +35,8 @@ class Chaos:
         self._pools = cycle(["prefork", "threads", "prefork", "solo"])
         self._workers: list[Worker] = []
         self.done: Counter[str] = Counter()
+        #: The ids of hostile messages.
+        self.hostile: set[str] = set()
         #: When which worker was killed with all that belongs to it.
         self.killed: dict[str, float] = {}
         for _ in range(2):
@@ -49,6 +52,7 @@ class Chaos:
             "stop a worker for longer than its lease": self.stop_worker,
             "deploy": self.deploy,
             "deploy in a hurry": self.deploy_in_a_hurry,
+            "hostile messages": self.send_hostile,
             **self._system.faults,
         }
 
@@ -98,6 +102,13 @@ class Chaos:
         worker.send(signal.SIGTERM)
         time.sleep(self._dice.uniform(0, 0.3))
         worker.send(signal.SIGQUIT)
+
+    def send_hostile(self) -> None:
+        """All that is known to have ended a worker, or some of it."""
+        messages = list(MESSAGES.values())
+        for message in self._dice.sample(messages, k=self._dice.randint(10, len(messages))):
+            with suppress(Exception):  # the database may be away: then they do not come
+                self.hostile.add(message.publish(self._system.url, "tests.chaos.tasks.late"))
 
     def _choose(self) -> Worker:
         return self._dice.choice(self._workers)

@@ -75,6 +75,7 @@ def test_nothing_is_lost_and_nothing_repeats_by_accident(
         print(f"  ended {dict(sorted(ends.items()))}")
         print(f"  {sum(seen.runs.values())} runs; rescue after {describe(times)}")
     assert verdict.failures() == {}
+    assert chaos.hostile <= rows.keys()
     assert len(published) > 100
 
 

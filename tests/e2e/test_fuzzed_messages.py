@@ -1,12 +1,14 @@
 """Whatever stands in a row of ``jobs``, the worker in each pool lives, and the row comes to an end.
 
 A batch of made-up messages for workers that run: each header, property and part of the body may be
-any JSON. Afterwards good jobs must run, and no bad one may be held for ever.
+any JSON. Afterwards good jobs must run, and no bad one may be held for ever. ``PGJOBS_FUZZ`` says
+how many there are.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -28,8 +30,8 @@ POOLS = [
     for pool in ("prefork", "threads", "solo", "gevent", "eventlet")
     if pool in ("prefork", "threads", "solo") or find_spec(pool)
 ]
-#: How many messages a batch has for each pool, and how many batches there are.
-MESSAGES, BATCHES = 60, 4
+#: How many messages each pool gets, and how many at a time.
+MESSAGES, BATCH = int(os.environ.get("PGJOBS_FUZZ", "200")), 100
 
 MARKERS = st.sampled_from([
     {"__type__": "decimal", "__value__": "x"},
@@ -157,22 +159,32 @@ INSERT = """
 """
 
 
+def make_messages(count: int) -> list[Made]:
+    """That many, of which hypothesis says how they look."""
+    made: list[Made] = []
+
+    @settings(
+        max_examples=count, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(messages())
+    def make(message: Made) -> None:
+        made.append(message)
+
+    make()
+    return made
+
+
 def test_no_message_stops_a_worker(
     running: dict[str, Worker], app: Celery, rows: Rows, connection: Connection
 ) -> None:
-    @settings(
-        max_examples=BATCHES, deadline=None, database=None, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(st.lists(messages(), min_size=MESSAGES, max_size=MESSAGES))
-    def run(batch: list[Made]) -> None:
-        columns = [list(column) for column in zip(*batch, strict=True)]
+    made = make_messages(MESSAGES)
+    for start in range(0, len(made), BATCH):
+        columns = [list(column) for column in zip(*made[start : start + BATCH], strict=True)]
         connection.execute(INSERT, (POOLS, *columns))
+        # Behind them in line, and more than there are places in the pool.
         good = group(tasks.add.s(1, n).set(queue=pool) for pool in POOLS for n in range(5))
-        # The queues are consumed from in their order: whatever was before them has been dealt with.
         assert good.delay().get(timeout=60) == [1, 2, 3, 4, 5] * len(POOLS)
         assert {pool: each.process.poll() for pool, each in running.items()} == dict.fromkeys(POOLS)
         wait_for(lambda: not rows.select(OPEN), 20.0, lambda: rows.select(OPEN))
         connection.execute("DELETE FROM pgjobs.jobs")
-
-    run()
