@@ -11,6 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery import bootsteps
+from celery.worker.consumer.gossip import Gossip
+
 from .db.database import CONNECTION_ERRORS, REFUSALS
 from .delivery import Message
 from .outcome import discarded, error_from
@@ -47,6 +50,26 @@ class GuardedHandler:
         if isinstance(message, Message) and message.failure is None:
             message.failure = error  # for the row
         return type(self._consumer).on_invalid_task(self._consumer, body, message, error)
+
+
+class GuardGossip(bootsteps.Step):  # type: ignore[misc]
+    """Have a worker survive what it hears from others: Celery's handler takes it as it comes."""
+
+    requires = (Gossip,)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        gossip = consumer.gossip
+
+        def on_message(prepare: Any, message: Any) -> None:
+            try:
+                type(gossip).on_message(gossip, prepare, message)
+            except Exception as error:
+                if not isinstance(message, Message) or is_connection_lost(error):
+                    raise
+                logger.error("an event is dropped: %r", error, exc_info=error)
+
+        gossip.on_message = on_message
 
 
 def is_connection_lost(error: Exception, others: tuple[type[Exception], ...] = ()) -> bool:

@@ -23,7 +23,7 @@ from .config import Settings, read_settings
 from .db.database import CONNECTION_ERRORS
 from .delivery import Message
 from .errors import InvalidOption, PgJobsError
-from .guarding import GuardedHandler
+from .guarding import GuardedHandler, GuardGossip
 from .node import get_node
 from .outcome import Ended
 from .overseeing import Overseer
@@ -204,7 +204,7 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
             settings = read_settings(app.conf)
             get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)
-            app.steps["consumer"].update([Tracking, EventBatches])
+            app.steps["consumer"].update([Tracking, EventBatches, GuardGossip])
             let_workers_talk()
             signals.before_task_publish.connect(mark_steps, dispatch_uid="pgjobs-succession")
     except PgJobsError as error:

@@ -149,6 +149,9 @@ class Model:
             else:
                 self.given_back.discard(job.task_id)
                 job.attempt = old.attempt
+                # What it published when it was lost it may publish again.
+                is_same = old.task == new.task
+                job.redelivered = is_same and (old.redelivered or is_repeated)
                 job.max_attempts = max(old.max_attempts, old.attempt + 20)
                 job.state = State.AVAILABLE if job.due is None else State.RETRYABLE
         self.jobs[job.task_id] = job
@@ -197,7 +200,7 @@ class Model:
             job.errors.append(("DeliveryLimitExceeded", job.attempt))
         else:
             job.add_error(outcome.error)
-        job.redelivered = job.redelivered or is_back
+        job.redelivered = job.redelivered or is_back or outcome.was_lost
         reported, result = job.reported, job.result
         job.end_attempt(State.DISCARDED if is_spent else outcome.state, self.now)
         if outcome.result:

@@ -115,6 +115,21 @@ def test_what_is_taken_from_the_dead_and_was_to_be_cancelled_is(database, connec
     assert kinds == ["WorkerLostError", "TaskRevokedError"]
 
 
+def test_only_an_attempt_that_was_lost_makes_a_retry_one_of_what_was_begun_before(
+    database, connection
+):
+    jobs = claimed(database, "failed", "lost", "snoozed")
+    error = error_entry("Failed", "x")
+    outcomes = [
+        retried(jobs["failed"].id, 1, 30.0, error),
+        retried(jobs["lost"].id, 1, 30.0, error, was_lost=True),
+        snoozed(jobs["snoozed"].id, 1, 60.0),
+    ]
+    assert database.jobs.settle_jobs(A, outcomes) == []
+    found = {name: row(connection, name)["redelivered"] for name in jobs}
+    assert found == {"failed": False, "lost": True, "snoozed": False}
+
+
 def test_a_retry_waits_and_a_snooze_costs_nothing(database, connection):
     jobs = claimed(database, "retried", "snoozed", "last")
     connection.execute("UPDATE pgjobs.jobs SET max_attempts = 1 WHERE task_id <> 'retried'")

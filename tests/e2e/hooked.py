@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -11,6 +12,7 @@ from celery.concurrency import thread
 from celery.concurrency.base import apply_target
 from celery.exceptions import Reject
 from celery.worker.request import Request
+from kombu.serialization import register
 
 from pgjobs_celery import PgTask
 
@@ -19,6 +21,14 @@ from .tasks import URL, UnpicklableError, append, report_ready, wait_for_file  #
 app = Celery("tests.hooked", broker=URL, backend=URL, set_as_current=False)
 app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=True)
 app.conf.update(json.loads(os.environ.get("PGJOBS_TEST_CONF", "{}")))
+
+
+def die(body: Any) -> None:
+    """Decode a message whose reading kills the process, as a fault in a library in C would."""
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+register("deadly", str, die, "application/x-deadly")
 
 #: What a hook may raise, by name.
 ERRORS = {

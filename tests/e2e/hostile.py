@@ -162,6 +162,35 @@ ROWS: dict[str, str] = {
 }
 
 
+def broadcast(url: str, exchange: str, type: str, routing_key: str = "") -> None:
+    """Publish what is no job to all who listen: a command, or an event, or neither."""
+    bodies = [
+        b"", b"[]", b"null", b"5", b"{}", b"x", b'"x"', b"[" * 20_000, b'{"method": 5}',
+        b'{"method": "no such command"}', b'{"method": "ping", "destination": 5}',
+        b'{"method": "ping", "arguments": 5}', b'{"method": [], "reply_to": 5}',
+        b'{"method": "ping", "reply_to": {"exchange": [1], "routing_key": {}}}',
+        b'{"method": "revoke", "arguments": {"task_id": {"a": 5}}}',
+        b'{"pattern": "(", "matcher": "pcre", "method": "ping"}',
+        b'{"type": "worker-online"}', b'{"type": 5, "hostname": [1], "timestamp": "x"}',
+        b'{"hostname": "x", "type": "worker-heartbeat", "timestamp": {}, "clock": "x"}',
+        b'[{"type": "task-received", "uuid": 5, "hostname": "x", "timestamp": null}]',
+    ]  # fmt: skip
+    headers: list[dict[str, Any]] = [
+        {}, {"clock": "x"}, {"clock": 2**200}, {"hostname": [1]}, {"hostname": "x", "clock": -1},
+        {"compression": "x"}, {"x": MARKER},
+    ]  # fmt: skip
+    with kombu.Connection(url) as connection:
+        producer = connection.Producer(
+            exchange=kombu.Exchange(exchange, type, durable=False), auto_declare=False
+        )
+        for body in bodies:
+            for each in headers:
+                producer.publish(
+                    body, routing_key=routing_key, headers=each, delivery_mode=1,
+                    content_type="application/json", content_encoding="utf-8",
+                )  # fmt: skip
+
+
 def write_rows(connection: psycopg.Connection[Any], ids: dict[str, str]) -> None:
     """Write into the rows of jobs that wait, by the names of ROWS, and put them in line."""
     for name, task_id in ids.items():

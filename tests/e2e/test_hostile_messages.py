@@ -12,7 +12,7 @@ from ..conftest import Connection
 from ..waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
-from .hostile import MESSAGES, ROWS, write_rows
+from .hostile import MESSAGES, ROWS, broadcast, write_rows
 from .rows import FINAL, Row, Rows
 
 POOLS = [
@@ -36,7 +36,7 @@ def url(module_url: str) -> str:
 @pytest.fixture(scope="module", params=POOLS)
 def running(module_worker: StartWorker, request: pytest.FixtureRequest) -> Iterator[Worker]:
     """One worker in each pool, for all tests; it must leave in peace."""
-    started = module_worker(pool=request.param)
+    started = module_worker(pool=request.param, mingle=True)
     yield started
     assert started.stop() == 0
 
@@ -68,6 +68,20 @@ def test_hostile_messages_are_set_aside_and_the_worker_goes_on(
 ) -> None:
     ids = {name: message.publish(url) for name, message in MESSAGES.items()}
     assert_unharmed(running, rows, ids)
+
+
+def test_hostile_commands_events_and_plain_messages_stop_nobody(
+    running: Worker, app: Celery, url: str
+) -> None:
+    broadcast(url, "celery.pidbox", "fanout")
+    for key in ("worker.heartbeat", "worker.online", "task.multi", "x"):
+        broadcast(url, "celeryev", "topic", key)
+    broadcast(url, "", "direct", "celery")
+    for _ in range(4):
+        assert tasks.add.delay(1, 2).get(timeout=20) == 3
+    replies = wait_for(lambda: app.control.ping(timeout=1.0), 20.0)
+    assert [list(reply.values()) for reply in replies] == [[{"ok": "pong"}]]
+    assert running.process.poll() is None
 
 
 def test_what_a_hand_has_written_into_a_row_is_set_aside_and_the_worker_goes_on(
