@@ -67,9 +67,18 @@ class GuardGossip(bootsteps.Step):  # type: ignore[misc]
             except Exception as error:
                 if not isinstance(message, Message) or is_connection_lost(error):
                     raise
-                logger.error("an event is dropped: %r", error, exc_info=error)
+                drop(message, error)
 
-        gossip.on_message = on_message
+        def drop(message: Any, error: Exception) -> None:
+            logger.error("an event is dropped: %r", error, exc_info=error)
+
+        def get_consumers(channel: Any) -> Any:
+            consumers = type(gossip).get_consumers(gossip, channel)
+            for each in consumers:
+                each.on_decode_error = drop
+            return consumers
+
+        gossip.on_message, gossip.get_consumers = on_message, get_consumers
 
 
 def is_connection_lost(error: Exception, others: tuple[type[Exception], ...] = ()) -> bool:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 from celery import Celery
+from celery.exceptions import TimeoutError
 
 from ..conftest import Connection
 from ..waiting import wait_for
@@ -41,11 +42,19 @@ def running(module_worker: StartWorker, request: pytest.FixtureRequest) -> Itera
     assert started.stop() == 0
 
 
+def assert_works(running: Worker) -> None:
+    """Jobs run, more than it has slots: none is held for ever."""
+    results = [tasks.add.delay(1, 2) for _ in range(4)]
+    try:
+        assert [result.get(timeout=20) for result in results] == [3] * 4
+        assert running.process.poll() is None
+    except (AssertionError, TimeoutError):
+        pytest.fail(running.log[-6_000:])
+
+
 def assert_unharmed(running: Worker, rows: Rows, ids: dict[str, str]) -> None:
     """All of them have come to their end, those that failed with a reason, and jobs still run."""
-    for _ in range(4):  # more than it has slots: none is held for ever
-        assert tasks.add.delay(1, 2).get(timeout=20) == 3, running.log
-    assert running.process.poll() is None
+    assert_works(running)
 
     def unfinished() -> dict[str, str]:
         return {name: row["state"] for name, row in look().items() if row["state"] not in FINAL}
@@ -77,8 +86,7 @@ def test_hostile_commands_events_and_plain_messages_stop_nobody(
     for key in ("worker.heartbeat", "worker.online", "task.multi", "x"):
         broadcast(url, "celeryev", "topic", key)
     broadcast(url, "", "direct", "celery")
-    for _ in range(4):
-        assert tasks.add.delay(1, 2).get(timeout=20) == 3
+    assert_works(running)
     replies = wait_for(lambda: app.control.ping(timeout=1.0), 20.0)
     assert [list(reply.values()) for reply in replies] == [[{"ok": "pong"}]]
     assert running.process.poll() is None
