@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager, nullcontext
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from celery.canvas import Signature
@@ -84,22 +84,30 @@ class Many:
         #: How many items were begun.
         self.taken = 0
 
-    def publish(self, items: list[Any]) -> None:
-        """Publish these; they are written together, and the next ones made meanwhile."""
-        # Anew each time: the iterable may be in another transaction, or savepoint, by now.
-        batch = Following(len(items) + 1, self.finish)
+    def publish(self, items: Iterable[Any], size: int) -> None:
+        """Publish these; they are written together, and the next ones made meanwhile.
+
+        Each as soon as it is taken: the iterable may be in another transaction with the next one.
+        """
+        # Anew each time: it may be in another transaction, or savepoint, by now.
+        batch = Following(size + 1, self.finish)
         outer = batches.find()
         if not self._producer or (outer is not None and outer.value.is_begun_with(batch)):
             self._publish_each(items)
-            self._count(len(items))
             return
-        scope = batches.enter(batch)
         try:
-            with self._sender.errors() if self._sender else nullcontext():
-                self._publish_each(items)
+            for item in items:
+                scope = batches.enter(batch)  # and not for the iterable's own code
+                try:
+                    with self._sender.errors() if self._sender else nullcontext():
+                        self._publish(item)
+                finally:
+                    batches.leave(scope)
+        except BaseException:
+            batch.discard()
+            raise
         finally:
-            batches.leave(scope)
-            # Of one that has grown too large a part is written.
+            # Of one that has grown too large a part is written, or what a commit was to take along.
             if batch.written:
                 self._count(batch.written)
         self.finish()
@@ -121,21 +129,30 @@ class Many:
         if self._on_batch is not None:
             self._on_batch(count)
 
-    def _publish_each(self, items: list[Any]) -> None:
+    def _publish_each(self, items: Iterable[Any]) -> None:
+        count = 0
+        try:
+            for item in items:
+                self._publish(item)
+                count += 1
+        finally:
+            if count:
+                self._count(count)
+
+    def _publish(self, item: Any) -> None:
         publish = self._publish_one if self._sender is None else self._sender.send
-        for item in items:
-            self.taken += 1
-            if isinstance(item, (tuple, list)):
-                publish(item, {})
-            elif isinstance(item, Signature):
-                self._publish_signature(item)
-            elif isinstance(item, Mapping):
-                publish((), dict(item))
-            else:
-                raise InvalidOption(
-                    f"it must be a tuple or list of arguments, a dict of keyword arguments or a "
-                    f"signature, not {item!r:.100}"
-                )
+        self.taken += 1
+        if isinstance(item, (tuple, list)):
+            publish(item, {})
+        elif isinstance(item, Signature):
+            self._publish_signature(item)
+        elif isinstance(item, Mapping):
+            publish((), dict(item))
+        else:
+            raise InvalidOption(
+                f"it must be a tuple or list of arguments, a dict of keyword arguments or a "
+                f"signature, not {item!r:.100}"
+            )
 
     def _publish_one(self, args: Any, kwargs: Any) -> None:
         self._task.apply_async(args, kwargs, **self._options, **self._producer)
@@ -195,8 +212,8 @@ def enqueue_many(
     try:
         try:
             with many.over(task.app):
-                while items := list(islice(iterator, size)):
-                    many.publish(items)
+                for first in iterator:
+                    many.publish(chain((first,), islice(iterator, size - 1)), size)
         finally:
             # Also where the iterable has raised: what was written before is to be known.
             many.finish()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
 from .batch import Batch, batches
@@ -17,8 +17,7 @@ from .db.callers import find_caller
 from .db.callers.base import Caller, callers
 from .db.callers.bridge import AsyncCaller
 from .db.database import Database
-from .errors import CannotJoin, TransactionFailed
-from .flushing import Step
+from .errors import TransactionFailed
 from .putting import Insertion, put_job
 from .scopes import Entered, Loan, Scope, whoever_runs
 from .threads import in_thread, in_thread_with
@@ -81,6 +80,8 @@ class using:  # noqa: N801
             _raise_cause(failed)
             raise
         finally:
+            if block.backlog is not None:
+                block.backlog.discard()
             if block.collecting is not None:
                 batches.leave(block.collecting)
             callers.leave(block.scope)
@@ -137,6 +138,9 @@ class Publishing(Batch):
     def __init__(self) -> None:
         super().__init__(sys.maxsize, is_promised=False)
 
+    def _watch(self, caller: Caller, database: Database) -> None:
+        """Nothing: whoever awaits the call ends no transaction meanwhile."""
+
     def collect(self, call: Callable[[], T]) -> T:
         """``call()``, and nothing of it is written."""
         scope = batches.enter(self)
@@ -148,11 +152,11 @@ class Publishing(Batch):
     def flush(self) -> None:
         """Write it; a single job by itself, which saves a statement."""
         with self._lock:
-            database, step = self._steps[0] if len(self) == 1 else (None, None)
-            if database is None or not isinstance(step, Insertion):
+            one = self._steps[0] if len(self) == 1 else None
+            if one is None or not isinstance(one.step, Insertion):
                 super().flush()
                 return
-            put_job(database, step)
+            put_job(one.database, one.step)
             self.discard()
 
 
@@ -162,9 +166,7 @@ class Backlog(Batch):
     def __init__(self, caller: AsyncCaller) -> None:
         super().__init__(sys.maxsize)
         self._caller = caller
-        self._owner = whoever_runs()
         self._began_at = caller.position()
-        self._mark: Hashable = None
 
     def takes(self, database: Database) -> bool:
         """True on the event loop, and in the savepoint that this began in."""
@@ -174,37 +176,11 @@ class Backlog(Batch):
             and self._caller.position() == self._began_at
         )
 
-    def add(self, database: Database, step: Step) -> None:
-        """Collect one more."""
-        with self._lock:
-            if not len(self):
-                self._mark = self._caller.mark()
-            self._check()
-            super().add(database, step)
-
-    def take_over(self, other: Batch) -> None:
-        """Collect what another one has collected."""
-        for database, step in other.take():
-            self.add(database, step)
-
     async def write(self) -> None:
         """Write what was collected, in the transaction in which it was published."""
         if len(self):
             self._check()
             await in_thread(self.flush)
-
-    @property
-    def is_due(self) -> bool:
-        """True if what was collected may be written by now: not in a savepoint of others."""
-        return self._caller.is_at(self._mark)
-
-    def _check(self) -> None:
-        if not self.is_due:
-            raise CannotJoin(
-                f"{len(self)} steps that were published in this block are not in the transaction: "
-                "it has ended, or another savepoint is open. Commit after the block, or publish "
-                "by `await task.adelay(...)`"
-            )
 
 
 def _raise_cause(error: BaseException | None) -> None:

@@ -132,7 +132,7 @@ def test_what_was_published_before_an_error_is_said_and_stays(add: Any, connecti
             yield (index,)
         raise ZeroDivisionError("no more")
 
-    with pytest.raises(NotAllPublished, match=r"first 20 items 20 jobs .*no more") as caught:
+    with pytest.raises(NotAllPublished, match=r"first 25 items 20 jobs .*no more") as caught:
         enqueue_many(add, items(), size=10)
     assert caught.value.published == len(get_rows(connection)) == 20
     assert isinstance(caught.value.__cause__, ZeroDivisionError)

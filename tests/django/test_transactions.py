@@ -17,6 +17,7 @@ from celery.contrib.testing.worker import start_worker
 
 from pgjobs_celery import adelay, bulk, enqueue_many, jobs, using
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.errors import CannotJoin
 
 from ..conftest import Connection, close_app
 from ..rows import states
@@ -192,13 +193,64 @@ def test_a_batch_is_written_where_it_began(app: Celery, connection: Connection):
         inside = [add.delay(n, n) for n in range(3)]
         assert len(batch) == 3
         with transaction.atomic():
+            # Ahead of the savepoint, which Django does not tell from one made by hand.
+            assert len(batch) == 0
             add.delay(4, 4)
-            assert len(batch) == 3
-        batch.flush()
+            assert len(batch) == 0
         assert jobs(app).filter(id=inside).count() == 3
     with transaction.atomic(), bulk():
         kept = [add.delay(n, n).id for n in range(3)]
     assert set(states(connection)) == {outside.id, *kept}
+
+
+def test_without_autocommit_each_job_of_a_batch_goes_with_its_own_transaction(
+    url: str, connection: Connection
+):
+    app = new_app("pgjobs+django://manual")
+    add = app.tasks["add"]
+    try:
+        with bulk():
+            for n in (1, 2, 3):
+                add.delay(n, 0)
+                (transaction.rollback if n == 2 else transaction.commit)(using="manual")
+            add.delay(4, 0)
+            db.connections["manual"].close()
+        assert sorted(job.args[0] for job in jobs(app)) == [1, 3]
+        assert "commit" not in vars(db.connections["manual"])
+        assert db.connections["manual"].execute_wrappers == []
+    finally:
+        close_app(app)
+
+
+def test_savepoints_by_hand_take_what_was_collected_in_them(app: Celery, connection: Connection):
+    add = app.tasks["add"]
+    with transaction.atomic(), bulk():
+        add.delay(1, 0)
+        sid = transaction.savepoint()
+        add.delay(2, 0)
+        transaction.savepoint_rollback(sid)
+        with db.connection.cursor() as cursor:
+            cursor.execute("SAVEPOINT mine")
+            add.delay(3, 0)
+            cursor.execute("RELEASE mine")
+        kept = add.delay(4, 0)
+        with undone():
+            add.delay(5, 0)
+    assert kept.id in states(connection)
+    assert sorted(job.args[0] for job in jobs(app)) == [1, 3, 4]
+
+
+def test_a_batch_that_outlives_its_transaction_is_an_error(app: Celery, connection: Connection):
+    def publish() -> None:
+        collecting = bulk()
+        with transaction.atomic():
+            collecting.__enter__()
+            app.tasks["add"].delay(1, 0)
+        collecting.__exit__(None, None, None)
+
+    with pytest.raises(CannotJoin):
+        publish()
+    assert count(connection) == 0
 
 
 def test_the_first_batch_of_a_process_is_one(url: str, connection: Connection):

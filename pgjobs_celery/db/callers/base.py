@@ -12,6 +12,7 @@ import psycopg
 
 from ...scopes import Scope, Scoped
 from ..connection import Call, Row
+from .watching import Pending, Watch
 
 #: Statements that set something for the rest of the transaction, which is not ours to change.
 SETTINGS = frozenset({b"pin_plans", b"plan_anew", b"wait_briefly"})
@@ -60,6 +61,10 @@ class Caller(ABC):
     @abstractmethod
     def position(self) -> Hashable:
         """Where in the transaction we are: another value in another savepoint."""
+
+    @abstractmethod
+    def watch(self, pending: Pending) -> Watch:
+        """Watch over what is collected, to be written over this connection."""
 
     @property
     def can_execute(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Hashable
 
 from ...errors import CannotJoin, InvalidOption
 from ..connection import Call, Row
@@ -61,11 +60,3 @@ class AsyncCaller(Caller):
     @abstractmethod
     async def aexecute(self, call: Call) -> list[Row]:
         """As :meth:`execute`, on the event loop."""
-
-    @abstractmethod
-    def mark(self) -> Hashable:
-        """The transaction, and where in it we are, as far as the driver knows."""
-
-    @abstractmethod
-    def is_at(self, mark: Hashable) -> bool:
-        """False if that transaction is known to have ended, or its savepoint is another."""

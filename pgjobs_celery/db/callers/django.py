@@ -14,6 +14,8 @@ import psycopg
 from ..aliases import find_connection, is_inherited, open_connections
 from ..connection import Call, Row
 from .base import Caller, Place, plain
+from .django_watching import DjangoWatch
+from .watching import Pending, Watch
 
 
 class DjangoCaller(Caller):
@@ -56,6 +58,9 @@ class DjangoCaller(Caller):
     def position(self) -> Hashable:
         connection = self._connection
         return tuple(connection.savepoint_ids), tuple(connection.atomic_blocks)
+
+    def watch(self, pending: Pending) -> Watch:
+        return DjangoWatch(pending, self._connection, self.position)
 
     def execute(self, call: Call) -> list[Row]:
         return self._execute(self._connection.cursor, call)

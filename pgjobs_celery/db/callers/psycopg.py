@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from contextlib import nullcontext
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from psycopg import pq
@@ -15,8 +15,9 @@ from ...errors import InvalidOption
 from ..connection import Call, Row, array_literal
 from .base import Caller, plain_value
 from .bridge import AsyncCaller
+from .psycopg_watching import PsycopgWatch, depth
+from .watching import Pending, Watch
 
-_OUTSIDE = pq.TransactionStatus.IDLE
 _IN_PIPELINE = pq.PipelineStatus.ON
 #: The types of most values: nothing has to be made of them.
 _AS_THEY_ARE = frozenset({str, int, float, bool, bytes, type(None), datetime})
@@ -47,7 +48,10 @@ class PsycopgCaller(Caller):
         return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
     def position(self) -> Hashable:
-        return _depth(self._connection)
+        return depth(self._connection)
+
+    def watch(self, pending: Pending) -> Watch:
+        return PsycopgWatch(pending, self._connection)
 
 
 class AsyncPsycopgCaller(AsyncCaller):
@@ -73,21 +77,10 @@ class AsyncPsycopgCaller(AsyncCaller):
         return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
     def position(self) -> Hashable:
-        return _depth(self._connection)
+        return depth(self._connection)
 
-    def mark(self) -> Hashable:
-        return _Mark(_depth(self._connection), self._connection.info.transaction_status != _OUTSIDE)
-
-    def is_at(self, mark: Hashable) -> bool:
-        assert isinstance(mark, _Mark)
-        now = self.mark()
-        # Before its first statement a transaction is not told from none, nor from another.
-        return now == mark or now == mark._replace(is_begun=True)
-
-
-class _Mark(NamedTuple):
-    depth: int
-    is_begun: bool
+    def watch(self, pending: Pending) -> Watch:
+        return PsycopgWatch(pending, self._connection)
 
 
 def _check(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
@@ -102,11 +95,6 @@ def _address(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any])
 
 def _is_in_pipeline(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     return connection.pgconn.pipeline_status == _IN_PIPELINE
-
-
-def _depth(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> int:
-    # psycopg counts the blocks for its own use; nobody else can say.
-    return getattr(connection, "_num_transactions", 0)
 
 
 def numbered(call: Call) -> list[Any]:

@@ -18,6 +18,8 @@ from sqlalchemy.orm import Session, scoped_session
 from ...errors import InvalidOption
 from ..connection import Call, Row
 from .base import Caller, plain
+from .sqlalchemy_watching import SqlalchemyWatch
+from .watching import Pending, Watch
 
 #: The drivers that take our statements, by the parameters they want.
 _NAMED = ("psycopg", "psycopg2")
@@ -34,8 +36,10 @@ def find_sqlalchemy_caller(connection: Any) -> Caller | None:
 class SqlalchemyCaller(Caller):
     """A Connection, or the one that a Session has or gets for its transaction."""
 
-    def __init__(self, source: Connection | Session) -> None:
+    def __init__(self, source: Connection | Session, *, is_async: bool = False) -> None:
         self._source = source
+        #: It is the inner one of asyncio's.
+        self.is_async = is_async
         self._is_numbered = _check_driver(source) in _NUMBERED
         # Lent to threads, it is still to do one thing at a time.
         self._turn = threading.Lock()
@@ -66,14 +70,8 @@ class SqlalchemyCaller(Caller):
     def position(self) -> Hashable:
         return self._source.get_nested_transaction()
 
-    def mark(self) -> Hashable:
-        """The transaction, if one has begun, and its savepoint."""
-        return self._source.get_transaction(), self._source.get_nested_transaction()
-
-    def begin(self) -> None:
-        """Begin the transaction, if it has not: nothing is sent yet."""
-        if self._source.get_transaction() is None:
-            self._source.begin()
+    def watch(self, pending: Pending) -> Watch:
+        return SqlalchemyWatch(pending, self._source, is_async=self.is_async)
 
 
 def _check_driver(source: Connection | Session) -> str:

@@ -14,6 +14,7 @@ from ..connection import Call, Row
 from .base import Caller
 from .bridge import AsyncCaller
 from .sqlalchemy import SqlalchemyCaller
+from .watching import Pending, Watch
 
 
 def find_async_caller(connection: Any) -> Caller | None:
@@ -38,7 +39,7 @@ class AsyncSqlalchemyCaller(AsyncCaller):
     def __init__(self, source: AsyncConnection | AsyncSession, inner: Connection | Session) -> None:
         super().__init__()
         self._source = source
-        self._inner = SqlalchemyCaller(inner)
+        self._inner = SqlalchemyCaller(inner, is_async=True)
 
     @property
     def identity(self) -> object:
@@ -53,10 +54,5 @@ class AsyncSqlalchemyCaller(AsyncCaller):
     def position(self) -> Hashable:
         return self._inner.position()
 
-    def mark(self) -> Hashable:
-        # Begun, it is told from the one after it.
-        self._inner.begin()
-        return self._inner.mark()
-
-    def is_at(self, mark: Hashable) -> bool:
-        return self._inner.mark() == mark
+    def watch(self, pending: Pending) -> Watch:
+        return self._inner.watch(pending)
