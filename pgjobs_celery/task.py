@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
@@ -110,6 +110,12 @@ class PgTask(AttemptedTask):
 
     # Publish
 
+    if TYPE_CHECKING:  # Celery's own, whose handle is Celery's to celery-types
+
+        def delay(self, *args: Any, **kwargs: Any) -> PgResult:
+            """Publish with these arguments."""
+            raise NotImplementedError
+
     def apply_async(
         self,
         args: Any = None,
@@ -120,7 +126,7 @@ class PgTask(AttemptedTask):
         link_error: Any = None,
         shadow: str | None = None,
         **options: Any,
-    ) -> Any:
+    ) -> PgResult:
         """As Celery's, with the options of this class.
 
         Raises UnknownOption for a slip of one of their names, and InvalidOption for a value that
@@ -134,7 +140,7 @@ class PgTask(AttemptedTask):
         options["headers"] = {**headers, HEADER: header}
         if not producer and "connection" not in options and "publisher" not in options:
             producer = find_collector(self.app)
-        publish = functools.partial(
+        publish: Callable[[], PgResult] = functools.partial(
             super().apply_async,
             *(args, kwargs, task_id, producer, link, link_error, shadow),
             **options,

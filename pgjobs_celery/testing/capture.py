@@ -18,6 +18,7 @@ from ..publication import Publication, current_publication
 from ..states import State
 from ..steady import monotonic
 from ..unique import WAITING, Unique
+from . import escapes
 from .batches import NO_DATABASE, find_batch
 
 #: The states of a job that nobody has run yet, or that is to be run again.
@@ -34,6 +35,8 @@ class Enqueued:
     args: list[Any]
     kwargs: dict[str, Any]
     queue: str
+    #: All that a message went to which an exchange has handed to several.
+    queues: tuple[str, ...] = ()
     #: As the publisher said it; 0 where he said nothing.
     priority: int = 0
     eta: datetime | None = None
@@ -247,7 +250,9 @@ def receive_into(
         if not is_job(message):
             cancel(inbox, message, exchange)
             return
+        escapes.receive(message["headers"]["id"])
         job = read_job(message, queues[0] if queues else "", exchange, routing_key, zone)
+        job = replace(job, queues=tuple(queues))
         publication = current_publication()
 
         def put() -> None:

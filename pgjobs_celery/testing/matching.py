@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..config import did_you_mean
 from ..errors import InvalidOption
-from ..message import moment
-from ..options import HEADER
 from ..unique import Unique
 from .capture import Enqueued
+from .steps import follow
 from .values import (
     NOTHING,
     Difference,
     differences,
-    equal,
     mapping_differences,
     matches,
     predicate_differences,
@@ -90,6 +88,7 @@ class Expected:
     chain: Any = NOTHING
     chord: Any = NOTHING
     link: Any = NOTHING
+    link_error: Any = NOTHING
     #: What the job as a whole must satisfy.
     where: Callable[[Enqueued], Any] | None = None
     #: As the caller wrote it, to be shown.
@@ -129,19 +128,24 @@ class Expected:
             expected = getattr(self, name)
             if expected is not NOTHING:
                 yield from differences(expected, getattr(job, name), name)
+        if self.queue is not NOTHING and not any(matches(self.queue, q) for q in job.queues[1:]):
+            yield from differences(self.queue, job.queue, "queue")
         if self.tags is not NOTHING:
             missing = [tag for tag in self.tags if not any(matches(tag, got) for got in job.tags)]
             if missing:
                 yield Difference("tags", list(self.tags), list(job.tags))
         if self.unique is not NOTHING:
             yield from _unique_differences(self.unique, job.unique)
-        if self.chain is not NOTHING:
-            yield from _follow(self.chain, job.chain, "chain")
-        if self.chord is not NOTHING:
-            got = () if job.chord is None else (job.chord,)
-            yield from _follow(() if self.chord is None else (self.chord,), got, "chord")
-        if self.link is not NOTHING:
-            yield from _follow(self.link, job.callbacks, "link")
+        following = {
+            "chain": job.chain,
+            "chord": () if job.chord is None else (job.chord,),
+            "link": job.callbacks,
+            "link_error": job.errbacks,
+        }
+        for name, got in following.items():
+            expected = getattr(self, name)
+            if expected is not NOTHING:
+                yield from follow(expected, got, name)
         if self.where is not None:
             yield from predicate_differences(self.where, job, "where")
 
@@ -149,14 +153,33 @@ class Expected:
         """True if it is as expected."""
         return next(self.differences(job), None) is None
 
-    def select(self, jobs: Iterable[Enqueued]) -> list[Enqueued]:
-        """Those of many that are as expected."""
+    def select(self, jobs: Iterable[Enqueued], *, is_strict: bool = False) -> list[Enqueued]:
+        """Those of many that are as expected.
+
+        Strict, where it is asserted that there are none, or not more: raises InvalidOption where
+        one is left out only because a function of the caller's has raised something at it.
+        """
         plain = self._plain()
+        matches = self._surely_matches if is_strict else self.matches
         return [
             job
             for job in jobs
-            if not (plain and self._is_surely_another(job, plain)) and self.matches(job)
+            if not (plain and self._is_surely_another(job, plain)) and matches(job)
         ]
+
+    def _surely_matches(self, job: Enqueued) -> bool:
+        doubt: Difference | None = None
+        for each in self.differences(job):
+            if each.error is None:
+                return False
+            doubt = doubt or each
+        if doubt is None:
+            return True
+        raise InvalidOption(
+            f"{doubt.field} {doubt.hint} at job {job.task}(args={job.args!r:.200}, "
+            f"kwargs={job.kwargs!r:.200}), so that nobody can say whether there is none: the "
+            "function must say False where a job is another"
+        ) from doubt.error
 
     def _plain(self) -> list[tuple[str, Any]]:
         """The arguments that need no more than a comparison: what differs there is no match."""
@@ -246,7 +269,7 @@ class Expected:
                 continue
             if isinstance(expected, datetime) and isinstance(got, datetime):
                 off = (got - expected).total_seconds()
-                if abs(off) > self.delta:
+                if not abs(off) <= self.delta:  # nor is what is no number near
                     yield Difference(name, expected, got, self._off(off))
             elif isinstance(got, datetime) and _is_duration(expected):
                 seconds = (got - job.published_at).total_seconds()
@@ -259,7 +282,7 @@ class Expected:
             expected = expected.total_seconds()
         if not _is_duration(expected):
             yield from differences(expected, got, name)
-        elif abs(got - expected) > self.delta:
+        elif not abs(got - expected) <= self.delta:
             yield Difference(name, expected, round(got, 1), self._off(got - expected))
 
     def _off(self, seconds: float) -> str:
@@ -268,7 +291,7 @@ class Expected:
 
 #: What is compared as it stands.
 _SIMPLE = (
-    "queue", "priority", "meta", "max_attempts", "headers", "task_id", "group_id", "root_id",
+    "priority", "meta", "max_attempts", "headers", "task_id", "group_id", "root_id",
     "parent_id", "state",
 )  # fmt: skip
 
@@ -296,62 +319,6 @@ def _unique_differences(expected: Any, got: Unique | None) -> Iterator[Differenc
         value, found = getattr(expected, name), getattr(got, name)
         if value != found:
             yield Difference(f"unique.{name}", value, found)
-
-
-def _follow(expected: Any, got: Sequence[Any], name: str) -> Iterator[Difference]:
-    """Tasks, signatures or expectations against the signatures that follow a job."""
-    if isinstance(expected, (Expected, Mapping)) or not isinstance(expected, (list, tuple)):
-        expected = (expected,)
-    if len(expected) != len(got):
-        yield Difference(name, [_step(e) for e in expected], [_step(g) for g in got])
-        return
-    for index, (step, found) in enumerate(zip(expected, got, strict=True)):
-        where = name if name == "chord" else f"{name}[{index}]"
-        for each in _step_differences(step, found):
-            yield each._replace(field=f"{where}.{each.field}")
-
-
-def _step_differences(step: Any, found: Mapping[str, Any]) -> Iterator[Difference]:
-    if isinstance(step, Expected):
-        yield from step.differences(from_signature(found))
-        return
-    if step is Ellipsis or (not isinstance(step, (str, Mapping)) and equal(step, found)):
-        return
-    name = _step(step)
-    if name != found["task"]:
-        yield Difference("task", name, found["task"])
-    elif isinstance(step, Mapping):
-        yield from differences(list(step["args"]), list(found["args"]), "args")
-        yield from differences(dict(step["kwargs"]), found["kwargs"], "kwargs")
-
-
-def _step(step: Any) -> Any:
-    """The name of the task that a step is of."""
-    if isinstance(step, Expected):
-        return step.task
-    if isinstance(step, Mapping):
-        return step["task"]
-    return getattr(step, "name", step)
-
-
-def from_signature(found: Mapping[str, Any]) -> Enqueued:
-    """A signature that follows, as the job that it would be but for what comes before it."""
-    options = found.get("options") or {}
-    header = (options.get("headers") or {}).get(HEADER) or {}
-    now = datetime.now(timezone.utc)
-    eta, countdown = options.get("eta"), options.get("countdown")
-    return Enqueued(
-        task_id=str(options.get("task_id") or ""),
-        task=found["task"],
-        args=list(found.get("args") or ()),
-        kwargs=dict(found.get("kwargs") or {}),
-        queue=getattr(options.get("queue"), "name", options.get("queue")) or "",
-        priority=options.get("priority") or 0,
-        eta=now + timedelta(seconds=countdown) if countdown else moment(eta, lambda: timezone.utc),
-        published_at=now,
-        tags=tuple(options.get("tags") or header.get("tags") or ()),
-        meta=dict(options.get("meta") or header.get("meta") or {}),
-    )
 
 
 _signatures: WeakKeyDictionary[Any, inspect.Signature | None] = WeakKeyDictionary()

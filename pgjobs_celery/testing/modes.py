@@ -20,6 +20,7 @@ from typing import Any
 
 from ..config import did_you_mean
 from ..errors import InvalidOption, PgJobsError
+from . import escapes
 from .capture import Enqueued, Inbox, receive_into
 from .results import MemoryBackend
 from .rows import Rows
@@ -63,9 +64,13 @@ class testing:  # noqa: N801
         self.inbox = Inbox()
         self._jobs: Inbox | Rows = Rows(self.app) if mode == "real" else self.inbox
         self._place: Place | None = None
+        self._escapes = 0
 
     def __enter__(self) -> testing:
         with _lock:
+            if not _stages:
+                escapes.watch(_is_any_real)
+            self._escapes = escapes.count()
             if self.app not in _stages:
                 _stages[self.app] = Stage(self.app)
             _stages[self.app].enter(self)
@@ -77,6 +82,8 @@ class testing:  # noqa: N801
             if stage is not None and not stage.leave(self):
                 del _stages[self.app]
                 stage.end()
+                if not _stages:
+                    escapes.unwatch()
 
     async def __aenter__(self) -> testing:
         return self.__enter__()
@@ -90,22 +97,34 @@ class testing:  # noqa: N801
     def clear(self) -> None:
         """Forget what was published so far."""
         self.inbox.clear()
+        self._escapes = escapes.count()
 
     @property
     def last(self) -> int:
         """The number of the job that was published last."""
         return self._jobs.last
 
-    def enqueued(self, task: str | None = None, after: int | None = None) -> list[Enqueued]:
+    def enqueued(
+        self, task: str | None = None, after: int | None = None, *, is_any_state: bool = False
+    ) -> list[Enqueued]:
         """The jobs that are enqueued, of a task or all, in the order they were published.
 
-        Those that wait; but with ``after``, and in mode inline where nothing waits, all that were
-        published (after that one), whatever has become of them by now.
+        Those that wait; but with ``after`` or where a state is asked for, and in mode inline where
+        nothing waits, all that were published (after that one), whatever has become of them.
         """
         jobs = self._jobs.find(task, after or 0)
-        if after is None and self.mode != "inline":
+        if after is None and self.mode != "inline" and not is_any_state:
             return [job for job in jobs if job.is_waiting]
         return [job for job in jobs if not job.is_again]
+
+    def has_published(self, task: str) -> bool:
+        """True if there was a job of this task."""
+        return bool(self._jobs.find(task))
+
+    def escaped(self, task: Any = None, since: int | None = None) -> list[str]:
+        """The tasks, of a name or of all that the app has, that were published past every block."""
+        names = escapes.since(self._escapes if since is None else since)
+        return [name for name in names if (name == task if task else name in self.app.tasks)]
 
     def published(self, after: int | None = None) -> list[Enqueued]:
         """All jobs that were published, after one."""
@@ -140,6 +159,12 @@ class testing:  # noqa: N801
 
         runner = InlineRunner(self.app, self.inbox, propagate=self.propagate)
         return runner.on_job, runner.run_waiting
+
+
+def _is_any_real() -> bool:
+    """True if an app is in mode real: what it publishes is received by nobody here."""
+    current = [stage.current for stage in list(_stages.values())]
+    return any(block is not None and block.mode == "real" for block in current)
 
 
 #: The apps that are being tested; kept no longer than that.

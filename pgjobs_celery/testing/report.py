@@ -52,6 +52,18 @@ def describe_unwanted(expected: Expected, found: Sequence[Enqueued]) -> str:
     return "\n".join([*lines, *_said(expected), "", *_each(expected, found)])
 
 
+def describe_escaped(expected: Expected, names: Sequence[str]) -> str:
+    """Nobody can say what is enqueued, for something was published elsewhere."""
+    said = ", ".join(f"{name} ({number})" for name, number in Counter(names).most_common(8))
+    lines = [
+        f"what is enqueued of {_name(expected)} cannot be said: past this block was published",
+        f"  {said}",
+        "by another app (a shared task's is the current one), or over a connection that the code",
+        "has opened itself: have that app in testing(), or let the task take the app's own pool",
+    ]
+    return "\n".join(lines)
+
+
 def describe_order(
     steps: Sequence[Expected], done: int, after: Enqueued | None, pool: Sequence[Enqueued]
 ) -> str:

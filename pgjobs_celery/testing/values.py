@@ -7,12 +7,15 @@ same length, what a serializer changes (a UUID, an enum) what it makes of it.
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kombu.serialization import dumps, loads
 
 from ..config import did_you_mean
+from ..errors import InvalidOption
 
 
 class Nothing:
@@ -40,20 +43,43 @@ class Difference(NamedTuple):
     got: Any
     #: What may help beside both values.
     hint: str = ""
+    #: What a function raised that was to say whether it matches: nobody knows, then.
+    error: Exception | None = None
 
 
 def differences(expected: Any, got: Any, name: str) -> Iterator[Difference]:
     """In what one value is not as expected; nothing if it matches."""
-    if equal(expected, got):
-        return
+    if _is_mock(expected):
+        raise InvalidOption(
+            f"{name or 'what is expected'} is {expected!r}: a mock says True to whatever it is "
+            "asked, and no message has one; mock.ANY stands for any value"
+        )
+    # In depth, even where both are equal: to a list [1] is [True].
     if isinstance(expected, Mapping):
         yield from mapping_differences(expected, got, name)
-    elif isinstance(expected, (list, tuple)):
+        return
+    if isinstance(expected, (list, tuple)):
         yield from sequence_differences(expected, got, name)
-    elif type(expected) not in _PLAIN and callable(expected) and not isinstance(expected, type):
+        return
+    if equal(expected, got):
+        return
+    if type(expected) not in _PLAIN and callable(expected) and not isinstance(expected, type):
         yield from predicate_differences(expected, got, name)
     elif not _is_alike(expected, got):
+        compare: Any = type(expected).__eq__
+        is_value = type(expected) in _PLAIN or isinstance(expected, type)
+        if compare is object.__eq__ and not is_value and serialised(expected) is expected:
+            raise InvalidOption(
+                f"{name or 'what is expected'} is {expected!r:.200}, which is equal to itself only "
+                "and cannot be serialised: no job can have it; did you mean its id, or a value?"
+            )
         yield Difference(name, expected, got)
+
+
+def _is_mock(value: Any) -> bool:
+    # Whoever has one has loaded the module, which takes a while.
+    mock = sys.modules.get("unittest.mock")
+    return mock is not None and isinstance(value, mock.NonCallableMock)
 
 
 def _is_alike(expected: Any, got: Any) -> bool:
@@ -120,12 +146,18 @@ def predicate_differences(
 ) -> Iterator[Difference]:
     """Nothing if the function says True to the value."""
     try:
-        if expected(got):
+        said = expected(got)
+        if not inspect.isawaitable(said):
+            if not said:
+                yield Difference(name, expected, got)
             return
-        hint = ""
     except Exception as error:  # of a value that it was not made for
         hint = f"raised {type(error).__name__}: {error}"
-    yield Difference(name, expected, got, hint)
+        yield Difference(name, expected, got, hint, error)
+        return
+    if inspect.iscoroutine(said):
+        said.close()
+    raise InvalidOption(f"{name} is asynchronous: what it gives is no answer, and always true")
 
 
 def serialised(value: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest import SkipTest
 from unittest.mock import ANY
 
 import pytest
@@ -76,8 +77,9 @@ def test_predicates_types_and_whole_jobs(welcome: Any):
     welcome.delay(7)
     assert_enqueued(welcome, kwargs={"user_id": lambda user_id: user_id > 6, "template": str})
     assert_enqueued(welcome, where=lambda job: job.queue == "celery")
-    # One that was not made for the value is no match, and no error.
-    refute_enqueued(welcome, kwargs={"template": lambda template: template > 6})
+    # One that was not made for the value is no match, and hides none.
+    with pytest.raises(InvalidOption, match=r"kwargs\['template'\] raised TypeError"):
+        refute_enqueued(welcome, kwargs={"template": lambda template: template > 6})
 
 
 def test_times_match_within_a_delta(add: Any):
@@ -190,9 +192,29 @@ def test_a_block_that_refutes(add: Any):
         pass
 
 
-def test_a_block_that_raises_is_not_asserted_of(add: Any):
-    with pytest.raises(ZeroDivisionError), assert_enqueued(add):
+def publish_and_raise(task: Any, error: BaseException) -> None:
+    task.delay(1)
+    raise error
+
+
+def test_a_block_that_raises_is_asserted_of_all_the_same(add: Any):
+    with pytest.raises(ZeroDivisionError), assert_enqueued(add, count=1), refute_enqueued(args=[2]):
+        publish_and_raise(add, ZeroDivisionError())
+    with (
+        pytest.raises(AssertionError, match="the block raised ZeroDivisionError"),
+        assert_enqueued(add, timeout=60),
+    ):
         add.delay(1 // 0)
+    for error in (ZeroDivisionError, SystemExit, asyncio.TimeoutError):
+        with pytest.raises(AssertionError, match="1 job is enqueued"), refute_enqueued(add):
+            publish_and_raise(add, error())
+
+
+@pytest.mark.parametrize("error", [AssertionError, SkipTest, KeyboardInterrupt, GeneratorExit])
+def test_how_a_test_itself_ends_is_not_hidden(add: Any, error: type[BaseException]):
+    with pytest.raises(error) as raised, assert_enqueued(add), refute_enqueued(add):
+        publish_and_raise(add, error("the test's own"))
+    assert "the test's own" in str(raised.value)
 
 
 def test_a_block_that_is_no_with_statement_says_so(add: Any):

@@ -9,9 +9,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import freezegun
 import pytest
-import time_machine
 from celery import Celery
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
@@ -29,6 +27,8 @@ from pgjobs_celery.testing import (
 
 from ..conftest import close_app
 
+freezegun = pytest.importorskip("freezegun", reason="freezegun is not installed: extra test")
+time_machine = pytest.importorskip("time_machine", reason="time-machine is not installed")
 pytestmark = pytest.mark.timeout(60)
 
 AT = datetime(2031, 5, 17, 12, tzinfo=timezone.utc)
