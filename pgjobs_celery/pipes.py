@@ -9,14 +9,19 @@ soft shutdown sleeps.
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Callable
 from inspect import isgenerator
 from typing import Any
 
+from billiard.connection import wait
 from billiard.pool import RUN
 
 #: How long the rest of a message that has begun to come is waited for, in seconds.
 REST = 1.0
+#: How long a shutdown waits for news before it looks at what else there is to do, in seconds.
+LOOK = 0.2
 
 
 class Pipes:
@@ -45,6 +50,30 @@ class Pipes:
         """Read whatever any child has said. In the event loop's thread, between two callbacks."""
         for child in list(self._pool._fileno_to_outq.values()):
             self._read(child)
+
+    def hear_during(self, pause: Callable[[], None]) -> None:
+        """Call ``pause``, which sleeps, and go on reading meanwhile.
+
+        In a signal handler, so only where that has interrupted an event loop that waits: elsewhere
+        it may have interrupted what reads, or holds a lock. Then what is said is heard afterwards.
+        """
+        if not self._is_loop_waiting():
+            pause()
+            return
+        self.hear()
+        sleeper = threading.Thread(target=pause, name="pgjobs-soft", daemon=True)
+        sleeper.start()
+        while sleeper.is_alive():
+            readers = [child.outq._reader for child in self._pool._fileno_to_outq.values()]
+            wait([reader for reader in readers if not reader.closed], LOOK)
+            self._judge_all()
+
+    def _is_loop_waiting(self) -> bool:
+        poll = type(self._hub.poller).poll.__code__
+        frame: Any = sys._getframe()
+        while frame is not None and frame.f_code is not poll:
+            frame = frame.f_back
+        return frame is not None
 
     def _judge_soft(self, job: int, soft: float, hard: float | None, hub: Any) -> None:
         if self._is_still_to_judge(job):
@@ -82,15 +111,23 @@ class Pipes:
         """Handle the messages that wait in a child's pipe, and the rest of one that has begun."""
         fd, reader, readers = child.outqR_fd, child.outq._reader, self._hub.readers
         try:
-            while not reader.closed:
-                begun = readers[fd][0] if fd in readers else None
-                if not reader.poll(REST if isgenerator(begun) else 0):
+            while True:
+                if reader.closed:
                     return
-                if isgenerator(begun):
+                begun = readers[fd][0] if fd in readers else None
+                if not isgenerator(begun):
+                    if not reader.poll(0):
+                        return
+                    self._pool._result_handler.handle_event(fd)
+                elif begun.gi_frame is None:
+                    break  # it was read to the end of the pipe, and not of the message
+                elif reader.poll(REST):
                     next(begun, None)
                 else:
-                    self._pool._result_handler.handle_event(fd)
+                    return
                 if fd not in readers:
-                    return  # the child has closed it
+                    return
         except (OSError, EOFError):
-            return  # it dies, and the pool will hear of it
+            pass
+        # Its child has died, of which the pool hears otherwise.
+        self._hub.remove_reader(fd)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from billiard.pool import RUN
@@ -41,6 +42,13 @@ class WorkerPool:
                 pool.flush = ListeningFlush(processes)
                 self._processes.close = Close(processes)
                 self._pipes = Pipes(processes, self._consumer.hub)
+
+    def hear_during(self, pause: Callable[[], None]) -> None:
+        """Call ``pause``, which sleeps in a signal handler, and hear what ends meanwhile."""
+        if self._pipes is None:
+            pause()
+        else:
+            self._pipes.hear_during(pause)
 
     def cancel(self, request: Any) -> None:
         """Note that the pool was told to end this request's task; it has yet to say what came."""

@@ -50,7 +50,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(consumer, **kwargs)
         self._pool = WorkerPool(consumer)
         self._sent: list[Message] = []
-        self._is_soft = False
+        self._is_told = False
         self._consumer = consumer
         if consumer.hub is None:
             # The blocking loop, of pools of greenlets: no signal interrupts what it waits for.
@@ -79,15 +79,16 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         self._pool.start()
         consumer.add_task_queue = AddTaskQueue(consumer)
         consumer.create_task_handler = GuardedHandler(consumer)
-        controller = consumer.controller
-        if consumer.app.conf.worker_soft_shutdown_timeout and not self._is_soft:
-            # Celery tells nobody that a soft shutdown begins, and sleeps through it.
-            self._is_soft = True
-            wait = controller.wait_for_soft_shutdown
+        if not self._is_told:
+            # Celery tells nobody that a cold shutdown begins, and sleeps through a soft one.
+            self._is_told = True
+            controller = consumer.controller
+            pause = controller.wait_for_soft_shutdown
 
             def release_and_wait() -> None:
-                self._release(consumer)
-                wait()
+                if consumer.app.conf.worker_soft_shutdown_timeout:
+                    self._release(consumer)
+                self._pool.hear_during(pause)
 
             controller.wait_for_soft_shutdown = release_and_wait
 
@@ -98,6 +99,9 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         thread = threading.Thread(target=self.stop, args=(consumer,), name="pgjobs-release")
         thread.start()
         thread.join(timeout=1.0)
+        if consumer.controller.semaphore:
+            # What waits for room in the pool is not to begin when a task ends.
+            consumer.controller.semaphore.clear()
 
     def stop(self, consumer: Any) -> None:
         """Consuming has ended, and what runs may take long: the rest goes back in line now.

@@ -19,7 +19,17 @@ from .systems import System
 
 #: How long a worker may be silent in these runs; the default of 13 s would make them long.
 LEASE = float(os.environ.get("PGJOBS_CHAOS_LEASE", "3"))
-CONF = {"pgjobs_lease": LEASE, "pgjobs_heartbeat_interval": LEASE / 6}
+#: A time limit that no task exceeds, unless its process is held up for longer than these faults do
+#: it. What it ends runs again where it is acknowledged late.
+LIMIT = LEASE + 3.0
+CONF = {
+    "pgjobs_lease": LEASE,
+    "pgjobs_heartbeat_interval": LEASE / 6,
+    "task_time_limit": LIMIT,
+    "task_acks_on_failure_or_timeout": False,
+}
+#: Of a worker that is told to leave softly: it waits until the limits of all that runs are over.
+SOFT = {"worker_soft_shutdown_timeout": LIMIT + 1.0}
 
 #: How often each fault comes in a long round. What is not named comes once.
 OFTEN = {"kill a child": 3, "kill a worker": 2, "deploy": 2, "cut all connections": 2}
@@ -34,13 +44,15 @@ class Chaos:
         self._system, self._start, self._env, self._dice = system, start, env, dice
         self._pools = cycle(["prefork", "threads", "prefork", "solo"])
         self._workers: list[Worker] = []
+        #: Those that leave softly.
+        self._soft: set[Worker] = set()
         self.done: Counter[str] = Counter()
         #: The ids of hostile messages.
         self.hostile: set[str] = set()
         #: When which worker was killed with all that belongs to it.
         self.killed: dict[str, float] = {}
-        for _ in range(2):
-            self._add()
+        self._add(soft=True)
+        self._add(soft=False)
 
     @property
     def faults(self) -> dict[str, Callable[[], None]]:
@@ -50,7 +62,9 @@ class Chaos:
             "kill a worker": self.kill_worker,
             "kill a worker but not its children": self.kill_parent,
             "stop a worker for longer than its lease": self.stop_worker,
+            "stop a main process in the middle": self.stop_main,
             "deploy": self.deploy,
+            "soft shutdown with limits": self.deploy_softly,
             "deploy in a hurry": self.deploy_in_a_hurry,
             "hostile messages": self.send_hostile,
             **self._system.faults,
@@ -93,12 +107,19 @@ class Chaos:
             time.sleep(LEASE + 1.5)  # the fault itself
             send(worker.pid, signal.SIGCONT)
 
+    def stop_main(self) -> None:
+        """Its children go on: for less than its lease, or until their time limits are over."""
+        worker = self._choose()
+        worker.send(signal.SIGSTOP)
+        time.sleep(self._dice.choice([LEASE / 2, LIMIT + 1.0]))  # the fault itself
+        worker.send(signal.SIGCONT)
+
     def deploy(self) -> None:
         self._replace().send(signal.SIGTERM)
 
     def deploy_in_a_hurry(self) -> None:
         """Told to leave at once, while it had been told to leave."""
-        worker = self._replace()
+        worker = self._replace(soft=False)
         worker.send(signal.SIGTERM)
         time.sleep(self._dice.uniform(0, 0.3))
         worker.send(signal.SIGQUIT)
@@ -110,23 +131,31 @@ class Chaos:
             with suppress(Exception):  # the database may be away: then they do not come
                 self.hostile.add(message.publish(self._system.url, "tests.chaos.tasks.late"))
 
+    def deploy_softly(self) -> None:
+        """Told to leave, and to wait for what runs until its limits are over."""
+        self._replace(soft=True).send(signal.SIGQUIT)
+
     def _choose(self) -> Worker:
         return self._dice.choice(self._workers)
 
-    def _replace(self) -> Worker:
+    def _replace(self, *, soft: bool | None = None) -> Worker:
+        """One that is to go; another like it takes its place."""
         worker = self._choose()
+        while soft is not None and soft != (worker in self._soft):
+            worker = self._choose()
         self._workers.remove(worker)
-        self._add()
+        self._add(soft=worker in self._soft)
         return worker
 
-    def _add(self) -> None:
-        self._workers.append(
-            self._start(
-                pool=next(self._pools),
-                concurrency=6,
-                conf={**CONF, **self._system.conf},
-                env=self._env,
-                app="tests.chaos.tasks",
-                wait=False,
-            )
+    def _add(self, *, soft: bool) -> None:
+        worker = self._start(
+            pool="prefork" if soft else next(self._pools),
+            concurrency=6,
+            conf={**CONF, **(SOFT if soft else {}), **self._system.conf},
+            env=self._env,
+            app="tests.chaos.tasks",
+            wait=False,
         )
+        self._workers.append(worker)
+        if soft:
+            self._soft.add(worker)

@@ -41,6 +41,8 @@ class Verdict:
     revived: list[str]
     #: Completed, says the row, in an attempt that did not end, or by a worker that did not hold it.
     forged: list[str]
+    #: An attempt that has ended, and of which the row says that it was too slow.
+    misjudged: list[str]
     #: One attempt that has begun twice.
     doubled: list[Run]
     #: Failed, and the row does not say why.
@@ -64,6 +66,7 @@ class Oracle:
     def judge(self, published: Mapping[str, str], rows: Mapping[str, Row]) -> Verdict:
         """Compare with the rows, by task id."""
         present = {task_id: kind for task_id, kind in published.items() if task_id in rows}
+        attempts_ended = {(run.id, run.attempt) for run in self.ended}
         return Verdict(
             lost=[task_id for task_id in published if task_id not in rows],
             unfinished=[task_id for task_id, row in rows.items() if row["finished_at"] is None],
@@ -88,6 +91,15 @@ class Oracle:
                 for task_id, row in rows.items()
                 if row["state"] == "completed"
                 and Run(task_id, row["attempt"], row["attempted_by"]) not in self.ended
+            ],
+            misjudged=[
+                task_id
+                for task_id, row in rows.items()
+                # A chain's step may have ended and still be about to publish the next one.
+                if row["task"].endswith((".early", ".late"))
+                for error in row["errors"]
+                if error["type"] == "TimeLimitExceeded"
+                and (task_id, error["attempt"]) in attempts_ended
             ],
             doubled=[run for run, count in self.begun.items() if count > 1],
             unexplained=[

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from celery import Celery, chain
@@ -258,3 +259,30 @@ def test_what_ends_in_a_soft_shutdown_has_succeeded_whatever_its_limit(
     # The chain's next step waits in line.
     worker(concurrency=1, app="tests.e2e.stalls")
     scene.verify()
+
+
+def test_what_happens_in_a_soft_shutdown_is_heard_in_it(
+    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    """Its results must not wait for the end, nor its time limits."""
+    path, release, never = tmp_path / "events", tmp_path / "release", tmp_path / "never"
+    path.touch()
+    conf = {**HARD, "worker_soft_shutdown_timeout": 60.0}
+    started = worker(concurrency=3, app="tests.e2e.stalls", conf=conf)
+    early, pgtask = (task.delay(str(path), str(release)) for task in (stalls.early, stalls.pgtask))
+    slow = stalls.late.delay(str(path), str(never))
+    wait_for(lambda: path.read_text().count("begin") == 3)
+    waiting = [stalls.next_step.delay("", str(path)) for _ in range(8)]
+    wait_for(lambda: psutil.Process(started.pid).status() == "sleeping")
+    started.send(signal.SIGQUIT)
+    wait_for(lambda: "Initiating Soft Shutdown" in started.log)
+    release.touch()
+    for ended in (early, pgtask):
+        assert_finished(rows.wait(ended.id))
+    row = rows.wait(slow.id)
+    assert errors(row) == [(1, "TimeLimitExceeded")]
+    # Nothing that had not begun has begun.
+    assert "next step" not in path.read_text()
+    assert rows.count() == {"completed": 2, "discarded": 1, "available": len(waiting)}
+    assert started.process.poll() is None
+    started.kill()
