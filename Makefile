@@ -83,6 +83,9 @@ chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=6
 	@PGJOBS_CHAOS_SECONDS=$(or $(SECONDS),180) PGJOBS_CHAOS_SEED=$(or $(SEED),1) \
 	  PGJOBS_CHAOS_LEASE=$(or $(LEASE),3) $(PY) -m pytest tests/chaos $(ARGS)
 
+matrix: .venv/test ## Run the tests on each Python, PostgreSQL and Celery found here (ARGS="--help" for more)
+	@$(PY) -m tests.matrix $(ARGS)
+
 lint: .venv/test ## Check style, types and the direction of imports
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -94,7 +97,7 @@ bench: .venv/test ## Compare with Celery on Redis and RabbitMQ (ARGS="--help" fo
 
 clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 	@if [ -e .demo/server ]; then $(PY) examples/quickstart/run.py --stop || exit 1; fi
-	rm -rf .venv .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .matrix .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv of the reader's own is used as it is, if it can be.
@@ -118,4 +121,4 @@ clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 
 comma := ,
 
-.PHONY: help demo demo-stop test chaos lint bench clean
+.PHONY: help demo demo-stop test chaos matrix lint bench clean

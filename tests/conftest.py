@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -18,6 +19,7 @@ from kombu import pools
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from pgjobs_celery import embedded
 from pgjobs_celery.config import Options
 from pgjobs_celery.db import migrations
 from pgjobs_celery.db.database import Database
@@ -32,6 +34,10 @@ DSN = os.environ.get("PGJOBS_TEST_DSN", "")
 SETTINGS = dict(
     setting.split("=", 1) for setting in os.environ.get("PGJOBS_TEST_SETTINGS", "").split()
 )
+#: The folder of another PostgreSQL's programs, to run the tests on: /usr/lib/postgresql/17/bin.
+PROGRAMS = os.environ.get("PGJOBS_TEST_PROGRAMS", "")
+if PROGRAMS:
+    embedded._find_programs = lambda: Path(PROGRAMS)
 REDIS_URL = os.environ.get("PGJOBS_TEST_REDIS_URL", "redis://127.0.0.1:6379/11")
 RABBITMQ_URL = os.environ.get("PGJOBS_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
