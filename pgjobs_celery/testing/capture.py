@@ -20,7 +20,10 @@ from ..steady import monotonic
 from ..unique import WAITING, Unique
 from . import escapes
 from .batches import NO_DATABASE, find_batch
+from .forked import Spool
 
+#: How often it is looked for what forked children have published, in seconds.
+CHILD_INTERVAL = 0.05
 #: The states of a job that nobody has run yet, or that is to be run again.
 ENQUEUED = WAITING
 
@@ -96,6 +99,26 @@ class Inbox:
         self._by_id: dict[str, int] = {}
         self._by_key: dict[bytes, list[int]] = {}
         self._last = 0
+        self._spool: Spool | None = None
+
+    def before_fork(self) -> None:
+        """Have what the child is going to publish come here, too."""
+        if self._spool is None:
+            self._spool = Spool()
+
+    def after_fork(self) -> None:
+        """In the child, where nobody holds the lock who held it in the parent."""
+        self._lock = threading.RLock()
+        self._news = threading.Condition(self._lock)
+        if self._spool is not None:
+            self._spool.is_child = True
+
+    def _take_in(self) -> None:
+        """Take in what children have published."""
+        if self._spool is not None and not self._spool.is_child:
+            with self._lock:
+                for job in self._spool.read():
+                    self.put(job)
 
     def __len__(self) -> int:
         """How many were published."""
@@ -104,6 +127,7 @@ class Inbox:
     @property
     def last(self) -> int:
         """The number of the newest; 0 if there is none."""
+        self._take_in()
         return self._last
 
     def put(self, job: Enqueued, publication: Publication | None = None) -> Enqueued | None:
@@ -111,6 +135,8 @@ class Inbox:
         with self._lock:
             same = self._find_same(job)
             if same is None:
+                if self._spool is not None and self._spool.is_child:
+                    self._spool.write(job)
                 return self._add(job)
             assert job.unique is not None
             if replaced := job.unique.replaced(same.state):
@@ -138,12 +164,14 @@ class Inbox:
 
     def find(self, task: str | None = None, after: int = 0) -> list[Enqueued]:
         """Those of a task, or all, in the order they were published, whatever became of them."""
+        self._take_in()
         with self._lock:
             numbers: Iterable[int] = self._jobs if task is None else self._by_task.get(task, ())
             return [self._jobs[number] for number in numbers if number > after]
 
     def get(self, task_id: str) -> Enqueued | None:
         """The newest of this id."""
+        self._take_in()
         with self._lock:
             number = self._by_id.get(task_id)
             return None if number is None else self._jobs[number]
@@ -220,7 +248,7 @@ class Inbox:
                 left = end - monotonic()
                 if left <= 0:
                     return False
-                self._news.wait(left)
+                self._news.wait(left if self._spool is None else min(left, CHILD_INTERVAL))
         return True
 
     def _find_same(self, job: Enqueued) -> Enqueued | None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..config import did_you_mean
 from ..errors import InvalidOption, PgJobsError
-from . import escapes
+from . import escapes, forked
 from .capture import Enqueued, Inbox, receive_into
 from .results import MemoryBackend
 from .rows import Rows
@@ -74,10 +74,12 @@ class testing:  # noqa: N801
             if self.app not in _stages:
                 _stages[self.app] = Stage(self.app)
             _stages[self.app].enter(self)
+            forked.watch(self.inbox)
         return self
 
     def __exit__(self, *_: object) -> None:
         with _lock:
+            forked.unwatch(self.inbox)
             stage = _stages.get(self.app)
             if stage is not None and not stage.leave(self):
                 del _stages[self.app]
