@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from .delivery import Message
 from .outcome import completed, discarded, error_entry, error_from, released, requeued
 from .publishing import Publisher
+from .signals import is_end_heard
 
 if TYPE_CHECKING:
+    from .job import Claim
     from .transport import Transport
 
 
@@ -38,15 +40,33 @@ class Acknowledger(Publisher):
             claim = message.claim
             if claim is None:
                 self.node.settle_message(message.row or 0)
-            elif not message.is_tracked:
-                # A worker acknowledges what it cannot read; that is no success.
-                error = message.unreadable
-                self.node.settle(
-                    discarded(claim.id, claim.attempt, error_from(error))
-                    if error
-                    else completed(claim.id, claim.attempt)
-                )
+            elif not message.is_tracked and message.acknowledged_by_holder():
+                self._end(message, claim)
         self.made_room()
+
+    def keep(self, message: Message, claim: Claim) -> None:
+        """It was handed out, and did not go to the pool: it ends when it is acknowledged."""
+        if message.keep():
+            self._end(message, claim)
+        elif not message.is_settled:
+            self.node.holdings.keep(claim.id)
+
+    def _end(self, message: Message, claim: Claim) -> None:
+        """The job ends with its acknowledgement: there is nobody else to say what became of it."""
+        # A worker acknowledges what it cannot read; that is no success.
+        error = message.unreadable
+        outcome = (
+            discarded(claim.id, claim.attempt, error_from(error))
+            if error
+            else completed(claim.id, claim.attempt)
+        )
+        if message.request is not None:
+            # Whoever took it from the worker may have stored a result, which finished the row.
+            outcome = outcome._replace(is_sole=False)
+            name, id = message.headers.get("task"), message.headers.get("id")
+            if name and id and is_end_heard():
+                outcome = outcome._replace(job=(name, id))
+        self.node.settle(outcome)
 
     def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
         """The message was refused: put it back in line, or set it aside."""
@@ -83,6 +103,8 @@ class Acknowledger(Publisher):
             if message.claim is None:
                 self.node.return_message(message.row or 0)
                 count += 1
+            elif message.is_acknowledged and message.acknowledged_by_holder():
+                self._end(message, message.claim)  # the loop had not come to it
             elif message.give_back():
                 self.node.settle(released(message.claim.id, message.claim.attempt))
                 count += 1

@@ -24,6 +24,7 @@ from .message import decode_envelope
 from .outcome import cancelled, completed, discarded, error_from, released
 
 if TYPE_CHECKING:
+    from .pools import WorkerPool
     from .transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Channel(Acknowledger):
     ) -> str:
         """Deliver what comes to the queue to ``callback``, from the next turn on."""
         tag = consumer_tag or f"pgjobs.{next(self._tags)}"
+        queue = self.node.mailboxes.name(queue)
         self._consumers[tag] = Consumer(queue, callback or (lambda message: None), no_ack)
         self._consumers_changed()
         return tag
@@ -156,10 +158,12 @@ class Channel(Acknowledger):
         # Who only gets hears of no limit.
         self.node.limits.is_stale = True
         self.node.places()
-        while claims := self.node.claim_jobs(ClaimPlan.everything([queue]), 1):
+        while claims := self.node.claim_jobs(ClaimPlan.everything([queue]), 1, for_pool=False):
             message = self._to_message(claims[0])
             if message is not None:
-                return self._hand_out(message, no_ack)
+                self._hand_out(message, no_ack)
+                self.keep(message, claims[0])
+                return message
         while deliveries := self._take(no_ack, [queue], 1):
             message = self._from_delivery(deliveries[0])
             if message is not None:
@@ -215,7 +219,7 @@ class Channel(Acknowledger):
         if (
             self.closed
             or pool is None
-            or self.node.held >= pool.capacity
+            or self.node.holdings.in_pool >= pool.capacity
             or self.room() <= 0
             or self.node.is_fenced
             or time.monotonic() - self._looked_at < seconds
@@ -269,12 +273,17 @@ class Channel(Acknowledger):
         return self.prefetch_count - len(self.unacked)
 
     def _job_room(self) -> int:
-        """How many more jobs may be: no more than a worker's pool can begin."""
+        """How many more jobs may be: no more than a worker's pool can begin, if it gets them."""
         room = self.room()
-        if room > 0 and self.node.pool is not None:
-            in_pool = self.node.held - len(self._buffer)
-            room = min(room, self.node.pool.capacity + self._plan.ahead - in_pool)
+        if room > 0 and (pool := self._fed_pool()) is not None:
+            in_pool = self.node.holdings.in_pool - len(self._buffer)
+            room = min(room, pool.capacity + self._plan.ahead - in_pool)
         return room
+
+    def _fed_pool(self) -> WorkerPool | None:
+        """The pool that runs what is claimed here; None where consumers deal with it themselves."""
+        pool = self.node.pool
+        return pool if pool is not None and pool.is_fed_by(self) else None
 
     def deliver(self, until: float) -> int:
         """Hand out what there is room for until this time, at least one; how many.
@@ -324,7 +333,11 @@ class Channel(Acknowledger):
             return False
         limit = self._plan.limit(self._job_room(), 0)
         buckets = self._plan.buckets(start, self.node.places()) if limit else []
-        claims = self.node.claim_jobs(buckets, limit) if buckets else []
+        claims = (
+            self.node.claim_jobs(buckets, limit, for_pool=self._fed_pool() is not None)
+            if buckets
+            else []
+        )
         self._looked_at = time.monotonic()
         if not buckets:
             return False
@@ -347,6 +360,8 @@ class Channel(Acknowledger):
             self.give_back([message])
             return 0
         consumer.callback(self._hand_out(message, consumer.no_ack))
+        if not message.is_tracked:
+            self.keep(message, claim)
         return 1
 
     def _deliver_messages(self, until: float) -> int:
@@ -474,7 +489,7 @@ class Channel(Acknowledger):
     def let_go(self) -> list[Message]:
         """As :meth:`close`, without the server: the node writes it when it can.
 
-        Returns what stays with the pool, which runs it or will.
+        Returns what stays with the pool, or with others, which run it or will.
         """
         self.closed = True
         self.node.uses.consume(self, ())
@@ -483,7 +498,7 @@ class Channel(Acknowledger):
         self._by_queue = {}
         self.transport.forget_channel(self)
         delivered = list(self.unacked.values())
-        if count := self.give_back(delivered):
+        if count := self.give_back(each for each in delivered if not each.is_with_others):
             logger.info("Restoring %d unacknowledged message(s)", count)
         self._release_buffer()
         return [message for message in delivered if message.claim and not message.is_settled]

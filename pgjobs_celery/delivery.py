@@ -56,8 +56,12 @@ class Message(BaseMessage):  # type: ignore[misc]
     eta: str | None = None
     #: The row of ``messages`` behind it, where it is no job and has to be acknowledged.
     row: int | None = None
-    #: A worker's request says what becomes of the job: acknowledging only makes room.
+    #: The pool has it, and says what becomes of the job: acknowledging only makes room.
     is_tracked = False
+    #: It was handed out and did not go to the pool: whoever has it may acknowledge it.
+    is_kept = False
+    #: It was acknowledged before the pool had it.
+    is_acknowledged = False
     #: The task has begun.
     is_started = False
     #: Gives the worker's request, where there is one.
@@ -111,6 +115,49 @@ class Message(BaseMessage):  # type: ignore[misc]
             if not self.is_settled:
                 self.is_started = True
             return self.is_started
+
+    def acknowledged_by_holder(self) -> bool:
+        """It was acknowledged, and not by the pool: True if the job ends with that.
+
+        A worker's request may still go to the pool while it is being handed out: then
+        :meth:`keep` says it.
+        """
+        with _fate:
+            if self.is_settled:
+                return False
+            self.is_acknowledged = True
+            self.is_settled = self.is_kept or self.request is None
+            return self.is_settled
+
+    def keep(self) -> bool:
+        """It was handed out, and the pool does not have it: True if the job has ended already."""
+        with _fate:
+            if self.is_settled or self.is_tracked:
+                return False
+            self.is_kept = True
+            self.is_settled = self.is_acknowledged
+            return self.is_settled
+
+    def track(self) -> None:
+        """The pool has it from now on.
+
+        A job that has ended by an acknowledgement stays ended: the task runs as nobody's.
+        """
+        if not self.is_kept:
+            self.is_tracked = True
+            return
+        with _fate:
+            if self.is_settled and self.is_acknowledged:
+                self.claim = None
+                self.properties.pop(CLAIM, None)
+            else:
+                self.is_tracked = True
+
+    @property
+    def is_with_others(self) -> bool:
+        """Whoever keeps it may run it yet, whatever becomes of the channel."""
+        request = self.request and self.request() if self.is_kept else None
+        return bool(request and request.may_run_later)
 
     def give_back(self) -> bool:
         """The job is to go back in line; False if it has begun or will, or its outcome is known."""

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
-from celery.worker.consumer.gossip import Gossip
 
 from .db.database import CONNECTION_ERRORS, REFUSALS
 from .delivery import Message
@@ -55,7 +54,7 @@ class GuardedHandler:
 class GuardGossip(bootsteps.Step):  # type: ignore[misc]
     """Have a worker survive what it hears from others: Celery's handler takes it as it comes."""
 
-    requires = (Gossip,)
+    requires = ("celery.worker.consumer.gossip:Gossip",)
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)

@@ -25,8 +25,10 @@ from .db.database import CONNECTION_ERRORS, REFUSALS, Database
 from .db.jobs import Turn
 from .db.messages import Delivery
 from .errors import PgJobsError
+from .holdings import Holdings
 from .job import Bucket, Cancellation, Claim
 from .limits import Limits
+from .mailboxes import Mailboxes
 from .maintenance.heartbeat import Heartbeat
 from .maintenance.services import Services
 from .maintenance.watch import Looker, Watch
@@ -87,11 +89,13 @@ class Node:
         self.lost_claims = 0
         self.services = Services(database, self)
         self._queues: set[str] = set()
-        #: The attempt, and the queue.
-        self._held: dict[int, tuple[int, str]] = {}
+        self.holdings = Holdings()
+        self.mailboxes = Mailboxes()
         self._outcomes: deque[Outcome] = deque()
         self._read: deque[int] = deque()
         self._returned: deque[int] = deque()
+        #: Attempts that must not be repeated if we die, and of which the row does not say so.
+        self._begun: deque[tuple[int, int]] = deque()
         #: Queues in which a job of ours has ended, where others may wait for its place.
         self._freed: deque[str] = deque()
         self._watchers: WeakSet[Watcher] = WeakSet()
@@ -111,6 +115,7 @@ class Node:
     def unwritten(self) -> int:
         """How many outcomes and acknowledgements are still to be written."""
         acknowledged = len(self._outcomes) + len(self._read) + len(self._returned)
+        acknowledged += len(self._begun)
         return acknowledged + len(self._freed) + len(self.uses.left) + len(self._parts)
 
     @property
@@ -118,13 +123,17 @@ class Node:
         """When the oldest of them came, by the monotonic clock."""
         return self._oldest
 
-    def claim_jobs(self, buckets: Sequence[Bucket], limit: int) -> list[Claim]:
+    def claim_jobs(
+        self, buckets: Sequence[Bucket], limit: int, *, for_pool: bool = True
+    ) -> list[Claim]:
         """Write what is due and take up to ``limit`` jobs, in one transaction.
 
         Raises a connection error with nothing lost: outcomes stay, and jobs claimed by a
-        statement whose answer never came are put back by the next call.
+        statement whose answer never came are put back by the next call. ``for_pool``: what runs
+        them is the worker's pool; anybody else acknowledges what has been dealt with.
         """
         ended: list[Ended] = []
+        late = self.late_tasks if for_pool else None
         with self._lock:
             self._queues.update(bucket.queue for bucket in buckets)
             if buckets:
@@ -132,6 +141,7 @@ class Node:
             if self._is_uncertain or time.monotonic() >= self._look_back_at:
                 self._put_back_unknown()
             # Before the outcomes, which come before their marks: one that is taken here is written.
+            self._write_begun()
             parts = _take_all(self._parts)
             outcomes = _take_all(self._outcomes)
             read, returned = _take_all(self._read), _take_all(self._returned)
@@ -139,7 +149,7 @@ class Node:
             limited = {bucket.queue for bucket in buckets}.intersection(self.limits.shared)
             limited.update(freed)
             try:
-                turn = self._claim(buckets, limit, outcomes, read, returned, limited)
+                turn = self._claim(buckets, limit, outcomes, read, returned, late, limited)
             except BaseException:
                 self._parts.extendleft(parts)
                 self._freed.extendleft(reversed(freed))
@@ -149,7 +159,7 @@ class Node:
                 self._is_uncertain = True
                 raise
             for claim in turn.claims:
-                self._held[claim.id] = (claim.attempt, claim.queue)
+                self.holdings.take(claim)
             self._report_lost(turn.lost)
             if self.on_ended is not None:
                 ended = [each for outcome in outcomes for each in _ended(outcome, turn.settled)]
@@ -176,11 +186,11 @@ class Node:
     @property
     def held(self) -> int:
         """How many jobs this process has claimed whose outcome is not known yet."""
-        return len(self._held)
+        return len(self.holdings)
 
     def held_claims(self) -> set[tuple[int, int]]:
         """What they are, and their attempts."""
-        return {(id, attempt) for id, (attempt, _) in list(self._held.items())}
+        return {(id, attempt) for id, (attempt, _) in list(self.holdings.items())}
 
     def watchers(self) -> list[Watcher]:
         """Who claims jobs here."""
@@ -188,7 +198,7 @@ class Node:
 
     def find_cancelled(self) -> list[Cancellation]:
         """Which of the jobs that run here, or are about to, are to be cancelled."""
-        held = list(self._held)
+        held = list(self.holdings)
         return self.database.held.find_cancelled(self.id, held) if held else []
 
     @property
@@ -236,15 +246,19 @@ class Node:
 
     def done(self, id: int, attempt: int) -> None:
         """The outcome of that attempt is known; a retry may have become our next one already."""
-        held = self._held.get(id)
-        if held is None or held[0] != attempt:
-            return
-        del self._held[id]
-        if (queue := held[1]) in self.limits:
+        queue = self.holdings.end(id, attempt)
+        if queue is not None and queue in self.limits:
             if queue in self.limits.shared:
                 self._note(self._freed, queue)
             for watcher in list(self._watchers):
                 watcher.place_freed(queue)
+
+    def begin_for_good(self, claim: Claim) -> None:
+        """Note that its task begins and is acknowledged: if we die, it must not run again.
+
+        Of most tasks the claim says so.
+        """
+        self._note(self._begun, (claim.id, claim.attempt))
 
     def tell(self, ended: Sequence[Ended]) -> None:
         """Jobs have come to their end, and their rows say so."""
@@ -264,12 +278,17 @@ class Node:
             except BaseException:
                 self.limits.is_stale = True
                 raise
-        return self.limits.places(queue for _, queue in list(self._held.values()))
+        return self.limits.places(self.holdings.queues())
 
     def configure(self, name: str, settings: Settings, event_exchange: str | None = None) -> None:
         """Be the node of a Celery worker of this name, which tells of itself over that exchange."""
         self.name, self.settings, self.event_exchange = name, settings, event_exchange
         self.limits.own = settings.queues or {}
+
+    @property
+    def worker_name(self) -> str | None:
+        """The nodename of the Celery worker that this is; None where it is none."""
+        return None if self.event_exchange is None else self.name
 
     def start(self) -> None:
         """Begin to live: heartbeat and maintenance. A claim does it by itself."""
@@ -292,7 +311,7 @@ class Node:
             self.services.post.run(self.database)
             self.flush()
             heartbeat = self.services.heartbeat
-            if heartbeat is not None and not self._held:
+            if heartbeat is not None and not self.holdings:
                 self.services.heartbeat = None
                 self.has_left = True
                 self.database.nodes.delete_node(self.id)
@@ -303,6 +322,15 @@ class Node:
         except (*CONNECTION_ERRORS, PgJobsError) as error:
             logger.warning("could not say goodbye to the database: %s", error)
         self.database.close()
+
+    def _write_begun(self) -> None:
+        begun = _take_all(self._begun)
+        try:
+            if begun:
+                self.database.jobs.begin_jobs(self.id, begun)
+        except BaseException:
+            self._begun.extendleft(reversed(begun))
+            raise
 
     def _leave_queues(self) -> None:
         left = self.uses.take_left()
@@ -330,13 +358,13 @@ class Node:
         outcomes: Sequence[Outcome],
         read: Sequence[int],
         returned: Sequence[int],
+        late: Sequence[str] | None,
         limited: Collection[str],
     ) -> Turn:
         def claim(outcomes: Sequence[Outcome]) -> Turn:
             turn = self.database.jobs.claim_limited_jobs(
-                self.id, self.name, buckets, limit, outcomes, read, returned, self.late_tasks,
-                limited,
-            )  # fmt: skip
+                self.id, self.name, buckets, limit, outcomes, read, returned, late, limited
+            )
             self.limits.learn(turn.places, (claim.queue for claim in turn.claims))
             return turn
 
@@ -371,7 +399,7 @@ class Node:
 
     def _put_back_unknown(self) -> None:
         # Copies, for other threads go on noting; held before noted, see settle().
-        known = [*self._held, *(outcome.id for outcome in list(self._outcomes))]
+        known = [*self.holdings, *(outcome.id for outcome in list(self._outcomes))]
         count = self.database.jobs.release_unknown_jobs(self.id, sorted(self._queues), known)
         known = [*self._held_messages, *self._read, *self._returned]
         self.database.messages.release_unknown_messages(self.id, known)
@@ -384,12 +412,24 @@ class Node:
 
     def _report_lost(self, lost: Iterable[Outcome]) -> None:
         for outcome in lost:
+            if self._requeue_success(outcome):
+                continue
             if outcome.is_sole:
                 self.lost_claims += 1
                 logger.warning(
                     "job %s: attempt %s was no longer ours; its outcome (%s) was not written",
                     outcome.id, outcome.attempt, outcome.state,
                 )  # fmt: skip
+
+    def _requeue_success(self, outcome: Outcome) -> bool:
+        """True for a job that its task has put back after it had stored its own SUCCESS."""
+        if outcome.state is not State.AVAILABLE or not outcome.counts:
+            return False
+        try:
+            return self.database.jobs.requeue_success(outcome.id, outcome.attempt)
+        except CONNECTION_ERRORS as error:  # the claims that came with it must not be lost
+            logger.warning("job %s was not put back: %s", outcome.id, error)
+            return False
 
     def _start(self) -> None:
         """Before the first claim: others must be able to see that we live."""

@@ -69,18 +69,25 @@ class WorkerPool:
         """True where tasks run in children."""
         return self._processes is not None
 
+    def is_fed_by(self, channel: Any) -> bool:
+        """True for the channel over which this worker's tasks come."""
+        return getattr(self._consumer.task_consumer, "channel", None) is channel
+
+    def is_limited(self, request: Any) -> bool:
+        """True for a request that waits for its rate limit, outside of the pool."""
+        return any(request is each for bucket in self._buckets() for each, _ in bucket.contents)
+
     @property
     def capacity(self) -> int:
-        """The pool's processes or threads, and what waits outside of it for its rate limit.
+        """The pool's processes or threads.
 
         Of a pool that scales itself, as many as it may have: it grows by what waits for it.
         """
-        limited = sum(len(bucket.contents) for bucket in self._buckets())
         pool, autoscaler = self._consumer.pool, self._consumer.controller.autoscaler
         # Before Celery 5.7 num_processes of gevent's is what runs.
         size = getattr(getattr(pool, "_pool", None), "size", None) or pool.num_processes
         most = autoscaler.max_concurrency if autoscaler else 1
-        return max(int(size), most) + limited
+        return max(int(size), most)
 
     def _buckets(self) -> list[Any]:
         """What holds requests for their rate limits."""

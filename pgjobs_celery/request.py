@@ -83,7 +83,6 @@ class JobRequest:
             check_headers(message.headers)
         super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
         if claim is not None:
-            message.is_tracked = True
             message.request = ref(self)
             if message.eta is not None:
                 self._request_dict["eta"] = message.eta
@@ -104,6 +103,7 @@ class JobRequest:
         if specialised is not None:
 
             def on_success(self: JobRequest, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+                self._track()
                 if isinstance(failed__retval__runtime, ExceptionInfo):
                     # A thread, and the solo pool, say so of a task that has left its process
                     # (sys.exit): Celery fails of it, and nobody would hear of the job again.
@@ -128,6 +128,7 @@ class JobRequest:
 
     def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
         """The task returned, or (Celery calls this for both) failed."""
+        self._track()
         if failed__retval__runtime[0]:
             return super().on_success(failed__retval__runtime, **kwargs)  # type: ignore[misc]
         try:
@@ -149,8 +150,25 @@ class JobRequest:
         revoked.add(self.id)  # type: ignore[attr-defined]
         return True
 
+    def _track(self) -> None:
+        """From here on it is the request that says what becomes of the job."""
+        claim = _claim_of(self._message)
+        if claim is not None and not self._message.is_tracked:
+            self._message.track()
+            self._message.channel.node.holdings.hand_to_pool(claim.id)
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task here and now, as a strategy may; the row has what is stored of it."""
+        self._track()
+        returned = super().execute(*args, **kwargs)  # type: ignore[misc]
+        claim = _claim_of(self._message)
+        if claim is not None:
+            self._settle(completed(claim.id, claim.attempt)._replace(is_sole=False))
+        return returned
+
     def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
         """Send the task to the pool."""
+        self._track()
         try:
             return super().execute_using_pool(TracingPool(pool), **kwargs)  # type: ignore[misc]
         except TaskRevokedError:
@@ -168,6 +186,7 @@ class JobRequest:
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         """The task begins."""
+        self._track()
         message = self._message
         if _claim_of(message) is not None:
             if pid == os.getpid() and (self.revoked() or self._is_fenced() or not message.begin()):
@@ -257,6 +276,7 @@ class JobRequest:
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """The task failed, was rejected, ignored, retried or killed."""
+        self._track()
         error = _exception_of(exc_info)
         if isinstance(error, KILLED) and self._has_succeeded():
             # Its process was lost after that, in a hook or in a signal's receiver.
@@ -353,6 +373,7 @@ class JobRequest:
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         """A time limit was exceeded; the hard one has killed the task."""
+        self._track()
         claim = _claim_of(self._message)
         if claim is None or soft:
             return super().on_timeout(soft, timeout)  # type: ignore[misc]
@@ -381,6 +402,7 @@ class JobRequest:
         self, reason: str, terminated: bool, signum: str | None, expired: bool
     ) -> None:
         """Revoked or expired before it began, or terminated: Celery calls all of it REVOKED."""
+        self._track()
         if self._cancellation is not None:
             reason = self._cancellation.reason
         if self._already_revoked:  # type: ignore[attr-defined]
@@ -417,6 +439,11 @@ class JobRequest:
         self.send_event("task-cancelled")  # type: ignore[attr-defined]
         self._already_cancelled = True
         self._message.channel.node.pool.cancel(self)
+
+    @property
+    def may_run_later(self) -> bool:
+        """True if somebody else than the pool has it, and may run it on another connection."""
+        return False
 
     @property
     def is_settled(self) -> bool:

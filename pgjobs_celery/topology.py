@@ -16,6 +16,7 @@ from kombu.transport.base import StdChannel, to_rabbitmq_queue_arguments
 
 from .db.routes import Found, Holder
 from .declared import DeclaredQueue
+from .mailboxes import is_mailbox
 from .node import get_node
 
 if TYPE_CHECKING:
@@ -113,35 +114,48 @@ class Topology(StdChannel):  # type: ignore[misc]
     ) -> queue_declare_ok_t:
         """Make a queue, or (passive) see that it is there; what waits in it, and who consumes it.
 
-        ChannelError if it is not there (passive), or another process has it for itself.
+        ChannelError if it is not there (passive), or another process has it for itself; but a
+        worker's mailbox is another one then, and counts a consumer: Celery warns of that.
         """
         if passive:
             found = self._find_queue(queue)
             if found is None:
                 raise refusal(NOT_FOUND, f"no queue {queue!r}")
             return queue_declare_ok_t(queue, *self._count(queue, found))
-        queue = queue or f"pgjobs.gen-{uuid4()}"
+        queue = asked = queue or f"pgjobs.gen-{uuid4()}"
+        is_own_mailbox = is_mailbox(queue, self.node.worker_name)
+        if is_own_mailbox:
+            exclusive = exclusive or (auto_delete and not durable)
+            queue = self.node.mailboxes.name(queue)
         arguments = arguments or {}
         for name in IGNORED.keys() & arguments.keys():
             _warn_ignored(queue, name)
         if exclusive and "x-expires" not in arguments:
             self.node.start()  # the others must see that it lives; a reply queue is not worth that
-        holder = self._declare_queue(
-            queue,
-            durable=durable,
-            auto_delete=auto_delete,
-            exclusive=exclusive,
-            owner=self.node.id if exclusive else None,
-            expires_after=_seconds(arguments.get("x-expires")),
-            message_ttl=_seconds(arguments.get("x-message-ttl")),
-            arguments=arguments,
-        )
+        options: dict[str, Any] = {
+            "durable": durable,
+            "auto_delete": auto_delete,
+            "exclusive": exclusive,
+            "owner": self.node.id if exclusive else None,
+            "expires_after": _seconds(arguments.get("x-expires")),
+            "message_ttl": _seconds(arguments.get("x-message-ttl")),
+            "arguments": arguments,
+        }
+        try:
+            holder = self._declare_queue(queue, **options)
+        except ResourceLocked:
+            if not is_own_mailbox:
+                raise
+            queue = self.node.mailboxes.rename(queue, self.node.id)
+            holder = self._declare_queue(queue, **options)
         if holder.is_exclusive:
             self.transport.own_queue(queue)
         if auto_delete or exclusive:
             self.own_queues.add(queue)
         if auto_delete or exclusive or "x-expires" in arguments:
             self.passing_queues.add(queue)
+        if queue != asked:
+            return queue_declare_ok_t(asked, 0, 1)
         return DeclaredQueue.of(queue, lambda: self._count(queue, self._find_queue(queue)))
 
     def _count(self, queue: str, found: Found | None) -> tuple[int, int]:
@@ -167,6 +181,7 @@ class Topology(StdChannel):  # type: ignore[misc]
         """
         if not exchange:
             return
+        queue = self.node.mailboxes.name(queue)
         bind = self.database.routes.bind_queue
         if bind(exchange, routing_key or "", queue):
             return
@@ -177,6 +192,7 @@ class Topology(StdChannel):  # type: ignore[misc]
 
     def queue_unbind(self, queue: str, exchange: str = "", routing_key: str = "", **_: Any) -> None:
         """Take a binding away."""
+        queue = self.node.mailboxes.name(queue)
         self.database.routes.unbind_queue(exchange, routing_key or "", queue)
 
     def queue_purge(self, queue: str, **_: Any) -> int:
@@ -187,6 +203,7 @@ class Topology(StdChannel):  # type: ignore[misc]
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **_: Any
     ) -> int:
         """Take a queue away, with all that waits in it; how much that was."""
+        queue = self.node.mailboxes.name(queue)
         found = self._find_queue(queue)
         jobs = self.database.jobs
         if if_empty and (jobs.count_ready(queue) or jobs.has_due_job(queue)):

@@ -81,6 +81,7 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
+        worker.let_workers_talk()
         hide_passwords(client)
         self.options = read_client_options(client)
         # The first of several URLs stands for all: they lead to one database, and this is one node.

@@ -1,10 +1,16 @@
-"""What this package adds to a Celery worker's main process: its tasks tell the rows."""
+"""What this package adds to a Celery worker's main process: its tasks tell the rows.
+
+Celery's consumer is not imported here. Packages put a tracer of their own in the place of Celery's
+when the worker makes its pool (celery-aio-pool), and the consumer takes the one that it finds when
+it is imported.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +18,7 @@ from typing import Any
 import click
 from celery import bootsteps, signals
 from celery.utils.nodenames import worker_direct
-from celery.worker.consumer.events import Events
-from celery.worker.consumer.gossip import Gossip
-from celery.worker.consumer.mingle import Mingle
 from kombu.utils.functional import maybe_list
-from kombu.utils.imports import symbol_by_name
 
 from . import retrying
 from .config import Settings, read_settings
@@ -24,11 +26,12 @@ from .db.database import CONNECTION_ERRORS
 from .delivery import Message
 from .errors import InvalidOption, PgJobsError
 from .guarding import GuardedHandler, GuardGossip
+from .inspecting import answer_for_rows
+from .keeping import track_tasks
 from .node import get_node
 from .outcome import Ended
 from .overseeing import Overseer
 from .pools import WorkerPool
-from .request import JobRequest
 from .signals import job_discarded, job_finished
 from .states import State
 from .succession import mark_steps
@@ -55,24 +58,29 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         if consumer.hub is None:
             # The blocking loop, of pools of greenlets: no signal interrupts what it waits for.
             signals.worker_shutting_down.connect(self._hurry, dispatch_uid="pgjobs-hurry")
-        made: dict[type, type] = {}
-        for task in consumer.app.tasks.values():
-            base = symbol_by_name(task.Request)
-            if not issubclass(base, JobRequest):
-                if base not in made:
-                    made[base] = type("Request", (JobRequest, base), {"__module__": __name__})
-                task.Request = made[base]
         channel_database = getattr(consumer.app.connection_for_read().transport, "database", None)
         self._node = None if channel_database is None else get_node(channel_database)
         if (node := self._node) is not None:
-            node.late_tasks = sorted(
-                task.name for task in consumer.app.tasks.values() if task.acks_late
-            )
             node.pool = self._pool
             node.oversee = Overseer(consumer, node).look
             node.on_ended = tell_ended
             if consumer.app.conf.get("worker_disable_prefetch"):  # Celery 5.6 and newer
                 node.read_ahead = 0.0
+        answer_for_rows()
+        self._track_tasks()
+        update_strategies = consumer.update_strategies
+
+        def track_and_update() -> None:
+            # Celery calls it with each connection; tests of an application, when they add tasks.
+            self._track_tasks()
+            update_strategies()
+
+        consumer.update_strategies = track_and_update
+
+    def _track_tasks(self) -> None:
+        late = track_tasks(self._consumer.app)
+        if self._node is not None:
+            self._node.late_tasks = late
 
     def start(self, consumer: Any) -> None:
         """The pool runs."""
@@ -163,7 +171,7 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
     costs as much as a task.
     """
 
-    requires = (Events,)
+    requires = ("celery.worker.consumer.events:Events",)
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
@@ -209,17 +217,26 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
             get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)
             app.steps["consumer"].update([Tracking, EventBatches, GuardGossip])
-            let_workers_talk()
             signals.before_task_publish.connect(mark_steps, dispatch_uid="pgjobs-succession")
     except PgJobsError as error:
         # Celery would log any other exception here, and go on without us.
         raise SystemExit(f"{type(error).__name__}: {error}") from None
 
 
+#: The steps of Celery's consumer that name the transports on which workers may find each other.
+TALKING = (("gossip", "Gossip"), ("mingle", "Mingle"))
+
+
 def let_workers_talk() -> None:
-    """Have Celery's workers find each other: it names the transports on which they may."""
-    for step in (Gossip, Mingle):
-        step.compatible_transports = {*step.compatible_transports, DRIVER}
+    """Have Celery's workers find each other over our transport.
+
+    Called with each transport, which such a step makes to see whether it is one of those that it
+    knows: by then it is imported.
+    """
+    for module, name in TALKING:
+        step = getattr(sys.modules.get(f"celery.worker.consumer.{module}"), name, None)
+        if step is not None and DRIVER not in step.compatible_transports:
+            step.compatible_transports = {*step.compatible_transports, DRIVER}
 
 
 def choose_queues(app: Any, settings: Settings, hostname: str) -> None:

@@ -41,6 +41,7 @@ from .routes import Routes
 from .unanswered import Unanswered
 from .unique_jobs import UniqueJobs
 from .versions import check_schema
+from .waiting import WaitingJobs
 
 __all__ = ["CONNECTION_ERRORS", "REFUSALS", "ConnectionLost", "Database", "get_database"]
 
@@ -120,6 +121,11 @@ class Database(Joining):
     def limits(self) -> Limits:
         """The queues that are paused or limited."""
         return Limits(self)
+
+    @cached_property
+    def waiting(self) -> WaitingJobs:
+        """The jobs that wait for their time."""
+        return WaitingJobs(self)
 
     @cached_property
     def nodes(self) -> Nodes:

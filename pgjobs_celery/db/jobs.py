@@ -258,6 +258,31 @@ class Jobs:
         self._wake_refused(places, Counter(claim.queue for claim in claims))
         return Turn(claims, lost, settled, places)
 
+    def begin_jobs(self, node: UUID, attempts: Sequence[tuple[int, int]]) -> None:
+        """Have these (number of the row, attempt) not go back in line if ``node`` dies."""
+        ids, numbers = zip(*attempts, strict=True)
+        self._database.run(
+            [
+                self._database.call("pin_plans"),
+                self._database.call("begin_jobs", node=node, ids=list(ids), attempts=list(numbers)),
+            ]
+        )
+
+    def requeue_success(self, id: int, attempt: int) -> bool:
+        """Put back in line what that attempt finished with a SUCCESS of its own.
+
+        False where it did not, or where the job has no other attempt left.
+        """
+        rows = self._database.run(
+            [
+                self._database.call("pin_plans"),
+                self._database.call("requeue_success", id=id, attempt=attempt),
+            ]
+        )[1]
+        for (queue,) in rows:
+            self._database.run([self._wake(notify.BACK, queue)])
+        return bool(rows)
+
     def settle_jobs(self, node: UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Write what became of claimed jobs; returns those whose claim was lost before."""
         return self.claim_jobs(node, "", (), 0, outcomes)[1]

@@ -23,15 +23,19 @@ WITH settled AS (
       claimed_by = CASE WHEN s.state = 'executing'
                         THEN '00000000-0000-0000-0000-000000000000'::uuid END,
       message = CASE WHEN s.state = 'executing' THEN NULL ELSE j.message END,
-      -- What the task said of itself on its way, and what an earlier attempt left, ends with it. A job
-      -- that never started is still what it was.
+      -- What the task said of itself on its way, and what an earlier attempt left, ends with it, but for
+      -- a SUCCESS that the redelivered task was left out for. A job that never started is still what it was.
       reported_state = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) = 'retryable' THEN 'RETRY'
                             WHEN s.counts THEN NULL
                             WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
                               THEN j.reported_state END,
-      result = CASE WHEN s.counts THEN s.result
+      result = CASE WHEN s.state = 'completed' AND j.reported_state = 'SUCCESS' AND s.result_type IS NULL
+                      THEN j.result
+                    WHEN s.counts THEN s.result
                     WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available' THEN j.result END,
-      result_type = CASE WHEN s.counts THEN s.result_type
+      result_type = CASE WHEN s.state = 'completed' AND j.reported_state = 'SUCCESS'
+                              AND s.result_type IS NULL THEN j.result_type
+                         WHEN s.counts THEN s.result_type
                          WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
                            THEN j.result_type END,
       traceback = CASE WHEN s.counts THEN NULL

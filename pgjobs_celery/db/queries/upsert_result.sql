@@ -1,5 +1,7 @@
 -- A result that no claim stands behind: the task came through another broker, or somebody writes a
--- state by hand. Such a job is nobody's to run (no message), and what has finished stays as it is.
+-- state by hand. Such a job is nobody's to run (no message), and what has finished stays as it is; but
+-- one that completed without a result (result_type is NULL: it was acknowledged by whoever had it) may
+-- be given one, as with Celery's other backends.
 WITH stored AS (
   INSERT INTO pgjobs.jobs AS j
     (task_id, task, queue, root_id, parent_id, group_id, group_index, state, finished_at,
@@ -35,8 +37,11 @@ WITH stored AS (
       traceback = excluded.traceback,
       children = excluded.children,
       errors = pgjobs.with_error(j.errors, excluded.errors)
-  WHERE j.finished_at IS NULL
-    AND (excluded.finished_at IS NOT NULL OR j.message IS NULL)
+  WHERE CASE
+      WHEN j.finished_at IS NULL THEN excluded.finished_at IS NOT NULL OR j.message IS NULL
+      ELSE j.state = 'completed' AND j.result_type IS NULL
+           AND excluded.state IN ('completed', 'discarded')
+    END
   RETURNING 1
 )
 SELECT (SELECT pg_catalog.count(*) FROM stored),
