@@ -35,6 +35,11 @@ class Holdings:
         """How many are in the pool, or will be as far as we know."""
         return len(self._jobs) - len(self._kept)
 
+    def claims_in_pool(self) -> set[tuple[int, int]]:
+        """Which those are: the number of the row, and the attempt."""
+        jobs, kept = list(self._jobs.items()), set(self._kept)
+        return {(id, attempt) for id, (attempt, _) in jobs if id not in kept}
+
     def take(self, claim: Claim) -> None:
         """It is ours for this attempt."""
         self._jobs[claim.id] = (claim.attempt, claim.queue)

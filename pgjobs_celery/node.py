@@ -189,8 +189,8 @@ class Node:
         return len(self.holdings)
 
     def held_claims(self) -> set[tuple[int, int]]:
-        """What they are, and their attempts."""
-        return {(id, attempt) for id, (attempt, _) in list(self.holdings.items())}
+        """Those that are in the pool, and their attempts; not what somebody else keeps."""
+        return self.holdings.claims_in_pool()
 
     def watchers(self) -> list[Watcher]:
         """Who claims jobs here."""
