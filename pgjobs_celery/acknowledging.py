@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 
+#: What kombu says of it; operators look for that line.
+RESTORING = "Restoring %d unacknowledged message(s)"
+
+
 class Acknowledger(Publisher):
     """The part of a channel that acknowledges; also called by the threads of a pool."""
 

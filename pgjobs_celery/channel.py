@@ -14,7 +14,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .acknowledging import Acknowledger
+from .acknowledging import RESTORING, Acknowledger
 from .claiming import ClaimPlan
 from .db.messages import Delivery
 from .delivery import HeldClaim, Message
@@ -498,8 +498,9 @@ class Channel(Acknowledger):
         self._by_queue = {}
         self.transport.forget_channel(self)
         delivered = list(self.unacked.values())
-        if count := self.give_back(each for each in delivered if not each.is_with_others):
-            logger.info("Restoring %d unacknowledged message(s)", count)
+        count = self.give_back(each for each in delivered if not each.is_with_others)
+        if count := count + len(self._buffer):
+            logger.info(RESTORING, count)
         self._release_buffer()
         return [message for message in delivered if message.claim and not message.is_settled]
 

@@ -74,6 +74,8 @@ class JobRequest:
     _failure: Any = None
     #: Somebody wants the job cancelled.
     _cancellation: Cancellation | None = None
+    #: It went back in line.
+    is_put_back = False
     #: By which signals the task was told to end.
     _signals: frozenset[int] = frozenset()
 
@@ -550,6 +552,7 @@ class JobRequest:
             )
             if outcome.state is not State.COMPLETED:
                 outcome = outcome._replace(awaited=self.id)  # type: ignore[attr-defined]
+                self.is_put_back = outcome.state is State.AVAILABLE
             if is_end_heard():
                 outcome = outcome._replace(job=(self.task.name, self.id))  # type: ignore[attr-defined]
             message.channel.node.settle(outcome._replace(is_sole=bool(is_sole)))

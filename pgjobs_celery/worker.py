@@ -21,6 +21,7 @@ from celery.utils.nodenames import worker_direct
 from kombu.utils.functional import maybe_list
 
 from . import retrying
+from .acknowledging import RESTORING
 from .config import Settings, read_settings
 from .db.database import CONNECTION_ERRORS
 from .delivery import Message
@@ -135,8 +136,10 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         """The pool has ended: what it has not begun, or not ended, goes back as well."""
         for request in self._pool.cancelled:
             request.settle_cancelled()
-        for message in self._sent:
-            message.channel.give_back([message])
+        count = sum(request.is_put_back for request in self._pool.cancelled)
+        count += sum(message.channel.give_back([message]) for message in self._sent)
+        if count:
+            logger.info(RESTORING, count)
         if self._node is not None:
             # Not on worker_shutdown, which Celery does not send when its test worker stops.
             self._node.close()

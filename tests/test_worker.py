@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -83,3 +86,34 @@ def test_limits_that_cannot_be_are_refused(value: Any, complaint: str):
 def test_the_setting_is_none_or_what_it_was_given():
     assert read_settings({}).queues is None
     assert read_settings({"pgjobs_queues": QUEUES}).queues == QUEUES
+
+
+MAKES_A_POOL = """
+import json, sys
+from celery import Celery, bootsteps
+from celery.concurrency.solo import TaskPool
+
+app = Celery("late", broker=sys.argv[1], backend=sys.argv[1])
+imported = []
+
+class Pool(TaskPool):
+    # As celery-aio-pool does: until now it may put a tracer of its own in the place of Celery's.
+    def __init__(self, *args, **kwargs):
+        imported.extend(sorted(sys.modules))
+        super().__init__(*args, **kwargs)
+
+worker = app.Worker(pool=Pool, hostname="late@test")
+steps = [type(step).__name__ for step in worker.consumer.steps]
+print(json.dumps({"imported": imported, "steps": steps}))
+"""
+
+
+def test_celerys_consumer_is_not_imported_before_the_pool_is_made(url: str):
+    output = subprocess.run(
+        [sys.executable, "-c", MAKES_A_POOL, url], check=True, capture_output=True, text=True
+    ).stdout
+    told = json.loads(output.splitlines()[-1])
+    assert "pgjobs_celery.worker" in told["imported"]
+    late = ("celery.worker.consumer", "celery.worker.strategy", "celery.worker.request")
+    assert [name for name in told["imported"] if name.startswith(late)] == []
+    assert {"Tracking", "EventBatches"} <= set(told["steps"])

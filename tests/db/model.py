@@ -68,6 +68,8 @@ class Job:
     finished: float | None = None
     reported: str | None = None
     result: bytes | None = None
+    #: Somebody has stored one; it may be None.
+    has_result: bool = False
     #: Type and attempt of each entry.
     errors: list[tuple[str, int]] = field(default_factory=list)
 
@@ -92,6 +94,7 @@ class Job:
         self.state, self.holder, self.due = state, None, None
         self.finished = now if state.is_final else None
         self.reported = self.result = None
+        self.has_result = False
 
 
 class Model:
@@ -146,6 +149,7 @@ class Model:
             job.errors = old.errors
             if old.is_only_reported:
                 job.reported, job.result = old.reported, old.result
+                job.has_result = old.has_result
             else:
                 self.given_back.discard(job.task_id)
                 job.attempt = old.attempt
@@ -201,13 +205,13 @@ class Model:
         else:
             job.add_error(outcome.error)
         job.redelivered = job.redelivered or is_back or outcome.was_lost
-        reported, result = job.reported, job.result
+        reported, result, has_result = job.reported, job.result, job.has_result
         job.end_attempt(State.DISCARDED if is_spent else outcome.state, self.now)
         if outcome.result:
-            job.result = outcome.result.result
+            job.result, job.has_result = outcome.result.result, True
         if not outcome.counts:
             job.attempt -= 1
-            job.reported, job.result = reported, result
+            job.reported, job.result, job.has_result = reported, result, has_result
             self.given_back.add(job.task_id)
         return True
 
@@ -275,14 +279,14 @@ class Model:
             return False
         job.add_error(result.error)
         job.end_attempt(state, self.now)
-        job.result = result.result
+        job.result, job.has_result = result.result, True
         return True
 
     def report_job(self, result: Result, reported: str, fence: Fence | None) -> bool:
         job = self.jobs.get(result.task_id)
         if job is None or job.finished is not None or (fence and job.fence != fence):
             return False
-        job.reported, job.result = reported, result.result
+        job.reported, job.result, job.has_result = reported, result.result, True
         return True
 
     def takes_retry(self, task_id: str, fence: Fence) -> bool:
@@ -299,7 +303,7 @@ class Model:
             return False
         job = self.jobs[result.task_id]
         if job.attempt == fence.attempt:
-            job.reported, job.result = "RETRY", result.result
+            job.reported, job.result, job.has_result = "RETRY", result.result, True
         assert result.error is not None
         job.errors.append((json.loads(result.error)["type"], fence.attempt))
         return True
@@ -314,7 +318,13 @@ class Model:
         if job is None:
             job = Job(result.task_id, "elsewhere", queue, 0, next(self._places), None)
             self.jobs[job.task_id] = job
-        elif job.finished is not None or not (state.is_final or job.message is None):
+        elif job.finished is not None:
+            # One that was completed without a result may be given one.
+            is_open = job.state is State.COMPLETED and not job.has_result
+            if not is_open or state not in (State.COMPLETED, State.DISCARDED):
+                return False
+            self.given_back.add(job.task_id)
+        elif not (state.is_final or job.message is None):
             return False
         if job.message is None:
             job.attempt, job.max_attempts = attempt, max(20, attempt)
@@ -323,7 +333,7 @@ class Model:
             job.errors.append((json.loads(result.error)["type"], attempt))
         job.end_attempt(state, self.now)
         job.holder = NOBODY if state is State.EXECUTING else None
-        job.reported, job.result = reported, result.result
+        job.reported, job.result, job.has_result = reported, result.result, True
         return True
 
     def forget_result(self, task_id: str) -> None:
@@ -334,6 +344,7 @@ class Model:
             del self.jobs[task_id]
         else:
             job.reported = job.result = None
+            job.has_result = False
 
     # -- nodes -----------------------------------------------------------------------------------
 

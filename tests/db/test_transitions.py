@@ -44,13 +44,16 @@ THEIRS = (
 )
 #: Nobody's: somebody has reported on a job that has no message.
 REPORTED = "executing(reported)"
-#: (later): by a later attempt than the one that the caller names. (old): long ago.
+#: (later): by a later attempt than the one that the caller names. (old): long ago. (told): with a
+#: result.
 FINISHED = (
-    "completed completed(later) completed(old) discarded discarded(later) discarded(old)"
+    "completed completed(later) completed(old) completed(told) discarded discarded(later) discarded(old)"
     " cancelled cancelled(later) cancelled(old)"
 )
 #: Without a message: the result came from elsewhere.
 STORED = "completed(stored) discarded(stored) cancelled(stored)"
+#: Completed, and nobody has stored a result.
+UNTOLD = "completed completed(later) completed(old) completed(stored)"
 #: Revoked before it was published.
 FORBIDDEN = "cancelled(forbidden)"
 
@@ -106,6 +109,8 @@ TRANSITIONS = {
     # Nobody's to run: as a report without a message.
     "settle_jobs replaced": {MINE: "executing"},
     "settle_jobs with what is no outcome": {},
+    "begin_jobs": {MINE: "same"},
+    "requeue_success": {"completed(told)": "available"},
     "finish_job completed": {MINE: "completed"},
     "finish_job discarded": {MINE: "discarded"},
     "finish_job cancelled": {MINE: "cancelled"},
@@ -120,8 +125,8 @@ TRANSITIONS = {
         "executing(later) executing(other,later)": "same",
         "completed(later) discarded(later) cancelled(later)": "same",
     },
-    "upsert_result completed": {f"none {WAITING} {MINE} {THEIRS} {REPORTED}": "completed"},
-    "upsert_result discarded": {f"none {WAITING} {MINE} {THEIRS} {REPORTED}": "discarded"},
+    "upsert_result completed": {f"none {WAITING} {MINE} {THEIRS} {REPORTED} {UNTOLD}": "completed"},
+    "upsert_result discarded": {f"none {WAITING} {MINE} {THEIRS} {REPORTED} {UNTOLD}": "discarded"},
     "upsert_result cancelled": {f"none {WAITING} {MINE} {THEIRS} {REPORTED}": "cancelled"},
     "upsert_result of what is not final": {f"none {REPORTED}": "executing"},
     "forget_result": {
@@ -207,6 +212,8 @@ def make_rows() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{state}(later)", {**row, "attempt": 2}
         yield f"{state}(old)", {**row, "attempt": 1, "finished_at": long_ago}
         yield f"{state}(stored)", {**row, "attempt": 1, "message": None}
+    told = {"state": "completed", "finished_at": now, "attempt": 1}
+    yield "completed(told)", {**told, "result_type": "application/json"}
     forbidden = {"state": "cancelled", "finished_at": now, "message": None}
     yield FORBIDDEN, {**forbidden, "cancel_requested_at": now}
 
@@ -338,6 +345,8 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     "settle_jobs with what is no outcome": [
         settle_job(state, counts=False) for state in (State.SCHEDULED, State.RETRYABLE)
     ],
+    "begin_jobs": [lambda db, job: db.jobs.begin_jobs(ME, [(job.id, 1)])],
+    "requeue_success": [lambda db, job: db.jobs.requeue_success(job.id, 1)],
     **{f"finish_job {state}": [finish_job(state, error) for error in ERRORS] for state in FINAL},
     "finish_job with what is no end": [finish_job(state) for state in (*WAITS, State.EXECUTING)],
     "merge_meta": [lambda db, job: db.held.merge_meta(job.task_id, MY_CLAIM, '{"k": 1}')],
@@ -402,7 +411,7 @@ EMPTY = {
     "cancel_requested_at": None,
     "task": "task", "queue": "q", "parent_id": "parent", "message": "{}", "body": b"[]",
     "max_attempts": 20, "attempt": 0, "claimed_by": None, "acks_late": False, "due_at": None,
-    "finished_at": None,
+    "finished_at": None, "result_type": None,
 }  # fmt: skip
 
 

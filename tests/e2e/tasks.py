@@ -197,6 +197,15 @@ def reject(self: Task, requeue: bool = False) -> str:
     raise Reject("not mine", requeue=requeue)
 
 
+@app.task(bind=True, acks_late=True)
+def store_success_and_reject(self: Task, path: str, value: Any) -> Any:
+    """Stores its own SUCCESS, and has its message put back: its second run should be left out."""
+    if append(path, "ran") == 1:
+        self.backend.store_result(self.request.id, value, "SUCCESS", request=self.request)
+        raise Reject("once more", requeue=True)
+    return "second run"
+
+
 @app.task
 def reject_early() -> str:
     """Rejects what was acknowledged when it began."""

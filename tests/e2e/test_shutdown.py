@@ -62,6 +62,8 @@ def test_a_cold_shutdown_ends_what_runs_and_releases_the_rest(
     (tmp_path / "release").touch()
     row = rows.get(running.id)
     if task is tasks.hold_late:
+        # kombu's line, that operators look for.
+        assert "Restoring 1 unacknowledged message(s)" in started.log
         assert (row["state"], row["attempt"]) == ("available", 1)
         assert errors(row) == [(1, "WorkerShutdown")]
     else:

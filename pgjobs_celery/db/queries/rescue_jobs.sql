@@ -28,9 +28,10 @@ WITH dead AS MATERIALIZED (
       finished_at = CASE WHEN pgjobs.settled_state(j, l.wanted, true) <> 'available' THEN pg_catalog.now() END,
       redelivered = true,
       claimed_by = NULL,
-      reported_state = NULL,
-      result = NULL,
-      result_type = NULL,
+      -- A SUCCESS that its task stored before it had itself put back is what the next run is left out for.
+      reported_state = CASE WHEN l.keeps AND l.wanted = 'available' THEN j.reported_state END,
+      result = CASE WHEN l.keeps AND l.wanted = 'available' THEN j.result END,
+      result_type = CASE WHEN l.keeps AND l.wanted = 'available' THEN j.result_type END,
       traceback = NULL,
       errors = CASE
         WHEN pgjobs.settled_state(j, l.wanted, true) = l.wanted
@@ -39,7 +40,7 @@ WITH dead AS MATERIALIZED (
         ELSE pgjobs.settled_error(j, pgjobs.settled_state(j, l.wanted, true), l.error)
       END
   FROM (
-    SELECT c.id, c.attempt, c.claimed_by,
+    SELECT c.id, c.attempt, c.claimed_by, c.reported_state = 'SUCCESS' AS keeps,
            CASE WHEN c.acks_late THEN 'available' ELSE 'discarded' END AS wanted,
            pg_catalog.jsonb_build_object(
              'type', 'WorkerLostError', 'module', 'billiard.exceptions',
