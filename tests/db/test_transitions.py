@@ -47,8 +47,8 @@ REPORTED = "executing(reported)"
 #: (later): by a later attempt than the one that the caller names. (old): long ago. (told): with a
 #: result.
 FINISHED = (
-    "completed completed(later) completed(old) completed(told) discarded discarded(later) discarded(old)"
-    " cancelled cancelled(later) cancelled(old)"
+    "completed completed(later) completed(old) completed(told)"
+    " discarded discarded(later) discarded(old) cancelled cancelled(later) cancelled(old)"
 )
 #: Without a message: the result came from elsewhere.
 STORED = "completed(stored) discarded(stored) cancelled(stored)"
