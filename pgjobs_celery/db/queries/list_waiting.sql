@@ -2,7 +2,7 @@
 -- Looks at so many of the nearest and no further, whatever queues they are for: remote control is
 -- answered from the event loop. A body that is too long to be shown is left out.
 SELECT j.task_id, j.queue, j.due_at, j.priority, j.message,
-       CASE WHEN octet_length(j.body) <= %(longest)s::integer THEN j.body END
+       CASE WHEN pg_catalog.octet_length(j.body) <= %(longest)s::integer THEN j.body END
 FROM (
   SELECT n.*
   FROM pgjobs.jobs AS n
