@@ -95,18 +95,23 @@ class Many:
         if not self._producer or (outer is not None and outer.value.is_begun_with(batch)):
             self._publish_each(items)
             return
+        scope = batches.enter(batch)
         try:
+            batches.suspend(scope)  # it is not for the iterable's own code
             for item in items:
-                scope = batches.enter(batch)  # and not for the iterable's own code
+                batches.resume(scope)
                 try:
+                    self._publish(item)
+                except Exception:
                     with self._sender.errors() if self._sender else nullcontext():
-                        self._publish(item)
+                        raise
                 finally:
-                    batches.leave(scope)
+                    batches.suspend(scope)
         except BaseException:
             batch.discard()
             raise
         finally:
+            batches.leave(scope)
             # Of one that has grown too large a part is written, or what a commit was to take along.
             if batch.written:
                 self._count(batch.written)

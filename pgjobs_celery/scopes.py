@@ -68,6 +68,15 @@ class Scoped(Generic[T]):
         if self._current.get() is scope:
             self._current.set(scope.outer)
 
+    def suspend(self, scope: Scope[T]) -> None:
+        """The scope, which was entered last, does not count until it is resumed."""
+        self._current.set(scope.outer)
+
+    def resume(self, scope: Scope[T]) -> None:
+        """It counts again, before what was entered meanwhile."""
+        scope.outer = self._current.get()
+        self._current.set(scope)
+
     def find(self) -> Scope[T] | None:
         """The scope whose value holds here; None outside of any.
 
