@@ -28,7 +28,7 @@ from .awaiting import ResultConsumer
 from .chords import Chords
 from .config import Options, read_options, read_settings
 from .db.database import CONNECTION_ERRORS, Database, get_database
-from .db.dsn import Target
+from .db.dsn import Target, urls_of
 from .db.results import Origin, StoredResult
 from .delivery import held_claim
 from .job import Fence
@@ -62,6 +62,7 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
         self.thread_safe = True
         self._target = Target(url or "pgjobs://")
         self._options = self._read_options()
+        self._alternates = self._find_alternates()
         self.result_consumer = self.ResultConsumer(
             self, self.app, self.accept, self._pending_results, self._pending_messages
         )
@@ -73,7 +74,16 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
     @property
     def database(self) -> Database:  # type: ignore[override]
         """Where the rows are; the transport's own, if broker and backend are the same."""
-        return get_database(self._target.conninfo, self._options)
+        return get_database(self._target.conninfo, self._options, self._alternates)
+
+    def _find_alternates(self) -> list[str]:
+        """Those of the broker's URLs, if ours is the first of them: it is one database, and where
+        the broker goes on to the next one, so do the results."""
+        urls = urls_of(self.app.conf.broker_read_url)
+        if len(urls) < 2 or not urls[0].startswith(("pgjobs:", "pgjobs+")):
+            return []
+        found = [Target(url).conninfo for url in urls]
+        return found if found[0] == self._target.conninfo else []
 
     def _read_options(self) -> Options:
         conf = self.app.conf

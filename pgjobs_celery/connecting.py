@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from contextlib import suppress
 from typing import Any
 
+from kombu import Connection
 from kombu.utils.url import as_url
 
 from .config import Options, read_options
-from .db.dsn import Target
+from .db.dsn import SCHEMES, Target
+from .errors import InvalidURL
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +26,7 @@ def hide_passwords(client: Any) -> None:
     """
     if not isinstance(client.hostname, Target):
         client.hostname = Target(_url(client))
-        client.userid = client.password = client.port = None
-        # kombu would write the ``pgjobs+`` of the URL in front of it, for each connection that it
-        # makes like this one.
-        client.uri_prefix = None
+    _show_parts(client)
     if any(not isinstance(alternate, Target) for alternate in client.alt):
         client.alt[:] = [
             each if isinstance(each, Target) else Target(with_scheme(each)) for each in client.alt
@@ -38,6 +39,41 @@ def hide_passwords(client: Any) -> None:
     client._initial_params.update(
         hostname=client.hostname, userid=None, password=None, port=None, transport="pgjobs"
     )
+
+
+def _show_parts(client: Any) -> None:
+    """Say port, user and database where kombu has them for other brokers' URLs."""
+    client.password = client.port = client.userid = None
+    vars(client).update(client.hostname.parts)
+    # kombu would write the ``pgjobs+`` of the URL in front of the target, for each connection that
+    # it makes like this one.
+    client.uri_prefix = None
+
+
+def install() -> None:
+    """Have a connection to a ``pgjobs://`` URL say port, user and database before it connects.
+
+    kombu takes no URL apart that is ours to parse, and tells nobody when it makes a connection, or
+    switches one to the next URL: but for both it sets its parameters by this method.
+    """
+    kombus = Connection._init_params
+    if hasattr(kombus, "__wrapped__"):
+        return
+
+    @functools.wraps(kombus)
+    def init_params(self: Any, *args: Any, **kwargs: Any) -> None:
+        kombus(self, *args, **kwargs)
+        if self.transport_cls not in ("pgjobs", *SCHEMES) or not self.hostname:
+            return
+        # It would keep those of the URL before, where this one says none.
+        self.port, self.virtual_host = kwargs.get("port"), kwargs.get("virtual_host") or "/"
+        with suppress(InvalidURL):  # which is raised when it connects
+            if "://" in self.hostname:
+                self.hostname = Target(self.hostname)
+            if isinstance(self.hostname, Target):
+                _show_parts(self)
+
+    Connection._init_params = init_params
 
 
 def _url(client: Any) -> str:

@@ -38,7 +38,7 @@ from kombu.transport import base
 
 from . import worker
 from .channel import Channel
-from .connecting import hide_passwords, read_client_options, with_scheme
+from .connecting import hide_passwords, install, read_client_options, with_scheme
 from .db import notify
 from .db.database import CONNECTION_ERRORS, ConnectionLost, Database, get_database
 from .db.dsn import Target
@@ -84,9 +84,9 @@ class Transport(base.Transport):  # type: ignore[misc]
         worker.let_workers_talk()
         hide_passwords(client)
         self.options = read_client_options(client)
-        # The first of several URLs stands for all: they lead to one database, and this is one node.
-        home = client.alt[0] if client.alt else client.hostname
-        self.database: Database = get_database(home.conninfo, self.options)
+        # Several URLs lead to one database, and this is one node.
+        urls = [each.conninfo for each in client.alt] or [client.hostname.conninfo]
+        self.database: Database = get_database(urls[0], self.options, urls)
         self.channels: list[Channel] = []
         #: The exclusive queues of this connection, which go with it.
         self._own_queues: set[str] = set()
@@ -119,7 +119,7 @@ class Transport(base.Transport):  # type: ignore[misc]
             self.database.verify()
         except CONNECTION_ERRORS:
             # Where another of the URLs leads, to which kombu may have come by now.
-            if not self.database.move_to(self.client.hostname.conninfo):
+            if not (self.client.alt and self.database.move_to(self.client.hostname.conninfo)):
                 raise
             self.database.verify()
         self._pid = os.getpid()
@@ -482,3 +482,4 @@ class Transport(base.Transport):  # type: ignore[misc]
 
 
 worker.install()
+install()

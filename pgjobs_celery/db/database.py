@@ -57,12 +57,13 @@ class Database(Joining):
     Get one with :func:`get_database`: transport, backend and maintenance of a process share it.
     """
 
-    def __init__(self, conninfo: str, options: Options) -> None:
+    def __init__(self, conninfo: str, options: Options, alternates: Sequence[str] = ()) -> None:
         self.conninfo = conninfo
         self.options = _hide_password(options)
         self.schema = options.schema
         #: The same for every process that spells the URL and the schema alike; tells nothing of it.
-        self.key = sha256(f"{conninfo} {options.schema}".encode()).hexdigest()[:16]
+        named = ";".join(alternates) or conninfo
+        self.key = sha256(f"{named} {options.schema}".encode()).hexdigest()[:16]
         self._idle: list[Connection] = []
         self._free = threading.BoundedSemaphore(options.pool_size)
         self._out: set[Connection] = set()
@@ -359,17 +360,22 @@ def _hide_password(options: Options) -> Options:
     return replace(options, listen_url=Target(url))
 
 
-_databases: dict[tuple[str, Options], Database] = {}
+_databases: dict[tuple[str, Options, tuple[str, ...]], Database] = {}
 _lock = threading.Lock()
 _open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
-def get_database(conninfo: str, options: Options) -> Database:
-    """This process's Database for a connection string; the same one for all who ask."""
+def get_database(conninfo: str, options: Options, alternates: Sequence[str] = ()) -> Database:
+    """This process's Database for a connection string; the same one for all who ask.
+
+    ``alternates``, itself the first, are those of a list of URLs: they lead to one database, which
+    moves between them, and which is not that of any of them alone.
+    """
+    others = tuple(alternates) if len(alternates) > 1 else ()
     with _lock:
-        key = (conninfo, _hide_password(options))
+        key = (conninfo, _hide_password(options), others)
         if key not in _databases:
-            _databases[key] = Database(conninfo, options)
+            _databases[key] = Database(conninfo, options, others)
         return _databases[key]
 
 

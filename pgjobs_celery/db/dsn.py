@@ -93,11 +93,15 @@ def _refuse_unescaped(rest: str, params: dict[str, Any]) -> None:
 
 def first_url(setting: Any) -> str | None:
     """The first pgjobs URL of a ``broker_url``: one, several with ``;`` between, or a list."""
-    if not setting:
-        return None
-    urls = setting.split(";") if isinstance(setting, str) else setting
     schemes = (*SCHEMES, *DJANGO_SCHEMES)
-    return next((url for url in urls if str(url).partition("://")[0] in schemes), None)
+    return next((url for url in urls_of(setting) if url.partition("://")[0] in schemes), None)
+
+
+def urls_of(setting: Any) -> list[str]:
+    """The URLs of a ``broker_url``."""
+    if not setting:
+        return []
+    return setting.split(";") if isinstance(setting, str) else [str(each) for each in setting]
 
 
 class Target(str):
@@ -114,6 +118,20 @@ class Target(str):
         target = super().__new__(cls, describe(conninfo))
         target.conninfo = conninfo
         return target
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Port, user and database as kombu calls them, where they are said; nothing secret."""
+        if alias_of(self.conninfo) is not None:
+            return {}
+        params = conninfo_to_dict(self.conninfo)
+        # libpq's several hosts may each have a port: the first is the one that is tried first.
+        port = str(params.get("port") or "").partition(",")[0]
+        return {
+            "port": int(port) if port.isdigit() else None,
+            "userid": params.get("user"),
+            "virtual_host": params.get("dbname") or "/",
+        }
 
     @property
     def uri(self) -> str:
