@@ -6,7 +6,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from billiard.pool import RUN
@@ -41,6 +42,7 @@ class WorkerPool:
             if not isinstance(pool.flush, ListeningFlush):
                 pool.flush = ListeningFlush(processes)
                 self._processes.close = Close(processes)
+                self._processes._iterinactive = partial(_find_idle, processes)
                 self._pipes = Pipes(processes, self._consumer.hub)
 
     def hear_during(self, pause: Callable[[], None]) -> None:
@@ -179,6 +181,20 @@ class Close:
                 with contextlib.suppress(OSError):
                     child.outq._writer.close()
             time.sleep(0.2)
+
+
+def _find_idle(pool: Any) -> Iterator[Any]:
+    """The children that a pool may end when it shrinks: those that were sent nothing.
+
+    Celery takes a child for idle that has not said yet that it begins, and ends it in its task.
+    """
+    busy = {
+        id(child) for job in pool._cache.values() for child in (job._write_to, job._scheduled_for)
+    }
+    pids = {job._worker_pid for job in pool._cache.values()}
+    for child in list(pool._pool):
+        if id(child) not in busy and child.pid not in pids:
+            yield child
 
 
 def _was_sent(pool: Any, result: Any) -> bool:
