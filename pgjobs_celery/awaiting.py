@@ -18,7 +18,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.utils.log import get_logger
 
 from .db import notify
-from .db.database import CONNECTION_ERRORS
+from .db.database import CONNECTION_ERRORS, OutOfTime, answered_by, unhurried
 from .db.notify import Listener, waiter
 from .steady import monotonic
 
@@ -33,6 +33,9 @@ CHUNK = 100
 #: what others wait for is told to it too: a session whose client does not read stops when the
 #: socket is full, and with it the end of the server's queue of notifications.
 IDLE = 30.0
+#: How long the server may take to answer however short the timeout is, in seconds: a result that is
+#: there is handed over, and a server that says nothing is not waited for.
+GRACE = 1.0
 
 
 class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
@@ -92,7 +95,8 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
     def on_wait_for_pending(self, result: Any, timeout: float | None = None, **_: Any) -> None:
         """Before the wait. With no time to wait, one look is all there is."""
         if timeout is not None and timeout <= 0:
-            self._look(self._all())
+            with suppress(OutOfTime), answered_by(monotonic() + GRACE):
+                self._look(self._all())
 
     def drain_events_until(
         self, p: Any, timeout: float | None = None, on_interval: Callable[[], Any] | None = None
@@ -105,7 +109,8 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             return
         if timeout is not None and timeout <= 0:
             raise socket.timeout()  # noqa: UP041
-        end = float("inf") if timeout is None else monotonic() + timeout
+        now = monotonic()
+        end = float("inf") if timeout is None else now + timeout
 
         is_first = True
 
@@ -116,7 +121,8 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
                 # Celery looks at the program's clock, which may stand still in a test.
                 raise CeleryTimeoutError("The operation timed out.")
             is_first = False
-            self.drain_events(max(0.0, min(timeout, left)))
+            with answered_by(max(end, now + GRACE)):
+                self.drain_events(max(0.0, min(timeout, left)))
 
         yield from self.drainer.drain_events_until(
             p, timeout=timeout, on_interval=on_interval, wait=wait
@@ -134,11 +140,12 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             self._is_reading = True
         try:
             self._read(timeout)
+        except OutOfTime:
+            self._look_anew()
+            raise socket.timeout() from None  # noqa: UP041
         except CONNECTION_ERRORS as error:
             logger.warning("waiting for results, the connection was lost, trying again: %s", error)
-            self._drop_listener()
-            with self._changed:
-                self._new.update(self._waiting)
+            self._look_anew()
             time.sleep(min(0.5, 0.5 if timeout is None else timeout))
         finally:
             with self._changed:
@@ -147,17 +154,27 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
                 self._turns += 1
                 self._changed.notify_all()
 
+    def _look_anew(self) -> None:
+        """What was announced is not any more, or was not: all is new to who reads next."""
+        self._drop_listener()
+        with self._changed:
+            self._new.update(self._waiting)
+
     def _read(self, timeout: float | None) -> None:
         end = float("inf") if timeout is None else monotonic() + timeout
         while True:
             new = self._take_new()
             if self.on_message is not None and not self._sees_states:
                 new = self._all()
+            if new and self._listener is not None and self._listener.is_refused:
+                new = self._all()  # what was refused may be granted now, and has been missed
             if new:
                 # In this order: what came before the announcement woke nobody.
                 self._announce(new)
                 if self._look(new, with_states=self._sees_states):
                     return
+            if self._listener is not None:
+                self._listener.announce_again()
             if monotonic() >= self._next_poll and self._look(self._all()):
                 return
             now = monotonic()
@@ -213,7 +230,8 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
     def _read_listener(self) -> set[str]:
         payloads = self._listener.read() if self._listener is not None else set()
         kinds = notify.RESULT if self.on_message is None else notify.RESULT + notify.STATE
-        return {payload[1:] for payload in payloads if payload[0] in kinds}
+        # Anybody may NOTIFY, and say nothing.
+        return {payload[1:] for payload in payloads if payload and payload[0] in kinds}
 
     def _look(self, task_ids: Iterable[str], *, with_states: bool = False) -> bool:
         """Hand over those that have finished, or say anything of themselves; True if any had."""
@@ -222,6 +240,8 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         options = database.options
         # Without LISTEN the poll is all there is, and somebody waits for the answer.
         self._next_poll = monotonic() + (options.poll if options.listen else options.poll / 2)
+        if self._listener is not None:
+            self._next_poll = min(self._next_poll, self._listener.refusals.due_at)
         if not wanted:
             return False
         if with_states:
@@ -235,7 +255,8 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         for start in range(0, len(wanted), CHUNK):
             for meta in self.backend.read_results(wanted[start : start + CHUNK]):
                 if meta["status"] != states.PENDING:
-                    self.on_state_change(meta, None)
+                    with unhurried():  # callbacks of others, too
+                        self.on_state_change(meta, None)
                     is_any = True
         return is_any
 

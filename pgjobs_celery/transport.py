@@ -290,7 +290,10 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def _due_at(self) -> float:
         """When the next look is worth its price although nothing has come."""
-        return min((channel.due_at for channel in self.channels), default=float("inf"))
+        due_at = min((channel.due_at for channel in self.channels), default=float("inf"))
+        if self._listener is not None and self._listener.is_refused and self._idle_channels():
+            return min(due_at, self._listener.refusals.due_at)
+        return due_at
 
     def _take_turn(self, *, single: bool = False) -> int:
         """Deliver for a while, and write what became of jobs where no claim carried it along.
@@ -323,16 +326,23 @@ class Transport(base.Transport):  # type: ignore[misc]
         """Say that we wait, when there is nothing; True if everything must be looked at again."""
         if self.is_asleep or not self.options.listen:
             return False
-        channels = [channel for channel in self.channels if channel.queues]
-        if not channels or not all(channel.is_idle for channel in channels):
+        channels = self._idle_channels()
+        if not channels:
             return False
+        listener = self._open_listener()
+        if listener.is_refused and time.monotonic() < listener.refusals.due_at:
+            return False  # nobody need wake us: we look when it is asked for again
         queues = {queue for channel in channels for queue in channel.queues}
-        self._open_listener().announce(queues | {""})
+        self.is_asleep = listener.announce(queues | {""})
         self._read_notifications()
-        self.is_asleep = True
         for channel in channels:
             channel.look_once_more()
         return True
+
+    def _idle_channels(self) -> list[Channel]:
+        """Those that consume, if none of them has anything to do."""
+        channels = [channel for channel in self.channels if channel.queues]
+        return channels if all(channel.is_idle for channel in channels) else []
 
     def stop_sleeping(self) -> None:
         """There is so much to do that nobody has to wake us."""
@@ -355,8 +365,10 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._next_poll = time.monotonic() + self.options.poll
         self._polls += 1
         is_full = self._polls % FULL_POLL == 0
-        if is_full and self._listener is not None:
-            self._check_listener()
+        if self._listener is not None:
+            self._listener.announce_again()
+            if is_full:
+                self._check_listener()
         self._is_untold = True
         get_node(self.database).limits.is_stale = True
         for channel in self.channels:

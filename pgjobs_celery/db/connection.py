@@ -27,6 +27,7 @@ from psycopg.errors import error_from_result
 from psycopg.waiting import Ready, Wait
 
 from ..errors import PermissionMissing
+from .deadline import OutOfTime, in_time
 from .dsn import describe
 from .failures import connection_failed
 from .patience import Patience
@@ -192,9 +193,14 @@ class Connection:
         params.setdefault("application_name", "pgjobs-celery")
         params = {**KEEPALIVES, **parameters, **params}
         try:
-            self._connection = psycopg.connect(
-                **params, autocommit=True, prepare_threshold=5 if prepare else None
+            self._connection = in_time(
+                lambda: psycopg.connect(
+                    **params, autocommit=True, prepare_threshold=5 if prepare else None
+                ),
+                psycopg.Connection.close,
             )
+        except OutOfTime:
+            raise
         except psycopg.Error as error:
             raise connection_failed(error, conninfo) from None
         #: How long it waits for an answer, and who does.
@@ -209,7 +215,10 @@ class Connection:
     def is_usable(self) -> bool:
         """False once the server is gone or an exchange was left half done."""
         return (
-            not self._busy and self._pgconn.status == pq.ConnStatus.OK and self._pid == os.getpid()
+            not self._busy
+            and not self.patience.is_left
+            and self._pgconn.status == pq.ConnStatus.OK
+            and self._pid == os.getpid()
         )
 
     def fileno(self) -> int:
@@ -223,7 +232,7 @@ class Connection:
 
     def close(self) -> None:
         """Close it; never raises. Does nothing in a process that only inherited it."""
-        if self._pid == os.getpid():
+        if self._pid == os.getpid() and not self.patience.is_left:
             self._connection.close()
 
     def abandon(self) -> None:

@@ -24,6 +24,7 @@ from ..errors import ConnectionFailed
 from . import notify
 from .aliases import before_maintenance, home_of, resolve
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call, prepared
+from .deadline import OutOfTime, answered_by, time_left, unhurried
 from .dsn import Target, alias_of
 from .failures import read_only
 from .groups import Groups
@@ -43,7 +44,10 @@ from .unique_jobs import UniqueJobs
 from .versions import check_schema
 from .waiting import WaitingJobs
 
-__all__ = ["CONNECTION_ERRORS", "REFUSALS", "ConnectionLost", "Database", "get_database"]
+__all__ = [
+    "CONNECTION_ERRORS", "REFUSALS", "ConnectionLost", "Database", "OutOfTime", "answered_by",
+    "get_database", "unhurried",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -181,7 +185,7 @@ class Database(Joining):
         if connection is not None:
             yield connection
             return
-        with self._free:
+        with self._place():
             connection = self._take() or self._wait() or self.connect()
             self._out.add(connection)
             try:
@@ -199,6 +203,16 @@ class Database(Joining):
                     self.close()
                 with self._returned:
                     self._returned.notify()
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """A place in the pool."""
+        if not self._free.acquire(timeout=time_left()):
+            raise OutOfTime("no connection of the pool was free in the time that there was")
+        try:
+            yield
+        finally:
+            self._free.release()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -317,8 +331,8 @@ class Database(Joining):
             return work()
         try:
             return work()
-        except ConnectionFailed:
-            raise  # a new connection, and there is no server
+        except (ConnectionFailed, OutOfTime):
+            raise  # a new connection, and there is no server; or no time
         except CONNECTION_ERRORS as error:
             self.close()
             try:

@@ -15,17 +15,20 @@ from collections.abc import Iterable
 
 from psycopg import sql
 
-from .connection import Connection, call
+from ..steady import monotonic
+from .connection import Connection, Row, call
+from .refusals import SLEEPERS, Refusals
+
+__all__ = [
+    "BACK", "BOUND", "CANCEL", "DUE", "JOB", "MESSAGE", "QUEUE", "RESULT", "SLEEPERS", "STATE",
+    "Listener", "result_channel", "waiter", "work_channel",
+]  # fmt: skip
 
 #: Kinds of payload: a job is ready, a job was put back in line, a message came, a job was
 #: scheduled, a result is there, a task has reported a state, a running job is to be cancelled,
 #: a queue was paused, resumed or limited, a queue was bound to an exchange.
 JOB, BACK, MESSAGE, DUE, RESULT, STATE, CANCEL, QUEUE = "j", "b", "m", "d", "r", "s", "c", "q"
 BOUND = "e"
-
-#: The first half of the advisory keys ("pgj" and a number); the second is a hash of the name.
-SLEEPERS = 0x70676A01
-
 
 #: Who waits for results shares this many keys, so that waiting for 10,000 takes no 10,000 locks.
 SLOTS = 1024
@@ -53,7 +56,10 @@ class Listener:
     def __init__(self, connection: Connection, channel: str) -> None:
         self._connection = connection
         self._channel = channel
+        self._wanted: set[str] = set()
         self._held: set[str] = set()
+        #: What was refused to us, and when to ask again.
+        self.refusals = Refusals()
         #: What came while a statement ran: psycopg takes it from the socket and hands it over.
         self._heard: set[str] = set()
         connection.psycopg.add_notify_handler(lambda notify: self._heard.add(notify.payload))
@@ -63,22 +69,40 @@ class Listener:
         """The socket, for an event loop."""
         return self._connection.fileno()
 
-    def announce(self, names: Iterable[str]) -> None:
-        """From now on we wait for these, and for nothing else.
+    def announce(self, names: Iterable[str]) -> bool:
+        """From now on we wait for these, and for nothing else; True if that is known.
 
         Look once more before waiting: what came before the announcement woke nobody; and read,
-        for what came meanwhile is not to be seen on the socket any more.
+        for what came meanwhile is not to be seen on the socket any more. Where it is not known of
+        all, announce again when :attr:`refusals` says, and look then as well.
         """
-        names = set(names)
-        for statement, changed in (
-            ("announce_names", names - self._held),
-            ("withdraw_names", self._held - names),
-        ):
-            if changed:
-                keys = [self._channel + name for name in sorted(changed)]
-                values = {"space": SLEEPERS, "names": keys}
-                self._connection.run([call(statement, "", values)])
-        self._held = names
+        self._wanted = set(names)
+        if withdrawn := self._held - self._wanted:
+            self._held -= withdrawn
+            self._run("withdraw_names", withdrawn)
+        if added := self._wanted - self._held:
+            rows = self._run("announce_names", added)
+            refused = {key[len(self._channel) :] for (key,) in rows}
+            self._held |= added - refused
+            self.refusals.note(len(refused))
+        elif not self.is_refused:
+            self.refusals.note(0)
+        return not self.is_refused
+
+    def announce_again(self) -> bool:
+        """Ask for what was refused, if it is time to; True if nothing is refused any more."""
+        if self.is_refused and monotonic() >= self.refusals.due_at:
+            self.announce(self._wanted)
+        return not self.is_refused
+
+    @property
+    def is_refused(self) -> bool:
+        """True while somebody else holds a lock that we have asked for."""
+        return self._held != self._wanted
+
+    def _run(self, statement: str, names: set[str]) -> list[Row]:
+        keys = [self._channel + name for name in sorted(names)]
+        return self._connection.run([call(statement, "", {"space": SLEEPERS, "names": keys})])[0]
 
     def is_heard(self) -> bool:
         """False if the server has forgotten that we listen; raises if the connection is gone."""

@@ -20,6 +20,7 @@ from weakref import ref
 import psycopg
 from psycopg.abc import PQGen
 
+from .deadline import OutOfTime, in_time, time_left
 from .sql import statement
 
 RV = TypeVar("RV")
@@ -55,6 +56,8 @@ class Patience:
         self._ask_after = ask_after
         #: The thread that waits for an answer; 0 for none.
         self.waiter = 0
+        #: It is being closed, by a thread that tells the server first.
+        self.is_left = False
         connection.wait = self.wait  # type: ignore[method-assign]
 
     @property
@@ -64,13 +67,16 @@ class Patience:
         return connection
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
-        """As psycopg's; raises ConnectionLost."""
+        """As psycopg's; raises ConnectionLost, and OutOfTime where the thread has a limit."""
         self.waiter = threading.get_ident()
         try:
             connection = self._connection
             return type(connection).wait(connection, self._watched(gen), *args, **kwargs)
         except ConnectionLost:
             self._connection.close()
+            raise
+        except OutOfTime:
+            self._leave()
             raise
         finally:
             self.waiter = 0
@@ -93,11 +99,29 @@ class Patience:
             asked, is_served = time.monotonic(), True
             # psycopg comes back ten times a second, with or without an answer.
             while not (ready := (yield state)):
+                if time_left() == 0:
+                    raise OutOfTime("the server has not answered in the time that there was")
                 if not is_served:  # nor has the answer come while the server was asked
                     raise ConnectionLost("the server has vanished: no answer, and no work on one")
                 if time.monotonic() - asked >= self._ask_after:
-                    is_served = self._is_served()
+                    is_served = in_time(self._is_served, lambda _: None)
                     asked = time.monotonic()
+
+    def _leave(self) -> None:
+        """Have the server give up what it does for us, if it still can, and close the connection.
+
+        In a thread, for that may take as long as the answer. Left alone, the server would notice
+        only when it has the answer, and whoever asks every second would soon have all its sessions.
+        """
+        self.is_left = True
+        connection = self._connection
+
+        def leave() -> None:
+            with contextlib.suppress(psycopg.Error):
+                connection.cancel_safe(timeout=ANSWER)
+            connection.close()
+
+        threading.Thread(target=leave, name="pgjobs-leaving", daemon=True).start()
 
     def _is_served(self) -> bool:
         """Ask the server whether it works for us."""

@@ -211,7 +211,9 @@ def test_a_connection_that_is_ended_inside_a_statement_is_an_operational_error(d
 
     thread = threading.Thread(target=run)
     thread.start()
-    asleep = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
+    # Where plans are parallel, a process of its own sleeps in its place.
+    sleeper = "coalesce(leader_pid, pid) = %s AND wait_event = 'PgSleep'"
+    asleep = f"SELECT 1 FROM pg_stat_activity WHERE {sleeper}"
     wait_for(lambda: connection.execute(asleep, (pid,)).fetchone())
     connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
     thread.join(10)
