@@ -191,7 +191,8 @@ class Connection:
         params: dict[str, Any] = conninfo_to_dict(conninfo)
         params.setdefault("connect_timeout", max(2, round(connect_timeout)))
         params.setdefault("application_name", "pgjobs-celery")
-        params = {**KEEPALIVES, **parameters, **params}
+        # Statements and values are sent in it, whatever a role, a database or the environment says.
+        params = {**KEEPALIVES, **parameters, **params, "client_encoding": "UTF8"}
         try:
             self._connection = in_time(
                 lambda: psycopg.connect(

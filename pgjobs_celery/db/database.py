@@ -76,6 +76,8 @@ class Database(Joining):
         self._local = threading.local()
         #: Where the tables were seen to be there.
         self._checked: Hashable = None
+        #: NULL in an array is none of its texts there.
+        self._knows_nulls = True
         #: The alias that Django's settings have for it; None for a database of our own URL.
         self.alias = alias_of(conninfo)
         self.init_joining()
@@ -240,11 +242,14 @@ class Database(Joining):
         connection = self._open(self.conninfo, **parameters)
         if self._checked != connection.home:
             try:
-                check_schema(connection.psycopg, self.schema)
+                self._knows_nulls = check_schema(connection.psycopg, self.schema)
             except BaseException:
                 connection.close()
                 raise
             self._checked = connection.home
+        if not self._knows_nulls:
+            # Or 'NULL' is a text. A role has it so, or its database, and so has every session.
+            connection.psycopg.execute("SET array_nulls = on")
         return connection
 
     def listen_for_work(self) -> Listener:

@@ -23,6 +23,7 @@ from ..errors import (
     MigrationLocked,
     PermissionMissing,
     PgJobsError,
+    SchemaError,
     SchemaTooNew,
 )
 from .aliases import resolve
@@ -68,6 +69,7 @@ def connect(conninfo: str, timeout: float = 4.0) -> Connection:
     params: dict[str, Any] = conninfo_to_dict(conninfo)
     params.setdefault("connect_timeout", max(2, round(timeout)))
     params.setdefault("application_name", "pgjobs-celery")
+    params["client_encoding"] = "UTF8"
     try:
         return psycopg.connect(**params, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
@@ -105,9 +107,12 @@ def plan(
 ) -> list[Step]:
     """The steps that bring ``schema`` to version ``to`` (None: the newest); reads only.
 
-    Raises SchemaTooNew where a newer release made a breaking change or would have to take its
-    own steps down first, and InvalidOption for a version that does not exist.
+    Raises SchemaError for a database that is not UTF8; SchemaTooNew where a newer release made a
+    breaking change or would have to take its own steps down first; and InvalidOption for a version
+    that does not exist.
     """
+    if to != 0:
+        _refuse_encoding(connection)
     now = status(connection, schema, folder=folder)
     versions = [file.version for file in now.files]
     if to is not None and to not in (0, *versions):
@@ -137,6 +142,16 @@ def plan(
         steps.append(step_up(file, schema, before))
         before = ""
     return steps
+
+
+def _refuse_encoding(connection: Connection) -> None:
+    """Messages are Unicode, which text in another encoding cannot hold, and jsonb only in part."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in (None, "UTF8"):
+        raise SchemaError(
+            f"the database {connection.info.dbname} is encoded in {encoding}, and jobs need UTF8: "
+            "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0, or choose another database"
+        )
 
 
 def migrate(

@@ -45,7 +45,8 @@ SELECT
         AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
         AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
         AND pg_catalog.has_table_privilege(c.oid, 'DELETE')
-     END)
+     END),
+  pg_catalog.current_setting('array_nulls')
 """
 # From the catalogs: to_regclass() raises where the role lacks USAGE on the schema.
 _LOOK = """
@@ -109,8 +110,10 @@ class Status:
         return any(row.breaking and row.version > self.newest for row in self.applied)
 
 
-def check_schema(connection: Connection, schema: str, *, folder: Path | None = None) -> None:
+def check_schema(connection: Connection, schema: str, *, folder: Path | None = None) -> bool:
     """Raise unless the tables in ``schema`` fit this release and the role may use them.
+
+    Returns whether NULL may stand in an array, which a role can have been told otherwise.
 
     Costs one statement and creates nothing. Raises SchemaMissing, SchemaOutOfDate,
     PermissionMissing, or SchemaTooNew if a newer release made a breaking change; a newer schema
@@ -122,7 +125,7 @@ def check_schema(connection: Connection, schema: str, *, folder: Path | None = N
     alone = connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
     try:
         with nullcontext() if alone else connection.transaction():
-            [(applied, breaking, forbidden)] = fetch(
+            [(applied, breaking, forbidden, array_nulls)] = fetch(
                 connection, in_schema(_CHECK, schema), schema=schema, relations=relations
             )
     except pg.UndefinedTable:
@@ -142,6 +145,7 @@ def check_schema(connection: Connection, schema: str, *, folder: Path | None = N
         )
     if forbidden:
         raise _permission_missing(connection, schema, files, f"no rights on {', '.join(forbidden)}")
+    return bool(array_nulls == "on")
 
 
 def status(connection: Connection, schema: str, *, folder: Path | None = None) -> Status:
