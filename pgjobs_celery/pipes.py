@@ -36,6 +36,9 @@ class Pipes:
         self._pool = pool
         self._hub = hub
         self._thread = threading.get_ident()
+        timeouts = pool._timeout_handler
+        self._warn = timeouts.on_soft_timeout
+        timeouts.on_soft_timeout = pool.on_soft_timeout = self._warn_once
         self._on_soft_timeout = pool._on_soft_timeout
         self._on_hard_timeout = pool._on_hard_timeout
         pool._on_soft_timeout = self._judge_soft
@@ -95,6 +98,12 @@ class Pipes:
                 if child.pid == result._worker_pid:
                     self._read(child)
         return job in self._pool._cache
+
+    def _warn_once(self, result: Any) -> None:
+        # Timers and the closed pool each know only whom they have told themselves.
+        if not hasattr(result, "is_warned"):
+            result.is_warned = True
+            self._warn(result)
 
     def _judge_all(self) -> None:
         """Judge the limits of what runs while the pool is closed."""

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from celery import Celery, Task
+from celery.exceptions import SoftTimeLimitExceeded
 
 from pgjobs_celery import PgTask
 
@@ -60,6 +61,18 @@ def pgtask(path: str, release: str, size: int = 0) -> str:
 @app.task(acks_late=True, acks_on_failure_or_timeout=False)
 def unacknowledged(path: str, release: str, size: int = 0) -> str:
     return work("unacknowledged", path, release, size)
+
+
+@app.task(soft_time_limit=0.5)
+def tidy(path: str, release: str) -> str:
+    """Is told that its time is over, and takes some more to tidy up."""
+    append(path, "begin tidy")
+    try:
+        wait_for_file(path + "-never")
+    except SoftTimeLimitExceeded:
+        append(path, "told")
+        wait_for_file(release)
+    return "tidy"
 
 
 @app.task(acks_late=True)

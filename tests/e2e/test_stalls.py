@@ -286,3 +286,60 @@ def test_what_happens_in_a_soft_shutdown_is_heard_in_it(
     assert rows.count() == {"completed": 2, "discarded": 1, "available": len(waiting)}
     assert started.process.poll() is None
     started.kill()
+
+
+def test_what_ended_unheard_when_others_took_it_over_changes_nothing(
+    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    """Its worker was silent for longer than its lease, with the results in its pipes."""
+    path, release = tmp_path / "events", tmp_path / "release"
+    path.touch()
+    conf = {**HARD, "pgjobs_lease": 1.5, "pgjobs_heartbeat_interval": 0.3}
+    started = worker(concurrency=4, app="tests.e2e.stalls", conf=conf)
+    given = (str(path), str(release))
+    early, late, pgtask = (
+        task.delay(*given) for task in (stalls.early, stalls.late, stalls.pgtask)
+    )
+    following = chain(stalls.first_step.si(*given), stalls.next_step.s(path=str(path)))()
+    wait_for(lambda: path.read_text().count("begin") == 4)
+    other = worker(concurrency=4, app="tests.e2e.stalls", conf=conf)
+    with stopped(started):
+        release.touch()
+        wait_for(lambda: path.read_text().count("end") >= 4)
+        for result in (late, pgtask, following.parent, following):
+            rows.wait(result.id, timeout=20)
+        rows.wait(early.id)
+        before = rows.select("SELECT * FROM pgjobs.jobs ORDER BY id")
+    # It hears of all of them, and goes on.
+    wait_for(lambda: "was no longer ours" in started.log)
+    assert other.stop() == 0
+    assert stalls.next_step.delay("again", str(path)).get(timeout=10) == "again"
+    after = rows.select("SELECT * FROM pgjobs.jobs ORDER BY id")
+    assert after[: len(before)] == before
+    assert errors(rows.get(early.id)) == [(1, "WorkerLostError")]
+    for result in (late, pgtask, following.parent):
+        assert_finished(rows.get(result.id), attempt=2)
+    events = Counter(path.read_text().splitlines())
+    assert events["begin early"] == 1
+    assert events["next step"] == 2  # of the chain, and the one at the end
+    assert started.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "soft"])
+def test_a_task_is_told_once_that_its_time_is_over(
+    number: int, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    path, release = tmp_path / "events", tmp_path / "release"
+    path.touch()
+    conf = {"worker_soft_shutdown_timeout": 3.0}
+    started = worker(concurrency=2, app="tests.e2e.stalls", conf=conf)
+    result = stalls.tidy.delay(str(path), str(release))
+    wait_for(lambda: "told" in path.read_text())
+    wait_for(lambda: psutil.Process(started.pid).status() == "sleeping")
+    started.send(number)
+    wait_for(lambda: "Warm shutdown" in started.log or "Soft Shutdown" in started.log)
+    time.sleep(1.5)  # in which Celery looks at the limits three times
+    release.touch()
+    started.process.wait(timeout=20)
+    assert_finished(rows.get(result.id))
+    assert result.get(timeout=5) == "tidy"
