@@ -328,6 +328,8 @@ class Node:
         try:
             if begun:
                 self.database.jobs.begin_jobs(self.id, begun)
+        except REFUSALS as error:  # no reason to claim nothing
+            logger.error("attempts that have begun could not be marked: %s", error)
         except BaseException:
             self._begun.extendleft(reversed(begun))
             raise
