@@ -28,7 +28,7 @@ from kombu.utils.uuid import uuid
 
 from .batch import take_part
 from .db.database import CONNECTION_ERRORS
-from .db.groups import Chord
+from .db.groups import Chord, UnknownChord
 from .succession import mark_body
 
 if TYPE_CHECKING:
@@ -161,8 +161,27 @@ class Chords:
         try:
             if self._is_complete(group_id):
                 self._complete(group_id, request)
+        except UnknownChord:
+            self._warn_of_unknown(group_id, request)
         except TRANSIENT as error:
             logger.warning("the body of chord %s is left to another worker: %s", group_id, error)
+
+    def _warn_of_unknown(self, group_id: str, request: Any) -> None:
+        """Say once that this chord is not counted here: its body would be missing silently."""
+        if group_id in self._next_looks:
+            return
+        self._remember(group_id, float("inf"))
+        logger.warning(
+            "task %s is part of chord %s, which this result backend does not know, so its body "
+            "will not be published from here: the chord was published with another result backend, "
+            "or its row was deleted; have workers with the publisher's result_backend run it",
+            request.id, group_id,
+        )  # fmt: skip
+
+    def _remember(self, group_id: str, when: float) -> None:
+        if len(self._next_looks) >= REMEMBERED:
+            self._next_looks.clear()
+        self._next_looks[group_id] = when
 
     def _is_complete(self, group_id: str) -> bool:
         now = time.monotonic()
@@ -172,9 +191,7 @@ class Chords:
         if missing is None or missing <= 0:
             self._next_looks.pop(group_id, None)
             return missing is not None
-        if len(self._next_looks) >= REMEMBERED:
-            self._next_looks.clear()
-        self._next_looks[group_id] = now + max(0, missing - AT_ONCE) / FASTEST
+        self._remember(group_id, now + max(0, missing - AT_ONCE) / FASTEST)
         return False
 
     def _complete(

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from .database import Database
 
 
+class UnknownChord(LookupError):
+    """A chord was never opened in this database, or its row was deleted."""
+
+
 class Chord(NamedTuple):
     """What is to happen when a header has finished."""
 
@@ -75,10 +79,13 @@ class Groups:
     def count_missing(self, group_id: str) -> int | None:
         """How many tasks of the header have not finished.
 
-        None while its size is not known, and once its body was published.
+        None while its size is not known, and once its body was published. Raises UnknownChord.
         """
         rows = self._fetch("count_parts", group_id=group_id)
-        return int(rows[0][0]) if rows else None
+        if not rows:
+            raise UnknownChord
+        missing = rows[0][0]
+        return None if missing is None else int(missing)
 
     def lock_chord(self, group_id: str) -> Chord | None:
         """Take a chord for the rest of the transaction; None if somebody else has it."""
