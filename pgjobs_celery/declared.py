@@ -54,6 +54,9 @@ class DeclaredQueue(queue_declare_ok_t):  # type: ignore[misc]
     def __eq__(self, other: object) -> bool:
         return bool(self._told == other)
 
+    def __ne__(self, other: object) -> bool:  # a tuple has one of its own
+        return not self == other
+
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
