@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -136,10 +137,12 @@ class Settings:
     #: How often a worker renews its node row.
     heartbeat_interval: float = 2.0
     #: How long completed jobs are kept; 0: for ever. Where it is not set, Celery's
-    #: ``result_expires`` says it, which is a day by default.
+    #: ``result_expires`` says it, which is a day by default; and no more than a day where results
+    #: are kept elsewhere.
     prune_max_age: float = 86_400.0
     #: How long discarded and cancelled jobs are kept; 0 for ever. Where it is not set, Celery's
-    #: ``result_failure_expires`` says it, if that is; else no less than ``result_expires``.
+    #: ``result_failure_expires`` says it, if that is, or ``pgjobs_prune_max_age``; else a week, or
+    #: ``result_expires`` if that is longer.
     prune_failed_max_age: float = 7 * 86_400.0
     #: How many finished jobs of each state are kept at most; 0 for any number.
     prune_max_count: int = 0
@@ -181,11 +184,19 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
         if value is not None:
             chosen[known[key].name] = _coerce(key, value, known[key].default)
     expires = _seconds(conf.get("result_expires", Settings.prune_max_age))
+    failure_expires = conf.get("result_failure_expires")
+    if _are_results_elsewhere(conf):
+        # They say nothing of rows that hold no results, but that they need not be kept for longer.
+        expires = min(expires or math.inf, Settings.prune_max_age)
+        failed = min(_seconds(failure_expires) or math.inf, Settings.prune_failed_max_age)
+    elif failure_expires is not None:
+        failed = _seconds(failure_expires)
+    else:
+        failed = expires and max(expires, Settings.prune_failed_max_age)
+    if failure_expires is None and "prune_max_age" in chosen:
+        failed = chosen["prune_max_age"]  # one number says it of all
     chosen.setdefault("prune_max_age", expires)
-    if (failure_expires := conf.get("result_failure_expires")) is not None:
-        chosen.setdefault("prune_failed_max_age", _seconds(failure_expires))
-    elif expires == 0 or expires > Settings.prune_failed_max_age:
-        chosen.setdefault("prune_failed_max_age", expires)
+    chosen.setdefault("prune_failed_max_age", failed)
     chord_expires = conf.get("result_chord_expires")
     chosen.setdefault(
         "chord_max_age", expires if chord_expires is None else _seconds(chord_expires)
@@ -201,6 +212,11 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
         )
     _check_queues(settings.queues)
     return settings
+
+
+def _are_results_elsewhere(conf: Mapping[str, Any]) -> bool:
+    """True where another backend keeps the results, or none does."""
+    return not str(conf.get("result_backend") or "").startswith("pgjobs")
 
 
 def _check_queues(queues: Any) -> None:

@@ -29,7 +29,17 @@ KEPT: list[tuple[dict[str, Any], list[str], list[str], list[str]]] = [
     ({"result_failure_expires": 0}, FOR_EVER[:2], FOR_EVER, FOR_EVER[:2]),
     (
         {"result_expires": 300, "pgjobs_prune_max_age": TWO_HOURS},
-        FOR_EVER[:2], FOR_EVER[:3], FOR_EVER[:2],
+        FOR_EVER[:2], FOR_EVER[:2], FOR_EVER[:2],
+    ),
+    ({"result_expires": None, "pgjobs_prune_max_age": TWO_HOURS}, *[FOR_EVER[:2]] * 3),
+    ({"pgjobs_prune_max_age": 0}, FOR_EVER, FOR_EVER, FOR_EVER),
+    (
+        {"pgjobs_prune_max_age": TWO_HOURS, "pgjobs_prune_failed_max_age": 0},
+        FOR_EVER[:2], FOR_EVER, FOR_EVER[:2],
+    ),
+    (
+        {"pgjobs_prune_max_age": TWO_HOURS, "result_failure_expires": timedelta(minutes=5)},
+        FOR_EVER[:2], FOR_EVER[:1], FOR_EVER[:2],
     ),
     (
         {"result_failure_expires": 40 * DAY, "pgjobs_prune_failed_max_age": TWO_HOURS},

@@ -232,6 +232,43 @@ def test_a_setting_is_brought_to_its_type(name, value, read):
     assert type(getattr(settings, name)) is type(read)
 
 
+DAY, WEEK = 86_400.0, 7 * 86_400.0
+
+
+@pytest.mark.parametrize("backend", [None, "redis://localhost", "db+postgresql://x", "django-db"])
+@pytest.mark.parametrize(
+    ("values", "completed", "failed"),
+    [
+        ({}, DAY, WEEK),
+        ({"result_expires": None}, DAY, WEEK),
+        ({"result_expires": 0}, DAY, WEEK),
+        ({"result_expires": 365 * DAY}, DAY, WEEK),
+        ({"result_expires": 600}, 600, WEEK),
+        ({"result_expires": None, "result_failure_expires": 600}, DAY, 600),
+        ({"result_failure_expires": 0}, DAY, WEEK),
+        ({"result_expires": None, "pgjobs_prune_max_age": 700}, 700, 700),
+        ({"pgjobs_prune_max_age": 0}, 0, 0),
+        ({"pgjobs_prune_failed_max_age": 0}, DAY, 0),
+    ],
+)
+def test_rows_without_results_are_not_kept_because_results_are_elsewhere(
+    backend, values, completed, failed
+):
+    app = new_app(backend=backend)
+    app.conf.update(values)
+    settings = read_settings(app.conf)
+    assert (settings.prune_max_age, settings.prune_failed_max_age) == (completed, failed)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["pgjobs://x", "pgjobs+postgresql://x", "pgjobs+django://x", "pgjobs_celery.backend:PgBackend"],
+)
+def test_rows_with_results_are_kept_as_long_as_results_are(backend):
+    settings = read_settings({"result_backend": backend, "result_expires": None})
+    assert (settings.prune_max_age, settings.prune_failed_max_age) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
