@@ -87,7 +87,7 @@ class Acknowledger(Publisher):
                     requeued(claim.id, claim.attempt)
                     if requeue
                     else discarded(claim.id, claim.attempt, refusal(message))._replace(
-                        is_sole=False
+                        is_stored=is_failure_stored(message), is_sole=False
                     )
                 )
             if claim is not None and requeue:
@@ -113,6 +113,12 @@ class Acknowledger(Publisher):
                 self.node.settle(released(message.claim.id, message.claim.attempt))
                 count += 1
         return count
+
+
+def is_failure_stored(message: Message) -> bool:
+    """False for a message whose task ignores its result: its failure is no result either."""
+    request = message.request and message.request()
+    return request is None or bool(request.stores_failure)
 
 
 def refusal(message: Message) -> str:

@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import Sequence
 from datetime import timezone
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from celery import Task, signals, states
@@ -252,6 +252,10 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
             ),
         )
 
+    @cached_property
+    def _reads_rows(self) -> bool:
+        return read_settings(self.app.conf).result_from_row
+
     @property
     def _is_extended(self) -> bool:
         return bool(self.app.conf.find_value_for_key("extended", "result"))
@@ -281,9 +285,20 @@ class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
                 metas.append({"task_id": row.task_id, "status": states.FAILURE, "result": error})
         return metas
 
-    def _to_meta(self, row: StoredResult, extended: bool) -> dict[str, Any]:
-        state = celery_state(row.state, row.reported_state)
-        result = self._decode_as(row.result_type, row.result)
+    def _to_meta(
+        self, row: StoredResult, extended: bool, *, from_row: bool | None = None
+    ) -> dict[str, Any]:
+        if from_row is None:
+            from_row = self._reads_rows
+        state = celery_state(
+            row.state,
+            row.reported_state,
+            has_result=row.result_type is not None,
+            from_row=from_row,
+        )
+        # What stands beside a report is of that.
+        is_of_it = not row.reported_state or state == row.reported_state
+        result = self._decode_as(row.result_type, row.result) if is_of_it else None
         if result is None and state in self.EXCEPTION_STATES:
             result = _exception(row, state)
         meta = {

@@ -34,7 +34,6 @@ from .succession import mark_body
 if TYPE_CHECKING:
     from .db.database import Database
     from .db.groups import Part
-    from .db.results import StoredResult
 
 logger = get_logger(__name__)
 
@@ -64,7 +63,7 @@ class Chords:
     store_result: Callable[..., Any]
     chord_error_from_stack: Callable[..., Any]
     _decode_as: Callable[[str | None, bytes | None], Any]
-    _to_meta: Callable[[StoredResult, bool], dict[str, Any]]
+    _to_meta: Callable[..., dict[str, Any]]
 
     def _encoded(self, value: Any) -> bytes:
         """In the result serializer, which may make text of it."""
@@ -262,7 +261,8 @@ class Chords:
         values: dict[str, Any] = {}
         for part, _ in parts:
             try:
-                meta = self._to_meta(part, False)
+                # The body waits for what became of them, not for what was stored of it.
+                meta = self._to_meta(part, False, from_row=True)
             except Exception as error:
                 raise ChordError(f"Join error: {error!r}") from error
             value = meta["result"]

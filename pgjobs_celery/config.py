@@ -152,6 +152,9 @@ class Settings:
     #: How long a chord may take from one of its tasks to the next before it fails; 0 for ever.
     #: Where it is not set, Celery's ``result_chord_expires`` says it, or its ``result_expires``.
     chord_max_age: float = 86_400.0
+    #: A result of which nothing was stored (an ignored one, or Ignore) reads as its job ended,
+    #: SUCCESS or FAILURE, and not as what was stored last.
+    result_from_row: bool = False
     #: For rehearsals and tests: the time, with its offset, that beats begin with. None: the
     #: server's.
     beat_clock_origin: str | datetime | None = None

@@ -37,6 +37,9 @@ class Outcome(NamedTuple):
     counts: bool = True
     #: In how many seconds it is to run again, where it has to wait for that.
     delay: float | None = None
+    #: False where the failure is the row's alone, for the result is ignored, which is to read as
+    #: before then. See :func:`celery_state`.
+    is_stored: bool = True
     #: False where the process that ran the task may have written its outcome before us.
     is_sole: bool = True
     #: What the task returned, where the process that ran it left that to be written with the rest.
@@ -47,6 +50,11 @@ class Outcome(NamedTuple):
     was_lost: bool = False
     #: The task's name and id, where somebody is to be told that the job has ended.
     job: tuple[str, str] | None = None
+
+    @property
+    def leaves_report(self) -> bool:
+        """True where what the task last said of itself stands, for nothing is stored of its end."""
+        return not self.is_stored or (self.state is State.COMPLETED and self.result is None)
 
 
 class Ended(NamedTuple):

@@ -395,7 +395,7 @@ class JobRequest:
             try:
                 return super().on_timeout(soft, timeout)  # type: ignore[misc]
             finally:
-                self._settle(discarded(claim.id, claim.attempt, entry))
+                self._settle(self._discarded(claim, entry))
         except Exception as error:
             self._make_room(error)
             raise
@@ -534,7 +534,15 @@ class JobRequest:
         if isinstance(error, (Ignore, Retry)):
             # A retry has put its row back in line already, and this changes nothing.
             return completed(claim.id, claim.attempt)._replace(is_sole=isinstance(error, Ignore))
-        return discarded(claim.id, claim.attempt, error_from(error, exc_info.traceback))
+        return self._discarded(claim, error_from(error, exc_info.traceback))
+
+    def _discarded(self, claim: Claim, entry: str) -> Outcome:
+        return discarded(claim.id, claim.attempt, entry)._replace(is_stored=self.stores_failure)
+
+    @property
+    def stores_failure(self) -> bool:
+        """False where the task's result is ignored, and its failures are as well."""
+        return bool(self.store_errors or self._is_chord_part)  # type: ignore[attr-defined]
 
     def _settle(self, outcome: Outcome, *, is_lost: bool = False) -> None:
         """Write ``outcome``, unless the row knows better: the task's own process wrote it, or

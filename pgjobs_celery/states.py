@@ -49,12 +49,21 @@ FROM_CELERY: dict[str, State] = {
 }
 
 
-def celery_state(state: State, reported: str | None) -> str:
+def celery_state(
+    state: State, reported: str | None, *, has_result: bool = True, from_row: bool = False
+) -> str:
     """Celery's name for a row in ``state`` whose task last reported ``reported``.
 
-    ``reported`` is what the running task said of itself (STARTED, PROGRESS, RETRY or any
-    custom state); it counts only until the job is finished.
+    ``reported`` is what the running task said of itself (STARTED, PROGRESS, RETRY or any custom
+    state). In a row that has finished it stands where nothing was stored of the end: the task
+    raised Ignore, or its result is ignored. So it is with Celery's other backends, where
+    the last stored state stands, and PENDING is that nothing ever was. ``from_row``: as the row
+    ended, whatever was stored.
     """
-    if reported and not state.is_final:
-        return reported
-    return TO_CELERY[state]
+    if not state.is_final:
+        return reported or TO_CELERY[state]
+    if from_row or state is State.CANCELLED:
+        return TO_CELERY[state]
+    if state is State.COMPLETED and not has_result:
+        return "PENDING"
+    return reported or TO_CELERY[state]

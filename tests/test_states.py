@@ -32,9 +32,34 @@ def test_what_a_task_says_of_itself_counts_while_it_is_not_finished(state: State
     assert celery_state(state, None) == TO_CELERY[state]
 
 
+@pytest.mark.parametrize("has_result", [True, False])
 @pytest.mark.parametrize("state", sorted(FINAL))
-def test_a_finished_job_does_not_say_what_its_task_said_before(state: State):
-    assert celery_state(state, "PROGRESS") == TO_CELERY[state]
+def test_a_finished_job_does_not_say_what_its_task_said_before_where_the_row_is_asked(
+    state: State, has_result: bool
+):
+    for reported in ("PROGRESS", "PENDING", None):
+        read = celery_state(state, reported, has_result=has_result, from_row=True)
+        assert read == TO_CELERY[state]
+
+
+@pytest.mark.parametrize(
+    ("state", "reported", "has_result", "read"),
+    [
+        (State.COMPLETED, None, True, "SUCCESS"),
+        (State.COMPLETED, None, False, "PENDING"),
+        (State.COMPLETED, "PROGRESS", True, "PROGRESS"),  # and the result is of that
+        (State.DISCARDED, None, False, "FAILURE"),
+        (State.DISCARDED, None, True, "FAILURE"),
+        (State.DISCARDED, "PENDING", False, "PENDING"),
+        (State.DISCARDED, "STARTED", True, "STARTED"),
+        (State.CANCELLED, None, False, "REVOKED"),
+        (State.CANCELLED, "RETRY", True, "REVOKED"),
+    ],
+)
+def test_an_end_of_which_nothing_was_stored_reads_as_what_was_stored_last(
+    state: State, reported: str | None, has_result: bool, read: str
+):
+    assert celery_state(state, reported, has_result=has_result) == read
 
 
 def test_a_state_prints_as_it_stands_in_the_row():

@@ -419,6 +419,7 @@ class Jobs:
             results=[outcome.result and outcome.result.result for outcome in outcomes],
             result_types=[outcome.result and outcome.result.result_type for outcome in outcomes],
             children=[outcome.result and outcome.result.children for outcome in outcomes],
+            leaves=["t" if outcome.leaves_report else "f" for outcome in outcomes],
             waiters=[outcome.awaited and waiter(outcome.awaited) for outcome in outcomes],
             losses=["t" if outcome.was_lost else "f" for outcome in outcomes],
             channel=notify.result_channel(self._database.schema),

@@ -16,7 +16,7 @@ from ..options import HEADER
 from ..states import State
 from .capture import Enqueued, Inbox
 from .clock import Clock
-from .executing import Attempt, Performed, execute
+from .executing import Attempt, Performed, execute, is_ignored
 
 #: How often one call looks for more: a job that always puts itself back would run for ever.
 MOST_ROUNDS = 1_000
@@ -126,11 +126,12 @@ def expire(app: Any, inbox: Inbox, job: Enqueued) -> None:
     task = app.tasks.get(job.task)
     if task is None:
         return
-    said = job.headers.get("ignore_result")
-    is_ignored = task.ignore_result if said is None else said
     request = Context({**job.headers, "chord": job.chord, "errbacks": list(job.errbacks)})
     task.backend.mark_as_revoked(
-        job.task_id, "expired", request=request, store_result=not is_ignored
+        job.task_id,
+        "expired",
+        request=request,
+        store_result=not is_ignored(app, job.headers),
     )
 
 

@@ -31,7 +31,7 @@ from ..selection import WAITING, database_of, jobs
 from ..states import State
 from .clock import span
 from .draining import MOST_ROUNDS, never_ends
-from .executing import HOSTNAME, Attempt, Performed, execute
+from .executing import HOSTNAME, Attempt, Performed, execute, is_ignored
 
 #: For how long the node of a test may claim, in seconds: it has no heartbeat.
 LEASE = 3600.0
@@ -114,7 +114,11 @@ class RowDraining:
                 self._settle(node, [released(claim.id, claim.attempt)])
                 raise
         # What the task, or its backend, has written of it already stays as it is.
-        self._settle(node, [_outcome(claim, performed)])
+        outcome = _outcome(claim, performed)
+        headers = decode_envelope(claim.message, claim.queue).headers
+        if outcome.state is State.DISCARDED and is_ignored(self.app, headers):
+            outcome = outcome._replace(is_stored=False)
+        self._settle(node, [outcome])
         return performed
 
     def _attempt(self, node: UUID, claim: Claim) -> Attempt:

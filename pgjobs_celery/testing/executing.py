@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -142,6 +142,13 @@ def _left(task: Any, context: Any, error: SystemExit, meta: dict[str, Any]) -> P
     if delay is None:
         return Performed("discarded", error=error, meta=meta)
     return Performed("retried", error=error, delay=delay, meta=meta)
+
+
+def is_ignored(app: Any, headers: Mapping[str, Any]) -> bool:
+    """True for a message whose task's result is ignored."""
+    said = headers.get("ignore_result")
+    task = app.tasks.get(headers.get("task"))
+    return bool(getattr(task, "ignore_result", False) if said is None else said)
 
 
 def _has_attempts(task: Any) -> bool:

@@ -213,6 +213,13 @@ class Model:
             job.attempt -= 1
             job.reported, job.result, job.has_result = reported, result, has_result
             self.given_back.add(job.task_id)
+        elif outcome.leaves_report and not is_spent:
+            # Nothing is stored of its end: what was stored last stands.
+            job.reported, job.result, job.has_result = reported, result, has_result
+            if outcome.state is State.DISCARDED:
+                job.reported = reported or "PENDING"
+            elif reported == "SUCCESS":
+                job.reported = None
         return True
 
     def release_unknown_jobs(

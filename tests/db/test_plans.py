@@ -158,7 +158,8 @@ def test_pruning_walks_the_index_of_what_has_finished(filled):
 
 SETTLE = {
     "node": str(A), "ids": [1, 2], "attempts": [1, 1], "states": ["completed"] * 2,
-    "counts": [True] * 2, "delays": [None] * 2, "errors": ["{}"] * 2, "results": [b""] * 2,
+    "counts": [True] * 2, "leaves": [False] * 2, "delays": [None] * 2, "errors": ["{}"] * 2,
+    "results": [b""] * 2,
     "result_types": ["x"] * 2, "children": ["[]"] * 2, "waiters": ["w"] * 2,
     "losses": [True, False], "channel": "c", "kind": "r", "space": 1, "work_channel": "w",
     "back": "b", "due": "d",

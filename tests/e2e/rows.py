@@ -66,10 +66,12 @@ def errors(row: Row) -> list[tuple[int, str]]:
     return [(entry["attempt"], entry["type"]) for entry in row["errors"]]
 
 
-def assert_finished(row: Row, state: str = "completed", attempt: int = 1) -> None:
+def assert_finished(
+    row: Row, state: str = "completed", attempt: int = 1, reported: str | None = None
+) -> None:
     """The row is at its end, and nothing in it says otherwise."""
     assert (row["state"], row["attempt"]) == (state, attempt), row["errors"]
     assert row["finished_at"] is not None
     assert row["claimed_by"] is None
     assert row["due_at"] is None
-    assert row["reported_state"] is None
+    assert row["reported_state"] == reported

@@ -212,6 +212,33 @@ def reject_early() -> str:
     raise Reject("too late")
 
 
+@app.task(store_errors_even_if_ignored=True)
+def fail_kept() -> None:
+    raise CustomError("no", 3)
+
+
+@app.task
+def show_all(values: list[object]) -> list[object]:
+    return values
+
+
+@app.task(bind=True)
+def end_unstored(self: Task, how: str, states: Sequence[str] = ()) -> str:
+    """Stores the states, and ends in a way of which nothing is stored, as a rule."""
+    if how == "retry and ignore" and not self.request.retries:
+        raise self.retry(countdown=0, exc=CustomError("first", 1))
+    for state in states:
+        self.update_state(state=state, meta={"said": state})
+    if how == "return":
+        return "never seen"
+    raise {"reject": Reject("no", requeue=False), "fail": CustomError("no", 2)}.get(how, Ignore())
+
+
+end_unstored_late = app.task(
+    bind=True, acks_late=True, name=f"{end_unstored.name}_late", shared=False
+)(end_unstored.run.__func__)
+
+
 @app.task
 def ignore() -> None:
     raise Ignore

@@ -199,7 +199,7 @@ def test_a_task_whose_result_is_ignored_is_discarded_when_it_raises(
 ) -> None:
     result = tasks.fail.apply_async(ignore_result=True)
     row = rows.wait(result.id)
-    assert_finished(row, "discarded")
+    assert_finished(row, "discarded", reported="PENDING")
     assert errors(row) == [(1, "CustomError")]
     assert row["result"] is None
 

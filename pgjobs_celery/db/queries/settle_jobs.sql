@@ -23,22 +23,27 @@ WITH settled AS (
       claimed_by = CASE WHEN s.state = 'executing'
                         THEN '00000000-0000-0000-0000-000000000000'::uuid END,
       message = CASE WHEN s.state = 'executing' THEN NULL ELSE j.message END,
-      -- What the task said of itself on its way, and what an earlier attempt left, ends with it, but for
-      -- a SUCCESS that the redelivered task was left out for. A job that never started is still what it was.
+      -- What the task said of itself on its way, and what an earlier attempt left, ends with it. A job
+      -- that never started is still what it was. An end of which nothing is stored (leaves) leaves standing
+      -- what was last stored, and that is what the result reads; PENDING, if that is nothing. So it does
+      -- with a SUCCESS that the redelivered task was left out for.
       reported_state = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) = 'retryable' THEN 'RETRY'
+                            WHEN s.leaves AND s.state = 'completed'
+                              THEN nullif(j.reported_state, 'SUCCESS')
+                            WHEN s.leaves AND s.state = 'discarded'
+                              THEN coalesce(j.reported_state, 'PENDING')
                             WHEN s.counts THEN NULL
                             WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
                               THEN j.reported_state END,
-      result = CASE WHEN s.state = 'completed' AND j.reported_state = 'SUCCESS' AND s.result_type IS NULL
-                      THEN j.result
+      result = CASE WHEN s.leaves THEN j.result
                     WHEN s.counts THEN s.result
                     WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available' THEN j.result END,
-      result_type = CASE WHEN s.state = 'completed' AND j.reported_state = 'SUCCESS'
-                              AND s.result_type IS NULL THEN j.result_type
+      result_type = CASE WHEN s.leaves THEN j.result_type
                          WHEN s.counts THEN s.result_type
                          WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
                            THEN j.result_type END,
-      traceback = CASE WHEN s.counts THEN NULL
+      traceback = CASE WHEN s.leaves THEN j.traceback
+                       WHEN s.counts THEN NULL
                        WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
                          THEN j.traceback END,
       children = coalesce(s.children, j.children),
@@ -62,8 +67,8 @@ WITH settled AS (
   FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[],
               %(counts)s::boolean[], %(delays)s::double precision[], %(errors)s::text[],
               %(results)s::bytea[], %(result_types)s::text[], %(children)s::text[],
-              %(waiters)s::text[], %(losses)s::boolean[])
-       AS s (id, attempt, state, counts, delay, error, result, result_type, children, waiter,
+              %(leaves)s::boolean[], %(waiters)s::text[], %(losses)s::boolean[])
+       AS s (id, attempt, state, counts, delay, error, result, result_type, children, leaves, waiter,
              was_lost)
   WHERE j.id = s.id
     AND j.attempt = s.attempt
