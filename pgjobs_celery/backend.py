@@ -32,6 +32,7 @@ from .db.dsn import Target, urls_of
 from .db.results import Origin, StoredResult
 from .delivery import held_claim
 from .job import Fence
+from .key_values import KeyValues
 from .maintenance.complete import Complete
 from .maintenance.prune import Prune
 from .message import decode_envelope, group_index
@@ -46,7 +47,7 @@ logger = get_logger(__name__)
 _decompress = getattr(base, "decompress_payload", lambda payload: payload)
 
 
-class PgBackend(Chords, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
+class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
     """Celery's result backend on job rows."""
 
     ResultConsumer = ResultConsumer

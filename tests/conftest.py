@@ -56,6 +56,7 @@ TABLES = (
     "limits",
     "slots",
     "groups",
+    "entries",
     "schedules",
 )
 

@@ -26,6 +26,7 @@ from .aliases import before_maintenance, home_of, resolve
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call, prepared
 from .deadline import OutOfTime, answered_by, time_left, unhurried
 from .dsn import Target, alias_of
+from .entries import Entries
 from .failures import read_only
 from .groups import Groups
 from .held import Held
@@ -113,6 +114,11 @@ class Database(Joining):
     def groups(self) -> Groups:
         """Saved groups, and chords."""
         return Groups(self)
+
+    @cached_property
+    def entries(self) -> Entries:
+        """Keys and values."""
+        return Entries(self)
 
     @cached_property
     def messages(self) -> Messages:

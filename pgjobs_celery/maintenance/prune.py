@@ -1,4 +1,4 @@
-"""Delete finished jobs once they are older, or more, than is to be kept."""
+"""Delete finished jobs once they are older, or more, than is to be kept, and what has expired."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ class Prune(Service):
         self._runs += 1
         count = sum(self._prune(database, state) for state in self._ages)
         self._prune_groups(database)
+        while database.entries.prune_entries(self.batch) == self.batch:
+            pass
         if count:
             jobs_pruned.send(sender=None, count=count)
         return {"pruned": count}
