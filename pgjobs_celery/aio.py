@@ -14,13 +14,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, ResultSet
 
 from .awaiting import ResultConsumer
+from .db.callers.base import callers
+from .scopes import Loan
 from .steady import monotonic
 from .threads import in_thread_with
 
@@ -30,12 +32,23 @@ logger = logging.getLogger(__name__)
 LINGER = 5.0
 
 
-async def aget(result: Any, timeout: float | None = None, propagate: bool = True) -> Any:
+def aget(
+    result: Any, timeout: float | None = None, propagate: bool = True
+) -> Coroutine[Any, Any, Any]:
     """What a result, or a group of results, comes to; as ``result.get()``.
 
     Raises the task's exception, unless ``propagate`` is false, and Celery's ``TimeoutError`` if the
     result is not there after ``timeout`` seconds.
     """
+    # In whose transaction it is called is decided here: ``gather`` and others make tasks of it.
+    return _aget(result, timeout, propagate, _require_committed(result))
+
+
+async def _aget(
+    result: Any, timeout: float | None, propagate: bool, required: Callable[[], Any] | None
+) -> Any:
+    if required is not None:
+        await required()
     try:
         return await asyncio.wait_for(_wait(result, propagate), timeout)
     except asyncio.TimeoutError:
@@ -81,6 +94,24 @@ async def _until_ready(result: Any) -> None:
         await ready
     finally:
         waiter.discard(result)
+
+
+def _require_committed(result: Any) -> Callable[[], Any] | None:
+    """Raise NotCommitted where waiting could never end: see :mod:`pgjobs_celery.uncommitted`.
+
+    Returns what is to be awaited for that, where only the event loop's own connection can tell.
+    """
+    one = result
+    while isinstance(one, ResultSet):
+        one = one.results[0] if one.results else None
+    require = getattr(getattr(one, "backend", None), "require_committed", None)
+    if require is None:
+        return None
+    require(result)
+    scope = callers.find()
+    if scope is None or scope.value is None or scope.value.can_execute:
+        return None
+    return functools.partial(in_thread_with, Loan(), functools.partial(require, result))
 
 
 class Waiter:

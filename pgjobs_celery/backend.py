@@ -40,6 +40,7 @@ from .node import get_node
 from .outcome import Result, clean_text, error_entry, error_from
 from .states import FROM_CELERY, State, celery_state
 from .tracing import decide, failed, hand_over, lose_claim, note_written, returned
+from .uncommitted import require_committed
 
 logger = get_logger(__name__)
 
@@ -105,6 +106,19 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         """Begin to wait for a result."""
         result.id = str(result.id)  # Django's URLs give UUIDs, and rows are found by text
         return super().add_pending_result(result, *args, **kwargs)
+
+    def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """Wait for a result. Raises NotCommitted where that could never end."""
+        self.require_committed(result)
+        return super().wait_for_pending(result, *args, **kwargs)
+
+    def iter_native(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """The results of a group as they come. Raises NotCommitted where that could never end."""
+        self.require_committed(result)
+        return super().iter_native(result, *args, **kwargs)
+
+    #: See :mod:`pgjobs_celery.uncommitted`.
+    require_committed = staticmethod(require_committed)
 
     def remove_pending_result(self, result: Any) -> Any:
         """Nobody waits for it any more.

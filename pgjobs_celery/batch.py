@@ -73,6 +73,11 @@ class Batch:
         """How many wait to be written."""
         return len(self._steps)
 
+    @property
+    def steps(self) -> list[Step]:
+        """What waits to be written."""
+        return [step for _, step in self._steps]
+
     def takes(self, database: Database) -> bool:
         """False where it is published into another transaction, or savepoint, than this began in.
 

@@ -74,6 +74,10 @@ class CannotJoin(PgJobsError):
     """This cannot be part of the caller's transaction."""
 
 
+class NotCommitted(PgJobsError):
+    """The result of a job is waited for in the transaction that publishes it, and never comes."""
+
+
 class NotAllPublished(PgJobsError):
     """Of many jobs that were to be published, some were: ``published`` says how many."""
 

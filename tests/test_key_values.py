@@ -45,7 +45,8 @@ def key(backend: Any) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("value", "kept"),
     [
-        (b"\x00\xff", b"\x00\xff"), ("\u00fc\x00", b"\xc3\xbc\x00"), ("", b""), (5, b"5"), (1.5, b"1.5"),
+        (b"\x00\xff", b"\x00\xff"), ("\u00fc\x00", b"\xc3\xbc\x00"),
+        ("", b""), (5, b"5"), (1.5, b"1.5"),
         (b"x" * 1_000_000, b"x" * 1_000_000),
     ],
     ids=["bytes", "text", "empty", "int", "float", "large"],

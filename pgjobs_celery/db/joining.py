@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from ..errors import CannotJoin, TransactionFailed
+from ..errors import CannotJoin, PgJobsError, TransactionFailed
 from . import notify
 from .callers.base import Caller, Place, callers
 from .callers.django import open_places, place_on
@@ -55,6 +55,7 @@ class Joining:
         try:
             self._require_home(caller)
             self._local.caller = caller
+            caller.took_part = True
             yield
         except psycopg.Error as error:
             if (own := caller.own_error(error)) is not None:
@@ -84,6 +85,27 @@ class Joining:
                 f"into {here[0]!r}: publish it outside of the block, or in `with using(None)`"
             )
         self._addresses.add(address)
+
+    def find_uncommitted(self, task_ids: Sequence[str]) -> set[str]:
+        """Those of the ids whose jobs are part of the caller's transaction, which is still open.
+
+        Asks over the caller's connection, if anything was published over it: a savepoint that was
+        rolled back has taken its jobs along. Nothing where that cannot be asked.
+        """
+        caller = None if self.is_in_transaction else self.find_place().caller
+        if caller is None or not caller.took_part or not caller.can_execute:
+            return set()
+        ids = list(task_ids)
+        try:
+            self._require_home(caller)
+            self._local.caller = caller
+            there = caller.peek(self.call("number_jobs", task_ids=ids))
+        except (psycopg.Error, PgJobsError):
+            return set()  # it has failed, or leads elsewhere
+        finally:
+            self._local.caller = None
+        here = self.run([self.call("number_jobs", task_ids=ids)])[0]
+        return {row[0] for row in {*map(tuple, there)} - {*map(tuple, here)}}
 
     def find_place(self) -> Place:
         """Where jobs are put here: over whose connection, and where in its transaction.

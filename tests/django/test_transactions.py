@@ -14,10 +14,11 @@ import pytest
 from celery import Celery, chord, group, signals
 from celery.contrib.django.task import DjangoTask
 from celery.contrib.testing.worker import start_worker
+from celery.exceptions import TimeoutError
 
 from pgjobs_celery import adelay, bulk, enqueue_many, jobs, using
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.errors import CannotJoin
+from pgjobs_celery.errors import CannotJoin, NotCommitted
 
 from ..conftest import Connection, close_app
 from ..rows import states
@@ -69,6 +70,61 @@ def test_a_job_is_there_with_the_commit_and_no_sooner(app: Celery, connection: C
         assert result.state == "PENDING"
         assert jobs(app).get(result).state == "available"
     assert states(connection) == {result.id: "available"}
+
+
+def test_a_result_of_the_open_transaction_is_not_waited_for(app: Celery, connection: Connection):
+    add, total = app.tasks["add"], app.tasks["total"]
+    with transaction.atomic():
+        single = add.delay(1, 1)
+        waits = [
+            single.get,
+            app.AsyncResult(single.id).get,
+            lambda: add.delay(1, 1).get(timeout=3600),
+            lambda: group(add.s(1, 1), add.s(2, 2))().get(),
+            lambda: list(group(add.s(1, 1))().iter_native()),
+            lambda: (add.s(1, 1) | add.s(1)).delay().get(),
+            lambda: chord([add.s(1, 1)])(total.s()).get(),
+            lambda: app.tasks["once"].delay(user_id=7).get(),
+        ]
+        for wait in waits:
+            with pytest.raises(NotCommitted, match=r"with using\(None\)") as raised:
+                wait()
+            assert isinstance(raised.value, TimeoutError)  # which software expects
+        with transaction.atomic(), pytest.raises(NotCommitted):
+            single.get()
+        # The transaction goes on.
+        assert add.delay(1, 1).id
+    assert single.id in states(connection)
+    with pytest.raises(TimeoutError) as timed_out:
+        single.get(timeout=0)
+    assert not isinstance(timed_out.value, NotCommitted)
+
+
+def test_a_result_of_anything_else_is_waited_for_in_a_transaction(
+    app: Celery, connection: Connection
+):
+    add = app.tasks["add"]
+    before = add.delay(1, 1)
+    with transaction.atomic():
+        add.delay(2, 2)
+        with using(None):
+            beside = add.delay(3, 3)
+        with undone():
+            undone_job = add.delay(4, 4)
+        for result in (before, beside):
+            app.backend.mark_as_done(result.id, 5)
+            assert result.get(timeout=10) == 5
+        for result in (undone_job, app.AsyncResult("nobody's")):
+            with pytest.raises(TimeoutError) as raised:
+                result.get(timeout=0.1)
+            assert not isinstance(raised.value, NotCommitted)
+        with suppress(db.Error), transaction.atomic():
+            db.connection.cursor().execute("broken")
+        with undone():
+            with suppress(db.Error):
+                db.connection.cursor().execute("broken")
+            assert before.get(timeout=10) == 5  # in a transaction that has failed
+    assert add.delay(6, 6).id
 
 
 def test_outside_of_a_transaction_it_is_there_at_once(app: Celery, connection: Connection):

@@ -23,6 +23,8 @@ class Caller(ABC):
 
     #: What Django's settings call it; None for what is none of Django's.
     alias: str | None = None
+    #: Something was published over it, so that its transaction has begun.
+    took_part = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Caller) and self.identity is other.identity
