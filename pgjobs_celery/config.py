@@ -62,6 +62,9 @@ class Options:
     read_ahead: float = 0.02
     #: The most connections one process opens for publishing and results together.
     pool_size: int = 10
+    #: After how many seconds a connection is closed that nobody uses; 0 for never. A worker's own
+    #: are in use all the time: this is for children and programs that publish now and then.
+    idle_timeout: float = 30.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.schema, str) or not _SCHEMA_NAME.match(self.schema):
@@ -77,7 +80,7 @@ class Options:
         for name in ("connect_timeout", "ask_after", "max_body_size", "max_claim", "pool_size"):
             if not getattr(self, name) > 0:
                 raise InvalidOption(f"{name} must be above 0, not {getattr(self, name)!r}")
-        for name in ("read_ahead", "poll_interval"):
+        for name in ("read_ahead", "poll_interval", "idle_timeout"):
             if not getattr(self, name) >= 0:
                 raise InvalidOption(f"{name} must be 0 or more, not {getattr(self, name)!r}")
 

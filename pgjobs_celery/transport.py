@@ -19,7 +19,7 @@ Transport options
 =================
 See :class:`pgjobs_celery.config.Options`: ``schema``, ``poll_interval``, ``listen``,
 ``listen_url``, ``prepare``, ``priority_order``, ``connect_timeout``, ``ask_after``,
-``max_body_size``, ``max_claim``, ``read_ahead``, ``pool_size``.
+``max_body_size``, ``max_claim``, ``read_ahead``, ``pool_size``, ``idle_timeout``.
 """
 
 from __future__ import annotations

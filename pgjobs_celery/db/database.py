@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from .entries import Entries
 from .failures import read_only
 from .groups import Groups
 from .held import Held
+from .idle import Idle
 from .jobs import Jobs
 from .joining import Joining
 from .limits import Limits
@@ -38,6 +40,7 @@ from .messages import Messages
 from .nodes import Nodes
 from .notify import Listener
 from .patience import ConnectionLost
+from .places import wait_for_place
 from .results import Results
 from .routes import Routes
 from .unanswered import Unanswered
@@ -69,7 +72,7 @@ class Database(Joining):
         #: The same for every process that spells the URL and the schema alike; tells nothing of it.
         named = ";".join(alternates) or conninfo
         self.key = sha256(f"{named} {options.schema}".encode()).hexdigest()[:16]
-        self._idle: list[Connection] = []
+        self._idle = Idle(options.idle_timeout)
         self._free = threading.BoundedSemaphore(options.pool_size)
         self._out: set[Connection] = set()
         self._returned = threading.Condition()
@@ -194,7 +197,9 @@ class Database(Joining):
             yield connection
             return
         with self._place():
-            connection = self._take() or self._wait() or self.connect()
+            connection = (
+                self._take() or self._wait() or self.connect(meanwhile=self._wait_for_returned)
+            )
             self._out.add(connection)
             try:
                 yield connection
@@ -204,7 +209,7 @@ class Database(Joining):
             finally:
                 self._out.discard(connection)
                 if connection.is_usable:
-                    self._idle.append(connection)
+                    self._idle.put(connection)
                 else:
                     connection.close()
                     # What cut it has most likely cut the idle ones too; each would be an error.
@@ -240,12 +245,18 @@ class Database(Joining):
             finally:
                 self._local.connection = None
 
-    def connect(self, **parameters: Any) -> Connection:
+    def connect(
+        self,
+        *,
+        meanwhile: Callable[[float], Connection | None] | None = None,
+        **parameters: Any,
+    ) -> Connection:
         """A new connection that belongs to the caller; checks the schema on the first one.
 
-        ``parameters`` are libpq's, and add to those of the URL.
+        ``parameters`` are libpq's, and add to those of the URL. Where the server is full it waits
+        for a place, and takes what ``meanwhile`` may return instead.
         """
-        connection = self._open(self.conninfo, **parameters)
+        connection = self._open(self.conninfo, meanwhile, **parameters)
         if self._checked != connection.home:
             try:
                 self._knows_nulls = check_schema(connection.psycopg, self.schema)
@@ -285,9 +296,21 @@ class Database(Joining):
         seconds = getattr(self._local, "patience", 0.0)
         if not seconds or not self._out:
             return None
+        return self._wait_for_returned(seconds)
+
+    def _wait_for_returned(self, seconds: float) -> Connection | None:
         with self._returned:
             self._returned.wait_for(lambda: bool(self._idle), seconds)
         return self._take()
+
+    @contextmanager
+    def waiting_for_place(self, seconds: float) -> Iterator[None]:
+        """In this block, this thread waits for so long for a place on a server that is full."""
+        self._local.place_timeout = seconds
+        try:
+            yield
+        finally:
+            self._local.place_timeout = None
 
     def verify(self) -> None:
         """See that the server answers, and connect if need be; raises as :meth:`connection` does.
@@ -326,7 +349,7 @@ class Database(Joining):
 
     def forget_connections(self) -> None:
         """Drop the pooled connections unclosed: they belong to the process we were forked from."""
-        self._idle = []
+        self._idle = Idle(self.options.idle_timeout)
         self._out = set()
         self._returned = threading.Condition()
         self._free = threading.BoundedSemaphore(self.options.pool_size)
@@ -352,24 +375,37 @@ class Database(Joining):
                 raise error from again
 
     def _take(self) -> Connection | None:
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return None
+        while connection := self._idle.take():
             if connection.is_usable and connection.home == home_of(self.conninfo):
                 return connection
             connection.close()
         return None
 
-    def _open(self, conninfo: str, **parameters: Any) -> Connection:
+    def _open(
+        self,
+        conninfo: str,
+        meanwhile: Callable[[float], Connection | None] | None = None,
+        **parameters: Any,
+    ) -> Connection:
         home = home_of(conninfo)
-        connection = Connection(
-            resolve(conninfo),
-            connect_timeout=self.options.connect_timeout,
-            prepare=self.options.prepare,
-            **{"ask_after": self.options.ask_after, **parameters},
-        )
+
+        def open_one() -> Connection:
+            return Connection(
+                resolve(conninfo),
+                connect_timeout=self.options.connect_timeout,
+                prepare=self.options.prepare,
+                **{"ask_after": self.options.ask_after, **parameters},
+            )
+
+        def wait(seconds: float) -> Connection | None:
+            self._idle.hurry()
+            if meanwhile is not None:
+                return meanwhile(seconds)
+            time.sleep(seconds)
+            return None
+
+        timeout = getattr(self._local, "place_timeout", None) or self.options.connect_timeout
+        connection = wait_for_place(open_one, conninfo, timeout, wait)
         connection.home = home
         if alias_of(conninfo):
             before_maintenance(_leave_aliases)

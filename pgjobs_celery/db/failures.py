@@ -24,9 +24,26 @@ _REMEDIES = (
     ("timeout expired", "is the server reachable from here (firewall, address)?"),
     ("too many", "raise max_connections, or put a pooler in between"),
     ("remaining connection slots", "raise max_connections, or put a pooler in between"),
+    ("no more connections allowed", "raise the pooler's max_client_conn"),
+    ("ax client", "raise the pooler's limit of clients"),
     ("is starting up", "the server will be there in a moment"),
     ("is shutting down", "the server is being stopped"),
 )
+
+
+#: So the server, or a pooler in front of it, says that it has no place for another connection.
+_FULL = (
+    "too many",  # clients; connections for role, for database
+    "remaining connection slots",
+    "no more connections allowed",  # pgbouncer
+    "max clients reached",  # supavisor, "MaxClientsInSessionMode"
+    "Max client connections reached",
+)
+
+
+def is_full(error: psycopg.Error) -> bool:
+    """True for a connection that was refused for want of a place: there may be one soon."""
+    return any(words in str(error) for words in _FULL)
 
 
 def connection_failed(error: psycopg.Error, conninfo: str) -> psycopg.OperationalError:

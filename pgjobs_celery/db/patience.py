@@ -21,14 +21,13 @@ import psycopg
 from psycopg.abc import PQGen
 
 from .deadline import OutOfTime, in_time, time_left
+from .failures import is_full
 from .sql import statement
 
 RV = TypeVar("RV")
 
 #: How long a server that is asked may take to answer, in seconds.
 ANSWER = 4.0
-#: What a server says that is there, and may well be at work for us.
-IS_FULL = ("too many", "remaining connection slots")
 
 
 class ConnectionLost(psycopg.OperationalError):
@@ -140,4 +139,4 @@ class Patience:
                 ).fetchone()
                 return bool(found and found[0])
         except psycopg.Error as error:
-            return any(words in str(error) for words in IS_FULL)
+            return is_full(error)  # then it is there, and may well be at work for us

@@ -79,6 +79,12 @@ def tell_property(self: Task, name: str, retries: int = 0) -> object:
 
 
 @app.task
+def relay(number: int) -> str:
+    """Publishes another task."""
+    return str(add.delay(number, 1).id)
+
+
+@app.task
 def tell_time() -> float:
     return time.time()
 
