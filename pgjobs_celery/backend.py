@@ -44,10 +44,6 @@ from .uncommitted import require_committed
 
 logger = get_logger(__name__)
 
-#: How long a process that has run a task waits for a place on a server that is full, in seconds:
-#: the result is there, and nobody can make it again.
-PLACE_PATIENCE = 60.0
-
 #: New in Celery 5.7, with ``result_compression``.
 _decompress = getattr(base, "decompress_payload", lambda payload: payload)
 
@@ -192,8 +188,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
             error=_error(result, state, traceback),
         )
         database = self.database
-        with database.waiting_for_place(PLACE_PATIENCE):
-            database.retrying(lambda: self._write(database, new, state, request))
+        database.retrying(lambda: self._write(database, new, state, request))
         if request is not None:
             request.stored_state = state
 

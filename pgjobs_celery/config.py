@@ -64,7 +64,7 @@ class Options:
     pool_size: int = 10
     #: After how many seconds a connection is closed that nobody uses; 0 for never. A worker's own
     #: are in use all the time: this is for children and programs that publish now and then.
-    idle_timeout: float = 30.0
+    idle_timeout: float = 10.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.schema, str) or not _SCHEMA_NAME.match(self.schema):

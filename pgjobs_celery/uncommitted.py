@@ -9,6 +9,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import ResultSet
 
 from .batch import batches
+from .db.callers.base import callers
 from .db.database import known_databases
 from .errors import NotCommitted
 from .putting import Insertion
@@ -22,7 +23,7 @@ def require_committed(result: Any) -> None:
     """Raise NotCommitted for a result that nobody can come to while we wait for it.
 
     That is one of a job, or of what follows a job, that was published in the transaction that is
-    open here, or is collected and not written yet. It is no Celery TimeoutError for nothing:
+    open here, or is collected and not written yet. The error is a Celery TimeoutError as well:
     software that waits for ten seconds and then goes on does so at once.
     """
     if not _may_wait_for_itself():
@@ -44,8 +45,10 @@ def require_committed(result: Any) -> None:
 
 
 def _may_wait_for_itself() -> bool:
-    return batches.find() is not None or any(
-        database.find_place().caller is not None for database in known_databases()
+    return bool(
+        batches.find() is not None
+        or callers.find() is not None
+        or any(database.alias for database in known_databases())
     )
 
 

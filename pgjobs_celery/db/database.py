@@ -24,6 +24,7 @@ from ..config import Options
 from ..errors import ConnectionFailed
 from . import notify
 from .aliases import before_maintenance, home_of, resolve
+from .callers.django import is_in_task
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call, prepared
 from .deadline import OutOfTime, answered_by, time_left, unhurried
 from .dsn import Target, alias_of
@@ -54,6 +55,10 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
+
+#: How long a task waits for a place on a server that is full, in seconds: what it publishes next,
+#: and what it has come to, nobody can make again.
+TASK_PATIENCE = 60.0
 
 #: After how many seconds without an answer a server is asked that has only to say who listens.
 LISTENING = 2.0
@@ -303,15 +308,6 @@ class Database(Joining):
             self._returned.wait_for(lambda: bool(self._idle), seconds)
         return self._take()
 
-    @contextmanager
-    def waiting_for_place(self, seconds: float) -> Iterator[None]:
-        """In this block, this thread waits for so long for a place on a server that is full."""
-        self._local.place_timeout = seconds
-        try:
-            yield
-        finally:
-            self._local.place_timeout = None
-
     def verify(self) -> None:
         """See that the server answers, and connect if need be; raises as :meth:`connection` does.
 
@@ -404,7 +400,9 @@ class Database(Joining):
             time.sleep(seconds)
             return None
 
-        timeout = getattr(self._local, "place_timeout", None) or self.options.connect_timeout
+        timeout = self.options.connect_timeout
+        if is_in_task():
+            timeout = max(timeout, TASK_PATIENCE)
         connection = wait_for_place(open_one, conninfo, timeout, wait)
         connection.home = home
         if alias_of(conninfo):

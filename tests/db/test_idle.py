@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from celery import Celery
+from celery._state import _task_stack
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -194,9 +196,10 @@ def test_while_it_is_full_nothing_idle_is_kept(make: Any, few: str, said: Any, c
     wait_for(lambda: not is_there(connection, session))
 
 
-def test_who_has_a_result_to_store_waits_for_longer(make: Any, few: str, said: Any):
+def test_a_task_waits_for_longer(make: Any, few: str, said: Any, make_app: Callable[..., Celery]):
     database = make(few, connect_timeout=0.1)
     holder = psycopg.connect(few)
+    task = make_app().task(database.fetch, name="task", shared=False)
 
     def release() -> None:
         wait_for(said)
@@ -204,9 +207,16 @@ def test_who_has_a_result_to_store_waits_for_longer(make: Any, few: str, said: A
 
     thread = threading.Thread(target=release)
     thread.start()
-    with database.waiting_for_place(30):
+    # As a worker's process runs it.
+    _task_stack.push(task)
+    task.push_request(called_directly=False, is_eager=False)
+    try:
         assert database.fetch("ping")
-    thread.join()
+    finally:
+        task.pop_request()
+        _task_stack.pop()
+        thread.join()
+    assert "60 s each time" in said()[0]
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,11 @@ def _in_no_task() -> bool:
 _is_in_task: Callable[[], bool] = _in_no_task
 
 
+def is_in_task() -> bool:
+    """True where a worker runs a task in this thread."""
+    return _is_in_task()
+
+
 def tell_of_tasks(is_in_task: Callable[[], bool]) -> None:
     """Give a way to know whether a worker runs a task in this thread: this layer has none."""
     global _is_in_task
