@@ -76,7 +76,7 @@ class Batch:
     @property
     def steps(self) -> list[Step]:
         """What waits to be written."""
-        return [step for _, step in self._steps]
+        return [each.step for each in self._steps]
 
     def takes(self, database: Database) -> bool:
         """False where it is published into another transaction, or savepoint, than this began in.
