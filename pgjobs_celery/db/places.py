@@ -48,7 +48,7 @@ def wait_for_place(
                 raise
             if left <= 0:
                 if mine == 0:
-                    raise OutOfTime("the server has had no place in the time that there was") from error
+                    raise OutOfTime("the server has had no place in the time there was") from error
                 raise
             _say(conninfo, timeout)
         # Not all at once: those who wait began together.
