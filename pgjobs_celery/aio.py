@@ -22,11 +22,12 @@ from celery.result import AsyncResult, ResultSet
 
 from .awaiting import ResultConsumer
 from .db.callers.base import callers
+from .printable import guarded
 from .scopes import Loan
 from .steady import monotonic
 from .threads import in_thread_with
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 #: For how long the thread that waits stays when nobody waits, in seconds.
 LINGER = 5.0

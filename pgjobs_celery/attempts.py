@@ -19,12 +19,13 @@ from .ending import Cancel, CancelledByTask, Discard, Postponed, Snooze, TaskEnd
 from .job import Job
 from .options import published_options
 from .outcome import error_from
+from .printable import guarded
 from .reports import is_too_long_entry
 from .running import Meta, running_job
 from .states import State
 from .tracing import decide
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 class AttemptedTask(Task):  # type: ignore[misc]

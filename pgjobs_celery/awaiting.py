@@ -20,9 +20,10 @@ from celery.utils.log import get_logger
 from .db import notify
 from .db.database import CONNECTION_ERRORS, OutOfTime, answered_by, unhurried
 from .db.notify import Listener, waiter
+from .printable import guarded
 from .steady import monotonic
 
-logger = get_logger(__name__)
+logger = guarded(get_logger(__name__))
 
 #: How many announcements of results that nobody waits for any more are kept: taking one back costs
 #: a round trip, leaving it only now and then a notification for nothing.

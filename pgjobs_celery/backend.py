@@ -38,11 +38,12 @@ from .maintenance.prune import Prune
 from .message import decode_envelope, group_index
 from .node import get_node
 from .outcome import Result, clean_text, error_entry, error_from
+from .printable import guarded
 from .states import FROM_CELERY, State, celery_state
 from .tracing import decide, failed, hand_over, lose_claim, note_written, returned
 from .uncommitted import require_committed
 
-logger = get_logger(__name__)
+logger = guarded(get_logger(__name__))
 
 #: New in Celery 5.7, with ``result_compression``.
 _decompress = getattr(base, "decompress_payload", lambda payload: payload)

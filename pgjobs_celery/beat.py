@@ -30,10 +30,11 @@ from .db.schedules import NEVER, ScheduleRow
 from .entries import PgEntry, damage_of, to_entry, to_row
 from .errors import InvalidOption, PgJobsError
 from .options import check_text
+from .printable import guard_celery, guarded
 from .ticks import GRACE, Due, find_due
 from .timetable import next_tick
 
-logger = get_logger(__name__)
+logger = guarded(get_logger(__name__))
 
 #: How often it is looked for entries that were made, changed or deleted, in seconds.
 LOOK_INTERVAL = 0.5
@@ -57,6 +58,7 @@ class PgScheduler(TickPublisher):
     takeover_after = 30.0
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
+        guard_celery()
         self._clock = read_clock(app.conf)  # a misspelt setting is said before anything is done
         #: The program's own entries, and the names of those that are wrong.
         self._own: dict[str, PgEntry] = {}

@@ -22,12 +22,13 @@ from .errors import UndecodableRow
 from .job import Cancellation, Claim, Fence
 from .message import decode_envelope
 from .outcome import cancelled, completed, discarded, error_from, released
+from .printable import guarded
 
 if TYPE_CHECKING:
     from .pools import WorkerPool
     from .transport import Transport
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 _ids = count(1)
 

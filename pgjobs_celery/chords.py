@@ -29,13 +29,14 @@ from kombu.utils.uuid import uuid
 from .batch import take_part
 from .db.database import CONNECTION_ERRORS
 from .db.groups import Chord, UnknownChord
+from .printable import guarded
 from .succession import mark_body
 
 if TYPE_CHECKING:
     from .db.database import Database
     from .db.groups import Part
 
-logger = get_logger(__name__)
+logger = guarded(get_logger(__name__))
 
 #: No chord ends more tasks per second than this, on all workers together: until all but a few of
 #: the missing ones can have ended at this rate nobody needs to ask again (1 ms per 1,000 of them).

@@ -6,7 +6,6 @@ Celery finds the group through its entry point group ``celery.commands`` and loa
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import socket
@@ -22,6 +21,7 @@ from celery.bin.base import handle_preload_options
 
 from . import cli_jobs, cli_queues, cli_schedules
 from .cli_database import database_options, find_database, reported
+from .cli_output import say, say_json, say_lines, show_table
 from .config import read_settings
 from .db import migration_files, migrations, versions
 from .db.dsn import describe
@@ -78,7 +78,7 @@ def migrate(
     with opened(ctx, url, schema) as db:
         if as_sql:
             steps = migrations.plan(db.connection, db.schema, to)
-            click.echo(migration_files.script(steps, lock_timeout), nl=False)
+            say_lines(migration_files.script(steps, lock_timeout))
         elif check:
             ctx.exit(0 if check_version(db, to) else 1)
         else:
@@ -88,10 +88,10 @@ def migrate(
                 to,
                 lock_timeout=lock_timeout,
                 wait=wait,
-                on_step=lambda step: click.echo(f"{step}  {step.seconds:.2f} s"),
+                on_step=lambda step: say(f"{step}  {step.seconds:.2f} s"),
             )
             version = versions.status(db.connection, db.schema).version
-            click.echo(f"{db} is at version {version}" + ("" if steps else ": nothing to do"))
+            say(f"{db} is at version {version}" + ("" if steps else ": nothing to do"))
 
 
 @pgjobs.command()
@@ -106,13 +106,13 @@ def status(ctx: click.Context, *, url: str | None, schema: str | None, as_json: 
             raise SchemaMissing(f"{db} has no tables yet: run `{versions.COMMAND}`")
         queues = count_jobs(db)
     if as_json:
-        click.echo(json.dumps(as_data(db, now, queues), indent=2))
+        say_json(as_data(db, now, queues))
         return
     if queues:
         print_table(queues, no_color=bool(getattr(ctx.obj, "no_color", False)))
     else:
-        click.echo("No jobs.")
-    click.echo(describe_version(db, now))
+        say("No jobs.")
+    say(describe_version(db, now))
 
 
 @pgjobs.command()
@@ -138,7 +138,7 @@ def maintain(ctx: click.Context, *, url: str | None, schema: str | None, once: b
         node = get_node(database)
         node.configure(f"maintenance@{socket.gethostname()}", settings)
         node.start()
-        click.echo(f"maintaining schema {database.schema} at {describe(database.conninfo)}")
+        say(f"maintaining schema {database.schema} at {describe(database.conninfo)}")
         if once:
             node.services.hurry_all()
             # Who is dead can be told only by who has lived for a while.
@@ -191,16 +191,16 @@ def check_version(db: Opened, to: int | None) -> bool:
     now = versions.status(db.connection, db.schema)
     steps = migrations.plan(db.connection, db.schema, to)
     if steps:
-        click.echo(f"{db} is at version {now.version}, to be done:")
+        say(f"{db} is at version {now.version}, to be done:")
         for step in steps:
-            click.echo(f"  {step}")
-        click.echo(f"run `{versions.COMMAND}{'' if to is None else f' --to {to}'}`")
+            say(f"  {step}")
+        say(f"run `{versions.COMMAND}{'' if to is None else f' --to {to}'}`")
     elif to is None:
-        click.echo(describe_version(db, now))
+        say(describe_version(db, now))
     else:
-        click.echo(f"{db} is at version {now.version}: nothing to do")
+        say(f"{db} is at version {now.version}: nothing to do")
     for file in now.changed:
-        click.echo(f"note: {file}.sql is not what was applied; the file was edited since")
+        say(f"note: {file}.sql is not what was applied; the file was edited since")
     return not steps
 
 
@@ -260,35 +260,29 @@ def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[
 
 def print_table(queues: list[QueueCount], *, no_color: bool) -> None:
     """One line per queue; what holds for none of them gets no column."""
-    # Every celery command imports this module; only this one pays for rich.
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(no_color=no_color)
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no edge to wrap at
     states = [state for state in State if any(queue.states[state] for queue in queues)]
-    table = Table(box=box.SIMPLE)
-    table.add_column("queue", overflow="fold")
-    for state in states:
-        table.add_column(state.value, justify="right")
-    table.add_column("oldest wait", justify="right")
+    right = {"justify": "right"}
+    columns: list[tuple[str, dict[str, Any]]] = [
+        ("queue", {"overflow": "fold"}),
+        *((state.value, right) for state in states),
+        ("oldest wait", right),
+    ]
     is_limited = any(queue.concurrency is not None for queue in queues)
     is_paused = any(queue.paused_at is not None for queue in queues)
     if is_limited:
-        table.add_column("limit", justify="right")
+        columns.append(("limit", right))
     if is_paused:
-        table.add_column("paused since")
+        columns.append(("paused since", {}))
+    rows = []
     for queue in queues:
-        cells = [str(queue.states[state]) for state in states] + [readable(queue.oldest_wait)]
+        cells = [queue.queue, *(str(queue.states[state]) for state in states)]
+        cells.append(readable(queue.oldest_wait))
         if is_limited:
             cells.append("" if queue.concurrency is None else str(queue.concurrency))
         if is_paused:
             cells.append(f"{queue.paused_at:%Y-%m-%d %H:%M}" if queue.paused_at else "")
-        table.add_row(Text(queue.queue), *cells)
-    console.print(table)
+        rows.append(cells)
+    show_table(columns, rows, no_color=no_color)
 
 
 def readable(seconds: float | None) -> str:

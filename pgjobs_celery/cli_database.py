@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from .cli_output import failure, say
 from .config import Options, read_options
 from .db.dsn import first_url, parse_url
 from .errors import PgJobsError
@@ -31,7 +32,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except PgJobsError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+        raise failure(error) from error
 
 
 def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, Options]:
@@ -57,5 +58,5 @@ def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, O
             "pgjobs://user@host:5432/database, name the app with `celery -A proj`, or give --url"
         )
     for warning in warnings if broker or backend else ():
-        click.echo(f"Warning: {warning}", err=True)
+        say(f"Warning: {warning}", err=True)
     return parse_url(url), options

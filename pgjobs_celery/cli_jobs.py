@@ -14,7 +14,9 @@ import click
 
 from .cli_database import database_options, find_database, reported
 from .cli_filters import FILTER_OPTIONS, filter_options, read_duration
+from .cli_output import failure, say, say_json, say_lines, show_table
 from .errors import InvalidOption
+from .printable import one_line
 from .states import State
 
 if TYPE_CHECKING:
@@ -91,13 +93,13 @@ def list_jobs(
     with selected(ctx, url, schema, options) as jobs:
         found = jobs.list(limit or None, newest=not oldest_first)
         if as_json:
-            click.echo(json.dumps([as_data(job) for job in found], indent=2))
+            say_json([as_data(job) for job in found])
         elif found:
             print_table(found, no_color=bool(getattr(ctx.obj, "no_color", False)))
             if limit and len(found) == limit:
-                click.echo(f"The first {limit}; --limit 0 shows all.")
+                say(f"The first {limit}; --limit 0 shows all.")
         else:
-            click.echo("No jobs.")
+            say("No jobs.")
 
 
 @click.command("show")
@@ -115,9 +117,9 @@ def show(
             raise click.ClickException(f"there is no job {id!r}")
         data = as_data(job) | result_of(jobs, job)
     if as_json:
-        click.echo(json.dumps(data, indent=2))
+        say_json(data)
     else:
-        click.echo("\n".join(described(data)))
+        say_lines("\n".join(described(data)))
 
 
 @action("cancel", "cancelled, or told to stop")
@@ -215,7 +217,7 @@ def selected(
         try:
             yield jobs(database).filter(**filters)
         except CONNECTION_ERRORS as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise failure(error) from error
         finally:
             database.close()
 
@@ -254,15 +256,15 @@ def report(
 ) -> None:
     """What was done; and of what was named and not changed, why."""
     if as_json:
-        click.echo(json.dumps({"count": len(changed), "ids": changed}, indent=2))
+        say_json({"count": len(changed), "ids": changed})
     else:
-        click.echo(f"{jobs_of(len(changed))} {done}")
+        say(f"{jobs_of(len(changed))} {done}")
     left = [id for id in dict.fromkeys(ids) if id not in set(changed)]
     there = {job.task_id: job for job in jobs.filter(id=left)} if left else {}
     for id in left:
         job = there.get(id)
         why = f"it is {job.state}" if job else "there is no such job, or the filters exclude it"
-        click.echo(f"Not changed: {id}: {why}", err=True)
+        say(f"Not changed: {id}: {why}", err=True)
 
 
 def jobs_of(count: int) -> str:
@@ -314,50 +316,34 @@ def described(data: dict[str, Any]) -> Iterator[str]:
     for name, value in data.items():
         if value not in (None, [], (), {}):
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            first, *rest = printable(shown).splitlines() or [""]
+            first, *rest = shown.splitlines() or [""]
             yield f"{name:<{width}}  {first}"
             yield from (f"{'':<{width}}  {line}" for line in rest)
     for error in errors:
         kind = ".".join(str(error[part]) for part in ("module", "type") if error.get(part))
         yield ""
-        yield printable(f"attempt {error.get('attempt', '?')} at {error.get('at', '?')}: {kind}")
+        yield one_line(f"attempt {error.get('attempt', '?')} at {error.get('at', '?')}: {kind}")
         text = str(error.get("traceback") or error.get("message") or "")
-        yield from (f"  {line}" for line in printable(text).splitlines())
-
-
-def printable(text: str) -> str:
-    """Without what a terminal would obey: it was written by whoever published the task."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for char in text
-    )
+        yield from (f"  {line}" for line in text.splitlines())
 
 
 def print_table(jobs: list[Job], *, no_color: bool) -> None:
     """One line per job."""
-    # Every celery command imports this module; only this one pays for rich.
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(no_color=no_color)
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no edge to wrap at
-    table = Table(box=box.SIMPLE)
-    table.add_column("id", no_wrap=True)
-    for name in ("state", "queue", "task"):
-        table.add_column(name, overflow="fold")
-    table.add_column("attempt", justify="right")
-    table.add_column("age", justify="right", no_wrap=True)
-    table.add_column("arguments", overflow="ellipsis", no_wrap=True)
-    for job in jobs:
-        cells = (
+    columns: list[tuple[str, dict[str, Any]]] = [
+        ("id", {"no_wrap": True}),
+        *((name, {"overflow": "fold"}) for name in ("state", "queue", "task")),
+        ("attempt", {"justify": "right"}),
+        ("age", {"justify": "right", "no_wrap": True}),
+        ("arguments", {"overflow": "ellipsis", "no_wrap": True}),
+    ]
+    rows = [
+        (
             job.task_id, job.state.value, job.queue, job.task, f"{job.attempt}/{job.max_attempts}",
             age(job), arguments(job),
-        )  # fmt: skip
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    console.print(table)
+        )
+        for job in jobs
+    ]  # fmt: skip
+    show_table(columns, rows, no_color=no_color)
 
 
 def age(job: Job) -> str:

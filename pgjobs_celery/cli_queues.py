@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .cli_database import database_options, find_database, reported
+from .cli_output import say
 
 if TYPE_CHECKING:
     from .queue_control import Queues
@@ -32,7 +33,7 @@ def pause(ctx: click.Context, queues: tuple[str, ...], url: str | None, schema: 
     with controlled(ctx, url, schema) as control:
         for queue in queues:
             control.pause(queue)
-            click.echo(f"{queue} is paused")
+            say(f"{queue} is paused")
 
 
 @click.command()
@@ -46,7 +47,7 @@ def resume(
     with controlled(ctx, url, schema) as control:
         for queue in queues:
             was_paused = control.resume(queue)
-            click.echo(f"{queue} is resumed" if was_paused else f"{queue} was not paused")
+            say(f"{queue} is resumed" if was_paused else f"{queue} was not paused")
 
 
 @click.command()
@@ -61,9 +62,9 @@ def limit(
     with controlled(ctx, url, schema) as control:
         control.limit(queue, number)
         if number is None:
-            click.echo(f"{queue} has no limit")
+            say(f"{queue} has no limit")
         else:
-            click.echo(f"{queue} is limited to {number} at once")
+            say(f"{queue} is limited to {number} at once")
 
 
 COMMANDS = (pause, resume, limit)

@@ -8,7 +8,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from .cli_jobs import printable
+from .cli_output import show_table
 from .states import State
 
 if TYPE_CHECKING:
@@ -63,15 +63,6 @@ def readable(spec: Mapping[str, Any]) -> str:
 
 def print_entries(entries: list[Schedule], zone: tzinfo, *, no_color: bool) -> None:
     """One line per entry; what holds for none of them gets no column."""
-    # Every celery command imports this module; only this one pays for rich.
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(no_color=no_color)
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no edge to wrap at
     columns: dict[str, Callable[[Schedule], str]] = {
         "name": lambda entry: entry.name,
         "schedule": lambda entry: readable(entry.spec),
@@ -87,12 +78,14 @@ def print_entries(entries: list[Schedule], zone: tzinfo, *, no_color: bool) -> N
         del columns["paused since"]
     if not any(entry.damage for entry in entries):
         del columns["damage"]
-    table = Table(box=box.SIMPLE)
-    for name in columns:
-        table.add_column(name, overflow="fold", no_wrap="run" in name or "since" in name)
-    for entry in entries:
-        table.add_row(*(Text(printable(cell(entry))) for cell in columns.values()))
-    console.print(table)
+    show_table(
+        [
+            (name, {"overflow": "fold", "no_wrap": "run" in name or "since" in name})
+            for name in columns
+        ],
+        [[cell(entry) for cell in columns.values()] for entry in entries],
+        no_color=no_color,
+    )
 
 
 def next_run(entry: Schedule, zone: tzinfo) -> str:

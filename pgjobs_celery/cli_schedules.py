@@ -13,7 +13,8 @@ import click
 
 from .cli_database import reported
 from .cli_filters import read_duration, read_json
-from .cli_jobs import moment, printable
+from .cli_jobs import moment
+from .cli_output import failure, say, say_json
 from .cli_schedule_views import as_data, print_entries, when
 from .config import did_you_mean
 
@@ -44,13 +45,13 @@ def list_schedules(ctx: click.Context, *, as_json: bool) -> None:
     with controlled(ctx) as control:
         entries = list(control)
         if as_json:
-            click.echo(json.dumps([as_data(entry) for entry in entries], indent=2))
+            say_json([as_data(entry) for entry in entries])
         elif entries:
             zone = control.app.timezone
             print_entries(entries, zone, no_color=bool(getattr(ctx.obj, "no_color", False)))
-            click.echo(f"Times are those of {zone}.")
+            say(f"Times are those of {zone}.")
         else:
-            click.echo(
+            say(
                 f"No entries of app {control.app.main!r}; those of beat_schedule are here once a "
                 "beat has started."
             )
@@ -71,13 +72,13 @@ def show(ctx: click.Context, *, as_json: bool, name: str) -> None:
         job = jobs(control.app).get(entry.last_task_id) if entry.last_task_id else None
         data = as_data(entry) | {"last_errors": job.errors if job else []}
     if as_json:
-        click.echo(json.dumps(data, indent=2))
+        say_json(data)
         return
     width = max(map(len, data))
     for key, value in data.items():
         if value not in (None, [], {}, ""):
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"{key:<{width}}  {printable(shown)}")
+            say(f"{key:<{width}}  {shown}")
 
 
 def schedule_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -162,7 +163,7 @@ def add(
             next_run_at=moment(first),
             **{**(options or {}), **said},
         )
-        click.echo(f"{entry.name} {when(entry, control.app.timezone)}")
+        say(f"{entry.name} {when(entry, control.app.timezone)}")
 
 
 @schedules.command()
@@ -174,7 +175,7 @@ def pause(ctx: click.Context, names: tuple[str, ...]) -> None:
         for name in names:
             if not control.pause(name):
                 raise no_entry(control, name)
-            click.echo(f"{name} is paused")
+            say(f"{name} is paused")
 
 
 @schedules.command()
@@ -189,7 +190,7 @@ def resume(ctx: click.Context, names: tuple[str, ...]) -> None:
             if entry is None:
                 raise no_entry(control, name)
             said = when(entry, control.app.timezone)
-            click.echo(f"{name} {said}" if was_paused else f"{name} was not paused")
+            say(f"{name} {said}" if was_paused else f"{name} was not paused")
 
 
 @schedules.command()
@@ -202,7 +203,7 @@ def run(ctx: click.Context, names: tuple[str, ...]) -> None:
             result = control.run(name)
             if result is None:
                 raise no_entry(control, name)
-            click.echo(f"{name} is published as {result.id}")
+            say(f"{name} is published as {result.id}")
 
 
 @schedules.command()
@@ -216,10 +217,10 @@ def repair(ctx: click.Context, names: tuple[str, ...]) -> None:
             if entry is None:
                 raise no_entry(control, name)
             if not entry.damage:
-                click.echo(f"{name} needs no repair")
+                say(f"{name} needs no repair")
                 continue
             control.repair(name)
-            click.echo(f"{name} {when(control.get(name) or entry, control.app.timezone)}")
+            say(f"{name} {when(control.get(name) or entry, control.app.timezone)}")
 
 
 @schedules.command()
@@ -231,7 +232,7 @@ def delete(ctx: click.Context, names: tuple[str, ...]) -> None:
         for name in names:
             if not control.delete(name):
                 raise no_entry(control, name)
-            click.echo(f"{name} is deleted")
+            say(f"{name} is deleted")
 
 
 @schedules.command()
@@ -244,12 +245,12 @@ def check(ctx: click.Context, *, as_json: bool) -> None:
     with controlled(ctx) as control:
         findings = check_schedules(control.app, control, control.now())
     if as_json:
-        click.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
+        say_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            click.echo(printable(f"{finding.name}: {finding.rule}: {finding.text}"))
+            say(f"{finding.name}: {finding.rule}: {finding.text}")
         if not findings:
-            click.echo("Nothing to say.")
+            say("Nothing to say.")
     ctx.exit(1 if findings else 0)
 
 
@@ -268,14 +269,14 @@ def import_django(ctx: click.Context, *, url: str | None, dry_run: bool, as_json
         there = read_django_entries(parse_url(url) if url else control.database.conninfo)
         outcomes = list(import_entries(control, there, dry_run=dry_run))
     if as_json:
-        click.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+        say_json([asdict(outcome) for outcome in outcomes])
     else:
         for outcome in outcomes:
             said = "; ".join((outcome.action, *outcome.notes))
-            click.echo(printable(f"{outcome.name}: {said}"))
+            say(f"{outcome.name}: {said}")
         counts = Counter(outcome.action for outcome in outcomes)
         said = ", ".join(f"{count} {action}" for action, count in sorted(counts.items()))
-        click.echo(f"{said or 'No entries there'}{': nothing was written' if dry_run else ''}")
+        say(f"{said or 'No entries there'}{': nothing was written' if dry_run else ''}")
     ctx.exit(1 if any(outcome.action == LEFT_OUT for outcome in outcomes) else 0)
 
 
@@ -298,11 +299,11 @@ def controlled(ctx: click.Context) -> Iterator[Schedules]:
             app.loader.import_default_modules()  # its tasks, as a beat has them
             control = Schedules(app)
         except ImportError as error:
-            raise click.ClickException(f"the app cannot be loaded: {error}") from error
+            raise failure(ImportError(f"the app cannot be loaded: {error}")) from error
         try:
             yield control
         except CONNECTION_ERRORS as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise failure(error) from error
         finally:
             control.database.close()
 

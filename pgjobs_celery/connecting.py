@@ -13,8 +13,9 @@ from kombu.utils.url import as_url
 from .config import Options, read_options
 from .db.dsn import SCHEMES, Target
 from .errors import InvalidURL
+from .printable import guarded
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 def hide_passwords(client: Any) -> None:

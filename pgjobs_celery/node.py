@@ -33,6 +33,7 @@ from .maintenance.heartbeat import Heartbeat
 from .maintenance.services import Services
 from .maintenance.watch import Looker, Watch
 from .outcome import Ended, Outcome, discarded, error_from
+from .printable import guarded
 from .states import State
 from .uses import Uses
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from .maintenance.loop import Service
     from .pools import WorkerPool
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 T = TypeVar("T")
 

@@ -23,13 +23,14 @@ from .message import (
     time_to_live,
     to_job,
 )
+from .printable import guarded
 from .publication import current_publication
 from .putting import Insertion, put_job
 from .revoking import PIDBOX, revoke_jobs
 from .succession import take_mark
 from .topology import NO_ROUTE, NOT_FOUND, Topology, refusal
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 class Publisher(Topology):

@@ -44,6 +44,7 @@ from .outcome import (
     retried,
     snoozed,
 )
+from .printable import guarded
 from .signals import is_end_heard, job_claimed
 from .states import State
 from .task import PgTask
@@ -52,7 +53,7 @@ from .tracing import Summary, TracingPool
 if TYPE_CHECKING:
     from .job import Cancellation, Claim
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 #: What the pool says of a task whose process has ended.
 ENDED = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)

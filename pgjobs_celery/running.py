@@ -12,8 +12,9 @@ from .delivery import HeldClaim, held_claim
 from .errors import ClaimLost
 from .options import check_meta, encode_json, published_options
 from .outcome import Result
+from .printable import guarded
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 #: How old the answer of :meth:`RunningJob.is_cancelled` may be, in seconds.
 LOOK_INTERVAL = 0.5

@@ -16,6 +16,7 @@ from .db.schedules import Schedules as Rows
 from .entries import PgEntry, to_entry, to_row
 from .errors import ConfiguredEntry, InvalidOption, PgJobsError
 from .filters import text
+from .printable import guarded
 from .schedule_entries import (
     Schedule,
     find_own,
@@ -30,7 +31,7 @@ from .selection import database_of
 from .ticks import ONCE
 from .timetable import next_tick
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 T = TypeVar("T")
 

@@ -18,12 +18,13 @@ from .errors import InvalidOption, PgJobsError
 from .filters import Filters, seconds, text
 from .job import HIGHEST_RANK, LOWEST_RANK, Job
 from .message import LONGEST_NAME, rank
+from .printable import guarded
 from .states import FINAL, State
 
 if TYPE_CHECKING:
     from .db.matches import Matches, OnBatch, Survey
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 #: From about how many rows on a search without an index is worth a warning.
 LARGE = 100_000

@@ -18,6 +18,7 @@ from .db.routes import Found, Holder
 from .declared import DeclaredQueue
 from .mailboxes import is_mailbox
 from .node import get_node
+from .printable import guarded
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -40,7 +41,7 @@ IGNORED = {
     "x-single-active-consumer": "limit the queue to one job at a time instead",
 }
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 class Topology(StdChannel):  # type: ignore[misc]

@@ -45,8 +45,9 @@ from .db.dsn import Target
 from .db.notify import Listener
 from .declared import Management
 from .node import get_node
+from .printable import guarded
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 #: How long one turn of the event loop may hand out messages, in seconds.
 TURN = 0.01

@@ -33,11 +33,12 @@ from .node import get_node
 from .outcome import Ended
 from .overseeing import Overseer
 from .pools import WorkerPool
+from .printable import guard_celery, guarded
 from .signals import job_discarded, job_finished
 from .states import State
 from .succession import mark_steps
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 #: How many events one message has at most, and how often they are sent, in seconds.
@@ -216,6 +217,7 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
     try:
         database = getattr(app.connection_for_read().transport, "database", None)
         if database is not None:
+            guard_celery()
             settings = read_settings(app.conf)
             get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..db.database import CONNECTION_ERRORS
 from ..errors import PgJobsError
+from ..printable import guarded
 
 if TYPE_CHECKING:
     from ..db.database import Database
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 class Service:

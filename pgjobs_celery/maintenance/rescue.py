@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..printable import guarded
 from ..signals import jobs_rescued
 from .loop import Service
 
 if TYPE_CHECKING:
     from ..db.database import Database
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 class Rescue(Service):

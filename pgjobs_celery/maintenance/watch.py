@@ -11,12 +11,13 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from ..printable import guarded
 from .loop import Service
 
 if TYPE_CHECKING:
     from ..db.database import Database
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 class Looker(Protocol):

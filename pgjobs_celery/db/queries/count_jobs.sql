@@ -2,7 +2,8 @@
 -- million. The wait is that of the job that could have run for longest, NULL where none is ready.
 SELECT j.queue, j.state, pg_catalog.count(*) AS jobs,
        extract(epoch FROM pg_catalog.now()
-                          - pg_catalog.min(j.scheduled_at) FILTER (WHERE j.state = 'available'))::float8
+                          - pg_catalog.min(j.scheduled_at) FILTER (WHERE j.state = 'available'
+                                                               AND pg_catalog.isfinite(j.scheduled_at)))::float8
          AS oldest_wait
 FROM pgjobs.jobs AS j
 GROUP BY j.queue, j.state

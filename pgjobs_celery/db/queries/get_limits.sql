@@ -1,1 +1,6 @@
-SELECT l.paused_at, l.concurrency FROM pgjobs.limits AS l WHERE l.queue = %(queue)s
+-- A time of a pause that Python cannot hold is shown as the nearest one that it can.
+SELECT CASE WHEN l.paused_at IS NOT NULL
+            THEN least(greatest(l.paused_at, '0001-01-03'), '9999-12-29') END,
+       l.concurrency
+FROM pgjobs.limits AS l
+WHERE l.queue = %(queue)s

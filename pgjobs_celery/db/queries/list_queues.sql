@@ -1,5 +1,9 @@
 -- What was declared to stay, and what is paused or limited; not the queues of workers and waiters.
-SELECT coalesce(q.name, l.queue), l.paused_at, l.concurrency
+-- A time of a pause that Python cannot hold is shown as the nearest one that it can.
+SELECT coalesce(q.name, l.queue),
+       CASE WHEN l.paused_at IS NOT NULL
+            THEN least(greatest(l.paused_at, '0001-01-03'), '9999-12-29') END,
+       l.concurrency
 FROM pgjobs.queues AS q
 FULL JOIN pgjobs.limits AS l ON l.queue = q.name
 WHERE l.paused_at IS NOT NULL
