@@ -15,15 +15,11 @@ from typing import Any
 from celery import states
 from celery.backends.asynchronous import BaseResultConsumer
 from celery.exceptions import TimeoutError as CeleryTimeoutError
-from celery.utils.log import get_logger
 
 from .db import notify
 from .db.database import CONNECTION_ERRORS, OutOfTime, answered_by, unhurried
 from .db.notify import Listener, waiter
-from .printable import guarded
 from .steady import monotonic
-
-logger = guarded(get_logger(__name__))
 
 #: How many announcements of results that nobody waits for any more are kept: taking one back costs
 #: a round trip, leaving it only now and then a notification for nothing.
@@ -139,13 +135,16 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
                     raise socket.timeout()  # noqa: UP041
                 return
             self._is_reading = True
+        outage = self.backend.database.outage
         try:
             self._read(timeout)
+            if outage.is_noticed_by("results"):
+                outage.works("results")
         except OutOfTime:
             self._look_anew()
             raise socket.timeout() from None  # noqa: UP041
         except CONNECTION_ERRORS as error:
-            logger.warning("waiting for results, the connection was lost, trying again: %s", error)
+            outage.lost("results", error)
             self._look_anew()
             time.sleep(min(0.5, 0.5 if timeout is None else timeout))
         finally:

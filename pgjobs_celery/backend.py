@@ -24,6 +24,7 @@ from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.compression import decompress
 from kombu.serialization import loads
 
+from . import _required  # noqa: F401
 from .awaiting import ResultConsumer
 from .chords import Chords
 from .config import Options, read_options, read_settings

@@ -30,7 +30,7 @@ from .db.schedules import NEVER, ScheduleRow
 from .entries import PgEntry, damage_of, to_entry, to_row
 from .errors import InvalidOption, PgJobsError
 from .options import check_text
-from .printable import guard_celery, guarded
+from .printable import guard_celery, guarded, one_line
 from .ticks import GRACE, Due, find_due
 from .timetable import next_tick
 
@@ -81,6 +81,20 @@ class PgScheduler(TickPublisher):
         self._lost = ""
         super().__init__(app, *args, **kwargs)
         self._heap = []
+        self._verify()
+
+    def _verify(self) -> None:
+        """Leave with one line where the tables are not as they have to be.
+
+        What is raised later Celery shows with a traceback; without a server it is waited for.
+        """
+        database = self.database
+        try:
+            database.verify()
+        except CONNECTION_ERRORS:
+            pass
+        except PgJobsError as error:
+            raise SystemExit(f"{type(error).__name__}: {one_line(str(error))}") from None
 
     def setup_schedule(self) -> None:
         """The program's own entries; one that is wrong is no reason to stop."""
@@ -118,8 +132,8 @@ class PgScheduler(TickPublisher):
                 self._publish(due)
                 return 0.0
         except (*CONNECTION_ERRORS, Outage) as error:
-            if str(error) != self._lost:
-                self._lost = str(error)
+            if not self._lost:
+                self._lost = str(error) or type(error).__name__
                 logger.error("beat: cannot publish, and tries again: %s", error)
             self._fingerprint = None  # what was due is looked up again
             self._next_look = 0.0

@@ -19,8 +19,13 @@ from typing import Any
 import click
 from celery.bin.base import handle_preload_options
 
-from . import cli_jobs, cli_queues, cli_schedules
-from .cli_database import database_options, find_database, reported
+from . import (
+    _required,  # noqa: F401
+    cli_jobs,
+    cli_queues,
+    cli_schedules,
+)
+from .cli_database import RIGHTS, database_options, find_database, reported
 from .cli_output import say, say_json, say_lines, show_table
 from .config import read_settings
 from .db import migration_files, migrations, versions
@@ -101,10 +106,11 @@ def migrate(
 def status(ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool) -> None:
     """Show what each queue holds, how long the oldest has waited, what is paused or limited."""
     with opened(ctx, url, schema) as db:
-        now = versions.status(db.connection, db.schema)
+        now = versions.status(db.connection, db.schema, rights=RIGHTS["status"])
         if not now.version:
             raise SchemaMissing(f"{db} has no tables yet: run `{versions.COMMAND}`")
-        queues = count_jobs(db)
+        with versions.permitted(db.connection, db.schema, RIGHTS["status"]):
+            queues = count_jobs(db)
     if as_json:
         say_json(as_data(db, now, queues))
         return
@@ -275,7 +281,7 @@ def print_table(queues: list[QueueCount], *, no_color: bool) -> None:
         columns.append(("paused since", {}))
     rows = []
     for queue in queues:
-        cells = [queue.queue, *(str(queue.states[state]) for state in states)]
+        cells = [queue.queue or "(no queue)", *(str(queue.states[state]) for state in states)]
         cells.append(readable(queue.oldest_wait))
         if is_limited:
             cells.append("" if queue.concurrency is None else str(queue.concurrency))

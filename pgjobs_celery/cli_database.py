@@ -9,9 +9,47 @@ from typing import Any, TypeVar
 import click
 
 from .cli_output import failure, say
-from .config import Options, read_options
-from .db.dsn import first_url, parse_url
+from .config import Options, is_news, read_options
+from .db.dsn import bare_url, first_url, parse_url, write_ours
+from .db.failures import SERVER_ERRORS
 from .errors import PgJobsError
+
+#: What each command needs to be allowed; for one that is not here, as much as a worker.
+RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "status": {"jobs": ("SELECT",), "queues": ("SELECT",), "limits": ("SELECT",)},
+    "jobs": {"jobs": ("SELECT",)},
+    "show": {"jobs": ("SELECT",)},
+    "cancel": {"jobs": ("SELECT", "UPDATE")},
+    "retry": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
+    "delete": {"jobs": ("SELECT", "UPDATE", "DELETE")},
+    "reschedule": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
+    "prioritize": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
+    "move": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
+    # Claims wait behind whoever has locked the nodes.
+    "pause": {"limits": ("SELECT", "INSERT", "UPDATE"), "nodes": ("UPDATE",)},
+    "resume": {"limits": ("SELECT", "UPDATE")},
+    "limit": {
+        "limits": ("SELECT", "INSERT", "UPDATE"), "nodes": ("UPDATE",),
+        "slots": ("SELECT", "INSERT", "UPDATE"), "jobs": ("SELECT",),
+    },
+    "schedules list": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
+    "schedules show": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
+    "schedules check": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
+    "schedules add": {
+        "schedules": ("SELECT", "INSERT", "UPDATE"), "schedules_version": ("USAGE",),
+        "jobs": ("SELECT",),
+    },
+    "schedules pause": {
+        "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
+    },
+    "schedules resume": {
+        "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
+    },
+    "schedules repair": {
+        "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
+    },
+    "schedules delete": {"schedules": ("SELECT", "DELETE"), "jobs": ("SELECT",)},
+}  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,11 +66,19 @@ def database_options(command: F) -> F:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Every error of ours in the block is one line."""
+    """Every error of ours, or of the server, in the block is one line."""
     try:
         yield
-    except PgJobsError as error:
+    except (PgJobsError, SERVER_ERRORS) as error:
         raise failure(error) from error
+
+
+def rights_of(ctx: click.Context) -> dict[str, tuple[str, ...]] | None:
+    """What the command that runs needs to be allowed; None for everything."""
+    words = [ctx.info_name or ""]
+    if ctx.parent is not None and ctx.parent.info_name == "schedules":
+        words.insert(0, "schedules")
+    return RIGHTS.get(" ".join(words))
 
 
 def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, Options]:
@@ -53,10 +99,14 @@ def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, O
     options, _ = read_options({"schema": chosen}, options)
     url = url or broker or backend
     if not url:
+        names = ("broker_url", "result_backend")
+        for bare in filter(None, (bare_url(getattr(conf, name, None)) for name in names)):
+            raise click.UsageError(write_ours(bare))
         raise click.UsageError(
             "there is no pgjobs URL: set broker_url or result_backend to "
             "pgjobs://user@host:5432/database, name the app with `celery -A proj`, or give --url"
         )
     for warning in warnings if broker or backend else ():
-        say(f"Warning: {warning}", err=True)
+        if is_news(warning):
+            say(f"Warning: {warning}", err=True)
     return parse_url(url), options

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from .cli_database import database_options
-from .states import State
+from .states import BY_CELERY_NAME, State
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,9 +71,9 @@ FILTER_OPTIONS: dict[str, Any] = {
     "state": click.option(
         "--state",
         multiple=True,
-        type=click.Choice([state.value for state in State]),
+        type=click.Choice([*(state.value for state in State), *BY_CELERY_NAME]),
         metavar="STATE",
-        help=f"{', '.join(State)}; may be repeated.",
+        help=f"{', '.join(State)}, or Celery's word for it; may be repeated.",
     ),
     "tags": click.option("--tag", "tags", multiple=True, help="A tag; repeated: all of them."),
     "args": _json("--args", "An array: the arguments by position contain it."),

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .cli_database import database_options, find_database, reported
+from .cli_database import database_options, find_database, reported, rights_of
 from .cli_filters import FILTER_OPTIONS, filter_options, read_duration
 from .cli_output import failure, say, say_json, say_lines, show_table
+from .config import did_you_mean
 from .errors import InvalidOption
 from .printable import one_line
 from .states import State
@@ -39,19 +40,24 @@ def action(name: str, done: str) -> Callable[[F], click.Command]:
             /,
             url: str | None,
             schema: str | None,
-            ids: tuple[str, ...],
+            given: tuple[str, ...],
             is_all: bool,
             yes: bool,
             as_json: bool,
             **options: Any,
         ) -> None:
-            with selected(ctx, url, schema, options, ids) as jobs:
+            tasks = options.get("task", ())
+            with selected(ctx, url, schema, options, given) as (jobs, ids):
                 if not jobs.is_filtered and not is_all:
                     raise click.UsageError("name ids or filters, or give --all for every job")
+                # With no job it acts on none, but says what is wrong with the options.
+                act(jobs.filter(id=[]), on_batch=None, **options)
                 count = confirm(jobs, act.__name__, name, yes or bool(ids))
                 with progress(count, as_json) as on_batch:
                     changed = act(jobs, on_batch=on_batch, **options) if count else []
                 report(jobs, changed, ids, done, as_json)
+                if not count and (hint := near_tasks(ctx, jobs, tasks)):
+                    say(hint, err=True)
                 ctx.exit(1 if ids and set(ids) - set(changed) else 0)
 
         run.__doc__ = act.__doc__
@@ -62,7 +68,7 @@ def action(name: str, done: str) -> Callable[[F], click.Command]:
             click.option("--yes", "-y", is_flag=True, help="Do not ask."),
             click.option("--all", "is_all", is_flag=True, help="Every job: there is no filter."),
             filter_options,
-            click.argument("ids", nargs=-1, metavar="[ID]..."),
+            click.argument("given", nargs=-1, metavar="[ID]..."),
         ):
             command = option(command)
         return click.command(name)(command)
@@ -90,7 +96,8 @@ def list_jobs(
     **options: Any,
 ) -> None:
     """List jobs, newest first."""
-    with selected(ctx, url, schema, options) as jobs:
+    tasks = options.get("task", ())
+    with selected(ctx, url, schema, options) as (jobs, _):
         found = jobs.list(limit or None, newest=not oldest_first)
         if as_json:
             say_json([as_data(job) for job in found])
@@ -99,19 +106,19 @@ def list_jobs(
             if limit and len(found) == limit:
                 say(f"The first {limit}; --limit 0 shows all.")
         else:
-            say("No jobs.")
+            say(" ".join(filter(None, ("No jobs.", near_tasks(ctx, jobs, tasks)))))
 
 
 @click.command("show")
 @database_options
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click.argument("id")
+@click.argument("given", metavar="ID")
 @click.pass_context
 def show(
-    ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool, id: str
+    ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool, given: str
 ) -> None:
-    """Show all that is known of one job, its errors with their tracebacks."""
-    with selected(ctx, url, schema, {}) as jobs:
+    """Show all that is known of one job, named by its id or the beginning of that."""
+    with selected(ctx, url, schema, {}, (given,)) as (jobs, (id,)):
         job = jobs.get(id)
         if job is None:
             raise click.ClickException(f"there is no job {id!r}")
@@ -195,10 +202,10 @@ def selected(
     schema: str | None,
     options: dict[str, Any],
     ids: tuple[str, ...] = (),
-) -> Iterator[Selection]:
-    """The jobs that the filters among the options mean; takes them out of there.
+) -> Iterator[tuple[Selection, tuple[str, ...]]]:
+    """The jobs that ids, and the filters among the options, mean; takes these out of there.
 
-    Every error in the block is one line.
+    With them the ids, each in full. Every error in the block is one line.
     """
     # Every celery command imports this module; only these open a database.
     from .db.database import CONNECTION_ERRORS, get_database
@@ -209,17 +216,54 @@ def selected(
         value = options.pop(name, None)
         if value is not None and value != ():
             filters[name] = value
-    if ids:
-        filters["id"] = [*filters.get("id", ()), *ids]
     app = getattr(ctx.obj, "app", None)
     with reported():
         database = get_database(*find_database(app, url, schema))
+        database.rights = rights_of(ctx)
         try:
-            yield jobs(database).filter(**filters)
+            ids = full_ids(jobs(database), ids)
+            if ids:
+                filters["id"] = [*filters.get("id", ()), *ids]
+            yield jobs(database).filter(**filters), ids
         except CONNECTION_ERRORS as error:
             raise failure(error) from error
         finally:
             database.close()
+
+
+def full_ids(jobs: Selection, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The ids that are meant by ids, or by the beginning of one that no other begins with."""
+    if not given:
+        return ()
+    there = {job.task_id for job in jobs.filter(id=given)}
+    full = []
+    for id in given:
+        found = [] if id in there or not id else jobs.database.matches.find_ids(id, 4)
+        if len(found) > 1:
+            few = ", ".join(sorted(found)[:3]) + (", ..." if found[3:] else "")
+            raise click.ClickException(one_line(f"{id!r} is the beginning of several ids: {few}"))
+        full.append(found[0] if found else id)
+    return tuple(dict.fromkeys(full))
+
+
+def near_tasks(ctx: click.Context, jobs: Selection, given: tuple[str, ...]) -> str:
+    """For a task of which there is no job: the task that is meant, perhaps."""
+    from .selection import jobs as jobs_of_database
+
+    if not given:
+        return ""
+    known = {job.task for job in jobs_of_database(jobs.database).list(500)}
+    if (app := getattr(ctx.obj, "app", None)) is not None:
+        with suppress(Exception):  # it is only a hint
+            app.loader.import_default_modules()
+        known |= {name for name in app.tasks if not name.startswith("celery.")}
+    said = []
+    for name in given:
+        if name not in known:
+            ends = sorted(each for each in known if each.rpartition(".")[2] == name)
+            near = f"; did you mean {ends[0]!r}?" if ends else did_you_mean(name, known)
+            said.append(f"No task {name!r} is known here{near}")
+    return one_line(" ".join(said))
 
 
 def confirm(jobs: Selection, method: str, name: str, is_sure: bool) -> int:
@@ -312,6 +356,14 @@ def result_of(jobs: Selection, job: Job) -> dict[str, Any]:
 def described(data: dict[str, Any]) -> Iterator[str]:
     """A line for each thing that there is to say of a job; its errors last."""
     errors = data.pop("errors")
+    if not data.pop("has_own_limit"):
+        many = data["max_attempts"]
+        data["max_attempts"] = (
+            f"{many}: how often it may be delivered; its retries are not limited by it"
+        )
+    last = errors[-1] if errors else {}
+    if data.get("traceback") and str(last.get("traceback")).strip() == data["traceback"].strip():
+        del data["traceback"]  # it comes with the errors
     width = max(len(name) for name in data)
     for name, value in data.items():
         if value not in (None, [], (), {}):
@@ -328,22 +380,30 @@ def described(data: dict[str, Any]) -> Iterator[str]:
 
 
 def print_table(jobs: list[Job], *, no_color: bool) -> None:
-    """One line per job."""
+    """One line per job; what holds for none of them gets no column."""
+    has_retries = any(job.retries for job in jobs)
     columns: list[tuple[str, dict[str, Any]]] = [
         ("id", {"no_wrap": True}),
         *((name, {"overflow": "fold"}) for name in ("state", "queue", "task")),
         ("attempt", {"justify": "right"}),
+        *((("retries", {"justify": "right"}),) if has_retries else ()),
         ("age", {"justify": "right", "no_wrap": True}),
         ("arguments", {"overflow": "ellipsis", "no_wrap": True}),
     ]
     rows = [
         (
-            job.task_id, job.state.value, job.queue, job.task, f"{job.attempt}/{job.max_attempts}",
-            age(job), arguments(job),
+            *(job.task_id, job.state.value, job.queue or "-", job.task, attempts(job)),
+            *((str(job.retries),) if has_retries else ()),
+            *(age(job), arguments(job)),
         )
         for job in jobs
-    ]  # fmt: skip
+    ]
     show_table(columns, rows, no_color=no_color)
+
+
+def attempts(job: Job) -> str:
+    """How often it was begun; of how often, where the task says that itself."""
+    return f"{job.attempt}/{job.max_attempts}" if job.has_own_limit else str(job.attempt)
 
 
 def age(job: Job) -> str:
@@ -357,7 +417,7 @@ def age(job: Job) -> str:
 def arguments(job: Job) -> str:
     """As in a call: ``1, x=2``; ``?`` where they are not plain JSON."""
     if job.args is None or job.kwargs is None:
-        return "?"
+        return "?" if job.queue else "-"  # of a result whose task went through no queue
     words = [json.dumps(value, ensure_ascii=False) for value in job.args]
     words += [f"{n}={json.dumps(value, ensure_ascii=False)}" for n, value in job.kwargs.items()]
     return ", ".join(words)

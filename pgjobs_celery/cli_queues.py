@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .cli_database import database_options, find_database, reported
+from .cli_database import database_options, find_database, reported, rights_of
 from .cli_output import say
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def controlled(ctx: click.Context, url: str | None, schema: str | None) -> Itera
 
     with reported():
         database = get_database(*find_database(getattr(ctx.obj, "app", None), url, schema))
+        database.rights = rights_of(ctx)
         database.verify()
         try:
             yield Queues(database)

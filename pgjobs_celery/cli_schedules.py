@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_database import reported
+from .cli_database import reported, rights_of
 from .cli_filters import read_duration, read_json
 from .cli_jobs import moment
 from .cli_output import failure, say, say_json
@@ -298,6 +298,7 @@ def controlled(ctx: click.Context) -> Iterator[Schedules]:
         try:
             app.loader.import_default_modules()  # its tasks, as a beat has them
             control = Schedules(app)
+            control.database.rights = rights_of(ctx)
         except ImportError as error:
             raise failure(ImportError(f"the app cannot be loaded: {error}")) from error
         try:

@@ -19,8 +19,28 @@ _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_$]{0,62}\Z")
 _KOMBU_OPTIONS = frozenset({
     "max_retries", "interval_start", "interval_step", "interval_max", "errback", "callback",
     "retry_errors", "timeout", "client_properties", "confirm_publish", "confirm_timeout",
-    "polling_interval", "visibility_timeout", "login_method", "on_revive", "global_keyprefix",
+    "polling_interval", "login_method", "on_revive",
 })  # fmt: skip
+
+#: Options of kombu's other transports, which somebody who comes from there may leave in.
+_OTHERS_OPTIONS = {
+    **dict.fromkeys((
+        "ack_emulation", "fanout_patterns", "fanout_prefix", "global_keyprefix",
+        "health_check_interval", "master_name", "max_connections", "min_priority",
+        "priority_steps", "queue_order_strategy", "retry_on_timeout", "retry_policy",
+        "sentinel_kwargs", "sep", "socket_connect_timeout", "socket_keepalive",
+        "socket_keepalive_options", "socket_timeout", "unacked_index_key", "unacked_key",
+        "unacked_mutex_expire", "unacked_mutex_key", "unacked_restore_limit",
+        "visibility_timeout",
+    ), "a Redis"),
+    **dict.fromkeys((
+        "heartbeat", "read_timeout", "write_timeout", "ssl",
+    ), "a RabbitMQ"),
+    **dict.fromkeys((
+        "backoff_policy", "backoff_tasks", "is_secure", "port", "predefined_queues",
+        "queue_name_prefix", "region", "sts_role_arn", "wait_time_seconds",
+    ), "an SQS"),
+}  # fmt: skip
 
 
 _BOOLEANS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
@@ -105,6 +125,9 @@ def read_options(
     for name, value in (given or {}).items():
         if name in known:
             chosen[name] = _coerce(name, value, getattr(Options, name))
+        elif name in _OTHERS_OPTIONS:
+            kind = _OTHERS_OPTIONS[name]
+            warnings.append(f"transport option {name!r}: {kind} option, ignored here")
         elif name not in _KOMBU_OPTIONS:
             warnings.append(
                 f"transport option {name!r} is not used here{did_you_mean(name, known)}"
@@ -254,6 +277,17 @@ def _seconds(expires: Any) -> float:
     if isinstance(expires, timedelta):
         return expires.total_seconds()
     return float(expires or 0)
+
+
+_warned: set[str] = set()
+
+
+def is_news(text: str) -> bool:
+    """True the first time that a process is warned of this."""
+    if text in _warned:
+        return False
+    _warned.add(text)
+    return True
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from kombu import Connection
 from kombu.utils.url import as_url
 
-from .config import Options, read_options
+from .config import Options, is_news, read_options
 from .db.dsn import SCHEMES, Target
 from .errors import InvalidURL
 from .printable import guarded
@@ -100,14 +100,6 @@ def read_client_options(client: Any) -> Options:
         given["connect_timeout"] = client.connect_timeout
     options, warnings = read_options(given)
     for warning in warnings:
-        _warn_once(warning)
+        if is_news(warning):
+            logger.warning(warning)
     return options
-
-
-_warned: set[str] = set()
-
-
-def _warn_once(text: str) -> None:
-    if text not in _warned:
-        _warned.add(text)
-        logger.warning(text)

@@ -22,6 +22,10 @@ class InvalidOption(PgJobsError, ValueError):
     """An option or setting has a value that cannot be used."""
 
 
+class RequirementMissing(PgJobsError, ImportError):
+    """Something has to be installed, or is too old."""
+
+
 class SchemaError(PgJobsError):
     """The database schema does not fit this release."""
 

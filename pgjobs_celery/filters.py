@@ -15,7 +15,7 @@ from kombu.utils import json as kombu_json
 from .config import did_you_mean
 from .errors import InvalidOption, UnknownOption
 from .options import check_text, normalise_tags
-from .states import FINAL, State
+from .states import BY_CELERY_NAME, FINAL, State
 
 #: The highest attempt that a row can hold.
 HIGHEST_ATTEMPT = 2**31 - 1
@@ -160,7 +160,7 @@ def _name(name: str, value: Any) -> str:
 
 
 def state(name: str, value: Any) -> State:
-    """One of the seven. Raises InvalidOption with the nearest."""
+    """One of our seven. Raises InvalidOption with the nearest."""
     try:
         return State(value)
     except ValueError:
@@ -168,6 +168,15 @@ def state(name: str, value: Any) -> State:
         raise InvalidOption(
             f"there is no {name} {value!r}{near or '; there are ' + ', '.join(State)}"
         ) from None
+
+
+def _states(name: str, value: Any) -> frozenset[State]:
+    """The states that are meant, by our names or by Celery's."""
+    found: frozenset[State] = frozenset()
+    for each in _many(value):
+        celerys = BY_CELERY_NAME.get(each) if isinstance(each, str) else None
+        found |= celerys or {state(name, each)}
+    return found
 
 
 def tags(name: str, value: Any) -> frozenset[str]:
@@ -272,7 +281,7 @@ FILTERS: dict[str, Filter] = {
     "id": Filter(_any_of(_task_id), _common),
     "task": Filter(_any_of(_name), _common, "task"),
     "queue": Filter(_any_of(_name), _common, "queue"),
-    "state": Filter(_any_of(state), _common),
+    "state": Filter(_states, _common),
     "tags": Filter(tags, _all_of, "tags"),
     "args": Filter(_array, _all_of),
     "kwargs": Filter(_object, _both_objects),

@@ -142,3 +142,8 @@ class Job:
     cancel_reason: str | None = None
     #: The task id of the job that took over its unique key.
     superseded_by: str | None = None
+    #: How often its task has retried itself, by Celery's count.
+    retries: int = 0
+    #: ``max_attempts`` is the task's own. Of a plain task, whose retries are counted by its
+    #: ``max_retries``, it is how often it may be delivered.
+    has_own_limit: bool = False

@@ -14,6 +14,7 @@ from typing import Any
 from kombu.utils import json as kombu_json
 
 from .options import NAMES
+from .printable import guarded
 
 #: The properties that AMQP 0-9-1 has.
 PROPERTIES = frozenset({
@@ -25,7 +26,7 @@ PROPERTIES = frozenset({
 #: it is: whoever publishes it anew has nothing to say of that.
 BOOKKEEPING = frozenset({"body_encoding", "delivery_info", "delivery_tag", "pgjobs_claim"})
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 def kept_properties(properties: Mapping[str, Any]) -> Mapping[str, Any]:

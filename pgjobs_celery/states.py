@@ -49,6 +49,15 @@ FROM_CELERY: dict[str, State] = {
 }
 
 
+#: The states that each of Celery's names may stand for, for whoever looks for jobs by it.
+BY_CELERY_NAME: dict[str, frozenset[State]] = {
+    "PENDING": frozenset({State.SCHEDULED, State.AVAILABLE}),
+    "RECEIVED": frozenset({State.EXECUTING}),
+    "STARTED": frozenset({State.EXECUTING}),
+    **{name: frozenset({state}) for name, state in FROM_CELERY.items()},
+}
+
+
 def celery_state(
     state: State, reported: str | None, *, has_result: bool = True, from_row: bool = False
 ) -> str:

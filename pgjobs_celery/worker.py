@@ -23,7 +23,7 @@ from kombu.utils.functional import maybe_list
 from . import retrying
 from .acknowledging import RESTORING
 from .config import Settings, read_settings
-from .db.database import CONNECTION_ERRORS
+from .db.database import CONNECTION_ERRORS, Database
 from .delivery import Message
 from .errors import InvalidOption, PgJobsError
 from .guarding import GuardedHandler, GuardGossip
@@ -33,7 +33,7 @@ from .node import get_node
 from .outcome import Ended
 from .overseeing import Overseer
 from .pools import WorkerPool
-from .printable import guard_celery, guarded
+from .printable import guard_celery, guarded, one_line
 from .signals import job_discarded, job_finished
 from .states import State
 from .succession import mark_steps
@@ -219,13 +219,29 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
         if database is not None:
             guard_celery()
             settings = read_settings(app.conf)
+            verify(app, database)
             get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)
             app.steps["consumer"].update([Tracking, EventBatches, GuardGossip])
             signals.before_task_publish.connect(mark_steps, dispatch_uid="pgjobs-succession")
     except PgJobsError as error:
         # Celery would log any other exception here, and go on without us.
-        raise SystemExit(f"{type(error).__name__}: {error}") from None
+        raise SystemExit(f"{type(error).__name__}: {one_line(str(error))}") from None
+
+
+def verify(app: Any, database: Database) -> None:
+    """Raise what is wrong of ours: what Celery meets itself it shows with a traceback.
+
+    Without a server it waits for one; a backend that is not ours is Celery's matter.
+    """
+    with contextlib.suppress(*CONNECTION_ERRORS):
+        database.verify()
+    try:
+        _ = app.backend
+    except PgJobsError:
+        raise
+    except Exception:
+        logger.debug("the result backend cannot be made", exc_info=True)
 
 
 #: The steps of Celery's consumer that name the transports on which workers may find each other.

@@ -184,6 +184,26 @@ def test_check_and_sql_exclude_each_other(celery, url):
     assert "cannot be used together" in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "words", [("jobs", "--json"), ("status", "--json"), ("status",), ("migrate", "--sql")]
+)
+def test_output_that_cannot_be_written_is_one_line(url, db, words):
+    if "--sql" not in words:
+        migrations.migrate(db, "pgjobs")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-b", url, "pgjobs", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: the output cannot be written: No space left on device\n"
+
+
 # -- which database, which schema ----------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from pgjobs_celery.cli_filters import FILTER_OPTIONS
 from pgjobs_celery.filters import FILTERS
 from pgjobs_celery.job import Bucket
 from pgjobs_celery.outcome import discarded, error_entry
+from pgjobs_celery.states import State
 from tests.db.test_matches import A
 from tests.rows import alive, put, row, states
 
@@ -45,8 +46,8 @@ def test_jobs_are_listed_newest_first_as_a_table(run, database):
     assert done.exit_code == 0, done.output
     lines = [line.split() for line in done.output.splitlines() if line.strip()]
     assert lines[0] == ["id", "state", "queue", "task", "attempt", "age", "arguments"]
-    assert lines[2][:5] == ["b", "scheduled", "[bold]mail", "evil\ufffd[31m", "0/20"]
-    assert lines[3][:5] == ["a", "available", "celery", "tasks.add", "0/20"]
+    assert lines[2][:5] == ["b", "scheduled", "[bold]mail", "evil\ufffd[31m", "0"]
+    assert lines[3][:5] == ["a", "available", "celery", "tasks.add", "0"]
     assert lines[3][6:] == ["1,", '"x",', "y=null"]
     assert "\x1b" not in done.output
     assert run("jobs", "--oldest-first", "--limit", "1").output.count("\n") == 6
@@ -189,6 +190,28 @@ def test_reschedule_needs_one_time_that_can_be_read(run, database):
     assert "priority must be 0 to 255" in run("prioritize", "a", "--to", "256").output
 
 
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        (("reschedule", "--at", "foo"), "'foo' is no time"),
+        (("reschedule",), "say when"),
+        (("reschedule", "--in", "999999999999w"), "countdown must be between"),
+        (("prioritize", "--to", "999"), "priority must be 0 to 255"),
+        (("move", "--to", ""), "queue must have 1 to"),
+        (("cancel", "--terminate", "--signal", "SIGNONE"), "signal must be one"),
+    ],
+)
+@pytest.mark.parametrize("there_is_one", [False, True])
+def test_options_are_checked_whether_a_job_is_meant_or_not(
+    run, database, connection, command, complaint, there_is_one
+):
+    put(database, "a", task="x" if there_is_one else "y")
+    done = run(*command, "--task", "x", "--yes")
+    assert done.exit_code in (1, 2), done.output
+    assert complaint in done.output
+    assert states(connection) == {"a": "available"}
+
+
 def test_a_database_that_is_not_there_is_one_line():
     url = "pgjobs://app:t0p-s3cret@127.0.0.1:1/app"
     done = CliRunner().invoke(celery, ["pgjobs", "jobs", "--url", url])
@@ -196,3 +219,100 @@ def test_a_database_that_is_not_there_is_one_line():
     assert len(done.output.splitlines()) == 1
     assert done.output.startswith("Error: ")
     assert "t0p-s3cret" not in done.output
+
+
+PLAIN = '{"headers": {"retries": 2}, "content-type": "application/json"}'
+OWN = '{"headers": {"retries": 1, "pgjobs": {"max_attempts": 5}}}'
+
+
+def test_attempts_and_retries_are_shown_apart(run, database, connection):
+    put(database, "plain", message=PLAIN)
+    put(database, "own", message=OWN, max_attempts=5)
+    put(database, "lost")
+    connection.execute("UPDATE pgjobs.jobs SET attempt = 3")
+    lines = [line.split() for line in run("jobs").output.splitlines() if line.strip()]
+    assert lines[0][4:6] == ["attempt", "retries"]
+    assert {line[0]: line[4:6] for line in lines[2:]} == {
+        "plain": ["3", "2"], "own": ["3/5", "1"], "lost": ["3", "0"],
+    }  # fmt: skip
+    found = {job["task_id"]: job for job in json.loads(run("jobs", "--json").output)}
+    assert (found["own"]["has_own_limit"], found["own"]["retries"]) == (True, 1)
+    assert (found["plain"]["has_own_limit"], found["plain"]["retries"]) == (False, 2)
+    assert "20 deliveries" in run("show", "plain").output
+    assert "deliveries" not in run("show", "own").output
+
+
+def test_show_prints_a_traceback_once(run, database, connection):
+    put(database, "a")
+    connection.execute(
+        "UPDATE pgjobs.jobs SET state = 'discarded', finished_at = now(), traceback = %s,"
+        " errors = %s",
+        [
+            "Traceback:\n  in a_place\n",
+            json.dumps([{"attempt": 1, "type": "E", "traceback": "Traceback:\n  in a_place"}]),
+        ],
+    )
+    assert run("show", "a").output.count("a_place") == 1
+    connection.execute("UPDATE pgjobs.jobs SET errors = '[]'")
+    assert run("show", "a").output.count("a_place") == 1
+
+
+def test_a_result_without_a_queue_is_no_riddle(run, database, connection):
+    put(database, "a")
+    connection.execute("UPDATE pgjobs.jobs SET queue = '', message = NULL, body = NULL")
+    line = next(line for line in run("jobs").output.splitlines() if line.startswith("  a "))
+    assert line.split()[2] == line.split()[-1] == "-"
+    assert "(no queue)" in run("status").output
+
+
+def test_the_beginning_of_an_id_will_do(run, database, connection):
+    put(database, "abc-1", "abc-2", "abd-%_1", "x")
+    assert "abd-%_1" in run("show", "abd").output
+    done = run("show", "ab")
+    assert done.exit_code == 1
+    assert "'ab' is the beginning of several ids: abc-1, abc-2, abd-%_1" in done.output
+    assert run("show", "%").exit_code == 1
+    put(database, "abc")
+    assert run("cancel", "abc", "abd-").output == "2 jobs cancelled, or told to stop\n"
+    assert {task_id for task_id, state in states(connection).items() if state == "cancelled"} == {
+        "abc", "abd-%_1",
+    }  # fmt: skip
+    assert json.loads(run("retry", "abd", "--json").output) == {"count": 1, "ids": ["abd-%_1"]}
+    assert run("delete", "nothing").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("PENDING", {"available", "scheduled"}),
+        ("SUCCESS", {"completed"}),
+        ("FAILURE", {"discarded"}),
+        ("REVOKED", {"cancelled"}),
+        ("STARTED", {"executing"}),
+        ("RETRY", {"retryable"}),
+    ],
+)
+def test_states_have_celerys_names_too(run, database, connection, name, expected):
+    put(database, *(state for state in State))
+    for state in State:
+        finished = "now()" if state.is_final else "NULL"
+        due = "now()" if state in (State.SCHEDULED, State.RETRYABLE) else "NULL"
+        claimed = f"'{A}'" if state is State.EXECUTING else "NULL"
+        connection.execute(
+            f"UPDATE pgjobs.jobs SET state = task_id, finished_at = {finished}, due_at = {due},"
+            f" claimed_by = {claimed}, attempt = 1, attempted_at = now() WHERE task_id = '{state}'"
+        )
+    found = json.loads(run("jobs", "--json", "--state", name).output)
+    assert {job["task_id"] for job in found} == expected
+    both = json.loads(run("jobs", "--json", "--state", name, "--state", "completed").output)
+    assert {job["task_id"] for job in both} == expected | {"completed"}
+
+
+def test_a_task_that_is_not_known_is_named_with_the_one_that_is_meant(run, database):
+    put(database, "a", task="shop.boom")
+    hint = "No task 'boom' is known here; did you mean 'shop.boom'?"
+    assert run("jobs", "--task", "boom").output == f"No jobs. {hint}\n"
+    done = run("cancel", "--task", "boom", "--yes")
+    assert (done.exit_code, hint in done.output) == (0, True)
+    assert "shop.boom" in run("jobs", "--task", "shop.bom").output
+    assert run("jobs", "--task", "shop.boom", "--queue", "none").output == "No jobs.\n"

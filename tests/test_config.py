@@ -68,16 +68,19 @@ def test_a_value_that_cannot_be_used_says_what_can(name, value, complaint):
 
 
 def test_an_option_of_another_transport_is_a_warning_and_no_error():
-    options, warnings = read_options({"queue_order_strategy": "sorted", "pool_sise": 5})
+    given = {"priority_steps": [0, 5], "visibility_timeout": 60, "region": "x", "pool_sise": 5}
+    options, warnings = read_options(given)
     assert options == Options()
     assert warnings == [
-        "transport option 'queue_order_strategy' is not used here",
+        "transport option 'priority_steps': a Redis option, ignored here",
+        "transport option 'visibility_timeout': a Redis option, ignored here",
+        "transport option 'region': an SQS option, ignored here",
         "transport option 'pool_sise' is not used here; did you mean 'pool_size'?",
     ]
 
 
-def test_what_kombu_or_a_move_from_redis_leaves_there_is_not_even_a_warning():
-    left = {"visibility_timeout": 3600, "max_retries": 3, "confirm_publish": True}
+def test_what_kombu_puts_there_is_not_even_a_warning():
+    left = {"max_retries": 3, "confirm_publish": True}
     assert read_options(left) == (Options(), [])
 
 

@@ -94,6 +94,15 @@ def test_a_path_that_no_socket_fits_into_works(folder: Path, name: str):
     assert not socket_dir.exists()
 
 
+def test_a_server_that_was_killed_starts_again_at_once(folder: Path):
+    with EmbeddedServer(folder / "server") as server:
+        fetch(server.url, "CREATE TABLE t AS SELECT 7 AS x")
+        for _ in range(3):
+            os.kill(server.pid or 0, signal.SIGKILL)
+            server.start()
+            assert fetch(server.url, "SELECT x FROM t") == 7
+
+
 def test_a_server_that_runs_already_is_taken_over(folder: Path):
     with EmbeddedServer(folder / ("x" * 100)) as first, EmbeddedServer(first.path) as second:
         assert (second.pid, second.url) == (first.pid, first.url)

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from kombu import pools
 
+from pgjobs_celery import config
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.errors import InvalidOption, InvalidURL, PermissionMissing, SchemaMissing
@@ -276,16 +277,19 @@ def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str):
 
 
 def test_an_unknown_option_warns_once_and_harms_nothing(
-    connect: Callable[..., kombu.Connection], caplog: pytest.LogCaptureFixture
+    connect: Callable[..., kombu.Connection],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr(config, "_warned", set())
     with caplog.at_level(logging.WARNING, "pgjobs_celery"):
         for _ in range(3):
             broker = connect(poll_intervall=1, visibility_timeout=3600, max_retries=3)
             assert is_working(broker)
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        "transport option 'poll_intervall' is not used here; did you mean 'poll_interval'?"
-    )
+    assert [record.getMessage() for record in caplog.records] == [
+        "transport option 'poll_intervall' is not used here; did you mean 'poll_interval'?",
+        "transport option 'visibility_timeout': a Redis option, ignored here",
+    ]
 
 
 @pytest.mark.parametrize(

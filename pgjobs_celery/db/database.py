@@ -22,12 +22,13 @@ import psycopg
 
 from ..config import Options
 from ..errors import ConnectionFailed
+from ..outage import Outage
 from . import notify
 from .aliases import before_maintenance, home_of, resolve
 from .callers.django import is_in_task
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call, prepared
 from .deadline import OutOfTime, answered_by, time_left, unhurried
-from .dsn import Target, alias_of
+from .dsn import Target, alias_of, describe
 from .entries import Entries
 from .failures import read_only
 from .groups import Groups
@@ -43,6 +44,7 @@ from .notify import Listener
 from .patience import ConnectionLost
 from .places import wait_for_place
 from .results import Results
+from .rights import Rights
 from .routes import Routes
 from .unanswered import Unanswered
 from .unique_jobs import UniqueJobs
@@ -83,6 +85,8 @@ class Database(Joining):
         self._returned = threading.Condition()
         #: What is so in this thread: how patient it is, and the connection of its transaction.
         self._local = threading.local()
+        #: What the role must be allowed to do; None: everything, as a worker.
+        self.rights: Rights | None = None
         #: Where the tables were seen to be there.
         self._checked: Hashable = None
         #: NULL in an array is none of its texts there.
@@ -90,6 +94,8 @@ class Database(Joining):
         #: The alias that Django's settings have for it; None for a database of our own URL.
         self.alias = alias_of(conninfo)
         self.init_joining()
+        #: What is said of times without a connection.
+        self.outage = Outage(describe(conninfo))
         #: The jobs that were sent from here and may be there or not.
         self.unanswered = Unanswered()
 
@@ -264,7 +270,9 @@ class Database(Joining):
         connection = self._open(self.conninfo, meanwhile, **parameters)
         if self._checked != connection.home:
             try:
-                self._knows_nulls = check_schema(connection.psycopg, self.schema)
+                self._knows_nulls = check_schema(
+                    connection.psycopg, self.schema, rights=self.rights
+                )
             except BaseException:
                 connection.close()
                 raise
@@ -349,6 +357,7 @@ class Database(Joining):
         self._out = set()
         self._returned = threading.Condition()
         self._free = threading.BoundedSemaphore(self.options.pool_size)
+        self.outage = Outage(describe(self.conninfo))
 
     def retrying(self, work: Callable[[], T]) -> T:
         """``work()``, once more if its connection turns out to have been cut while it was idle.

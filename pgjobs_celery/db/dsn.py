@@ -13,7 +13,10 @@ from psycopg.pq import Conninfo
 
 from ..errors import InvalidURL
 
-SCHEMES = ("pgjobs+postgresql", "pgjobs+postgres", "pgjobs", "postgresql", "postgres")
+#: Those of a broker or backend; and PostgreSQL's own, which kombu and Celery make of two of them.
+OURS = ("pgjobs+postgresql", "pgjobs+postgres", "pgjobs")
+BARE = ("postgresql", "postgres")
+SCHEMES = (*OURS, *BARE)
 #: Those of a database that Django's settings name; the second is what kombu and Celery make of it.
 DJANGO_SCHEMES = ("pgjobs+django", "django")
 
@@ -93,7 +96,7 @@ def _refuse_unescaped(rest: str, params: dict[str, Any]) -> None:
 
 def first_url(setting: Any) -> str | None:
     """The first pgjobs URL of a ``broker_url``: one, several with ``;`` between, or a list."""
-    schemes = (*SCHEMES, *DJANGO_SCHEMES)
+    schemes = (*OURS, *DJANGO_SCHEMES)
     return next((url for url in urls_of(setting) if url.partition("://")[0] in schemes), None)
 
 
@@ -102,6 +105,19 @@ def urls_of(setting: Any) -> list[str]:
     if not setting:
         return []
     return setting.split(";") if isinstance(setting, str) else [str(each) for each in setting]
+
+
+def bare_url(setting: Any) -> str | None:
+    """The first URL of a ``broker_url`` that is PostgreSQL's own, which is no broker's; or None."""
+    return next((url for url in urls_of(setting) if url.partition("://")[0] in BARE), None)
+
+
+def write_ours(url: str) -> str:
+    """What to say of a URL that is PostgreSQL's own where a broker or backend is named."""
+    return (
+        f"{hide_secrets(url)!r} names a database, and no broker or result backend of Celery's: "
+        "write pgjobs:// in place of postgresql://"
+    )
 
 
 class Target(str):

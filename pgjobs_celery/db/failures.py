@@ -7,6 +7,9 @@ import psycopg
 from ..errors import ConnectionFailed, PgJobsError
 from .dsn import describe
 
+#: Whatever the driver raises.
+SERVER_ERRORS = psycopg.Error
+
 #: What libpq or the server says, and the remedy. libpq gives no SQLSTATE for a failed login.
 _REMEDIES = (
     ("password authentication failed", "check the user and the password in the URL"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,6 +90,11 @@ class Matches:
         """The envelope and body of each of the jobs, as they were published."""
         rows = self._read("get_results", {"task_ids": list(task_ids), "extended": True})
         return {row[0]: (row[-2], bytes(row[-1])) for row in rows if row[-2] is not None}
+
+    def find_ids(self, beginning: str, limit: int) -> list[str]:
+        """Some task ids that begin like this; reads the whole table for it."""
+        rows = self._read("find_ids", {"beginning": beginning, "limit": limit})
+        return [task_id for (task_id,) in rows]
 
     def count_matched(self, filters: Parameters) -> dict[State, int]:
         """How many there are, by state; those states that some are in."""
@@ -228,7 +234,8 @@ class Matches:
 def _to_job(row: Row) -> Job:
     (id, task_id, task, queue, state, attempt, max_attempts, priority, tags, meta, args, kwargs,
      errors, inserted_at, scheduled_at, attempted_at, finished_at, attempted_by, root_id, parent_id,
-     group_id, cancel_requested_at, cancel_reason, superseded_by) = row  # fmt: skip
+     group_id, cancel_requested_at, cancel_reason, superseded_by, retries,
+     has_own_limit) = row  # fmt: skip
     return Job(
         task_id=task_id,
         task=task,
@@ -254,6 +261,8 @@ def _to_job(row: Row) -> Job:
         cancel_requested_at=cancel_requested_at,
         cancel_reason=cancel_reason,
         superseded_by=superseded_by,
+        retries=int(retries) if retries and re.fullmatch("[0-9]{1,9}", retries) else 0,
+        has_own_limit=bool(has_own_limit),
     )
 
 

@@ -38,8 +38,9 @@ from .migration_files import (
     step_down,
     step_up,
 )
+from .rights import quoted
 from .sql import in_schema
-from .versions import Connection, fetch, quoted, status, too_new
+from .versions import Connection, fetch, status, too_new
 
 #: How often a step that ran into lock_timeout is tried before MigrationLocked.
 LOCK_ATTEMPTS = 3

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,7 +21,8 @@ from ..errors import (
     SchemaTooNew,
 )
 from .failures import said
-from .migration_files import OURS, Migration, created, load_migrations
+from .migration_files import OURS, Migration, load_migrations
+from .rights import Rights, all_rights, grants, quoted
 from .sql import in_schema
 
 Connection: TypeAlias = "psycopg.Connection[Any]"
@@ -35,17 +35,16 @@ _CHECK = """
 SELECT
   (SELECT coalesce(pg_catalog.array_agg(version), '{}') FROM pgjobs.migrations),
   (SELECT coalesce(pg_catalog.array_agg(version), '{}') FROM pgjobs.migrations WHERE breaking),
-  (SELECT coalesce(pg_catalog.array_agg(c.relname::text ORDER BY c.relname), '{}')
-   FROM pg_catalog.pg_class AS c
-   JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-   WHERE n.nspname = %(schema)s AND c.relname = ANY(%(relations)s)
-     AND NOT CASE c.relkind
-       WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'USAGE')
-       ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT')
-        AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
-        AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
-        AND pg_catalog.has_table_privilege(c.oid, 'DELETE')
-     END),
+  (SELECT coalesce(pg_catalog.array_agg(DISTINCT c.relname::text), '{}')
+   FROM ROWS FROM (
+     pg_catalog.unnest(%(relations)s::text[]), pg_catalog.unnest(%(privileges)s::text[])
+   ) AS needed (relation, privilege)
+   JOIN pg_catalog.pg_namespace AS n ON n.nspname = %(schema)s
+   JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = needed.relation
+   WHERE NOT CASE c.relkind
+     WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, needed.privilege)
+     ELSE pg_catalog.has_table_privilege(c.oid, needed.privilege)
+   END),
   pg_catalog.current_setting('array_nulls')
 """
 # From the catalogs: to_regclass() raises where the role lacks USAGE on the schema.
@@ -110,28 +109,40 @@ class Status:
         return any(row.breaking and row.version > self.newest for row in self.applied)
 
 
-def check_schema(connection: Connection, schema: str, *, folder: Path | None = None) -> bool:
+def check_schema(
+    connection: Connection,
+    schema: str,
+    *,
+    rights: Rights | None = None,
+    folder: Path | None = None,
+) -> bool:
     """Raise unless the tables in ``schema`` fit this release and the role may use them.
 
     Returns whether NULL may stand in an array, which a role can have been told otherwise.
 
-    Costs one statement and creates nothing. Raises SchemaMissing, SchemaOutOfDate,
-    PermissionMissing, or SchemaTooNew if a newer release made a breaking change; a newer schema
-    without one is fine. Leaves the caller's transaction usable.
+    ``rights`` are what it must be allowed to do; None: everything, as a worker. Costs one statement
+    and creates nothing. Raises SchemaMissing, SchemaOutOfDate, PermissionMissing, or SchemaTooNew
+    if a newer release made a breaking change; a newer schema without one is fine. Leaves the
+    caller's transaction usable.
     """
     files = load_migrations(folder)
-    relations = [name for _, name in created(files)]
+    needed = all_rights(files) if rights is None else rights
+    pairs = [(name, privilege) for name, given in needed.items() for privilege in given]
     # A failing statement must not break a transaction that is not ours.
     alone = connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
     try:
         with nullcontext() if alone else connection.transaction():
             [(applied, breaking, forbidden, array_nulls)] = fetch(
-                connection, in_schema(_CHECK, schema), schema=schema, relations=relations
+                connection,
+                in_schema(_CHECK, schema),
+                schema=schema,
+                relations=[name for name, _ in pairs],
+                privileges=[privilege for _, privilege in pairs],
             )
     except pg.UndefinedTable:
         raise _missing(schema, files[-1].version) from None
     except pg.InsufficientPrivilege as error:
-        raise _permission_missing(connection, schema, files, said(error)) from None
+        raise _permission_missing(connection, schema, files, said(error), needed) from None
     except pg.UndefinedColumn:
         raise _foreign_table(schema) from None
     newest, version = files[-1].version, max(applied, default=0)
@@ -144,17 +155,35 @@ def check_schema(connection: Connection, schema: str, *, folder: Path | None = N
             f"schema {schema} is at version {version}, this release needs {newest}: run `{COMMAND}`"
         )
     if forbidden:
-        raise _permission_missing(connection, schema, files, f"no rights on {', '.join(forbidden)}")
+        reason = f"no rights on {', '.join(sorted(forbidden))}"
+        raise _permission_missing(connection, schema, files, reason, needed)
     return bool(array_nulls == "on")
 
 
-def status(connection: Connection, schema: str, *, folder: Path | None = None) -> Status:
+@contextmanager
+def permitted(connection: Connection, schema: str, rights: Rights) -> Iterator[None]:
+    """Where the role may not do what the block does, raise PermissionMissing: what to GRANT."""
+    try:
+        yield
+    except pg.InsufficientPrivilege as error:
+        files = load_migrations()
+        raise _permission_missing(connection, schema, files, said(error), rights) from None
+
+
+def status(
+    connection: Connection,
+    schema: str,
+    *,
+    rights: Rights | None = None,
+    folder: Path | None = None,
+) -> Status:
     """Where the database stands; reads only. Raises PermissionMissing if it may not be read."""
     files = load_migrations(folder)
     with connection.transaction():
         [(has_schema, has_table, is_readable, comment)] = fetch(connection, _LOOK, schema=schema)
         if has_schema and not is_readable:
-            raise _permission_missing(connection, schema, files, "its migrations cannot be read")
+            reason = "its migrations cannot be read"
+            raise _permission_missing(connection, schema, files, reason, rights)
         rows = []
         if has_table:
             text = (
@@ -169,27 +198,20 @@ def status(connection: Connection, schema: str, *, folder: Path | None = None) -
 
 
 def _permission_missing(
-    connection: Connection, schema: str, files: Sequence[Migration], reason: str
+    connection: Connection,
+    schema: str,
+    files: Sequence[Migration],
+    reason: str,
+    rights: Rights | None = None,
 ) -> PermissionMissing:
     """The error for a role that may not use the tables, with what to GRANT."""
     # Not the one that has logged in, where another was assumed.
     [(user,)] = fetch(connection, "SELECT current_user")
-    role, name = quoted(user), quoted(schema)
-    relations = created(files)
-    tables = ", ".join(f"{name}.{table}" for kind, table in relations if kind == "TABLE")
-    sequences = ", ".join(
-        f"{name}.{sequence}" for kind, sequence in relations if kind == "SEQUENCE"
-    )
-    grants = [
-        f"GRANT USAGE ON SCHEMA {name} TO {role}",
-        f"GRANT SELECT ON {name}.migrations TO {role}",
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role}",
-        f"GRANT USAGE ON SEQUENCE {sequences} TO {role}",
-    ]
+    role = quoted(user)
+    needed = all_rights(files) if rights is None else rights
     return PermissionMissing(
         f"role {role} may not use schema {schema} ({reason}); let its owner run: "
-        + "; ".join(grants if sequences else grants[:-1])
-        + ";"
+        + grants(needed, files, schema, role)
     )
 
 
@@ -213,11 +235,6 @@ def _foreign_table(schema: str) -> SchemaError:
         f"the table migrations in schema {schema} belongs to something else: choose another schema "
         "in broker_transport_options and result_backend_transport_options"
     )
-
-
-def quoted(name: str) -> str:
-    """``name`` as an identifier, in quotes where it needs them."""
-    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
 
 
 def fetch(connection: Connection, text: str, **values: Any) -> list[tuple[Any, ...]]:

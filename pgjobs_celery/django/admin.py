@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.db.models import F, Q
+from django.http import HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
 
@@ -19,6 +21,10 @@ from .place import jobs_database
 
 #: Read only where one job is looked at: these may be large.
 LARGE = ("body", "message", "result", "traceback", "errors", "children")
+#: What the address of the list may ask for, beside what its filters do.
+LOOKUPS = ("id", "task_id", "task", "queue", "state", "group_id", "parent_id", "root_id")
+#: The highest number that a row can have.
+HIGHEST_ID = 2**63 - 1
 #: How many an action changes at a time.
 BATCH = 1000
 
@@ -67,6 +73,16 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
 
     # Look
 
+    def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
+        """The list; a NUL, which PostgreSQL cannot be asked for, is a wrong question as others."""
+        if any("\0" in word for name, words in request.GET.lists() for word in (name, *words)):
+            return HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
+        return super().changelist_view(request, extra_context)
+
+    def lookup_allowed(self, lookup: str, *_: Any, **__: Any) -> bool:
+        """A link may ask for what is text; not for arrays, JSON and bytes, which have a syntax."""
+        return lookup.partition("__")[0] in LOOKUPS
+
     def get_queryset(self, request: Any) -> Any:
         """The list, without what it does not show."""
         return Job.objects.rows().defer(*LARGE).order_by(*self.get_ordering(request))
@@ -81,8 +97,10 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
     def get_object(self, request: Any, object_id: str, from_field: Any = None) -> Job | None:
         """One of them, with all that it has."""
         with suppress(ValueError):
-            found: Job | None = Job.objects.filter(pk=int(object_id)).first()
-            return found
+            number = int(object_id)
+            if 0 < number <= HIGHEST_ID:
+                found: Job | None = Job.objects.filter(pk=number).first()
+                return found
         return None
 
     def get_search_results(self, request: Any, queryset: Any, search_term: str) -> tuple[Any, bool]:
@@ -178,7 +196,9 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
         """What waits never starts, what runs is told."""
         if "confirmed" not in request.POST:
             return self._confirm(request, queryset, "cancel")
-        return self._act(request, queryset, "cancel", reason=request.POST.get("reason", ""))
+        return self._act(
+            request, queryset, "cancel", reason=request.POST.get("reason", "").replace("\0", "")
+        )
 
     @admin.action(  # type: ignore[untyped-decorator]
         description="Delete the selected jobs", permissions=["remove"]

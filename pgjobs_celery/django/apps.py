@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate, pre_save
 
 from .place import jobs_schema
 
@@ -20,5 +21,11 @@ class PgJobsConfig(AppConfig):  # type: ignore[misc]
 
         Not sooner: while models are loaded, its configuration may not be read yet.
         """
+        from .keeping import bring_back, refuse_fixtures
+
+        post_migrate.connect(bring_back, sender=self, dispatch_uid="pgjobs-bring-back")
+        pre_save.connect(
+            refuse_fixtures, sender=self.get_model("Job"), dispatch_uid="pgjobs-fixtures"
+        )
         # Django takes a name that is quoted as it is.
         self.get_model("Job")._meta.db_table = f'"{jobs_schema()}"."jobs"'

@@ -48,7 +48,7 @@ class RunFile(Operation):  # type: ignore[misc]
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
     ) -> None:
         """Apply the file, unless that was done already."""
-        if not _has_jobs(schema_editor.connection, app_label):
+        if not has_jobs(schema_editor.connection, app_label):
             return
         schema = jobs_schema()
         if schema_editor.collect_sql:
@@ -65,7 +65,7 @@ class RunFile(Operation):  # type: ignore[misc]
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
     ) -> None:
         """Take the file back, and with it what came after it."""
-        if not _has_jobs(schema_editor.connection, app_label):
+        if not has_jobs(schema_editor.connection, app_label):
             return
         schema = jobs_schema()
         if schema_editor.collect_sql:
@@ -90,6 +90,7 @@ def declare_model() -> CreateModel:
     return CreateModel(state.name, list(state.fields.items()), state.options, state.bases)
 
 
-def _has_jobs(connection: Any, app_label: str) -> bool:
+def has_jobs(connection: Any, app_label: str) -> bool:
+    """True of the database on which the jobs are, unless a router keeps them from it."""
     is_there = connection.vendor == "postgresql" and connection.alias == jobs_alias()
     return is_there and bool(router.allow_migrate(connection.alias, app_label))

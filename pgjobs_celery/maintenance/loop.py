@@ -113,12 +113,15 @@ class Loop:
         return None
 
     def _run_service(self, service: Service) -> None:
-        delay = service.interval
+        delay, outage = service.interval, self._database.outage
         try:
             done = service.run(self._database)
             delay = service.next_delay()
+            if outage.is_noticed_by(service.name):
+                self._database.verify()  # what had nothing to do has asked nobody
+                outage.works(service.name)
         except CONNECTION_ERRORS as error:
-            logger.warning("%s: no connection, trying again: %s", service.name, error)
+            outage.lost(service.name, error)
         except PgJobsError as error:
             logger.error("%s: %s", service.name, error)
         except Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 from celery import Celery
@@ -51,6 +52,25 @@ def sign_in(url: str) -> Any:
 def admin(sign_in: Any) -> Any:
     """The browser of who may do everything."""
     return sign_in()
+
+
+NAMES = (
+    "queue", "task", "state", "q", "p", "o", "e", "all", "_facets", "id", "id__in", "task_id",
+    "task__exact", "queue__in", "tags", "inserted_at__gte", "_popup", "_to_field", "x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["\0", "a\0b", "\ud800", "9" * 40, "-1", "'", "%", "\x1b", ""])
+def test_no_parameter_is_an_error_of_the_server(admin: Any, value: str):
+    for name in NAMES:
+        query = urlencode({name: value}, errors="surrogatepass")
+        page = admin.get(f"{LIST}?{query}", raise_request_exception=False)
+        assert page.status_code < 500, query
+    query = urlencode({f"queue{value}": "x"}, errors="surrogatepass")
+    assert admin.get(f"{LIST}?{query}", raise_request_exception=False).status_code < 500
+    for page in ("change", "history", "delete"):
+        path = f"{LIST}{quote(value, errors='surrogatepass', safe='') or '0'}/{page}/"
+        assert admin.get(path, raise_request_exception=False).status_code < 500, path
 
 
 def ids(page: Any) -> list[str]:

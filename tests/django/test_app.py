@@ -248,3 +248,60 @@ def test_without_a_celery_app_none_is_made(url: str):
 
     assert (place.jobs_alias(), place.jobs_schema()) == ("default", "pgjobs")
     assert _state.default_app is None
+
+
+# Going down without Django, and fixtures
+
+
+def migrate_all(*arguments: str) -> str:
+    """``manage.py migrate``; what it printed."""
+    output = io.StringIO()
+    management.call_command("migrate", *arguments, stdout=output, no_color=True)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("command", [migrate_all, migrate])
+def test_what_was_taken_back_without_django_is_applied_again(
+    django_url: str, empty_default: Any, command: Callable[..., str]
+):
+    migrate_all()
+    assert empty_default() == (len(FILES), FILES)
+    for down in (2, 0):
+        with migrations.session("django://default") as session:
+            migrations.migrate(session, "pgjobs", down)
+        assert empty_default() == (down, FILES)
+        said = command()
+        assert empty_default() == (len(FILES), FILES)
+        assert f"up   {FILES[-1]}" in said
+        assert "behind Django's records" not in command()
+
+
+def test_what_django_has_taken_back_stays_so(django_url: str, empty_default: Any):
+    migrate_all()
+    migrate("0002")
+    assert empty_default()[0] == 2
+    management.call_command("migrate", "auth", verbosity=0)
+    assert empty_default() == (2, FILES[:2])
+    migrate("zero")
+    management.call_command("migrate", "auth", verbosity=0)
+    assert empty_default() == (0, [])
+
+
+def test_a_migration_that_is_faked_changes_nothing(django_url: str, empty_default: Any):
+    management.call_command("migrate", "pgjobs", fake=True, verbosity=0)
+    assert empty_default() == (0, FILES)
+
+
+def test_a_fixture_with_jobs_is_refused_and_nothing_of_it_is_loaded(
+    url: str, connection: Connection, make_app: Callable[..., Celery], tmp_path: Any
+):
+    make_app().send_task("work", (1,))
+    path = tmp_path / "jobs.json"
+    management.call_command("dumpdata", "pgjobs", output=str(path), verbosity=0)
+    connection.execute("DELETE FROM pgjobs.jobs")
+    with pytest.raises(Exception, match=r"jobs cannot be loaded from a fixture.*--exclude pgjobs"):
+        management.call_command("loaddata", str(path), verbosity=0)
+    assert states(connection) == {}
+    output = io.StringIO()
+    management.call_command("dumpdata", exclude=["pgjobs", "auth", "contenttypes"], stdout=output)
+    assert "pgjobs" not in output.getvalue()

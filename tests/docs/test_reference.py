@@ -17,6 +17,7 @@ from pgjobs_celery.cli_jobs import ACTIONS
 from pgjobs_celery.cli_schedules import schedules
 from pgjobs_celery.config import Options, Settings
 from pgjobs_celery.db import failures
+from pgjobs_celery.db.migration_files import load_migrations
 from pgjobs_celery.entries import KEYS
 from pgjobs_celery.filters import FILTERS
 from pgjobs_celery.options import NAMES
@@ -240,3 +241,20 @@ def test_the_waits_between_attempts_are_what_is_said(monkeypatch: pytest.MonkeyP
 
 def shown_default(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value).replace("'", '"')
+
+
+def test_where_documents_show_the_version_it_is_the_newest():
+    files = load_migrations()
+    for path in (
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/*/README.md"),
+    ):
+        if path.name == "CHANGELOG.md":
+            continue
+        text = path.read_text()
+        shown = {*re.findall(r"^schema \w+ at \S+ is at version (\d+)", text, re.MULTILINE)}
+        shown |= {*re.findall(r'"(?:version|newest)": (\d+),', text)}
+        assert shown <= {str(files[-1].version)}, path
+        for steps in re.findall(r"(?:^up   \d{4}_\w+  .*\n)+", text, re.MULTILINE):
+            assert re.findall(r"\d{4}_\w+", steps) == [str(file) for file in files], path

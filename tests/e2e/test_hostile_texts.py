@@ -39,9 +39,9 @@ def test_a_worker_logs_nothing_that_a_terminal_obeys(
             "UPDATE pgjobs.jobs SET message = %s WHERE task_id = %s", [message, task_id]
         )
     connection.execute(
-        "INSERT INTO pgjobs.nodes (node, name, heartbeat_at, lease)"
-        " VALUES (gen_random_uuid(), %s, now() - interval '1 hour', 1)",
-        [EVIL],
+        "INSERT INTO pgjobs.nodes (node, name, version, heartbeat_at, lease)"
+        " VALUES (gen_random_uuid(), %s, %s, now() - interval '1 hour', 1)",
+        [EVIL, EVIL],
     )
     started = worker(
         pool=pool, concurrency=2, conf={"pgjobs_lease": 3, "pgjobs_heartbeat_interval": 0.5}

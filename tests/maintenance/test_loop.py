@@ -131,7 +131,7 @@ def test_what_is_expected_brings_a_run_forward_and_never_puts_it_off(loop):
 @pytest.mark.parametrize(
     ("error", "level", "said"),
     [
-        (psycopg.OperationalError("cut"), logging.WARNING, "no connection, trying again: cut"),
+        (psycopg.OperationalError("cut"), logging.WARNING, "trying again until it is back: cut"),
         (SchemaMissing("no tables"), logging.ERROR, "no tables"),
         (ZeroDivisionError("zero"), logging.ERROR, "failed; trying again in 0.01 s"),
     ],

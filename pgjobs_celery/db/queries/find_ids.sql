@@ -1,0 +1,6 @@
+-- For people who have the beginning of an id: an index on it is in the order of a language, in which no
+-- beginning is a span. Reads every retained row, 0.3 s or so per million.
+SELECT j.task_id
+FROM pgjobs.jobs AS j
+WHERE pg_catalog.starts_with(j.task_id, %(beginning)s::text)
+LIMIT %(limit)s::bigint

@@ -1,0 +1,44 @@
+"""What a role must be allowed to do with which table or sequence, and the GRANT that says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from .migration_files import Migration, created
+
+#: The privileges by table or sequence.
+Rights: TypeAlias = Mapping[str, Sequence[str]]
+
+#: Those on a table that a worker, a producer and a backend need on each.
+TABLE = ("SELECT", "INSERT", "UPDATE", "DELETE")
+#: And on a sequence.
+SEQUENCE = ("USAGE",)
+
+
+def all_rights(files: Sequence[Migration]) -> Rights:
+    """What a worker needs: everything on all that the migrations create."""
+    return {name: TABLE if kind == "TABLE" else SEQUENCE for kind, name in created(files)}
+
+
+def grants(rights: Rights, files: Sequence[Migration], schema: str, role: str) -> str:
+    """The statements by which the schema's owner gives a role these rights."""
+    sequences = {name for kind, name in created(files) if kind == "SEQUENCE"}
+    place = quoted(schema)
+    alike: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+    for name, privileges in rights.items():
+        alike.setdefault((name in sequences, tuple(privileges)), []).append(f"{place}.{name}")
+    said = [
+        f"GRANT USAGE ON SCHEMA {place} TO {role}",
+        f"GRANT SELECT ON {place}.migrations TO {role}",
+    ]
+    for (is_sequence, privileges), names in sorted(alike.items()):
+        kind = "SEQUENCE " if is_sequence else ""
+        said.append(f"GRANT {', '.join(privileges)} ON {kind}{', '.join(names)} TO {role}")
+    return "; ".join(said) + ";"
+
+
+def quoted(name: str) -> str:
+    """``name`` as an identifier, in quotes where it needs them."""
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
