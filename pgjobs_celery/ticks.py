@@ -51,9 +51,11 @@ def find_due(
         (late if tick < in_time_from else in_time).append(tick)
         steps += 1
         if steps == MOST:
-            tick = first = _skip(tick, (tick - first) / (steps - 1), in_time_from, now, limit)
+            tick = _skip(tick, (tick - first) / (steps - 1), in_time_from, now, limit)
             steps = 0
         tick = next_tick(tick)
+        if not steps:  # what is counted next begins with it
+            first = tick
     ticks = [*late, *in_time]
     if missed == SKIP or (missed == ONCE and in_time):
         ticks = list(in_time)
@@ -70,7 +72,7 @@ def _skip(
     A whole number of steps further, so that an interval stays in step.
     """
     if tick < in_time_from:
-        goal = in_time_from - pace * min(limit + 1, MOST)
+        goal = in_time_from - pace * (min(limit, MOST) + 1)
     else:
-        goal = now - pace * MOST
+        goal = now - pace * (MOST + 1)
     return tick + pace * max(0, (goal - tick) // pace)

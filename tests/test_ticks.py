@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pgjobs_celery.ticks import ALL, GRACE, MISSED, MOST, ONCE, SKIP, find_due
@@ -79,6 +79,34 @@ def test_a_month_of_seconds_does_not_take_a_month(missed, seconds):
         assert len(due.ticks) - len(in_time) == 100
     elif missed == SKIP or in_time:
         assert due.ticks == in_time
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.floats(0.004, 5000),
+    st.floats(-100, 5_000_000),
+    st.sampled_from(MISSED),
+    st.integers(1, MOST),
+    st.none() | st.floats(0, 100_000),
+)
+@example(0.005, 3000.0, ALL, MOST, None)
+@example(1.0, 5_000_000.0, ALL, MOST, None)
+@example(0.005, 200.0, SKIP, 1, None)
+def test_after_any_outage_an_interval_is_in_step_and_its_last_ticks_are_published(
+    pace, behind, missed, limit, deadline
+):
+    step, now = timedelta(seconds=pace), second(5_000_000)
+    first = now - timedelta(seconds=behind)
+    count = max(0, (now - first) // step + 1) if first <= now else 0
+    last = [first + step * n for n in range(max(0, count - 3 * MOST), count)]
+    edge = now - timedelta(seconds=GRACE)
+    late = [tick for tick in last if tick < edge]
+    in_time = [tick for tick in last if tick >= edge][-MOST:]
+    expected = {ALL: late[-limit:] + in_time, ONCE: in_time or late[-1:], SKIP: in_time}[missed]
+    if deadline is not None:
+        expected = [tick for tick in expected if now - tick <= timedelta(seconds=deadline)]
+    due = find_due(first, now, lambda tick: tick + step, missed, limit, deadline=deadline)
+    assert due == (expected, first + step * count)
 
 
 def test_grace_may_be_as_long_as_a_faster_clock_needs():
