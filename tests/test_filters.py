@@ -74,7 +74,7 @@ def test_dates_and_uuids_are_looked_for_as_celery_writes_them():
     ("given", "complaint"),
     [
         ({"state": "scheduld"}, "did you mean 'scheduled'?"),
-        ({"state": "PENDING"}, "there is no state 'PENDING'"),
+        ({"state": "WAITING"}, "there is no state 'WAITING'"),
         ({"id": 7}, "not the row's"),
         ({"id": "a\x00"}, "NUL"),
         ({"queue": 7}, "queue must be text"),

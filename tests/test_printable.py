@@ -30,6 +30,7 @@ from tests.db.test_matches import A
 from tests.rows import alive, put
 
 from .conftest import Connection
+from .test_schedule_control import report
 
 #: The title of a terminal, a cleared screen, a line of its own, the other direction, C1, DEL.
 EVIL = "x\x1b]0;PWNED\x07\x1b[2J\nFORGED line\r\u202eRTL\u200f\x9b31m\x7f\u2028y"
@@ -66,7 +67,7 @@ def test_json_is_what_it_was() -> None:
 def app(make_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Celery:
     """An app that ``celery -A cli_evil`` finds."""
     app = make_app("shop")
-    app.task(lambda: None, name="shop.report")
+    app.task(report, name="shop.report")
     module = ModuleType("cli_evil")
     module.app = app  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "cli_evil", module)
