@@ -256,7 +256,7 @@ def near_tasks(ctx: click.Context, jobs: Selection, given: tuple[str, ...]) -> s
     if (app := getattr(ctx.obj, "app", None)) is not None:
         with suppress(Exception):  # it is only a hint
             app.loader.import_default_modules()
-        known |= {name for name in app.tasks if not name.startswith("celery.")}
+            known |= {name for name in app.tasks if not name.startswith("celery.")}
     said = []
     for name in given:
         if name not in known:
@@ -358,9 +358,7 @@ def described(data: dict[str, Any]) -> Iterator[str]:
     errors = data.pop("errors")
     if not data.pop("has_own_limit"):
         many = data["max_attempts"]
-        data["max_attempts"] = (
-            f"{many}: how often it may be delivered; its retries are not limited by it"
-        )
+        data["max_attempts"] = f"{many} deliveries, its {data['retries']} retries included"
     last = errors[-1] if errors else {}
     if data.get("traceback") and str(last.get("traceback")).strip() == data["traceback"].strip():
         del data["traceback"]  # it comes with the errors

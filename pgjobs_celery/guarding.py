@@ -16,8 +16,9 @@ from celery import bootsteps
 from .db.database import CONNECTION_ERRORS, REFUSALS
 from .delivery import Message
 from .outcome import discarded, error_from
+from .printable import guarded
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 class GuardedHandler:

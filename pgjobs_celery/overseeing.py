@@ -17,11 +17,12 @@ from celery.worker import state
 
 from .delivery import Message
 from .outcome import discarded, error_from
+from .printable import guarded
 
 if TYPE_CHECKING:
     from .node import Node
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 #: At how many looks in a row, one at each poll, the pool must have run nothing.
 LOOKS = 4

@@ -16,8 +16,9 @@ from .db.database import CONNECTION_ERRORS, REFUSALS
 from .delivery import held_claim
 from .ending import Postponed
 from .outcome import Result, clean_text, error_entry, error_from
+from .printable import guarded
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 
 def install() -> None:

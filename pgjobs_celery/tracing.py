@@ -22,8 +22,9 @@ from celery.utils.serialization import get_pickleable_etype, get_pickleable_exce
 
 from . import reports
 from .outcome import Result
+from .printable import guarded
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 #: Since billiard 4.3: True in a child that was told to end.
 terminate_handler_fired = getattr(common, "terminate_handler_fired", lambda: False)
