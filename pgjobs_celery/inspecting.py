@@ -22,8 +22,9 @@ from .db.database import CONNECTION_ERRORS
 from .db.waiting import Waiting
 from .errors import UndecodableRow
 from .message import decode_envelope
+from .printable import guarded
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 #: What Celery says of a task that waits for its time: the priority of its timer's entry.
 TIMER_PRIORITY = 6
