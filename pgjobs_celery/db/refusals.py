@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 
+from ..printable import guarded
 from ..steady import monotonic
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 #: Seconds until the first new attempt. Each takes twice as long as the one before.
 FIRST = 0.002
