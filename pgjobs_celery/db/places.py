@@ -9,12 +9,13 @@ from typing import TypeVar
 
 import psycopg
 
+from ..printable import guarded
 from ..steady import monotonic
 from .deadline import OutOfTime, time_left
 from .dsn import describe
 from .failures import is_full
 
-logger = logging.getLogger(__name__)
+logger = guarded(logging.getLogger(__name__))
 
 T = TypeVar("T")
 
