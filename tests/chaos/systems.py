@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +18,7 @@ import pytest
 
 from pgjobs_celery.db import migrations
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.notify import SLEEPERS, SLOTS, result_channel, work_channel
 from pgjobs_celery.embedded import EmbeddedServer
 
 from ..e2e.test_faults import TERMINATE
@@ -34,6 +35,8 @@ class System:
         self._server = stack.enter_context(EmbeddedServer(settings={"max_connections": 200}))
         with migrations.session(parse_url(self._server.url)) as connection:
             migrations.migrate(connection, "pgjobs")
+            # As far as PostgreSQL goes without a GRANT.
+            connection.execute("CREATE ROLE nobody LOGIN")
 
     @property
     def url(self) -> str:
@@ -48,15 +51,30 @@ class System:
     @property
     def faults(self) -> dict[str, Callable[[], None]]:
         """What can happen to it."""
-        return {"cut all connections": self.cut, "crash the database": self.crash}
+        return {
+            "cut all connections": self.cut,
+            "crash the database": self.crash,
+            "hold all locks": self.hold_locks,
+        }
 
-    def connect(self) -> psycopg.Connection[Any]:
+    def connect(self, **parameters: Any) -> psycopg.Connection[Any]:
         """A connection of the test's own, to the server itself."""
-        return psycopg.connect(parse_url(self._server.url), autocommit=True)
+        return psycopg.connect(parse_url(self._server.url), autocommit=True, **parameters)
 
     def cut(self) -> None:
         with self.connect() as connection:
             connection.execute(TERMINATE)
+
+    def hold_locks(self) -> None:
+        """A role that may connect takes each of the advisory locks that it can get."""
+        names = [work_channel("pgjobs") + queue for queue in ("", "celery")]
+        names += [f"{result_channel('pgjobs')}:{kind}{n}" for kind in "rs" for n in range(SLOTS)]
+        with suppress(psycopg.OperationalError), self.connect(user="nobody") as nobody:
+            nobody.execute(
+                "SELECT pg_try_advisory_lock(%s, hashtext(name)) FROM unnest(%s::text[]) AS name",
+                [SLEEPERS, names],
+            )
+            nobody.execute("SELECT pg_sleep(1.5)")  # the fault itself
 
     def crash(self) -> None:
         self._server.restart("immediate")
@@ -177,7 +195,10 @@ class Replicated(System):
 
     @property
     def faults(self) -> dict[str, Callable[[], None]]:
-        faults: dict[str, Callable[[], None]] = {"cut all connections": self.cut}
+        faults: dict[str, Callable[[], None]] = {
+            "cut all connections": self.cut,
+            "hold all locks": self.hold_locks,
+        }
         if self._server is self._primary:
             faults["fail over"] = self.fail_over
         return faults
