@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -15,10 +16,13 @@ from pgjobs_celery.config import Options
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate, plan
+from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.job import Bucket
 from pgjobs_celery.outcome import discarded, error_entry, requeued
 from pgjobs_celery.states import State
 from tests.rows import alive, put
+
+from .schemas import shape
 
 NODE = UUID(int=1)
 
@@ -173,3 +177,39 @@ def test_functions_that_bear_the_old_name_of_a_schema_are_replaced(db):
     migrate(db, "renamed")
     sources = db.execute("SELECT prosrc FROM pg_proc WHERE pronamespace = 'renamed'::regnamespace")
     assert not [source for (source,) in sources if "pgjobs" in source]
+
+
+def test_a_dump_restores_all_that_there_is(
+    server: EmbeddedServer, database: Database, make_database: Callable[[], str]
+):
+    alive(database, NODE)
+    put(database, "runs", "waits")
+    database.jobs.claim_jobs(NODE, "node", [Bucket("celery")], 1)
+    dump = subprocess.run(
+        [server.psql.with_name("pg_dump"), "--no-owner", database.conninfo],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    restored = parse_url(make_database())
+    subprocess.run(
+        [server.psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", restored], input=dump, check=True
+    )
+    with psycopg.connect(restored, autocommit=True) as connection:
+        assert plan(connection, "pgjobs") == []
+        with psycopg.connect(database.conninfo, autocommit=True) as original:
+            assert shape(connection, "pgjobs") == shape(original, "pgjobs")
+            functions = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = %s"
+            for name in ("settled_error", "settled_state", "with_error", "body_json", "args"):
+                found = [
+                    each.execute(functions, [name]).fetchall() for each in (original, connection)
+                ]
+                assert found[0] == found[1]
+    copy = Database(restored, Options())
+    assert states_of(copy) == {"runs": "executing", "waits": "available"}
+    [claim] = copy.jobs.claim_jobs(NODE, "node", [Bucket("celery")], 2)[0]
+    assert copy.jobs.settle_jobs(NODE, [requeued(claim.id, 1)]) == []
+    copy.close()
+
+
+def states_of(database: Database) -> dict[str, str]:
+    with psycopg.connect(database.conninfo) as connection:
+        return dict(connection.execute("SELECT task_id, state FROM pgjobs.jobs").fetchall())
