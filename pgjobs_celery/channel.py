@@ -18,7 +18,6 @@ from .acknowledging import RESTORING, Acknowledger
 from .claiming import ClaimPlan
 from .db.messages import Delivery
 from .delivery import HeldClaim, Message
-from .errors import UndecodableRow
 from .job import Cancellation, Claim, Fence
 from .message import decode_envelope
 from .outcome import cancelled, completed, discarded, error_from, released
@@ -428,7 +427,7 @@ class Channel(Acknowledger):
                     Fence(self.node.id, claim.attempt), self.database.key, claim.max_attempts
                 ),
             )
-        except UndecodableRow as error:
+        except Exception as error:
             logger.error("job %s of queue %s is set aside: %s", claim.id, claim.queue, error)
             self.node.settle(discarded(claim.id, claim.attempt, error_from(error)))
             return None
@@ -443,7 +442,7 @@ class Channel(Acknowledger):
 
     def _expire(self, message: Message, claim: Claim) -> None:
         outcome = cancelled(claim.id, claim.attempt, "expired: its queue held it for too long")
-        self.node.settle(outcome._replace(awaited=message.headers["id"]))
+        self.node.settle(outcome._replace(awaited=str(message.headers.get("id"))))
 
     def _from_delivery(self, delivery: Delivery) -> Message | None:
         try:
@@ -454,7 +453,7 @@ class Channel(Acknowledger):
                 delivery.body,
                 delivery.redelivered,
             )
-        except UndecodableRow as error:
+        except Exception as error:
             logger.error("a message in queue %s is dropped: %s", delivery.queue, error)
             self.node.settle_message(delivery.id)
             return None

@@ -16,19 +16,17 @@ import time
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
-from celery._state import _task_stack
 from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.platforms import signals
-from celery.signals import task_retry, task_revoked
-from celery.states import SUCCESS
+from celery.signals import task_revoked
 from celery.worker.state import revoked, task_ready
 
 from .checking import check_headers
-from .delivery import Message
 from .ending import CancelledByTask, Postponed
 from .guarding import is_connection_lost, set_aside, withdraw
+from .losses import KILLED, LostAttempts, claim_of, exception_of, raised
 from .outcome import (
     Ended,
     Outcome,
@@ -57,15 +55,13 @@ logger = guarded(logging.getLogger(__name__))
 
 #: What the pool says of a task whose process has ended.
 ENDED = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
-#: The same, but for one that was ended because its task is not wanted any more.
-KILLED = (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
 #: What ``Task.replace()`` says when it has published the others; Celery has no type for it.
 REPLACED = "Replaced by new task"
 #: Ends of an attempt that its process leaves to be written here.
 LEFT_TO_US = (Postponed, CancelledByTask)
 
 
-class JobRequest:
+class JobRequest(LostAttempts):
     """Mixin for ``Task.Request``: the request of a task whose message may be a job."""
 
     _message: Any
@@ -81,7 +77,7 @@ class JobRequest:
     _signals: frozenset[int] = frozenset()
 
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
-        claim = _claim_of(message)
+        claim = claim_of(message)
         if claim is not None:
             check_headers(message.headers)
         super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
@@ -113,7 +109,7 @@ class JobRequest:
                     return self.on_failure(failed__retval__runtime)
                 if failed__retval__runtime[0] is False:
                     # Celery's word for a greenlet that was killed; what has run says 0, or 1.
-                    return self.on_failure(_raised(Terminated(signals.signum("TERM"))))
+                    return self.on_failure(raised(Terminated(signals.signum("TERM"))))
                 if failed__retval__runtime[0]:
                     return specialised(self, failed__retval__runtime, **kwargs)
                 try:
@@ -155,7 +151,7 @@ class JobRequest:
 
     def _track(self) -> None:
         """From here on it is the request that says what becomes of the job."""
-        claim = _claim_of(self._message)
+        claim = claim_of(self._message)
         if claim is not None and not self._message.is_tracked:
             self._message.track()
             self._message.channel.node.holdings.hand_to_pool(claim.id)
@@ -164,7 +160,7 @@ class JobRequest:
         """Run the task here and now, as a strategy may; the row has what is stored of it."""
         self._track()
         returned = super().execute(*args, **kwargs)  # type: ignore[misc]
-        claim = _claim_of(self._message)
+        claim = claim_of(self._message)
         if claim is not None:
             self._settle(completed(claim.id, claim.attempt)._replace(is_sole=False))
         return returned
@@ -177,7 +173,7 @@ class JobRequest:
         except TaskRevokedError:
             raise
         except Exception as error:
-            if _claim_of(self._message) is None or is_connection_lost(error):
+            if claim_of(self._message) is None or is_connection_lost(error):
                 raise
             # It cannot be sent: its headers are too deep for a pickle, say. Or it ran here (solo).
             withdraw(pool, self.id)  # type: ignore[attr-defined]
@@ -191,7 +187,7 @@ class JobRequest:
         """The task begins."""
         self._track()
         message = self._message
-        if _claim_of(message) is not None:
+        if claim_of(message) is not None:
             if pid == os.getpid() and (self.revoked() or self._is_fenced() or not message.begin()):
                 # It waited in the pool of this process, and is not ours, or not to run, any more.
                 if self._has_processes():
@@ -203,7 +199,7 @@ class JobRequest:
         except NotImplementedError:
             return None  # it is to be terminated, which this pool cannot: it is told, if it asks
         except Exception as error:
-            if _claim_of(message) is not None and not self._has_processes():
+            if claim_of(message) is not None and not self._has_processes():
                 # In a thread that ends it before it has begun.
                 task_ready(self)
                 set_aside(message, error)
@@ -234,7 +230,7 @@ class JobRequest:
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """End the task. Its row says so and workers are told: it is done once for each signal."""
         number = signals.signum(signal or "TERM")
-        if _claim_of(self._message) is not None:
+        if claim_of(self._message) is not None:
             if number in self._signals:
                 return
             self._signals = self._signals | {number}
@@ -243,7 +239,7 @@ class JobRequest:
     def revoked(self) -> bool:
         """True, and the job cancelled, if it is not to begin any more."""
         if self._cancellation is None or self._already_revoked:  # type: ignore[attr-defined]
-            if _claim_of(self._message) is not None:
+            if claim_of(self._message) is not None:
                 # What workers remember, of what has expired as well, is older than this claim: its
                 # row said so when it was revoked, and somebody has put it back in line since.
                 revoked.discard(self.id)  # type: ignore[attr-defined]
@@ -280,7 +276,7 @@ class JobRequest:
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """The task failed, was rejected, ignored, retried or killed."""
         self._track()
-        error = _exception_of(exc_info)
+        error = exception_of(exc_info)
         if isinstance(error, KILLED) and self._has_succeeded():
             # Its process was lost after that, in a hook or in a signal's receiver.
             return self.on_success((0, "", None))
@@ -293,25 +289,15 @@ class JobRequest:
             try:
                 return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
             finally:
-                claim = _claim_of(self._message)
+                claim = claim_of(self._message)
                 if claim is not None:
                     self._settle_failure(claim, exc_info)
-        except BaseException as raised:
-            self._make_room(raised)
+        except BaseException as beyond:
+            self._make_room(beyond)
             raise
 
-    def _has_succeeded(self) -> bool:
-        """True if the row says that the task has returned: asked of one whose process was lost."""
-        if _claim_of(self._message) is None or not self._result_is_in_the_row():
-            return False
-        try:
-            meta = self.task.backend._get_task_meta_for(self.id)  # type: ignore[attr-defined]
-        except Exception:  # whatever it is, the loss is to be dealt with
-            return False
-        return bool(meta["status"] == SUCCESS)
-
     def _settle_failure(self, claim: Claim, exc_info: Any) -> None:
-        error = _exception_of(exc_info)
+        error = exception_of(exc_info)
         self._settle(
             self._decide_failure(claim, exc_info),
             is_lost=isinstance(error, LEFT_TO_US) or getattr(exc_info, "is_lost", False),
@@ -326,38 +312,14 @@ class JobRequest:
 
         What became of the job is settled by now.
         """
-        if _claim_of(self._message) is not None:
+        if claim_of(self._message) is not None:
             if not self._has_processes():
                 # billiard says it of a child's task; of a thread nobody would.
                 logger.error(
-                    "the end of task %s[%s] raised %r", self.task.name, self._message.claim.id,
-                    error, exc_info=error,
+                    "the end of task %s[%s] raised %r", self.task.name,
+                    self.id, error, exc_info=error,  # type: ignore[attr-defined]
                 )  # fmt: skip
             self._message.channel.basic_reject(self._message.delivery_tag)
-
-    def _postpone(self, error: BaseException) -> Postponed | None:
-        """The next attempt of a job whose process was killed; None where it is not to have one.
-
-        Of what its process could still say itself it has said so: that is a Postponed already.
-        """
-        if (
-            _claim_of(self._message) is None
-            or not isinstance(self.task, PgTask)
-            or not isinstance(error, KILLED)
-            or not self.task.acks_late
-            or self._already_revoked  # type: ignore[attr-defined]
-            or self._already_cancelled
-        ):
-            return None
-        delay = self.task.next_delay(self._context, error)  # type: ignore[attr-defined]
-        return None if delay is None else Postponed(delay, error, error_from(error))
-
-    def _announce_retry(self, postponed: Postponed) -> ExceptionInfo:
-        """Tell who listens what the process that was killed cannot say any more."""
-        info = _raised(postponed)
-        context = self._context  # type: ignore[attr-defined]
-        task_retry.send(sender=self.task, request=context, reason=postponed, einfo=info)
-        return info
 
     def _announce_cancelled_by_task(self) -> None:
         """Tell monitors what Celery says of a revoked task."""
@@ -367,9 +329,9 @@ class JobRequest:
 
     def reject(self, requeue: bool = False) -> Any:
         """Celery refuses the message: the channel hears of it later, from the event loop."""
-        claim = _claim_of(self._message)
+        claim = claim_of(self._message)
         if claim is not None and requeue and not self.acknowledged:  # type: ignore[attr-defined]
-            error = self._failure and _exception_of(self._failure)
+            error = self._failure and exception_of(self._failure)
             entry = error_from(error) if error and not isinstance(error, Reject) else None
             self._settle(requeued(claim.id, claim.attempt, entry))
         return super().reject(requeue=requeue)  # type: ignore[misc]
@@ -377,7 +339,7 @@ class JobRequest:
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         """A time limit was exceeded; the hard one has killed the task."""
         self._track()
-        claim = _claim_of(self._message)
+        claim = claim_of(self._message)
         if claim is None or soft:
             return super().on_timeout(soft, timeout)  # type: ignore[misc]
         if self._postpone(TimeLimitExceeded(timeout)):
@@ -413,7 +375,7 @@ class JobRequest:
         try:
             super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
         finally:
-            claim = _claim_of(self._message)
+            claim = claim_of(self._message)
             if claim is not None:
                 self._settle(cancelled(claim.id, claim.attempt, reason))
 
@@ -433,7 +395,7 @@ class JobRequest:
         Celery says RETRY of it at once. But it may have ended meanwhile, unheard: what comes of it
         is what the pool says of it when its processes have gone.
         """
-        claim = _claim_of(self._message)
+        claim = claim_of(self._message)
         if claim is None:
             super()._announce_cancelled(**kwargs)  # type: ignore[misc]
             return
@@ -455,30 +417,12 @@ class JobRequest:
 
     def settle_cancelled(self) -> None:
         """The pool has ended, and has said nothing of it."""
-        claim = _claim_of(self._message)
+        claim = claim_of(self._message)
         if claim is not None:
             self._settle(ended(claim.id, claim.attempt, acks_late=self.task.acks_late))
 
-    def _retry_worker_lost(self, exc: BaseException, exc_info: Any) -> bool:
-        """Send it again as ``retry()`` would (``task_retry_on_worker_lost``, Celery 5.7)."""
-        # In the worker's main process: but who publishes is the task, which holds the job.
-        context = self._context  # type: ignore[attr-defined]
-        context.was_lost = True
-        _task_stack.push(self.task)
-        self.task.request_stack.push(context)
-        try:
-            sent = bool(super()._retry_worker_lost(exc, exc_info))  # type: ignore[misc]
-        finally:
-            self.task.request_stack.pop()
-            _task_stack.pop()
-        claim = _claim_of(self._message)
-        if sent and claim is not None:
-            self._message.is_settled = True
-            self._message.channel.node.done(claim.id, claim.attempt)
-        return sent
-
     def _succeeded(self, returned: Any) -> None:
-        claim = _claim_of(self._message)
+        claim = claim_of(self._message)
         if claim is None:
             return
         if isinstance(returned, Summary):
@@ -498,27 +442,8 @@ class JobRequest:
         else:
             self._settle(completed(claim.id, claim.attempt))
 
-    def _result_is_in_the_row(self) -> bool:
-        """True where the process that ran the task has finished the row with its result."""
-        # Of a task in a chord's header the result is stored although it ignores it.
-        if self._ignore_result and not self._is_chord_part:  # type: ignore[attr-defined]
-            return False
-        database = getattr(self.task.backend, "database", None)
-        if database is None or database.key != self._message.channel.database.key:
-            return False
-        # Celery may have skipped the run as one that succeeded before, and stored nothing.
-        return not (
-            self._message.delivery_info["redelivered"]
-            and self.task.app.conf.worker_deduplicate_successful_tasks
-        )
-
-    @property
-    def _is_chord_part(self) -> bool:
-        # The group first: to build the context costs 25 µs.
-        return bool(self._request_dict.get("group") and self._context.chord)  # type: ignore[attr-defined]
-
     def _decide_failure(self, claim: Claim, exc_info: Any) -> Outcome:
-        error = _exception_of(exc_info)
+        error = exception_of(exc_info)
         if self._already_revoked:  # type: ignore[attr-defined]
             return Outcome(claim.id, claim.attempt, State.CANCELLED)
         if self._already_cancelled and isinstance(error, ENDED):
@@ -579,21 +504,3 @@ def _is_signal(name: str) -> bool:
     except (AttributeError, TypeError):
         return False
     return True
-
-
-def _raised(error: Exception) -> ExceptionInfo:
-    """What Celery has of an exception that a task raised."""
-    try:
-        raise error
-    except Exception:
-        return ExceptionInfo()
-
-
-def _exception_of(exc_info: Any) -> BaseException:
-    error: BaseException = exc_info.exception
-    return error.exc if isinstance(error, ExceptionWithTraceback) else error
-
-
-def _claim_of(message: Any) -> Claim | None:
-    """The job behind a message; None for another broker's, or one that is no job."""
-    return message.claim if isinstance(message, Message) else None

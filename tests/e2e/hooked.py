@@ -155,6 +155,16 @@ def add(x: int, y: int) -> int:
     return x + y
 
 
+@app.task
+def exhaust() -> None:
+    raise MemoryError("from the task")
+
+
+@app.task(acks_late=True)
+def exhaust_late() -> None:
+    raise MemoryError("from the task")
+
+
 def listen(name: str) -> None:
     """Have a receiver of this signal raise for the tasks that say so."""
 

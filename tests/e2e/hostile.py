@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
+import re
+from itertools import combinations
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -76,6 +79,7 @@ MESSAGES: dict[str, Hostile] = {
     "an endless time limit": Hostile(headers={"timelimit": [float("inf"), float("nan")]}),
     "an eta that is a dictionary": Hostile(headers={"eta": {}}),
     "an eta that is a list": Hostile(headers={"eta": [1]}),
+    "an eta 900 deep": Hostile(headers={"eta": nested(900)}),
     "an eta that is text": Hostile(headers={"eta": "the day after"}),
     "an expiry that is a list": Hostile(headers={"expires": [1]}),
     "stamped headers that are a number": Hostile(headers={"stamped_headers": 5}),
@@ -191,11 +195,19 @@ def broadcast(url: str, exchange: str, type: str, routing_key: str = "") -> None
                 )  # fmt: skip
 
 
+def pairs_of_rows(count: int) -> list[str]:
+    """Names of two of ROWS that can be true of one row: ``"no message + no attempt left"``."""
+    columns = {name: set(re.findall(r"(\w+) = ", change)) for name, change in ROWS.items()}
+    pairs = [pair for pair in combinations(ROWS, 2) if not columns[pair[0]] & columns[pair[1]]]
+    return [" + ".join(pair) for pair in random.sample(pairs, count)]
+
+
 def write_rows(connection: psycopg.Connection[Any], ids: dict[str, str]) -> None:
     """Write into the rows of jobs that wait, by the names of ROWS, and put them in line."""
     for name, task_id in ids.items():
+        changes = ", ".join(ROWS[each] for each in name.split(" + "))
         connection.execute(
-            f"UPDATE pgjobs.jobs SET {ROWS[name]} WHERE task_id = %s",  # type: ignore[arg-type]
+            f"UPDATE pgjobs.jobs SET {changes} WHERE task_id = %s",  # type: ignore[arg-type]
             (task_id,),
         )
         connection.execute(

@@ -11,7 +11,7 @@ from ..conftest import close_app
 from ..waiting import wait_for
 from . import hooked
 from .conftest import StartWorker, Worker
-from .rows import FINAL, Row, Rows
+from .rows import FINAL, Row, Rows, assert_finished, errors
 from .test_hostile_messages import POOLS
 
 #: In each of these the task has returned: nothing that comes afterwards changes that.
@@ -48,6 +48,23 @@ def plan() -> dict[tuple[str, str, str], object]:
             where = f"request.{name}"
             published[task.name, where, "error"] = task.delay(where, "error")
     return published
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_task_without_memory_has_failed(
+    pool: str, app: Celery, worker: StartWorker, rows: Rows
+) -> None:
+    for task in (hooked.exhaust, hooked.exhaust_late):
+        running = worker(pool=pool, app="tests.e2e.hooked")
+        row = rows.wait(task.delay().id, timeout=30)
+        assert_finished(row, "discarded")
+        assert errors(row) == [(1, "MemoryError")]
+        if pool in ("prefork", "solo"):
+            # That is how Celery takes it; the row says the same by then.
+            assert wait_for(running.process.poll, 20.0) == 1
+        else:
+            assert hooked.add.delay(1, 2).get(timeout=20) == 3
+            assert running.stop() == 0
 
 
 def test_what_a_hook_raises_ends_its_job_and_nothing_else(

@@ -13,7 +13,7 @@ from ..conftest import Connection
 from ..waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
-from .hostile import MESSAGES, ROWS, broadcast, write_rows
+from .hostile import MESSAGES, ROWS, broadcast, pairs_of_rows, write_rows
 from .rows import FINAL, Row, Rows
 
 POOLS = [
@@ -95,6 +95,7 @@ def test_hostile_commands_events_and_plain_messages_stop_nobody(
 def test_what_a_hand_has_written_into_a_row_is_set_aside_and_the_worker_goes_on(
     running: Worker, app: Celery, rows: Rows, connection: Connection
 ) -> None:
-    ids = {name: tasks.add.apply_async((1, 2), countdown=3600).id for name in ROWS}
+    names = [*ROWS, *pairs_of_rows(60)]
+    ids = {name: tasks.add.apply_async((1, 2), countdown=3600).id for name in names}
     write_rows(connection, ids)
     assert_unharmed(running, rows, ids)
