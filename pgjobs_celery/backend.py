@@ -41,7 +41,15 @@ from .node import get_node
 from .outcome import Result, clean_text, error_entry, error_from
 from .printable import guarded
 from .states import FROM_CELERY, State, celery_state
-from .tracing import decide, failed, hand_over, lose_claim, note_written, returned
+from .tracing import (
+    decide,
+    hand_over,
+    has_failed,
+    lose_claim,
+    note_failed,
+    note_written,
+    returned,
+)
 from .uncommitted import require_committed
 
 logger = guarded(get_logger(__name__))
@@ -161,10 +169,14 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
             super().mark_as_done(task_id, *args, **kwargs)
 
     def mark_as_failure(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
-        """The task has failed: stored, and its errbacks called, once."""
+        """The task has failed: stored, and its errbacks called, once.
+
+        Celery says it again where ``on_failure`` raises.
+        """
         decide(task_id)
-        with failed(task_id):
-            return super().mark_as_failure(task_id, *args, **kwargs)
+        if not has_failed(task_id):
+            super().mark_as_failure(task_id, *args, **kwargs)
+            note_failed(task_id)
 
     def mark_as_retry(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
         """The task has retried itself."""

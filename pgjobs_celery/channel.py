@@ -421,7 +421,7 @@ class Channel(Acknowledger):
                 self,
                 next(self._tags),
                 decode_envelope(claim.message, claim.queue),
-                claim.body,
+                claim.body or b"",
                 claim.redelivered,
                 HeldClaim(
                     Fence(self.node.id, claim.attempt), self.database.key, claim.max_attempts
@@ -450,7 +450,7 @@ class Channel(Acknowledger):
                 self,
                 next(self._tags),
                 decode_envelope(delivery.message, delivery.queue),
-                delivery.body,
+                delivery.body or b"",
                 delivery.redelivered,
             )
         except Exception as error:

@@ -26,8 +26,9 @@ class GuardedHandler:
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
-        # Celery's handler looks this up when it is made.
+        # Celery's handler looks this up when it is made, kombu's consumer when it begins.
         consumer.on_invalid_task = self._on_invalid_task
+        consumer.on_decode_error = self._on_decode_error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """A handler of messages."""
@@ -50,6 +51,14 @@ class GuardedHandler:
         if isinstance(message, Message) and message.failure is None:
             message.failure = error  # for the row
         return type(self._consumer).on_invalid_task(self._consumer, body, message, error)
+
+    def _on_decode_error(self, message: Any, error: Exception) -> None:
+        try:
+            type(self._consumer).on_decode_error(self._consumer, message, error)
+        except Exception as raised:
+            if not isinstance(message, Message) or is_connection_lost(raised):
+                raise
+            set_aside(message, error)
 
 
 class GuardGossip(bootsteps.Step):  # type: ignore[misc]

@@ -129,14 +129,15 @@ def failure(error: BaseException) -> ExceptionInfo:
     return ExceptionInfo((get_pickleable_etype(type(error)), kept, kept.__traceback__))
 
 
-@contextmanager
-def failed(task_id: str) -> Iterator[None]:
-    """In this block it is said that the task has failed, and its errbacks are called."""
-    try:
-        yield
-    finally:
-        if getattr(_local, "task_id", None) == task_id:
-            _local.has_failed = True
+def note_failed(task_id: str) -> None:
+    """That the task in this thread has failed is said: its errbacks were called."""
+    if getattr(_local, "task_id", None) == task_id:
+        _local.has_failed = True
+
+
+def has_failed(task_id: str) -> bool:
+    """True if that was said before."""
+    return getattr(_local, "task_id", None) == task_id and bool(_local.has_failed)
 
 
 @task_internal_error.connect(dispatch_uid="pgjobs-tracing")  # type: ignore[untyped-decorator]

@@ -57,6 +57,8 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         self._sent: list[Message] = []
         self._is_told = False
         self._consumer = consumer
+        # Before any step starts: what they consume with, they are given then.
+        consumer.create_task_handler = GuardedHandler(consumer)
         if consumer.hub is None:
             # The blocking loop, of pools of greenlets: no signal interrupts what it waits for.
             signals.worker_shutting_down.connect(self._hurry, dispatch_uid="pgjobs-hurry")
@@ -88,7 +90,6 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         """The pool runs."""
         self._pool.start()
         consumer.add_task_queue = AddTaskQueue(consumer)
-        consumer.create_task_handler = GuardedHandler(consumer)
         if not self._is_told:
             # Celery tells nobody that a cold shutdown begins, and sleeps through a soft one.
             self._is_told = True

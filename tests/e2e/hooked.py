@@ -165,6 +165,11 @@ def exhaust_late() -> None:
     raise MemoryError("from the task")
 
 
+@app.task
+def note(path: str) -> None:
+    append(path, "called")
+
+
 def listen(name: str) -> None:
     """Have a receiver of this signal raise for the tasks that say so."""
 

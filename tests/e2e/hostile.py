@@ -119,6 +119,9 @@ ROWS: dict[str, str] = {
     "no message": "message = NULL",
     "no body": "body = NULL",
     "neither": "message = NULL, body = NULL",
+    "no body, compressed": (
+        """body = NULL, message = jsonb_set(message::jsonb, '{headers,compression}', '{}')::text"""
+    ),
     "text for a message": "message = 'x'",
     "a list for a message": "message = '[]'",
     "null for a message": "message = 'null'",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -65,6 +66,21 @@ def test_a_task_without_memory_has_failed(
         else:
             assert hooked.add.delay(1, 2).get(timeout=20) == 3
             assert running.stop() == 0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_errbacks_are_called_once_though_on_failure_raises(
+    pool: str, app: Celery, worker: StartWorker, rows: Rows, tmp_path: Path
+) -> None:
+    worker(pool=pool, app="tests.e2e.hooked")
+    for task in (hooked.early, hooked.late, hooked.ignored, hooked.in_attempts):
+        path = tmp_path / task.name
+        errback = hooked.note.si(str(path))
+        result = task.apply_async(("on_failure", "error"), link_error=errback)
+        assert_finished(rows.wait(result.id), "discarded", 2 if task is hooked.in_attempts else 1)
+        assert hooked.add.delay(1, 2).get(timeout=20) == 3
+        wait_for(lambda: not rows.select("SELECT 1 FROM pgjobs.jobs WHERE finished_at IS NULL"))
+        assert path.read_text().splitlines() == ["called"], task.name
 
 
 def test_what_a_hook_raises_ends_its_job_and_nothing_else(
