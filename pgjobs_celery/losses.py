@@ -12,7 +12,6 @@ from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery._state import _task_stack
 from celery.signals import task_retry
-from celery.states import SUCCESS
 
 from .delivery import Message
 from .ending import Postponed
@@ -33,15 +32,15 @@ class LostAttempts:
     _request_dict: dict[str, Any]
     task: Any
 
-    def _has_succeeded(self) -> bool:
-        """True if the row says that the task has returned: asked of one whose process was lost."""
+    def _find_stored_state(self) -> str | None:
+        """What the row says of a task whose process was lost; None where it says nothing."""
         if claim_of(self._message) is None or not self._result_is_in_the_row():
-            return False
+            return None
         try:
             meta = self.task.backend._get_task_meta_for(self.id)  # type: ignore[attr-defined]
         except Exception:  # whatever it is, the loss is to be dealt with
-            return False
-        return bool(meta["status"] == SUCCESS)
+            return None
+        return str(meta["status"])
 
     def _result_is_in_the_row(self) -> bool:
         """True where the process that ran the task has finished the row with its result."""

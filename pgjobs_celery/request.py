@@ -21,6 +21,7 @@ from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.platforms import signals
 from celery.signals import task_revoked
+from celery.states import FAILURE, SUCCESS
 from celery.worker.state import revoked, task_ready
 
 from .checking import check_headers
@@ -277,10 +278,12 @@ class JobRequest(LostAttempts):
         """The task failed, was rejected, ignored, retried or killed."""
         self._track()
         error = exception_of(exc_info)
-        if isinstance(error, KILLED) and self._has_succeeded():
+        stored = self._find_stored_state() if isinstance(error, KILLED) else None
+        if stored == SUCCESS:
             # Its process was lost after that, in a hook or in a signal's receiver.
             return self.on_success((0, "", None))
-        if postponed := self._postpone(error):
+        # One that had failed for good may have been lost before its errbacks were called.
+        if stored != FAILURE and (postponed := self._postpone(error)):
             exc_info = self._announce_retry(postponed)
         self._failure = exc_info
         if kwargs.get("return_ok") and not getattr(exc_info, "is_known", True):

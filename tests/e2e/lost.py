@@ -92,3 +92,26 @@ def pg_retry_twice(self: PgTask) -> str:
     if self.request.attempt == 2:
         raise self.retry(countdown=0)
     return "never seen"
+
+
+class LostInErrback(PgTask):
+    """Is lost with its process when its failure is stored, and its errback is not called."""
+
+    abstract = True
+    max_attempts = 3
+
+    def backoff(self, job: Any) -> float:
+        return 0.05
+
+
+@app.task(base=LostInErrback, throws=(KeyError,), bind=True)
+def lost_in_errback(self: PgTask, path: str) -> None:
+    backend = self.backend
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    # Celery's step between the two.
+    backend._call_task_errbacks = die
+    append(path, os.getpid())
+    raise KeyError("not tried again")

@@ -60,7 +60,7 @@ def test_a_task_without_memory_has_failed(
         row = rows.wait(task.delay().id, timeout=30)
         assert_finished(row, "discarded")
         assert errors(row) == [(1, "MemoryError")]
-        if pool in ("prefork", "solo"):
+        if pool == "prefork":
             # That is how Celery takes it; the row says the same by then.
             assert wait_for(running.process.poll, 20.0) == 1
         else:
