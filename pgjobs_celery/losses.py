@@ -31,16 +31,22 @@ class LostAttempts:
     _message: Any
     _request_dict: dict[str, Any]
     task: Any
+    #: Its process has stored how it failed, and was lost.
+    _is_stored = False
 
-    def _find_stored_state(self) -> str | None:
-        """What the row says of a task whose process was lost; None where it says nothing."""
+    @property
+    def store_errors(self) -> bool:
+        """Whether Celery is to store that the task has failed."""
+        return not self._is_stored and bool(super().store_errors)  # type: ignore[misc]
+
+    def _find_stored(self) -> dict[str, Any]:
+        """What the row says of a task whose process was lost; empty where it says nothing."""
         if claim_of(self._message) is None or not self._result_is_in_the_row():
-            return None
+            return {}
         try:
-            meta = self.task.backend._get_task_meta_for(self.id)  # type: ignore[attr-defined]
+            return dict(self.task.backend._get_task_meta_for(self.id))  # type: ignore[attr-defined]
         except Exception:  # whatever it is, the loss is to be dealt with
-            return None
-        return str(meta["status"])
+            return {}
 
     def _result_is_in_the_row(self) -> bool:
         """True where the process that ran the task has finished the row with its result."""

@@ -278,12 +278,15 @@ class JobRequest(LostAttempts):
         """The task failed, was rejected, ignored, retried or killed."""
         self._track()
         error = exception_of(exc_info)
-        stored = self._find_stored_state() if isinstance(error, KILLED) else None
-        if stored == SUCCESS:
+        stored = self._find_stored() if isinstance(error, KILLED) else {}
+        if stored.get("status") == SUCCESS:
             # Its process was lost after that, in a hook or in a signal's receiver.
             return self.on_success((0, "", None))
-        # One that had failed for good may have been lost before its errbacks were called.
-        if stored != FAILURE and (postponed := self._postpone(error)):
+        if stored.get("status") == FAILURE and isinstance(stored["result"], Exception):
+            # It was lost before its errbacks were called, perhaps.
+            self._is_stored = True
+            exc_info = raised(stored["result"])
+        elif postponed := self._postpone(error):
             exc_info = self._announce_retry(postponed)
         self._failure = exc_info
         if kwargs.get("return_ok") and not getattr(exc_info, "is_known", True):

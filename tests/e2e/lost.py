@@ -104,8 +104,7 @@ class LostInErrback(PgTask):
         return 0.05
 
 
-@app.task(base=LostInErrback, throws=(KeyError,), bind=True)
-def lost_in_errback(self: PgTask, path: str) -> None:
+def lose_in_errback(self: Task, path: str) -> None:
     backend = self.backend
 
     def die(*args: Any, **kwargs: Any) -> None:
@@ -115,3 +114,18 @@ def lost_in_errback(self: PgTask, path: str) -> None:
     backend._call_task_errbacks = die
     append(path, os.getpid())
     raise KeyError("not tried again")
+
+
+lost_in_errback = [
+    app.task(
+        lose_in_errback, base=LostInErrback, name="in_errback", bind=True, throws=(KeyError,)
+    ),
+    app.task(
+        lose_in_errback, name="in_errback_late", bind=True, acks_late=True,
+        reject_on_worker_lost=True,
+    ),
+    app.task(
+        lose_in_errback, name="in_errback_sent_again", bind=True, retry_on_worker_lost=True
+    ),
+    app.task(lose_in_errback, name="in_errback_early", bind=True),
+]  # fmt: skip

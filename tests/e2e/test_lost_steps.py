@@ -66,13 +66,14 @@ def test_a_chord_runs_once_though_its_predecessor_is_lost_and_runs_again(
     assert (runs(part), runs(body)) == (2, 1)
 
 
+@pytest.mark.parametrize("task", lost.lost_in_errback, ids=lambda task: task.name)
 def test_an_errback_is_called_though_its_task_is_lost_before_that(
-    app: Celery, worker: StartWorker, rows: Rows, tmp_path: Path
+    task: celery.Task, app: Celery, worker: StartWorker, rows: Rows, tmp_path: Path
 ) -> None:
     worker(app="tests.e2e.lost", concurrency=2)
     path, called = tmp_path / "runs", tmp_path / "called"
     errback = lost.record.si(str(called))
-    result = lost.lost_in_errback.apply_async((str(path),), link_error=errback)
+    result = task.apply_async((str(path),), link_error=errback)
     assert_finished(rows.wait(result.id, timeout=20), "discarded")
     assert errors(rows.get(result.id)) == [(1, "KeyError")]
     rows.wait_count(discarded=1, completed=1, timeout=20)
