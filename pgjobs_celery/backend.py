@@ -229,6 +229,10 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
             if not results.report_job(new, state, fence):
                 _report_lost(database, new.task_id, fence, state)
         elif becomes is not State.EXECUTING or not results.report_job(new, state, None):
+            if becomes.is_final:
+                # Of the task that runs here, whose request says that it is another: a message may
+                # say so. Its worker knows which job it is.
+                lose_claim(new.task_id)
             reported = None if becomes.is_final else state
             stored = results.upsert_result(new, becomes, reported, self._origin(request))
             if becomes is State.RETRYABLE and not stored:

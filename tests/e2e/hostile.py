@@ -67,6 +67,8 @@ MESSAGES: dict[str, Hostile] = {
     "errbacks that are a number": Hostile(b'[["a", 2], {}, {"errbacks": 5}]'),
     "a chain of numbers": Hostile(b'[[1, 2], {}, {"chain": [1, 2]}]'),
     "a chord that is a number": Hostile(b'[[1, 2], {}, {"chord": 5}]'),
+    "an embed that says another id": Hostile(b'[[1, 2], {}, {"id": "x"}]'),
+    "an embed that says an id that is a list": Hostile(b'[[1, 2], {}, {"id": [1], "task": 5}]'),
     "an embed that says args": Hostile(b'[[1, 2], {}, {"args": 5, "kwargs": 6, "id": 7}]'),
     "a body 20,000 deep": Hostile(b"[" * 20_000 + b"]" * 20_000),
     "a body 900 deep": Hostile(b"[[" + b"[" * 900 + b"]" * 900 + b", 1], {}, {}]"),
