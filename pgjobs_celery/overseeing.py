@@ -8,6 +8,7 @@ heart beating. A pool that runs something is asked nothing more; so it costs a l
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 logger = guarded(logging.getLogger(__name__))
 
-#: At how many looks in a row, one at each poll, the pool must have run nothing.
-LOOKS = 4
+#: At how many looks in a row, one at each poll, the pool must have run nothing, and for how many
+#: seconds at the least: where polls are close together, what ends just now may take longer.
+LOOKS, PATIENCE = 4, 5.0
 #: A job, and its attempt.
 Key = tuple[int, int]
 
@@ -49,13 +51,20 @@ class Overseer:
     def __init__(self, consumer: Any, node: Node) -> None:
         self._consumer = consumer
         self._node = node
-        self._looks: dict[Key, int] = {}
+        #: At how many looks each was held with nothing running, and since when.
+        self._looks: dict[Key, tuple[int, float]] = {}
 
     def look(self) -> None:
         """End what was held at the last looks too, with nothing running."""
         held = self._held() if runs_nothing(self._consumer.pool) else {}
-        self._looks = {key: self._looks.get(key, 0) + 1 for key in held}
-        if stuck := {key: held[key] for key, looks in self._looks.items() if looks >= LOOKS}:
+        now = time.monotonic()
+        before = {key: self._looks.get(key, (0, now)) for key in held}
+        self._looks = {key: (looks + 1, since) for key, (looks, since) in before.items()}
+        if stuck := {
+            key: held[key]
+            for key, (looks, since) in self._looks.items()
+            if looks >= LOOKS and now - since >= PATIENCE
+        }:
             logger.error(
                 "the pool runs nothing, and nobody has said what became of jobs %s; "
                 "they are given up",
