@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -153,6 +154,16 @@ def hold(started: str, release: str) -> str:
 @app.task
 def add(x: int, y: int) -> int:
     return x + y
+
+
+def sleep(self: Task, where: str, how: str) -> None:
+    time.sleep(60)
+
+
+slow = app.task(sleep, base=HookedTask, name="slow", bind=True, time_limit=0.5)
+slow_late = app.task(
+    sleep, base=HookedTask, name="slow_late", bind=True, time_limit=0.5, acks_late=True
+)
 
 
 @app.task

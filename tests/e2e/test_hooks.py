@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,24 @@ def test_errbacks_are_called_once_though_on_failure_raises(
         assert hooked.add.delay(1, 2).get(timeout=20) == 3
         wait_for(lambda: not rows.select("SELECT 1 FROM pgjobs.jobs WHERE finished_at IS NULL"))
         assert path.read_text().splitlines() == ["called"], task.name
+
+
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+@pytest.mark.parametrize("where", ["on_failure", "after_return"])
+def test_a_hard_time_limit_ends_its_job_though_a_hook_raises(
+    where: str, pool: str, app: Celery, worker: StartWorker, rows: Rows
+) -> None:
+    if find_spec(pool) is None and pool == "gevent":
+        pytest.skip("gevent is not installed")
+    running = worker(pool=pool, app="tests.e2e.hooked")
+    results = [task.delay(where, "error") for task in (hooked.slow, hooked.slow_late) * 2]
+    for result in results:
+        row = rows.wait(result.id, timeout=30)
+        assert_finished(row, "discarded")
+        assert errors(row) == [(1, "TimeLimitExceeded")]
+    for _ in range(4):
+        assert hooked.add.delay(1, 2).get(timeout=20) == 3
+    assert running.stop() == 0
 
 
 def test_what_a_hook_raises_ends_its_job_and_nothing_else(
