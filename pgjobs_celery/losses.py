@@ -1,4 +1,4 @@
-"""What becomes of an attempt whose process was lost: its own word is missing.
+"""Decide what becomes of an attempt whose process was lost, and can say nothing any more.
 
 It may have ended in the row, its child lost in what follows it; it may be tried again; or Celery
 sends it again by itself (``task_retry_on_worker_lost``).
@@ -40,7 +40,7 @@ class LostAttempts:
         return not self._is_stored and bool(super().store_errors)  # type: ignore[misc]
 
     def _find_stored(self) -> dict[str, Any]:
-        """What the row says of a task whose process was lost; empty where it says nothing."""
+        """The row's word on a task whose process was lost; empty where it says nothing."""
         if claim_of(self._message) is None or not self._result_is_in_the_row():
             return {}
         try:

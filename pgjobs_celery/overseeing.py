@@ -1,6 +1,6 @@
 """Notice that a worker holds jobs which nothing of it runs, say so, and end them.
 
-Whatever lost them: a pool that drops what its thread has raised, a library that takes a request and
+The cause may be a pool that drops what its thread has raised, or a library that takes a request and
 keeps it. Each is a place in the pool less, and in the end the worker takes no job any more, its
 heart beating. A pool that runs something is asked nothing more; so it costs a look at each poll.
 """

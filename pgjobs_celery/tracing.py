@@ -101,7 +101,7 @@ def _trace(caught: Any, trace: Callable[..., Any], name: str, task_id: str, *arg
 
 
 def _end(name: str, task_id: str, error: BaseException) -> tuple[int, Any, float]:
-    """What became of a task of which Celery's tracer has let an exception out.
+    """The end of a task of which Celery's tracer has let an exception out.
 
     Some of what surrounds a task's body may raise for Celery: ``on_failure`` since 5.7, ``Reject``
     in any hook. A pool of threads or greenlets would drop it, and the worker would wait for ever.
@@ -119,7 +119,7 @@ def _end(name: str, task_id: str, error: BaseException) -> tuple[int, Any, float
 
 
 def failure(error: BaseException) -> ExceptionInfo:
-    """What Celery has of an exception, so that it can go through a pipe and come out of it."""
+    """An exception as Celery has it, so that it can go through a pipe and come out of it."""
     traceback = error.__traceback__
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         error = WorkerLostError(repr(error))  # as Celery says of them in a thread
@@ -183,7 +183,7 @@ def hand_over(result: Result, write: Callable[[], Any] | None = None) -> bool:
 
 
 def note_written(task_id: str) -> None:
-    """What became of the task in this thread stands in its row."""
+    """The end of the task in this thread stands in its row."""
     if getattr(_local, "task_id", None) == task_id:
         _local.is_written = True
 

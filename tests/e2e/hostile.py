@@ -12,7 +12,7 @@ from uuid import uuid4
 import kombu
 import psycopg
 
-#: What only kombu's JSON decoder takes for something else than a dictionary.
+#: A dictionary that kombu's JSON decoder takes for something else.
 MARKER = {"__type__": "decimal", "__value__": "x"}
 
 
@@ -116,7 +116,7 @@ MESSAGES: dict[str, Hostile] = {
     "another encoding": Hostile(properties={"content_encoding": "no such thing"}),
 }  # fmt: skip
 
-#: What a hand may write into the row of a good job that waits; each is allowed by the CHECKs.
+#: Changes that a hand may make to a good job that waits; the CHECKs allow each.
 ROWS: dict[str, str] = {
     "no message": "message = NULL",
     "no body": "body = NULL",

@@ -1,4 +1,4 @@
-"""Whatever stands in a row of ``jobs``, the worker in each pool lives, and the row comes to an end.
+"""A row of ``jobs`` may hold anything: the worker in each pool lives, and the row comes to an end.
 
 A batch of made-up messages for workers that run: each header, property and part of the body may be
 any JSON. Afterwards good jobs must run, and no bad one may be held for ever. ``PGJOBS_FUZZ`` says

@@ -1,4 +1,4 @@
-"""Whatever a hook, a signal handler or a request raises, the job is settled and others run."""
+"""A hook, a signal handler or a request may raise: the job is settled and others run."""
 
 from __future__ import annotations
 
