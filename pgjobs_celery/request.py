@@ -474,7 +474,7 @@ class JobRequest(LostAttempts):
     @property
     def stores_failure(self) -> bool:
         """False where the task's result is ignored, and its failures are as well."""
-        return bool(self.store_errors or self._is_chord_part)  # type: ignore[attr-defined]
+        return bool(self.store_errors or self._is_chord_part)
 
     def _settle(self, outcome: Outcome, *, is_lost: bool = False) -> None:
         """Write ``outcome``, unless the row knows better: the task's own process wrote it, or
