@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from ..errors import CannotJoin, PgJobsError, TransactionFailed
+from ..errors import CannotJoin, TransactionFailed
 from . import notify
 from .callers.base import Caller, Place, callers
 from .callers.django import open_places, place_on
@@ -93,15 +93,16 @@ class Joining:
         rolled back has taken its jobs along. Nothing where that cannot be asked.
         """
         caller = None if self.is_in_transaction else self.find_place().caller
-        if caller is None or not caller.took_part or not caller.can_execute:
+        if caller is None or not caller.has_begun or not caller.can_execute:
             return set()
         ids = list(task_ids)
         try:
             self._require_home(caller)
             self._local.caller = caller
             there = caller.peek(self.call("number_jobs", task_ids=ids))
-        except (psycopg.Error, PgJobsError):
-            return set()  # it has failed, or leads elsewhere
+        except Exception:
+            # It has failed, leads elsewhere, or is not to be used here (Django's on an event loop).
+            return set()
         finally:
             self._local.caller = None
         here = self.run([self.call("number_jobs", task_ids=ids)])[0]

@@ -69,6 +69,11 @@ class Caller(ABC):
         """Watch over what is collected, to be written over this connection."""
 
     @property
+    def has_begun(self) -> bool:
+        """False where nothing is published in its transaction yet."""
+        return self.took_part
+
+    @property
     def can_execute(self) -> bool:
         """False where a statement cannot be waited for, here."""
         return True

@@ -25,8 +25,6 @@ class DjangoCaller(Caller):
     refuses them in a block that is broken, and knows that the transaction is begun.
     """
 
-    took_part = True  # there is another one of these for each publish
-
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self.alias = connection.alias
@@ -56,6 +54,16 @@ class DjangoCaller(Caller):
         if connection.connection is None:
             return not connection.settings_dict["AUTOCOMMIT"]
         return not connection.autocommit
+
+    @property
+    def has_begun(self) -> bool:
+        """True in a transaction: there is another one of these for each publish."""
+        connection = self._connection
+        if connection.in_atomic_block:
+            return True
+        # Without autocommit a question of ours would begin one; idle is 0, to both drivers.
+        inner = connection.connection
+        return inner is not None and bool(inner.info.transaction_status)
 
     def position(self) -> Hashable:
         connection = self._connection
