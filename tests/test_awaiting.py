@@ -87,8 +87,9 @@ def test_the_poll_finds_what_was_not_announced(make_app: MakeApp, connection: Co
     result = new(app)
     with getting(app, result) as got:
         connection.execute(
-            "INSERT INTO pgjobs.jobs (task_id, task, queue, state, finished_at, result) "
-            "VALUES (%s, 'x', 'q', 'completed', now(), '5')", [result.id],
+            "INSERT INTO pgjobs.jobs "
+            "(task_id, task, queue, state, finished_at, result, result_type) "
+            "VALUES (%s, 'x', 'q', 'completed', now(), '5', 'application/json')", [result.id],
         )  # fmt: skip
     assert got == [5]
 
