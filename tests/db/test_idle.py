@@ -61,7 +61,7 @@ def test_a_connection_that_nobody_uses_is_closed(make: Any, connection: Connecti
     database = make(idle_timeout=0.2)
     session = pid(database)
     wait_for(lambda: not is_there(connection, session))
-    wait_for(lambda: len(closers()) == before)
+    wait_for(lambda: len(closers()) <= before)
     assert len(database._idle) == 0
     again = pid(database)
     assert again != session
@@ -97,7 +97,7 @@ def test_none_is_closed_where_that_is_said(make: Any):
     before = len(closers())
     database = make(idle_timeout=0)
     session = pid(database)
-    assert len(closers()) == before
+    assert len(closers()) <= before
     assert pid(database) == session
 
 
