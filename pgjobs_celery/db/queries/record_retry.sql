@@ -1,17 +1,23 @@
 -- The attempt failed and its job is to run again. The message that runs it was published before, by
 -- the same attempt, so the job may wait already, run, or have finished: then only the error is added.
 -- An attempt that has its error was lost, and taken from its worker; or this is said for a second time.
+-- Where nobody keeps its results (no result_type) it is the error alone, and what it reported stands.
 -- Who waits for every state of it, and not only for the result, is woken as in finish_job.
 WITH recorded AS (
   UPDATE pgjobs.jobs AS j
-  SET reported_state = CASE WHEN j.attempt = f.attempt THEN 'RETRY' ELSE j.reported_state END,
-      result = CASE WHEN j.attempt = f.attempt THEN %(result)s::bytea ELSE j.result END,
-      result_type = CASE WHEN j.attempt = f.attempt THEN %(result_type)s ELSE j.result_type END,
-      traceback = CASE WHEN j.attempt = f.attempt THEN %(traceback)s ELSE j.traceback END,
+  SET reported_state = CASE WHEN j.attempt = f.attempt AND f.is_stored
+                            THEN 'RETRY' ELSE j.reported_state END,
+      result = CASE WHEN j.attempt = f.attempt AND f.is_stored
+                    THEN %(result)s::bytea ELSE j.result END,
+      result_type = CASE WHEN j.attempt = f.attempt AND f.is_stored
+                         THEN %(result_type)s ELSE j.result_type END,
+      traceback = CASE WHEN j.attempt = f.attempt AND f.is_stored
+                       THEN %(traceback)s ELSE j.traceback END,
       errors = pgjobs.with_error(
         j.errors, %(error)s::jsonb
                   || pg_catalog.jsonb_build_object('attempt', f.attempt, 'at', pg_catalog.now()))
-  FROM (SELECT %(attempt)s::integer AS attempt) AS f
+  FROM (SELECT %(attempt)s::integer AS attempt,
+               %(result_type)s::text IS NOT NULL AS is_stored) AS f
   WHERE j.task_id = %(task_id)s
     AND (j.attempt > f.attempt
          OR j.attempt = f.attempt
