@@ -15,39 +15,39 @@ from . import _register as _register
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .aio import aget as aget
-    from .batch import bulk as bulk
-    from .ending import Cancel as Cancel
-    from .ending import Discard as Discard
-    from .ending import Snooze as Snooze
-    from .enqueuing import enqueue_many as enqueue_many
-    from .publishing_async import aapply_async as aapply_async
-    from .publishing_async import adelay as adelay
-    from .queue_control import queues as queues
-    from .schedule_control import schedules as schedules
-    from .selection import jobs as jobs
-    from .task import PgTask as PgTask
-    from .timetable import cron as cron
-    from .transactions import using as using
-    from .unique import Unique as Unique
+    from .beat.schedules import schedules as schedules
+    from .beat.spec import cron as cron
+    from .control.jobs import jobs as jobs
+    from .control.queues import queues as queues
+    from .job.exceptions import Cancel as Cancel
+    from .job.exceptions import Discard as Discard
+    from .job.exceptions import Snooze as Snooze
+    from .job.unique import Unique as Unique
+    from .publishing.aio import aapply_async as aapply_async
+    from .publishing.aio import adelay as adelay
+    from .publishing.batch import bulk as bulk
+    from .publishing.enqueue_many import enqueue_many as enqueue_many
+    from .publishing.using import using as using
+    from .results.aio import aget as aget
+    from .tasks.task import PgTask as PgTask
 
 #: The public names, each by the module that is loaded when it is first asked for.
 _MODULES = {
-    "Cancel": "ending",
-    "Discard": "ending",
-    "PgTask": "task",
-    "Snooze": "ending",
-    "Unique": "unique",
-    "aapply_async": "publishing_async",
-    "adelay": "publishing_async",
-    "aget": "aio",
-    "bulk": "batch",
-    "enqueue_many": "enqueuing",
-    "cron": "timetable",
-    "jobs": "selection",
-    "queues": "queue_control",
-    "schedules": "schedule_control",
-    "using": "transactions",
+    "Cancel": "job.exceptions",
+    "Discard": "job.exceptions",
+    "PgTask": "tasks.task",
+    "Snooze": "job.exceptions",
+    "Unique": "job.unique",
+    "aapply_async": "publishing.aio",
+    "adelay": "publishing.aio",
+    "aget": "results.aio",
+    "bulk": "publishing.batch",
+    "enqueue_many": "publishing.enqueue_many",
+    "cron": "beat.spec",
+    "jobs": "control.jobs",
+    "queues": "control.queues",
+    "schedules": "beat.schedules",
+    "using": "publishing.using",
 }
 
 __all__ = [

@@ -21,11 +21,11 @@ from psycopg.rows import dict_row
 
 from pgjobs_celery import embedded
 from pgjobs_celery.config import Options
-from pgjobs_celery.db import migrations
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
-from pgjobs_celery.node import close_nodes
+from pgjobs_celery.node.node import close_nodes
 
 DSN = os.environ.get("PGJOBS_TEST_DSN", "")
 #: More settings of the embedded server: ``PGJOBS_TEST_SETTINGS="work_mem=1MB jit=off"``. With

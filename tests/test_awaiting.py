@@ -325,7 +325,7 @@ def test_a_connection_over_which_nobody_waits_is_closed(
     app: Celery, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ):
     """Nobody reads from it: its session, and the server's notifications with it, would stop."""
-    monkeypatch.setattr("pgjobs_celery.awaiting.IDLE", 0.3)
+    monkeypatch.setattr("pgjobs_celery.results.consumer.IDLE", 0.3)
     done, late = new(app), new(app)
     with getting(app, done) as got:
         app.backend.mark_as_done(done.id, 5)

@@ -14,11 +14,11 @@ from celery import Celery
 from celery.exceptions import BackendGetMetaError, BackendStoreError
 from psycopg import sql
 
-from pgjobs_celery.backend import PgBackend
-from pgjobs_celery.db import migrations
 from pgjobs_celery.db.database import CONNECTION_ERRORS
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.errors import InvalidOption, PgJobsError
+from pgjobs_celery.results.backend import PgBackend
 
 from .conftest import Connection, close_app
 from .holding import hold

@@ -16,10 +16,10 @@ from celery.signals import before_task_publish
 from kombu import Exchange, Queue
 
 from pgjobs_celery import PgTask, Unique
-from pgjobs_celery.beat import PgScheduler
-from pgjobs_celery.db import schedules
-from pgjobs_celery.db.schedules import ScheduleRow
-from pgjobs_celery.entries import PgEntry, to_row
+from pgjobs_celery.beat.entry import PgEntry, to_row
+from pgjobs_celery.beat.scheduler import PgScheduler
+from pgjobs_celery.db.rows import schedules
+from pgjobs_celery.db.rows.schedules import ScheduleRow
 from pgjobs_celery.errors import InvalidOption, PgJobsError, UnknownOption
 
 from .conftest import Connection
@@ -391,7 +391,7 @@ def test_arguments_that_take_long_hold_up_no_other_entry(
 def test_many_ticks_are_published_in_several_transactions(
     beat_app, make_due, connection, monkeypatch
 ):
-    monkeypatch.setattr("pgjobs_celery.beat.MOST_JOBS", 25)
+    monkeypatch.setattr("pgjobs_celery.beat.scheduler.MOST_JOBS", 25)
     names = [f"e{number}" for number in range(5)]
     beat = PgScheduler(beat_app(entries={name: {"schedule": 1.0} for name in names}))
     tick(beat)

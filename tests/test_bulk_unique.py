@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgjobs_celery import PgTask, Unique, bulk, jobs, using
-from pgjobs_celery.collecting import Collector
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.publishing.fast_producer import Collector
 
 from .conftest import Connection, empty_database
 

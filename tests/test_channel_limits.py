@@ -10,9 +10,9 @@ import pytest
 from pgjobs_celery.config import Settings
 from pgjobs_celery.db import notify
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job import Bucket
-from pgjobs_celery.node import Node
-from pgjobs_celery.outcome import completed
+from pgjobs_celery.job.job import Bucket
+from pgjobs_celery.job.outcome import completed
+from pgjobs_celery.node.node import Node
 
 from .consuming import args_of, consuming, drain, is_quiet, publish_task, publish_tasks
 from .rows import put

@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 from celery.exceptions import InvalidTaskError
 
-from pgjobs_celery.checking import check_headers
+from pgjobs_celery.worker.headers import check_headers
 
 
 def test_what_celery_publishes_is_as_it_must_be(make_app: Any) -> None:

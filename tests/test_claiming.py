@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pgjobs_celery.claiming import (
+from pgjobs_celery.broker.claim_plan import (
     FULL_LOOK_INTERVAL,
     FULL_LOOK_SPACING,
     SHARED_INTERVAL,
     ClaimPlan,
 )
-from pgjobs_celery.job import FIRST_PLACE, HIGHEST_RANK, Bucket, Claim
+from pgjobs_celery.job.job import FIRST_PLACE, HIGHEST_RANK, Bucket, Claim
 
 INFINITE = float("inf")
 QUEUES = ["a", "b", "c"]

@@ -18,9 +18,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pgjobs_celery import cli
-from pgjobs_celery.db import migration_files, migrations, versions
+from pgjobs_celery.cli import main as cli
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import files as migration_files
+from pgjobs_celery.db.migrations import migrate as migrations
+from pgjobs_celery.db.migrations import versions
 from pgjobs_celery.errors import InvalidOption
 
 PASSWORD = "t0p-s3cret"

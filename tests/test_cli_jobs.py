@@ -9,12 +9,12 @@ import pytest
 from celery.bin.celery import celery
 from click.testing import CliRunner, Result
 
-from pgjobs_celery import cli_jobs
-from pgjobs_celery.cli_filters import FILTER_OPTIONS
-from pgjobs_celery.filters import FILTERS
-from pgjobs_celery.job import Bucket
-from pgjobs_celery.outcome import discarded, error_entry
-from pgjobs_celery.states import State
+from pgjobs_celery.cli import jobs as cli_jobs
+from pgjobs_celery.cli.filters import FILTER_OPTIONS
+from pgjobs_celery.control.filters import FILTERS
+from pgjobs_celery.job.job import Bucket
+from pgjobs_celery.job.outcome import discarded, error_entry
+from pgjobs_celery.job.states import State
 from tests.db.test_matches import A
 from tests.rows import alive, put, row, states
 

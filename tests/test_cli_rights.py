@@ -13,7 +13,7 @@ from celery.bin.celery import celery
 from click.testing import CliRunner, Result
 
 from pgjobs_celery import schedules
-from pgjobs_celery.cli_database import RIGHTS
+from pgjobs_celery.cli.database import RIGHTS
 from pgjobs_celery.db import database as databases
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url

@@ -16,7 +16,7 @@ from celery.schedules import crontab, schedule
 from click.testing import CliRunner, Result
 
 from pgjobs_celery import cron, jobs, schedules
-from pgjobs_celery.schedule_control import Schedules
+from pgjobs_celery.beat.schedules import Schedules
 
 from .test_schedule_control import report, start_beat
 

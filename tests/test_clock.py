@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from pgjobs_celery.clock import read_clock
+from pgjobs_celery.beat.clock import read_clock
 from pgjobs_celery.errors import InvalidOption, UnknownOption
 
 NOW = datetime(2026, 12, 1, 8, 0, 30, tzinfo=timezone.utc)

@@ -12,7 +12,7 @@ from croniter import croniter
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from pgjobs_celery.cron_ticks import has_either_day, next_tick, parse
+from pgjobs_celery.beat.cron_times import has_either_day, next_tick, parse
 from pgjobs_celery.errors import InvalidOption
 
 from .cron_oracle import ticks_of_intervals, ticks_of_times

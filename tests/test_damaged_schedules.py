@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pgjobs_celery import cron, schedules
-from pgjobs_celery.beat import PgScheduler
-from pgjobs_celery.schedule_control import Schedules
+from pgjobs_celery.beat.scheduler import PgScheduler
+from pgjobs_celery.beat.schedules import Schedules
 
 from .conftest import Connection
 from .test_beat import entries, jobs, published, tick

@@ -20,14 +20,14 @@ from click.testing import CliRunner, Result
 from psycopg.conninfo import conninfo_to_dict
 
 from pgjobs_celery import cron, jobs, schedules
-from pgjobs_celery.db import migrations
-from pgjobs_celery.db.django_beat import read_django_entries
+from pgjobs_celery.beat.django_celery_beat import Outcome, import_entries
+from pgjobs_celery.beat.schedules import Schedules
+from pgjobs_celery.beat.spec import next_tick
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.django_beat import Outcome, import_entries
+from pgjobs_celery.db.migrations import migrate as migrations
+from pgjobs_celery.db.rows.django_celery_beat import read_django_entries
 from pgjobs_celery.errors import PgJobsError
-from pgjobs_celery.schedule_control import Schedules
-from pgjobs_celery.states import State
-from pgjobs_celery.timetable import next_tick
+from pgjobs_celery.job.states import State
 
 from .conftest import close_app
 

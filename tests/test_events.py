@@ -12,7 +12,7 @@ from celery.events import EventDispatcher
 
 from pgjobs_celery.config import Settings
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.node import Node, get_node
+from pgjobs_celery.node.node import Node, get_node
 
 from .conftest import Connection
 from .test_transport_recovery import cut_all

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
+from pgjobs_celery.control.filters import FILTERS, Filters
 from pgjobs_celery.errors import InvalidOption, UnknownOption
-from pgjobs_celery.filters import FILTERS, Filters
-from pgjobs_celery.states import FINAL, State
+from pgjobs_celery.job.states import FINAL, State
 
 
 def narrowed(*steps: dict[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from pgjobs_celery import aget
 from pgjobs_celery.config import Options
-from pgjobs_celery.db import migrations
 from pgjobs_celery.db.database import Database, OutOfTime, answered_by
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
 
 from .conftest import Connection, close_app

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pgjobs_celery.holdings import Holdings
-from pgjobs_celery.job import Claim
+from pgjobs_celery.job.job import Claim
+from pgjobs_celery.node.holdings import Holdings
 
 
 def claim(id: int, attempt: int = 1, queue: str = "q") -> Claim:

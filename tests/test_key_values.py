@@ -15,7 +15,7 @@ from celery import Celery
 from pgjobs_celery import using
 from pgjobs_celery.config import Settings
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.entries import LONGEST_KEY
+from pgjobs_celery.db.rows.entries import LONGEST_KEY
 from pgjobs_celery.errors import InvalidOption
 from pgjobs_celery.maintenance.prune import Prune
 

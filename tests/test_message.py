@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgjobs_celery.errors import BodyTooLarge, MessageRefused, UndecodableRow
-from pgjobs_celery.job import HIGHEST_RANK
-from pgjobs_celery.message import (
+from pgjobs_celery.job.envelope import (
     decode_envelope,
     encode_body,
     encode_envelope,
@@ -28,7 +27,8 @@ from pgjobs_celery.message import (
     time_to_live,
     to_job,
 )
-from pgjobs_celery.properties import PROPERTIES
+from pgjobs_celery.job.job import HIGHEST_RANK
+from pgjobs_celery.job.properties import PROPERTIES
 
 UTC = timezone.utc
 

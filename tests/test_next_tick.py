@@ -18,8 +18,8 @@ from celery.schedules import BaseSchedule, crontab, schedstate, schedule, solar
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from pgjobs_celery.beat.spec import cron, definition_of, next_tick, to_schedule
 from pgjobs_celery.errors import InvalidOption
-from pgjobs_celery.timetable import cron, definition_of, next_tick, to_schedule
 
 UTC = timezone.utc
 ROOT = Path(__file__).parents[1]
@@ -202,7 +202,7 @@ def test_a_definition_tells_schedules_apart_and_nothing_else():
 #: What a schedule may hold, in a process that orders texts in its own way.
 HOLDER = """
 from tests.test_next_tick import Always, app_in
-from pgjobs_celery.timetable import definition_of
+from pgjobs_celery.beat.spec import definition_of
 given = Always(app=app_in("UTC"))
 given.tags = [{"words": {"a", "b", "c", "d"}}, object(), lambda: None]
 print(definition_of(given))

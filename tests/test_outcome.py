@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgjobs_celery.outcome import (
+from pgjobs_celery.job.outcome import (
     MESSAGE_LIMIT,
     TRACEBACK_LIMIT,
     Outcome,
@@ -22,7 +22,7 @@ from pgjobs_celery.outcome import (
     requeued,
     shorten,
 )
-from pgjobs_celery.states import State
+from pgjobs_celery.job.states import State
 
 #: NUL and halves of letters included.
 anything = st.text(st.characters(), max_size=50)

@@ -23,9 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pgjobs_celery
-from pgjobs_celery import cli, printable
+from pgjobs_celery import printable
+from pgjobs_celery.cli import main as cli
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job import Bucket
+from pgjobs_celery.job.job import Bucket
 from tests.db.test_matches import A
 from tests.rows import alive, put
 

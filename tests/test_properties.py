@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgjobs_celery import PgTask, bulk, enqueue_many, using
-from pgjobs_celery.beat import PgScheduler
+from pgjobs_celery.beat.scheduler import PgScheduler
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.message import decode_envelope, encode_envelope
-from pgjobs_celery.properties import PROPERTIES, _warn_left_out
+from pgjobs_celery.job.envelope import decode_envelope, encode_envelope
+from pgjobs_celery.job.properties import PROPERTIES, _warn_left_out
 
 from .conftest import Connection
 from .consuming import consuming, drain, get_rows, publish_task

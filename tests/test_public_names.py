@@ -96,10 +96,12 @@ def test_importing_celery_makes_the_scheme_known_and_loads_no_driver():
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
-    assert output == "<class 'pgjobs_celery.transport.Transport'>\n"
+    assert output == "<class 'pgjobs_celery.broker.transport.Transport'>\n"
 
 
-@pytest.mark.parametrize("words", ["states", "errors", "job", "outcome", "claiming", "config"])
+@pytest.mark.parametrize(
+    "words", ["job.states", "errors", "job", "job.outcome", "broker.claim_plan", "config"]
+)
 def test_the_words_know_neither_the_driver_nor_celery(words):
     loaded = loaded_by(f"pgjobs_celery.{words}")
     assert not {"psycopg", "celery"} & loaded

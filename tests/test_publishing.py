@@ -17,7 +17,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from pgjobs_celery.errors import BodyTooLarge, MessageRefused
-from pgjobs_celery.message import LAST_INDEX
+from pgjobs_celery.job.envelope import LAST_INDEX
 
 from .conftest import Connection
 from .consuming import consuming, drain, get_row, get_rows, is_quiet, publish_task

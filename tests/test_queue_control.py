@@ -11,8 +11,8 @@ import pytest
 from celery import Celery
 
 from pgjobs_celery import queues
+from pgjobs_celery.control.queues import MOST, Queue, Queues
 from pgjobs_celery.errors import InvalidOption, PgJobsError
-from pgjobs_celery.queue_control import MOST, Queue, Queues
 
 
 @pytest.fixture

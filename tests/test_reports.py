@@ -16,10 +16,10 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from billiard.reduction import ForkingPickler
 from celery.exceptions import Ignore, Reject, Retry
 
-from pgjobs_celery import reports
-from pgjobs_celery.ending import CancelledByTask, Postponed
-from pgjobs_celery.outcome import Result
-from pgjobs_celery.tracing import hand_over, returned, trace_job
+from pgjobs_celery.job.exceptions import CancelledByTask, Postponed
+from pgjobs_celery.job.outcome import Result
+from pgjobs_celery.results import reports
+from pgjobs_celery.results.handover import hand_over, returned, trace_job
 
 LONG, WIDE = "x" * 100_000, "\U0001f600" * 50_000
 ENTRY = json.dumps({"type": "ValueError", "message": WIDE[:3000], "traceback": LONG})

@@ -17,12 +17,12 @@ from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, crontab, schedstate, schedule, solar
 
 from pgjobs_celery import PgTask, Unique, bulk, cron, jobs, schedules, using
-from pgjobs_celery.beat import PgScheduler
+from pgjobs_celery.beat.schedule import Schedule
+from pgjobs_celery.beat.scheduler import PgScheduler
+from pgjobs_celery.beat.schedules import Schedules
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import ConfiguredEntry, InvalidOption, PgJobsError, UnknownOption
-from pgjobs_celery.schedule_control import Schedules
-from pgjobs_celery.schedule_entries import Schedule
-from pgjobs_celery.states import State
+from pgjobs_celery.job.states import State
 
 SOON = timedelta(seconds=60)
 #: Options that no job can be published with.

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pgjobs_celery import scopes
 from pgjobs_celery.errors import CannotJoin
-from pgjobs_celery.scopes import Loan, Scoped
-from pgjobs_celery.threads import in_thread, in_thread_with
+from pgjobs_celery.scopes import scopes
+from pgjobs_celery.scopes.scopes import Loan, Scoped
+from pgjobs_celery.scopes.threads import in_thread, in_thread_with
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from kombu import Queue
 from pgjobs_celery import jobs
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import InvalidOption, PgJobsError
-from pgjobs_celery.job import Job
-from pgjobs_celery.states import State
+from pgjobs_celery.job.job import Job
+from pgjobs_celery.job.states import State
 from tests.rows import put, row
 
 
@@ -182,7 +182,7 @@ def test_a_search_of_a_large_table_without_an_index_is_a_warning(large, connecti
 
 
 def test_the_tables_schema_may_have_another_name(make_database):
-    from pgjobs_celery.db import migrations
+    from pgjobs_celery.db.migrations import migrate as migrations
 
     url = make_database()
     with migrations.session(parse_url(url)) as connection:

@@ -5,7 +5,7 @@ import re
 import pytest
 from celery import states
 
-from pgjobs_celery.states import FINAL, FROM_CELERY, TO_CELERY, State, celery_state
+from pgjobs_celery.job.states import FINAL, FROM_CELERY, TO_CELERY, State, celery_state
 
 from .conftest import Connection
 

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgjobs_celery import Cancel, Discard, PgTask, Snooze
-from pgjobs_celery.backoff import oban_backoff
-from pgjobs_celery.ending import LONGEST_DELAY, seconds_from_now
 from pgjobs_celery.errors import InvalidOption, MessageRefused, UnknownOption
-from pgjobs_celery.options import MOST_ATTEMPTS, encode_json, normalise_tags
-from pgjobs_celery.result import PgResult
+from pgjobs_celery.job.backoff import oban_backoff
+from pgjobs_celery.job.exceptions import LONGEST_DELAY, seconds_from_now
+from pgjobs_celery.job.options import MOST_ATTEMPTS, encode_json, normalise_tags
+from pgjobs_celery.tasks.result import PgResult
 
 from .conftest import Connection
 from .rows import row, states

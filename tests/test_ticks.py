@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pgjobs_celery.ticks import ALL, GRACE, MISSED, MOST, ONCE, SKIP, find_due
+from pgjobs_celery.beat.missed import ALL, GRACE, MISSED, MOST, ONCE, SKIP, find_due
 
 START = datetime(2026, 3, 29, tzinfo=timezone.utc)
 

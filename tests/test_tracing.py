@@ -10,8 +10,15 @@ from billiard.connection import Pipe
 from celery import Celery
 from celery.exceptions import Ignore
 
-from pgjobs_celery.outcome import Result
-from pgjobs_celery.tracing import LIMIT, Summary, TracingPool, hand_over, returned, trace_job
+from pgjobs_celery.job.outcome import Result
+from pgjobs_celery.results.handover import (
+    LIMIT,
+    Summary,
+    TracingPool,
+    hand_over,
+    returned,
+    trace_job,
+)
 
 from .conftest import Connection
 from .holding import execute, hold

@@ -14,11 +14,12 @@ from celery import Celery, chain, chord, group
 from kombu import Exchange, Queue
 
 from pgjobs_celery import Unique, bulk, jobs, using
-from pgjobs_celery.db import migrations, notify
+from pgjobs_celery.db import notify
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.errors import CannotJoin
-from pgjobs_celery.states import State
+from pgjobs_celery.job.states import State
 
 from .conftest import Connection, close_app
 from .joining import DRIVERS, KINDS, open_kind, with_tasks

@@ -13,7 +13,7 @@ from celery import Celery, chord, group
 
 from pgjobs_celery import Unique, aapply_async, adelay, bulk, jobs, using
 from pgjobs_celery.errors import CannotJoin
-from pgjobs_celery.threads import PUBLISHERS
+from pgjobs_celery.scopes.threads import PUBLISHERS
 
 from .conftest import Connection
 from .joining import KINDS, aio, open_kind, orm, sqlalchemy, sqlalchemy_url, with_tasks

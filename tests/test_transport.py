@@ -18,7 +18,7 @@ from kombu.common import eventloop
 from kombu.message import Message
 from kombu.mixins import ConsumerProducerMixin
 
-from pgjobs_celery import claiming
+from pgjobs_celery.broker import claim_plan as claiming
 from pgjobs_celery.db import notify
 from pgjobs_celery.db.notify import work_channel
 

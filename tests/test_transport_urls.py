@@ -18,7 +18,7 @@ from pgjobs_celery import config
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.errors import InvalidOption, InvalidURL, PermissionMissing, SchemaMissing
-from pgjobs_celery.node import get_node
+from pgjobs_celery.node.node import get_node
 
 from .conftest import Connection
 from .consuming import consuming, drain, get_rows, is_quiet, publish_task

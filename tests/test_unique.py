@@ -14,11 +14,11 @@ from celery import Celery, chain, group
 
 from pgjobs_celery import PgTask, Unique, jobs
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.db.unique_jobs import UniqueJobs
+from pgjobs_celery.db.rows.unique_jobs import UniqueJobs
 from pgjobs_celery.errors import InvalidOption, MessageRefused, UnknownOption
-from pgjobs_celery.job import Fence
-from pgjobs_celery.outcome import Outcome, released, requeued, retried, snoozed
-from pgjobs_celery.states import State
+from pgjobs_celery.job.job import Fence
+from pgjobs_celery.job.outcome import Outcome, released, requeued, retried, snoozed
+from pgjobs_celery.job.states import State
 
 from .conftest import Connection
 from .rows import new_job, row, states

@@ -15,7 +15,7 @@ from kombu import Queue
 
 from pgjobs_celery.config import read_settings
 from pgjobs_celery.errors import InvalidOption
-from pgjobs_celery.worker import choose_queues
+from pgjobs_celery.worker.steps import choose_queues
 
 QUEUES = {"one": 1, "other": 3}
 
@@ -113,7 +113,7 @@ def test_celerys_consumer_is_not_imported_before_the_pool_is_made(url: str):
         [sys.executable, "-c", MAKES_A_POOL, url], check=True, capture_output=True, text=True
     ).stdout
     told = json.loads(output.splitlines()[-1])
-    assert "pgjobs_celery.worker" in told["imported"]
+    assert "pgjobs_celery.worker.steps" in told["imported"]
     late = ("celery.worker.consumer", "celery.worker.strategy", "celery.worker.request")
     assert [name for name in told["imported"] if name.startswith(late)] == []
     assert {"Tracking", "EventBatches"} <= set(told["steps"])

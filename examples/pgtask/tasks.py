@@ -8,7 +8,7 @@ from pathlib import Path
 from app import app
 
 from pgjobs_celery import Cancel, Discard, PgTask, Snooze, Unique
-from pgjobs_celery.job import Job
+from pgjobs_celery.job.job import Job
 
 #: A letter is delivered when it is a file in here; while there is a file "closed", none is.
 OFFICE = Path("office")

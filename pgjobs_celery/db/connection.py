@@ -30,7 +30,7 @@ from ..errors import PermissionMissing
 from .deadline import OutOfTime, in_time
 from .dsn import describe
 from .failures import connection_failed
-from .patience import Patience
+from .liveness import Patience
 from .sql import statement
 
 #: What kombu is to treat as a lost connection: worth another try on a new one. A server that takes
@@ -186,7 +186,7 @@ class Connection:
     ) -> None:
         self._where = describe(conninfo)
         self._pid = os.getpid()
-        #: What it leads to, as :func:`pgjobs_celery.db.aliases.home_of` has it.
+        #: What it leads to, as :func:`pgjobs_celery.db.django_aliases.home_of` has it.
         self.home: Hashable = None
         params: dict[str, Any] = conninfo_to_dict(conninfo)
         params.setdefault("connect_timeout", max(2, round(connect_timeout)))

@@ -22,34 +22,34 @@ import psycopg
 
 from ..config import Options
 from ..errors import ConnectionFailed
-from ..outage import Outage
 from . import notify
-from .aliases import before_maintenance, home_of, resolve
 from .callers.django import is_in_task
 from .connection import CONNECTION_ERRORS, REFUSALS, Call, Connection, Row, call, prepared
 from .deadline import OutOfTime, answered_by, time_left, unhurried
+from .django_aliases import before_maintenance, home_of, resolve
 from .dsn import Target, alias_of, describe
-from .entries import Entries
 from .failures import read_only
-from .groups import Groups
-from .held import Held
 from .idle import Idle
-from .jobs import Jobs
 from .joining import Joining
-from .limits import Limits
-from .matches import Matches
-from .messages import Messages
-from .nodes import Nodes
+from .liveness import ConnectionLost
+from .migrations.versions import check_schema
 from .notify import Listener
-from .patience import ConnectionLost
+from .outage import Outage
 from .places import wait_for_place
-from .results import Results
+from .resends import Unanswered
 from .rights import Rights
-from .routes import Routes
-from .unanswered import Unanswered
-from .unique_jobs import UniqueJobs
-from .versions import check_schema
-from .waiting import WaitingJobs
+from .rows.entries import Entries
+from .rows.filtered import Matches
+from .rows.groups import Groups
+from .rows.jobs import Jobs
+from .rows.limits import Limits
+from .rows.messages import Messages
+from .rows.nodes import Nodes
+from .rows.results import Results
+from .rows.routes import Routes
+from .rows.running import Held
+from .rows.unique_jobs import UniqueJobs
+from .rows.waiting import WaitingJobs
 
 __all__ = [
     "CONNECTION_ERRORS", "REFUSALS", "ConnectionLost", "Database", "OutOfTime", "answered_by",

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import psycopg
 
-from ..steady import monotonic
+from ..scopes.steady import monotonic
 
 T = TypeVar("T")
 

@@ -38,7 +38,8 @@ def parse_url(url: str) -> str:
 
     Everything behind the scheme is libpq's: several hosts, ``sslmode``, ``?host=/socket``,
     service files, ``target_session_attrs``. For ``pgjobs+django://alias`` it stands for what
-    Django's settings say when a connection is opened (:mod:`pgjobs_celery.db.aliases`). Raises
+    Django's settings say when a connection is opened (:mod:`pgjobs_celery.db.django_aliases`).
+    Raises
     InvalidURL, without the URL's password.
 
     >>> parse_url("pgjobs://app@db/app?connect_timeout=3")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..steady import monotonic
+from ..scopes.steady import monotonic
 
 if TYPE_CHECKING:
     from .connection import Connection

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from psycopg import sql
 
-from ..steady import monotonic
+from ..scopes.steady import monotonic
 from .connection import Connection, Row, call
 from .refusals import SLEEPERS, Refusals
 

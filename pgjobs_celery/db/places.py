@@ -10,7 +10,7 @@ from typing import TypeVar
 import psycopg
 
 from ..printable import guarded
-from ..steady import monotonic
+from ..scopes.steady import monotonic
 from .deadline import OutOfTime, time_left
 from .dsn import describe
 from .failures import is_full

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 
 from ..printable import guarded
-from ..steady import monotonic
+from ..scopes.steady import monotonic
 
 logger = guarded(logging.getLogger(__name__))
 

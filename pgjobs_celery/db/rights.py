@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from .migration_files import Migration, created
+from .migrations.files import Migration, created
 
 #: The privileges by table or sequence.
 Rights: TypeAlias = Mapping[str, Sequence[str]]

@@ -14,7 +14,7 @@ from django.http import HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
 
-from ..selection import ACTS_ON, jobs
+from ..control.jobs import ACTS_ON, jobs
 from .filters import MOST, UNFINISHED, CappedPaginator, QueueFilter, StateFilter, TaskFilter
 from .models import Job
 from .place import jobs_database

@@ -9,7 +9,7 @@ from django.contrib.admin import SimpleListFilter
 from django.core.paginator import Paginator
 from django.utils.functional import cached_property
 
-from ..states import FINAL, State
+from ..job.states import FINAL, State
 from .models import Job
 
 #: The states that few jobs are in, to which indexes lead.

@@ -7,8 +7,8 @@ from typing import Any
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
-from ..db import migrations
-from ..db.versions import status
+from ..db.migrations import migrate as migrations
+from ..db.migrations.versions import status
 from ..errors import PgJobsError
 from .operations import has_jobs
 from .place import jobs_schema

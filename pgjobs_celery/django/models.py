@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models.fields.json import KeyTransform
 
 from ..errors import PgJobsError
-from ..states import State
+from ..job.states import State
 from .fields import TextArrayField
 from .place import jobs_alias, jobs_schema
 

@@ -9,8 +9,8 @@ from django.db.migrations.operations import CreateModel
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState
 
-from ..db import migrations
-from ..db.migration_files import (
+from ..db.migrations import migrate as migrations
+from ..db.migrations.files import (
     CREATE_SCHEMA,
     CREATE_TABLE,
     Migration,
@@ -18,7 +18,7 @@ from ..db.migration_files import (
     step_down,
     step_up,
 )
-from ..db.versions import status
+from ..db.migrations.versions import status
 from .models import Job
 from .place import jobs_alias, jobs_schema
 

@@ -14,10 +14,10 @@ from django.apps import apps
 from django.db import router
 
 from ..config import Options
+from ..control.jobs import database_of
 from ..db.database import Database, get_database
 from ..db.dsn import alias_of, first_url, parse_url
 from ..errors import PgJobsError
-from ..selection import database_of
 
 
 def find_app() -> Any:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from .loop import Service
 
 if TYPE_CHECKING:
-    from ..chords import Chords
     from ..db.database import Database
+    from ..results.chords import Chords
 
 
 class Complete(Service):

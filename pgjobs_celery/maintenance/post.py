@@ -10,7 +10,7 @@ from .loop import Service
 
 if TYPE_CHECKING:
     from ..db.database import Database
-    from ..db.messages import Routed
+    from ..db.rows.messages import Routed
 
 #: How many are kept while there is no connection; of more than that the oldest are dropped.
 LIMIT = 10_000

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..config import Settings
+from ..job.states import State
 from ..signals import jobs_pruned
-from ..states import State
 from .loop import Service
 
 if TYPE_CHECKING:

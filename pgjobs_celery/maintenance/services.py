@@ -15,7 +15,7 @@ from .stage import Stage
 if TYPE_CHECKING:
     from ..config import Settings
     from ..db.database import Database
-    from ..db.messages import Routed
+    from ..db.rows.messages import Routed
     from .heartbeat import Heartbeat
     from .watch import Watch
 

@@ -15,36 +15,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .assertions import all_enqueued as all_enqueued
-    from .assertions import assert_enqueued as assert_enqueued
-    from .assertions import assert_enqueued_in_order as assert_enqueued_in_order
-    from .assertions import expected as expected
-    from .assertions import refute_enqueued as refute_enqueued
-    from .capture import Enqueued as Enqueued
-    from .capture import Inbox as Inbox
-    from .executing import Performed as Performed
+    from .asserting.assertions import all_enqueued as all_enqueued
+    from .asserting.assertions import assert_enqueued as assert_enqueued
+    from .asserting.assertions import assert_enqueued_in_order as assert_enqueued_in_order
+    from .asserting.assertions import expected as expected
+    from .asserting.assertions import refute_enqueued as refute_enqueued
+    from .capturing.capture import Enqueued as Enqueued
+    from .capturing.capture import Inbox as Inbox
     from .modes import testing as testing
-    from .running import advance as advance
-    from .running import drain_queue as drain_queue
-    from .running import due as due
-    from .running import perform_job as perform_job
-    from .ticking import due_entries as due_entries
+    from .perform import advance as advance
+    from .perform import drain_queue as drain_queue
+    from .perform import due as due
+    from .perform import perform_job as perform_job
+    from .running.executing import Performed as Performed
+    from .running.ticking import due_entries as due_entries
 
 #: The public names, each by the module that is loaded when it is first asked for.
 _MODULES = {
-    "Enqueued": "capture",
-    "Inbox": "capture",
-    "Performed": "executing",
-    "advance": "running",
-    "all_enqueued": "assertions",
-    "assert_enqueued": "assertions",
-    "drain_queue": "running",
-    "due": "running",
-    "due_entries": "ticking",
-    "perform_job": "running",
-    "assert_enqueued_in_order": "assertions",
-    "expected": "assertions",
-    "refute_enqueued": "assertions",
+    "Enqueued": "capturing.capture",
+    "Inbox": "capturing.capture",
+    "Performed": "running.executing",
+    "advance": "perform",
+    "all_enqueued": "asserting.assertions",
+    "assert_enqueued": "asserting.assertions",
+    "drain_queue": "perform",
+    "due": "perform",
+    "due_entries": "running.ticking",
+    "perform_job": "perform",
+    "assert_enqueued_in_order": "asserting.assertions",
+    "expected": "asserting.assertions",
+    "refute_enqueued": "asserting.assertions",
     "testing": "modes",
 }
 

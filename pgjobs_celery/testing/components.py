@@ -25,7 +25,7 @@ from pytest_celery import (
 )
 from pytest_docker_tools import container, fxtr
 
-from ..db.databases import migrate_database
+from ..db.scratch import migrate_database
 from ..errors import ConnectionFailed
 
 #: The names of the fixtures, for ``params``.

@@ -30,8 +30,8 @@ import pytest
 from pytest_celery import CeleryTestBackend, CeleryTestBroker, CeleryTestWorker
 
 from ..errors import PgJobsError
-from ..steady import monotonic
-from .servers import open_database, open_server
+from ..scopes.steady import monotonic
+from .fixtures.servers import open_database, open_server
 
 #: The names of the fixtures, for ``params``.
 CELERY_PGJOBS_LOCAL_BROKER = "celery_pgjobs_local_broker"

@@ -20,12 +20,12 @@ from typing import Any
 
 from ..config import did_you_mean
 from ..errors import InvalidOption, PgJobsError
-from . import escapes, forked
-from .capture import Enqueued, Inbox, receive_into
-from .results import MemoryBackend
-from .rows import Rows
+from .capturing import escapes, forked
+from .capturing.capture import Enqueued, Inbox, receive_into
+from .capturing.results import MemoryBackend
+from .capturing.rows import Rows
+from .capturing.transport import make_pool
 from .stage import Place, Stage
-from .transport import make_pool
 
 #: What a task's jobs may meet in a test.
 MODES = ("manual", "inline", "real")
@@ -157,7 +157,9 @@ class testing:  # noqa: N801
     def _runners(self) -> tuple[Callable[[Enqueued], None] | None, Callable[[], None] | None]:
         if self.mode != "inline":
             return None, None
-        from .inline import InlineRunner  # loads a worker's request, which other modes need not
+        from .running.inline import (
+            InlineRunner,
+        )  # loads a worker's request, which other modes need not
 
         runner = InlineRunner(self.app, self.inbox, propagate=self.propagate)
         return runner.on_job, runner.run_waiting

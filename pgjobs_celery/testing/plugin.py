@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .helpers import Helpers
+    from .fixtures.helpers import Helpers
 
 MARKER = (
     'pgjobs(mode="manual", app=None, propagate=False): the Celery app under test is in '
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def pgjobs(request: pytest.FixtureRequest) -> Iterator[Helpers]:
     """The helpers, for the app under test, which is in the mode that the marker says."""
-    from .providing import mode_of, provide
+    from .fixtures.providing import mode_of, provide
 
     if mode_of(request) == "real":
         yield request.getfixturevalue("pgjobs_real")
@@ -52,7 +52,7 @@ def pgjobs(request: pytest.FixtureRequest) -> Iterator[Helpers]:
 @pytest.fixture
 def pgjobs_real(request: pytest.FixtureRequest, pgjobs_database_url: str) -> Iterator[Helpers]:
     """The helpers, for the app under test on a database of this run with nothing in it."""
-    from .providing import provide_real
+    from .fixtures.providing import provide_real
 
     with provide_real(request, pgjobs_database_url) as helpers:
         request.node.stash[HELPERS] = helpers
@@ -62,7 +62,7 @@ def pgjobs_real(request: pytest.FixtureRequest, pgjobs_database_url: str) -> Ite
 @pytest.fixture(scope="session")
 def pgjobs_server_url() -> Iterator[str]:
     """Where databases may be created: the server of PGJOBS_TEST_DSN, or an embedded one."""
-    from .servers import open_server
+    from .fixtures.servers import open_server
 
     with open_server() as url:
         yield url
@@ -71,7 +71,7 @@ def pgjobs_server_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def pgjobs_database_url(pgjobs_server_url: str) -> Iterator[str]:
     """A migrated database for this run, dropped at its end; one for each process of xdist."""
-    from .servers import open_database
+    from .fixtures.servers import open_database
 
     with open_database(pgjobs_server_url) as url:
         yield url
@@ -90,7 +90,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     report = yield
     helpers = item.stash.get(HELPERS, None)
     if helpers is not None and report.when == "call" and report.failed:
-        from .providing import describe
+        from .fixtures.providing import describe
 
         report.sections.append(("What was enqueued", describe(helpers)))
     return report

@@ -18,7 +18,7 @@ from unittest import TestCase
 from celery import current_app
 from celery.app.utils import find_app
 
-from .helpers import Helpers
+from .fixtures.helpers import Helpers
 from .modes import testing
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-from pgjobs_celery.db import migrations
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.notify import SLEEPERS, SLOTS, result_channel, work_channel
 from pgjobs_celery.embedded import EmbeddedServer
 

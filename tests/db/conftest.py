@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pgjobs_celery.db import migrations
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.migrations import migrate as migrations
 from tests.rows import alive
 
 

@@ -9,10 +9,10 @@ from itertools import count
 from typing import NamedTuple
 from uuid import UUID
 
-from pgjobs_celery.db.jobs import Rescue
-from pgjobs_celery.job import Bucket, Fence, NewJob
-from pgjobs_celery.outcome import Outcome, Result
-from pgjobs_celery.states import State
+from pgjobs_celery.db.rows.jobs import Rescue
+from pgjobs_celery.job.job import Bucket, Fence, NewJob
+from pgjobs_celery.job.outcome import Outcome, Result
+from pgjobs_celery.job.states import State
 
 #: Who holds what only a report stands for.
 NOBODY = UUID(int=0)

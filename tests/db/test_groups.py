@@ -9,12 +9,12 @@ import pytest
 
 from pgjobs_celery.config import Settings
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.db.groups import Chord
-from pgjobs_celery.job import Bucket
+from pgjobs_celery.db.rows.groups import Chord
+from pgjobs_celery.job.envelope import LAST_INDEX
+from pgjobs_celery.job.job import Bucket
+from pgjobs_celery.job.outcome import Result, cancelled, completed, discarded, error_entry
+from pgjobs_celery.job.states import State
 from pgjobs_celery.maintenance.prune import Prune
-from pgjobs_celery.message import LAST_INDEX
-from pgjobs_celery.outcome import Result, cancelled, completed, discarded, error_entry
-from pgjobs_celery.states import State
 from tests.conftest import Connection
 from tests.rows import alive, put
 

@@ -21,8 +21,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgjobs_celery.db import migrations, versions
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
+from pgjobs_celery.db.migrations import versions
 from pgjobs_celery.db.sql import QUERIES, statement
 
 from .calls import FoundCall, calls_in

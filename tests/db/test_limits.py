@@ -17,8 +17,8 @@ import pytest
 from pgjobs_celery.config import Options
 from pgjobs_celery.db import notify
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job import Bucket, Claim, Places
-from pgjobs_celery.outcome import completed, released
+from pgjobs_celery.job.job import Bucket, Claim, Places
+from pgjobs_celery.job.outcome import completed, released
 from tests.conftest import Connection
 from tests.rows import put, states
 from tests.waiting import wait_for

@@ -15,16 +15,18 @@ import pytest
 from psycopg import sql
 
 from pgjobs_celery.config import Options
-from pgjobs_celery.db import matches, migrations, notify
+from pgjobs_celery.control.filters import Filters
+from pgjobs_celery.control.jobs import ACTS_ON, Selection, jobs
+from pgjobs_celery.db import notify
 from pgjobs_celery.db.connection import prepared
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
+from pgjobs_celery.db.rows import filtered as matches
 from pgjobs_celery.db.sql import statement
-from pgjobs_celery.filters import Filters
-from pgjobs_celery.job import Bucket
-from pgjobs_celery.outcome import completed
-from pgjobs_celery.selection import ACTS_ON, Selection, jobs
-from pgjobs_celery.states import State
+from pgjobs_celery.job.job import Bucket
+from pgjobs_celery.job.outcome import completed
+from pgjobs_celery.job.states import State
 from tests.conftest import Connection
 from tests.db.test_odd_rows import ODD
 from tests.db.test_plans import FILL, _walk

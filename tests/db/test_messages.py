@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.db.messages import Delivery, NewMessage
+from pgjobs_celery.db.rows.messages import Delivery, NewMessage
 
 A, B = UUID(int=1), UUID(int=2)
 

@@ -7,13 +7,11 @@ import subprocess
 
 import pytest
 
-from pgjobs_celery.db import migration_files
-from pgjobs_celery.db.migration_files import script
-from pgjobs_celery.db.migrations import migrate, plan
-from pgjobs_celery.db.versions import check_schema, status
-from pgjobs_celery.errors import (
-    SchemaError,
-)
+from pgjobs_celery.db.migrations import files as migration_files
+from pgjobs_celery.db.migrations.files import script
+from pgjobs_celery.db.migrations.migrate import migrate, plan
+from pgjobs_celery.db.migrations.versions import check_schema, status
+from pgjobs_celery.errors import SchemaError
 
 from .schemas import left_behind, shape, tables, write
 

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgjobs_celery.db import migration_files, migrations
-from pgjobs_celery.db.migrations import migrate
-from pgjobs_celery.db.versions import check_schema, status
+from pgjobs_celery.db.migrations import files as migration_files
+from pgjobs_celery.db.migrations import migrate as migrations
+from pgjobs_celery.db.migrations.migrate import migrate
+from pgjobs_celery.db.migrations.versions import check_schema, status
 from pgjobs_celery.errors import (
     ConnectionFailed,
     InvalidOption,
@@ -194,7 +195,7 @@ def test_a_first_file_that_fails_leaves_no_schema_behind(db, tmp_path):
 MIGRATE_WHEN_TOLD = """
 import sys
 from pathlib import Path
-from pgjobs_celery.db import migrations
+from pgjobs_celery.db.migrations import migrate as migrations
 connection = migrations.connect(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

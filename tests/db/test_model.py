@@ -30,10 +30,10 @@ from psycopg.rows import dict_row
 from pgjobs_celery.config import Options
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.results import Origin
+from pgjobs_celery.db.rows.results import Origin
 from pgjobs_celery.db.sql import statement
-from pgjobs_celery.job import Bucket, Claim, Fence, NewJob
-from pgjobs_celery.outcome import (
+from pgjobs_celery.job.job import Bucket, Claim, Fence, NewJob
+from pgjobs_celery.job.outcome import (
     Outcome,
     Result,
     completed,
@@ -42,7 +42,7 @@ from pgjobs_celery.outcome import (
     released,
     requeued,
 )
-from pgjobs_celery.states import FINAL, State
+from pgjobs_celery.job.states import FINAL, State
 from tests.db.model import LEASE, Job, Model, Token
 from tests.rows import new_job
 

@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job import Bucket, Fence
-from pgjobs_celery.outcome import (
+from pgjobs_celery.job.job import Bucket, Fence
+from pgjobs_celery.job.outcome import (
     completed,
     discarded,
     error_entry,
@@ -17,7 +17,7 @@ from pgjobs_celery.outcome import (
     retried,
     snoozed,
 )
-from pgjobs_celery.states import State
+from pgjobs_celery.job.states import State
 from tests.conftest import Connection
 from tests.rows import put, states
 

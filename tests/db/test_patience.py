@@ -12,7 +12,7 @@ import pytest
 
 from pgjobs_celery.db.connection import Connection
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.patience import ConnectionLost
+from pgjobs_celery.db.liveness import ConnectionLost
 
 from ..tcp import TO_CLIENT, TO_SERVER, Network
 

@@ -17,12 +17,13 @@ import pytest
 from psycopg import sql
 
 from pgjobs_celery.config import Options
-from pgjobs_celery.db import migrations, notify
+from pgjobs_celery.db import notify
 from pgjobs_celery.db.connection import prepared
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.job import Bucket
-from pgjobs_celery.outcome import completed
+from pgjobs_celery.db.migrations import migrate as migrations
+from pgjobs_celery.job.job import Bucket
+from pgjobs_celery.job.outcome import completed
 from tests.rows import alive, new_job
 
 pytestmark = pytest.mark.usefixtures("living_nodes")

@@ -11,13 +11,13 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from pgjobs_celery.control.jobs import jobs as selected
 from pgjobs_celery.db.connection import Row
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job import Bucket, Claim, Fence
-from pgjobs_celery.node import Node
-from pgjobs_celery.outcome import Result, completed, discarded, error_entry, released
-from pgjobs_celery.selection import jobs as selected
-from pgjobs_celery.states import State
+from pgjobs_celery.job.job import Bucket, Claim, Fence
+from pgjobs_celery.job.outcome import Result, completed, discarded, error_entry, released
+from pgjobs_celery.job.states import State
+from pgjobs_celery.node.node import Node
 from tests.conftest import Connection
 from tests.rows import alive, new_job, put, row, states
 

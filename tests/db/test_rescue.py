@@ -9,9 +9,9 @@ from uuid import UUID
 import psycopg
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.db.messages import NewMessage
-from pgjobs_celery.job import Bucket, Claim
-from pgjobs_celery.outcome import completed
+from pgjobs_celery.db.rows.messages import NewMessage
+from pgjobs_celery.job.job import Bucket, Claim
+from pgjobs_celery.job.outcome import completed
 from tests.rows import alive, put, row, states
 
 A, B = UUID(int=1), UUID(int=2)

@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.db.results import Origin
-from pgjobs_celery.job import Bucket, Claim, Fence
-from pgjobs_celery.outcome import Result, error_entry
-from pgjobs_celery.states import State
+from pgjobs_celery.db.rows.results import Origin
+from pgjobs_celery.job.job import Bucket, Claim, Fence
+from pgjobs_celery.job.outcome import Result, error_entry
+from pgjobs_celery.job.states import State
 from tests.rows import new_job, put, row
 
 pytestmark = pytest.mark.usefixtures("living_nodes")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pgjobs_celery.db.routes import topic_pattern
+from pgjobs_celery.db.rows.routes import topic_pattern
 
 A = UUID(int=1)
 

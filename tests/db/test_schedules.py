@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from pgjobs_celery.config import Options
-from pgjobs_celery.db import schedules
 from pgjobs_celery.db.database import CONNECTION_ERRORS, Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.schedules import Advance, ScheduleRow, Schedules
+from pgjobs_celery.db.rows import schedules
+from pgjobs_celery.db.rows.schedules import Advance, ScheduleRow, Schedules
 
 from ..conftest import Connection
 

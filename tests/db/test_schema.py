@@ -15,11 +15,11 @@ from pgjobs_celery import jobs
 from pgjobs_celery.config import Options
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate, plan
+from pgjobs_celery.db.migrations.migrate import migrate, plan
 from pgjobs_celery.embedded import EmbeddedServer
-from pgjobs_celery.job import Bucket
-from pgjobs_celery.outcome import discarded, error_entry, requeued
-from pgjobs_celery.states import State
+from pgjobs_celery.job.job import Bucket
+from pgjobs_celery.job.outcome import discarded, error_entry, requeued
+from pgjobs_celery.job.states import State
 from tests.rows import alive, put
 
 from .schemas import shape

@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job import Bucket, Claim, Fence
-from pgjobs_celery.outcome import (
+from pgjobs_celery.job.job import Bucket, Claim, Fence
+from pgjobs_celery.job.outcome import (
     Outcome,
     Result,
     completed,
@@ -22,7 +22,7 @@ from pgjobs_celery.outcome import (
     retried,
     snoozed,
 )
-from pgjobs_celery.states import State
+from pgjobs_celery.job.states import State
 from tests.rows import new_job, put, row, states
 
 pytestmark = pytest.mark.usefixtures("living_nodes")

@@ -16,17 +16,17 @@ import pytest
 
 import pgjobs_celery
 from pgjobs_celery.config import Options
+from pgjobs_celery.control.filters import Filters
 from pgjobs_celery.db.connection import Call
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.results import Origin
+from pgjobs_celery.db.rows.results import Origin
+from pgjobs_celery.db.rows.unique_jobs import Guard, Holder
 from pgjobs_celery.db.sql import QUERIES
-from pgjobs_celery.db.unique_jobs import Guard, Holder
-from pgjobs_celery.filters import Filters
-from pgjobs_celery.job import Bucket, Fence
-from pgjobs_celery.outcome import Outcome, Result, error_entry
-from pgjobs_celery.states import FINAL, State
-from pgjobs_celery.unique import REPLACEABLE
+from pgjobs_celery.job.job import Bucket, Fence
+from pgjobs_celery.job.outcome import Outcome, Result, error_entry
+from pgjobs_celery.job.states import FINAL, State
+from pgjobs_celery.job.unique import REPLACEABLE
 from tests.rows import alive, new_job
 
 #: Rows by what may become of them. (again): attempted before. (spent): as often as it may be.

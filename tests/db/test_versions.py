@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from pgjobs_celery.db.migrations import migrate, plan
-from pgjobs_celery.db.versions import check_schema, status
+from pgjobs_celery.db.migrations.migrate import migrate, plan
+from pgjobs_celery.db.migrations.versions import check_schema, status
 from pgjobs_celery.errors import (
     PermissionMissing,
     PgJobsError,

@@ -13,8 +13,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgjobs_celery import jobs
 from pgjobs_celery.config import Options
-from pgjobs_celery.db.aliases import resolve
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.django_aliases import resolve
 from pgjobs_celery.db.dsn import Target, describe, first_url, parse_url
 from pgjobs_celery.errors import InvalidURL, PermissionMissing
 

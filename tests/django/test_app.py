@@ -10,9 +10,10 @@ import pytest
 from celery import Celery, _state
 
 from pgjobs_celery import jobs
-from pgjobs_celery.db import migrations, versions
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migration_files import load_migrations
+from pgjobs_celery.db.migrations import migrate as migrations
+from pgjobs_celery.db.migrations import versions
+from pgjobs_celery.db.migrations.files import load_migrations
 from pgjobs_celery.errors import PgJobsError
 
 from ..conftest import Connection

@@ -31,8 +31,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from pgjobs_celery import embedded
-from pgjobs_celery.db import migrations
 from pgjobs_celery.db.dsn import describe, parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 
 from .documents import DOCUMENTS, ROOT, Block, read_blocks, without_code
 

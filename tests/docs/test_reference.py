@@ -8,26 +8,27 @@ from dataclasses import fields
 
 import pytest
 
-from pgjobs_celery import PgTask, Unique, embedded, ending, errors, signals
-from pgjobs_celery.attempts import AttemptedTask
-from pgjobs_celery.backoff import oban_backoff
-from pgjobs_celery.cli import pgjobs
-from pgjobs_celery.cli_filters import FILTER_OPTIONS
-from pgjobs_celery.cli_jobs import ACTIONS
-from pgjobs_celery.cli_schedules import schedules
+from pgjobs_celery import PgTask, Unique, embedded, errors, signals
+from pgjobs_celery.beat.entry import KEYS
+from pgjobs_celery.beat.schedule import OPTIONS, Schedule
+from pgjobs_celery.beat.schedules import Schedules
+from pgjobs_celery.cli.filters import FILTER_OPTIONS
+from pgjobs_celery.cli.jobs import ACTIONS
+from pgjobs_celery.cli.main import pgjobs
+from pgjobs_celery.cli.schedules import schedules
 from pgjobs_celery.config import Options, Settings
+from pgjobs_celery.control.filters import FILTERS
+from pgjobs_celery.control.jobs import ACTS_ON, Selection
 from pgjobs_celery.db import failures
-from pgjobs_celery.db.migration_files import load_migrations
-from pgjobs_celery.entries import KEYS
-from pgjobs_celery.filters import FILTERS
-from pgjobs_celery.options import NAMES
-from pgjobs_celery.result import PgResult
-from pgjobs_celery.running import Meta
-from pgjobs_celery.schedule_control import Schedules
-from pgjobs_celery.schedule_entries import OPTIONS, Schedule
-from pgjobs_celery.selection import ACTS_ON, Selection
-from pgjobs_celery.states import TO_CELERY, State
-from pgjobs_celery.unique import GROUPS
+from pgjobs_celery.db.migrations.files import load_migrations
+from pgjobs_celery.job import exceptions as ending
+from pgjobs_celery.job.backoff import oban_backoff
+from pgjobs_celery.job.options import NAMES
+from pgjobs_celery.job.states import TO_CELERY, State
+from pgjobs_celery.job.unique import GROUPS
+from pgjobs_celery.tasks.attempts import AttemptedTask
+from pgjobs_celery.tasks.result import PgResult
+from pgjobs_celery.tasks.running_job import Meta
 
 from ..conftest import Connection
 from .documents import ROOT, read_tables

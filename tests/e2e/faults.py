@@ -14,9 +14,9 @@ from functools import wraps
 from typing import Any
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.db.groups import Groups
-from pgjobs_celery.db.jobs import Jobs
-from pgjobs_celery.db.results import Results
+from pgjobs_celery.db.rows.groups import Groups
+from pgjobs_celery.db.rows.jobs import Jobs
+from pgjobs_celery.db.rows.results import Results
 
 OWNERS: dict[str, type] = {"groups": Groups, "jobs": Jobs, "results": Results}
 

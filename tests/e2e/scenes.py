@@ -26,8 +26,8 @@ from celery import Celery
 from celery.canvas import Signature
 from psycopg.rows import dict_row
 
-from pgjobs_celery.db import migrations
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
 
 from ..conftest import DSN, close_app

@@ -38,7 +38,7 @@ def running(module_worker: StartWorker) -> Worker:
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that waits goes at once when nobody waits."""
-    monkeypatch.setattr("pgjobs_celery.aio.LINGER", 0.0)
+    monkeypatch.setattr("pgjobs_celery.results.aio.LINGER", 0.0)
 
 
 def run(work: Awaitable[T]) -> T:

@@ -13,7 +13,7 @@ import psycopg
 import psycopg.rows
 import pytest
 
-from pgjobs_celery.db import databases
+from pgjobs_celery.db import scratch as databases
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from pgjobs_celery.overseeing import PATIENCE
+from pgjobs_celery.worker.overseer import PATIENCE
 
 from ..conftest import close_app
 from . import hooked

@@ -13,9 +13,9 @@ import pytest
 from celery import Celery
 
 from pgjobs_celery import cron
-from pgjobs_celery.clock import Clock
-from pgjobs_celery.db.schedules import Schedules
-from pgjobs_celery.entries import PgEntry, to_row
+from pgjobs_celery.beat.clock import Clock
+from pgjobs_celery.beat.entry import PgEntry, to_row
+from pgjobs_celery.db.rows.schedules import Schedules
 
 from ..cron_oracle import ticks_of_intervals, ticks_of_times
 from ..waiting import wait_for

@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from celery import chord
 
-from pgjobs_celery.db import migrations
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
-from pgjobs_celery.node import close_nodes
+from pgjobs_celery.node.node import close_nodes
 
 from ..conftest import close_app
 from ..waiting import wait_for

@@ -13,9 +13,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pgjobs_celery import bulk, jobs, schedules
-from pgjobs_celery.db import migrations
 from pgjobs_celery.db.database import known_databases
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.errors import SchemaError
 
 from ..conftest import close_app

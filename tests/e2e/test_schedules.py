@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 
 from pgjobs_celery import schedules
-from pgjobs_celery.states import State
+from pgjobs_celery.job.states import State
 
 from ..waiting import wait_for
 from .beats import StartBeat, running_beats

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import psycopg
 from celery import Celery
 
-from pgjobs_celery.db import migrations
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
 
 from ..waiting import wait_for

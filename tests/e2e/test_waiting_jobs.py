@@ -13,7 +13,7 @@ from celery.utils.objects import Bunch
 from celery.worker.consumer.gossip import Gossip
 
 from pgjobs_celery import bulk
-from pgjobs_celery.db.waiting import LIMIT
+from pgjobs_celery.db.rows.waiting import LIMIT
 
 from ..waiting import wait_for
 from . import tasks

@@ -11,7 +11,7 @@ import kombu
 import psycopg
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.db.messages import NewMessage
+from pgjobs_celery.db.rows.messages import NewMessage
 from pgjobs_celery.maintenance.reap import Reap
 
 A = UUID(int=1)

@@ -11,7 +11,7 @@ import kombu
 import psycopg
 import pytest
 
-from pgjobs_celery.channel import Channel
+from pgjobs_celery.broker.channel import Channel
 from pgjobs_celery.maintenance.watch import Watch
 from tests.consuming import consuming, is_quiet, publish_task
 

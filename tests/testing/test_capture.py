@@ -18,7 +18,7 @@ from kombu.exceptions import EncodeError
 
 from pgjobs_celery import PgTask, Unique, bulk, enqueue_many, jobs
 from pgjobs_celery.errors import InvalidOption, NothingRuns, PgJobsError
-from pgjobs_celery.states import State
+from pgjobs_celery.job.states import State
 from pgjobs_celery.testing import all_enqueued, testing
 
 from .conftest import NOWHERE

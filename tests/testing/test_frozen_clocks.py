@@ -14,7 +14,7 @@ from celery import Celery
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from pgjobs_celery import PgTask
-from pgjobs_celery.aio import aget
+from pgjobs_celery.results.aio import aget
 from pgjobs_celery.testing import (
     advance,
     assert_enqueued,

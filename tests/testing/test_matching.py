@@ -10,10 +10,10 @@ from unittest.mock import ANY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgjobs_celery.testing.capture import Enqueued
-from pgjobs_celery.testing.matching import Expected, bind
-from pgjobs_celery.testing.report import show
-from pgjobs_celery.testing.values import differences, matches
+from pgjobs_celery.testing.asserting.matching import Expected, bind
+from pgjobs_celery.testing.asserting.report import show
+from pgjobs_celery.testing.asserting.values import differences, matches
+from pgjobs_celery.testing.capturing.capture import Enqueued
 
 plain = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
 values = st.recursive(

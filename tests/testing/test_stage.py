@@ -13,7 +13,7 @@ from kombu import Connection
 from pgjobs_celery import jobs
 from pgjobs_celery.errors import PgJobsError
 from pgjobs_celery.testing import assert_enqueued, refute_enqueued, testing
-from pgjobs_celery.testing.providing import Moved
+from pgjobs_celery.testing.fixtures.providing import Moved
 
 from ..conftest import close_app
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 
-from ...scopes import Scope, Scoped
+from ...scopes.scopes import Scope, Scoped
 from ..connection import Call, Row
 from .watching import Pending, Watch
 

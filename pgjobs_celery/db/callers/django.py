@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 
-from ..aliases import find_connection, is_inherited, open_connections
 from ..connection import Call, Row
+from ..django_aliases import find_connection, is_inherited, open_connections
 from .base import Caller, Place, plain
 from .django_watching import DjangoWatch
 from .watching import Pending, Watch

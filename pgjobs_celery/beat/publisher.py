@@ -1,0 +1,200 @@
+"""Publish the ticks of entries: their jobs and their rows in one transaction. For beat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+from uuid import UUID, uuid5
+
+from celery.beat import BeatLazyFunc, Scheduler
+
+from ..control.jobs import database_of
+from ..db.database import CONNECTION_ERRORS, Database
+from ..db.rows.schedules import Advance, ScheduleRow, Schedules
+from ..errors import InvalidOption
+from ..job.options import HEADER, NAMES, check_meta, merge
+from ..publishing.batch import bulk
+from ..tasks.task import PgTask
+from .entry import PgEntry
+from .missed import Due
+
+#: In which an entry, and a tick, give a task id.
+NAMESPACE = UUID("4f1dbd7c-6c1e-5d0a-9a55-0f3f0b6c2f5e")
+
+
+class Outage(Exception):
+    """The broker is not there."""
+
+
+class _TakenBack(Exception):
+    """Ends a transaction whose work is not to be."""
+
+
+class TickPublisher(Scheduler):  # type: ignore[misc]
+    """The part of the scheduler that publishes."""
+
+    Entry = PgEntry
+
+    #: What the last job could not be published for.
+    _failure: Exception | None = None
+
+    @cached_property
+    def database(self) -> Database:
+        """Where the rows are."""
+        return database_of(self.app)
+
+    @property
+    def rows(self) -> Schedules:
+        """The rows of the app's entries."""
+        return Schedules(self.database, self.app.main or "")
+
+    @cached_property
+    def is_atomic(self) -> bool:
+        """True where the jobs are put where the rows are, so that one transaction does both."""
+        if self.app.conf.task_always_eager:
+            return False  # the task is run instead, and that cannot be taken back
+        transport = self.app.connection_for_write().transport
+        return getattr(transport, "database", None) is self.database
+
+    def publish_ticks(
+        self, rows: Sequence[ScheduleRow], found: Mapping[str, Due]
+    ) -> tuple[set[str], dict[str, Exception]]:
+        """The names that were ours to publish; or, with nothing done, the ones that fail."""
+        failed: dict[str, Exception] = {}
+        try:
+            with self._transaction(rows) as producer:
+                ours = self.rows.advance_schedules(self.to_advances(rows, found))
+                ticks = [(name, at) for name in sorted(ours) for at in found[name].ticks]
+                there = self.rows.find_ticks([self.task_id(*tick) for tick in ticks])
+                with bulk():
+                    for name, at in ticks:
+                        if self.task_id(name, at) in there:
+                            continue  # by an entry of this name that was deleted since
+                        try:
+                            self._publish_tick(self.schedule[name], at, producer)
+                        except Exception as error:
+                            self._check_outage(error)
+                            failed[name] = error
+                if failed:
+                    raise _TakenBack
+        except _TakenBack:
+            return set(), failed
+        return ours, failed
+
+    @contextmanager
+    def _transaction(self, rows: Sequence[ScheduleRow]) -> Iterator[Any]:
+        """One for entries and jobs, with the producer of these."""
+        with self.app.producer_or_acquire() as producer:
+            try:
+                with self.rows.publishing(asks_others=self._asks_others(rows)):
+                    yield producer
+            except BaseException:
+                # Queues that kombu remembers to have declared in it are taken back, too.
+                producer.connection.declared_entities.clear()
+                raise
+
+    def _asks_others(self, rows: Sequence[ScheduleRow]) -> bool:
+        return not self.is_atomic or any(is_lazy(self.schedule[row.name]) for row in rows)
+
+    def to_advances(
+        self, rows: Sequence[ScheduleRow], found: Mapping[str, Due], *, is_lost: bool = False
+    ) -> list[Advance]:
+        """What becomes of the rows: they go on with what comes next, published or lost."""
+        advances = []
+        for row in rows:
+            due = found[row.name]
+            ticks = [] if is_lost else due.ticks
+            last = ticks[-1] if ticks else None
+            advances.append(
+                Advance(
+                    row.name,
+                    row.version,
+                    row.next_run_at,
+                    due.next,
+                    last,
+                    self.task_id(row.name, last) if last else None,
+                    len(ticks),
+                )
+            )
+        return advances
+
+    def _check_outage(self, error: Exception) -> None:
+        """Raise if it is not this entry's fault: the others are to wait as well.
+
+        Not known from the error, for an entry may ask other servers for its arguments.
+        """
+        if not self.is_atomic:
+            try:
+                with self.app.connection_for_write() as connection:
+                    connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+            except Exception:
+                raise Outage(str(error)) from error
+        try:
+            self.rows.look()
+        except CONNECTION_ERRORS:
+            raise
+        except Exception:
+            raise error from None  # the database has refused something, and with it all the rest
+
+    def _publish_tick(self, entry: PgEntry, at: datetime, producer: Any) -> None:
+        """Publish one job."""
+        sent = self.Entry(**_fields(entry), options=self._options(entry, at))
+        self._failure = None
+        # Which others wrap: Sentry, for its cron monitors.
+        self.apply_entry(sent, producer=producer)
+        if self._failure is not None:
+            raise self._failure
+
+    def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kw: Any) -> Any:
+        """As Celery's, which tells nobody but the log that it could not."""
+        try:
+            return super().apply_async(entry, producer=producer, advance=advance, **kw)
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def _options(self, entry: PgEntry, at: datetime) -> dict[str, Any]:
+        """The entry's options, with what a job knows of it."""
+        known = {"schedule": entry.name, "tick": at.isoformat()}
+        options = noted(self.app, entry.task, entry.options, known)
+        options.setdefault("task_id", self.task_id(entry.name, at))
+        return options
+
+    def task_id(self, name: str, at: datetime) -> str:
+        """The id of the job of a tick: the same from whichever beat."""
+        return str(uuid5(NAMESPACE, json.dumps([self.app.main, name, at.isoformat()])))
+
+
+def noted(
+    app: Any, task: str, options: Mapping[str, Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a job of an entry is published with: its options, and in its meta what is known of it.
+
+    Raises InvalidOption for what only a PgTask can have.
+    """
+    noted = dict(options)
+    headers = dict(noted.get("headers") or {})
+    ours = {name: noted.pop(name) for name in NAMES if name in noted}
+    ours["meta"] = {**check_meta(ours.get("meta") or {}), **known}
+    if isinstance(app.tasks.get(task), PgTask):
+        noted.update(ours)
+    elif ours.pop("unique", None):
+        raise InvalidOption(f"unique is for a PgTask that beat knows; {task} is none")
+    else:  # Celery would not know what they are
+        headers[HEADER] = merge({}, ours, headers.get(HEADER))
+    noted["headers"] = headers
+    return noted
+
+
+def is_lazy(entry: PgEntry) -> bool:
+    """True where arguments are computed for each job, which may take a while."""
+    return any(isinstance(value, BeatLazyFunc) for value in (*entry.args, *entry.kwargs.values()))
+
+
+def _fields(entry: PgEntry) -> dict[str, Any]:
+    names = ("name", "task", "args", "kwargs", "schedule", "app", "missed", "missed_limit")
+    return {name: getattr(entry, name) for name in names}

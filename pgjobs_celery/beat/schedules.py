@@ -1,0 +1,264 @@
+"""``schedules(app)``: the entries that beat publishes; made, changed, paused and run by hand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from ..control.filters import text
+from ..control.jobs import database_of
+from ..db.rows.schedules import ScheduleRow
+from ..db.rows.schedules import Schedules as Rows
+from ..errors import ConfiguredEntry, InvalidOption, PgJobsError
+from ..printable import guarded
+from ..publishing.batch import bulk, take_part
+from .clock import read_clock
+from .entry import PgEntry, to_entry, to_row
+from .missed import ONCE
+from .schedule import (
+    Schedule,
+    find_own,
+    find_schedule,
+    publish_entry,
+    read_entry,
+    read_published,
+    to_handle,
+    unknown_task,
+)
+from .spec import next_tick
+
+logger = guarded(logging.getLogger(__name__))
+
+T = TypeVar("T")
+
+
+class Schedules:
+    """The entries of an app. Every beat knows of a change within a second.
+
+    Those of the program's ``beat_schedule`` are here once a beat has started. They can be paused,
+    resumed and run; the rest is the program's to say, and raises ConfiguredEntry. Inside of
+    :func:`pgjobs_celery.using` a change is part of the caller's transaction.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        #: Where they are.
+        self.database = database_of(app)
+        self._rows = Rows(self.database, app.main or "")
+
+    def __iter__(self) -> Iterator[Schedule]:
+        """All of them, by name."""
+        rows = self._run(self._rows.get_schedules)
+        return iter([to_handle(row, self.app) for row in rows])
+
+    def get(self, name: str) -> Schedule | None:
+        """The one of this name; None if there is none."""
+        row = self.find_row(name)
+        return None if row is None else to_handle(row, self.app)
+
+    def put(
+        self,
+        name: str,
+        task: Any,
+        schedule: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        missed: str = ONCE,
+        missed_limit: int = 100,
+        next_run_at: datetime | None = None,
+        **options: Any,
+    ) -> Schedule:
+        """Have an entry be like this, whether there was one or not.
+
+        ``task`` is a task, its name or a signature; ``schedule`` is a number of seconds, a
+        timedelta, a cron expression, ``crontab()``, :func:`pgjobs_celery.cron` or ``solar()``;
+        ``options`` are those of ``apply_async``. It is due first at ``next_run_at`` or, where that
+        is not given, when the schedule says so. A next tick that is known stays while the schedule
+        does, and so does a pause.
+
+        Raises InvalidOption for a value that cannot be used or that JSON cannot hold, UnknownOption
+        for a name that there is not, ConfiguredEntry for the name of one of the program's.
+        """
+        entry = self._read(name, task, schedule, args, kwargs, missed, missed_limit, options)
+        return self._write(entry, next_run_at, replaces=True)
+
+    def add(
+        self,
+        name: str,
+        task: Any,
+        schedule: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        missed: str = ONCE,
+        missed_limit: int = 100,
+        next_run_at: datetime | None = None,
+        **options: Any,
+    ) -> Schedule:
+        """As :meth:`put`, of a name that is not taken: raises InvalidOption if it is."""
+        entry = self._read(name, task, schedule, args, kwargs, missed, missed_limit, options)
+        return self._write(entry, next_run_at, replaces=False)
+
+    def pause(self, name: str) -> bool:
+        """Publish no tick of it from now on; False if there is no such entry."""
+        name = _text(name)
+        return self._run(lambda: self._rows.pause_schedule(name))
+
+    def resume(self, name: str) -> bool:
+        """Go on with the tick that comes next, by the server's clock; False if it is not paused.
+
+        What was not published meanwhile was not missed.
+        """
+        row = self.find_row(name)
+        if row is None or not row.is_paused:
+            return False
+        with self.database.joining():
+            return self._rows.resume_schedule(name, self._next_tick(row, "resume"))
+
+    def repair(self, name: str) -> bool:
+        """Give it times that can be read where its row has others; False if there is no such entry.
+
+        It is due next when its schedule says so, and stays paused if it is. Raises PgJobsError
+        where the rest of it cannot be read: put it anew, or delete it.
+        """
+        row = self.find_row(name)
+        if row is None:
+            return False
+        if not row.is_configured:
+            to_entry(row, self.app)
+        with self.database.joining():
+            return self._rows.repair_schedule(name, self._next_tick(row, "repair"))
+
+    def run(self, name: str) -> Any:
+        """Publish it now, paused or not; the handle on its result, None if there is no such entry.
+
+        Its ticks come as they would have. The job's meta has ``schedule`` and ``by_hand``.
+        """
+        row = self.find_row(name)
+        if row is None:
+            return None
+        args, kwargs, options = read_published(row, self.app)
+        # Given here, it is that of a row in any case, be it one of a duplicate.
+        options = {"task_id": str(uuid4()), **options}
+        known = {"schedule": name, "by_hand": True}
+        with bulk():  # one transaction, ours or the caller's
+            result = publish_entry(self.app, row.task, args, kwargs, options, known)
+            take_part(self.database, lambda: self._record(name, result.id))
+        return result
+
+    def delete(self, name: str) -> bool:
+        """Take it away; False if there is no such entry. The jobs that it has published stay."""
+        name = _text(name)
+        if self._run(lambda: self._rows.delete_schedule(name)):
+            return True
+        row = self.find_row(name)
+        if row is not None and row.is_configured:
+            raise _configured(name)
+        return False
+
+    # For who brings many at once
+
+    def now(self) -> datetime:
+        """The time that beats go by: the server's, or what is derived from it for a rehearsal."""
+        return read_clock(self.app.conf).at(self._rows.look().now)
+
+    def find_row(self, name: str) -> ScheduleRow | None:
+        """The row of an entry; None if there is none."""
+        name = _text(name)
+        return next(iter(self._run(lambda: self._rows.get_schedules([name]))), None)
+
+    def put_row(self, row: ScheduleRow, *, replaces: bool = True, moves: bool = False) -> None:
+        """Write an entry that was read; ``moves`` its next tick although its schedule stays.
+
+        Raises ConfiguredEntry and, unless it ``replaces`` one that is there, InvalidOption.
+        """
+        if row.name in self.app.conf.beat_schedule:
+            raise _configured(row.name)
+        if self._rows.put_schedule(row, replaces=replaces, moves=moves):
+            return
+        found = self.find_row(row.name)
+        if found is not None and found.is_configured:
+            raise _configured(row.name)
+        raise InvalidOption(
+            f"there is an entry {row.name!r} already: put() changes it, or --replace"
+        )
+
+    def _read(
+        self,
+        name: str,
+        task: Any,
+        schedule: Any,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None,
+        missed: str,
+        missed_limit: int,
+        options: Mapping[str, Any],
+    ) -> PgEntry:
+        entry = read_entry(
+            self.app, name, task, schedule, args, kwargs, missed, missed_limit, options
+        )
+        if unknown := unknown_task(self.app, entry.task):
+            logger.warning("entry %r is published all the same: %s", name, unknown)
+        return entry
+
+    def _write(self, entry: PgEntry, next_run_at: datetime | None, *, replaces: bool) -> Schedule:
+        with self.database.joining():
+            row = to_row(entry, self.now(), is_configured=False)
+            if next_run_at is not None:
+                row = replace(row, next_run_at=self._moment(next_run_at))
+            self.put_row(row, replaces=replaces, moves=next_run_at is not None)
+            (there,) = self._rows.get_schedules([entry.name])
+        return to_handle(there, self.app)
+
+    def _next_tick(self, row: ScheduleRow, verb: str) -> datetime:
+        """When it is due next. Raises PgJobsError where that cannot be known here."""
+        schedule = find_schedule(row, self.app)
+        if schedule is None:
+            own = find_own(self.app, row.name) if row.is_configured else None
+            if own is None:
+                raise PgJobsError(
+                    f"the schedule of entry {row.name!r} cannot be read here: {verb} it in the "
+                    f"program that has it in its beat_schedule ({row.schedule})"
+                )
+            schedule = own.schedule
+        return next_tick(schedule, self.now())
+
+    def _run(self, work: Callable[[], T]) -> T:
+        """In the caller's transaction, if there is one; else once more over a lost connection."""
+        with self.database.joining():
+            return self.database.retrying(work)
+
+    def _moment(self, at: Any) -> datetime:
+        if not isinstance(at, datetime):
+            raise InvalidOption(f"next_run_at must be a datetime, not {at!r}")
+        return at if at.tzinfo else at.replace(tzinfo=self.app.timezone)
+
+    def _record(self, name: str, task_id: str) -> None:
+        self._rows.record_run(name, task_id)
+
+
+def schedules(app: Any) -> Schedules:
+    """The entries of a Celery app: in the database of its broker, or else of its result backend.
+
+    Raises PgJobsError if neither is one of ours.
+
+    >>> schedules(app).put("report", "proj.report", cron("0 2 * * *", tz="Europe/Berlin"))
+    >>> schedules(app).run("report")
+    """
+    return Schedules(app)
+
+
+def _text(name: Any) -> str:
+    return text("name", name)
+
+
+def _configured(name: str) -> ConfiguredEntry:
+    return ConfiguredEntry(
+        f"entry {name!r} is one of the program's beat_schedule: change it there, or take it out; "
+        "here it can be paused, resumed and run"
+    )

@@ -1,0 +1,1 @@
+"""kombu's transport and channel over rows."""

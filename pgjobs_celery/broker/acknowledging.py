@@ -1,0 +1,128 @@
+"""What becomes of delivered messages: acknowledged, rejected, put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..job.outcome import completed, discarded, error_entry, error_from, released, requeued
+from ..signals import is_end_heard
+from .message import Message
+from .publish import Publisher
+
+if TYPE_CHECKING:
+    from ..job.job import Claim
+    from .transport import Transport
+
+
+#: What kombu says of it; operators look for that line.
+RESTORING = "Restoring %d unacknowledged message(s)"
+
+
+class Acknowledger(Publisher):
+    """The part of a channel that acknowledges; also called by the threads of a pool."""
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(transport)
+        #: What was delivered and has to be acknowledged, by delivery tag.
+        self.unacked: dict[int, Message] = {}
+        #: How many have been since somebody asked.
+        self.finished = 0
+
+    def look_again(self, *, messages: bool = True) -> None:
+        """Something was put back in line."""
+        raise NotImplementedError
+
+    def made_room(self) -> None:
+        """Another message may be delivered."""
+        self.finished += 1
+        self.transport.wake()
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        """The message was dealt with."""
+        for message in self._pop_unacked(delivery_tag, multiple):
+            claim = message.claim
+            if claim is None:
+                self.node.settle_message(message.row or 0)
+            elif not message.is_tracked and message.acknowledged_by_holder():
+                self._end(message, claim)
+        self.made_room()
+
+    def keep(self, message: Message, claim: Claim) -> None:
+        """It was handed out, and did not go to the pool: it ends when it is acknowledged."""
+        if message.keep():
+            self._end(message, claim)
+        elif not message.is_settled:
+            self.node.holdings.keep(claim.id)
+
+    def _end(self, message: Message, claim: Claim) -> None:
+        """The job ends with its acknowledgement: there is nobody else to say what became of it."""
+        # A worker acknowledges what it cannot read; that is no success.
+        error = message.unreadable
+        outcome = (
+            discarded(claim.id, claim.attempt, error_from(error))
+            if error
+            else completed(claim.id, claim.attempt)
+        )
+        if message.request is not None:
+            # Whoever took it from the worker may have stored a result, which finished the row.
+            outcome = outcome._replace(is_sole=False)
+            name, id = message.headers.get("task"), message.headers.get("id")
+            if name and id and is_end_heard():
+                outcome = outcome._replace(job=(name, id))
+        self.node.settle(outcome)
+
+    def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
+        """The message was refused: put it back in line, or set it aside."""
+        for message in self._pop_unacked(delivery_tag, False):
+            claim = message.claim
+            if claim is None:
+                if requeue:
+                    self.node.return_message(message.row or 0)
+                else:
+                    self.node.settle_message(message.row or 0)
+            elif not message.is_settled:
+                message.is_settled = True
+                self.node.settle(
+                    requeued(claim.id, claim.attempt)
+                    if requeue
+                    else discarded(claim.id, claim.attempt, refusal(message))._replace(
+                        is_stored=is_failure_stored(message), is_sole=False
+                    )
+                )
+            if claim is not None and requeue:
+                self.look_again(messages=False)
+        self.made_room()
+
+    def _pop_unacked(self, tag: int, multiple: bool) -> list[Message]:
+        tags = [each for each in list(self.unacked) if each <= tag] if multiple else [tag]
+        popped = [self.unacked.pop(each, None) for each in tags]
+        return [message for message in popped if message is not None]
+
+    def give_back(self, messages: Iterable[Message]) -> int:
+        """Put back what was handed out and has neither begun nor been acknowledged; how many."""
+        count = 0
+        for message in messages:
+            self.unacked.pop(message.delivery_tag, None)
+            if message.claim is None:
+                self.node.return_message(message.row or 0)
+                count += 1
+            elif message.is_acknowledged and message.acknowledged_by_holder():
+                self._end(message, message.claim)  # the loop had not come to it
+            elif message.give_back():
+                self.node.settle(released(message.claim.id, message.claim.attempt))
+                count += 1
+        return count
+
+
+def is_failure_stored(message: Message) -> bool:
+    """False for a message whose task ignores its result: its failure is no result either."""
+    request = message.request and message.request()
+    return request is None or bool(request.stores_failure)
+
+
+def refusal(message: Message) -> str:
+    """Why a message was rejected, as an entry of ``errors``."""
+    if message.unreadable:
+        return error_from(message.unreadable)
+    return error_entry("Reject", "rejected by its consumer; the worker's log says why")

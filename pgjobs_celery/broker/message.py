@@ -1,0 +1,188 @@
+"""A row as kombu delivers it: a message that knows the claim behind it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timezone
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from kombu.message import Message as BaseMessage
+
+from ..job.envelope import Envelope, moment
+from ..job.job import Fence
+
+if TYPE_CHECKING:
+    from ..job.job import Claim
+    from .channel import Channel
+
+#: A pool's thread may begin a task while the worker's main thread puts it back in line.
+_fate = threading.Lock()
+
+#: The message property that tells the process that runs the task which claim it stands on.
+CLAIM = "pgjobs_claim"
+
+
+class HeldClaim(NamedTuple):
+    """The claim that a running task stands on, as its request has it."""
+
+    fence: Fence
+    #: The key of the database that the row is in.
+    key: str
+    max_attempts: int
+
+
+def held_claim(request: Any) -> HeldClaim | None:
+    """The claim that a task's request stands on; None if it came another way."""
+    claim = (getattr(request, "properties", None) or {}).get(CLAIM)
+    if not claim:
+        return None
+    node, attempt, key, max_attempts = claim
+    return HeldClaim(Fence(UUID(node), attempt), key, max_attempts)
+
+
+class Message(BaseMessage):  # type: ignore[misc]
+    """A delivered message.
+
+    Its ``__init__`` does what kombu's does, without the detours: this runs once per task.
+    """
+
+    #: The job behind it; None for a message that is no job.
+    claim: Claim | None = None
+    #: When the job is not worth running any more, by the monotonic clock; None for never.
+    expires_at: float | None = None
+    #: When it was to run, as it was published: for its task to see.
+    eta: str | None = None
+    #: The row of ``messages`` behind it, where it is no job and has to be acknowledged.
+    row: int | None = None
+    #: The pool has it, and says what becomes of the job: acknowledging only makes room.
+    is_tracked = False
+    #: It was handed out and did not go to the pool: whoever has it may acknowledge it.
+    is_kept = False
+    #: It was acknowledged before the pool had it.
+    is_acknowledged = False
+    #: The task has begun.
+    is_started = False
+    #: Gives the worker's request, where there is one.
+    request: Callable[[], Any] | None = None
+    #: The job was put back in line, or its outcome is known: nothing more is to be settled.
+    is_settled = False
+    #: Why the body could not be read.
+    failure: BaseException | None = None
+
+    def __init__(
+        self,
+        channel: Channel,
+        tag: int,
+        envelope: Envelope,
+        body: bytes,
+        redelivered: bool,
+        held: HeldClaim | None = None,
+    ) -> None:
+        headers, properties = envelope.headers, envelope.properties
+        if headers.get("compression"):
+            # The rare case goes the long way: kombu knows how to decompress.
+            super().__init__(body=body, headers=headers)
+        else:
+            self.errors: list[Any] = []
+            self.body = body
+            self.headers = headers
+            self._decoded_cache = None
+            self._state = "RECEIVED"
+            self.accept = None
+        if held is not None:
+            if headers.get("eta") is not None and moment(headers["eta"], lambda: timezone.utc):
+                # It has waited in the row; the worker must not hold it for a clock that differs.
+                self.eta, headers["eta"] = headers["eta"], None
+            fence = held.fence
+            properties[CLAIM] = (fence.node.hex, fence.attempt, held.key, held.max_attempts)
+        self.channel = channel
+        self.delivery_tag = tag
+        self.content_type = envelope.content_type
+        self.content_encoding = envelope.content_encoding
+        self.properties = properties
+        self.delivery_info = {
+            "exchange": envelope.exchange,
+            "routing_key": envelope.routing_key,
+            "priority": properties.get("priority"),
+            "redelivered": redelivered,
+        }
+
+    def begin(self) -> bool:
+        """The task begins in a thread of this process; False if it was put back in line before."""
+        with _fate:
+            if not self.is_settled:
+                self.is_started = True
+            return self.is_started
+
+    def acknowledged_by_holder(self) -> bool:
+        """It was acknowledged, and not by the pool: True if the job ends with that.
+
+        A worker's request may still go to the pool while it is being handed out: then
+        :meth:`keep` says it.
+        """
+        with _fate:
+            if self.is_settled:
+                return False
+            self.is_acknowledged = True
+            self.is_settled = self.is_kept or self.request is None
+            return self.is_settled
+
+    def keep(self) -> bool:
+        """It was handed out, and the pool does not have it: True if the job has ended already."""
+        with _fate:
+            if self.is_settled or self.is_tracked:
+                return False
+            self.is_kept = True
+            self.is_settled = self.is_acknowledged
+            return self.is_settled
+
+    def track(self) -> None:
+        """The pool has it from now on.
+
+        A job that has ended by an acknowledgement stays ended: the task runs as nobody's.
+        """
+        if not self.is_kept:
+            self.is_tracked = True
+            return
+        with _fate:
+            if self.is_settled and self.is_acknowledged:
+                self.claim = None
+                self.properties.pop(CLAIM, None)
+            else:
+                self.is_tracked = True
+
+    @property
+    def is_with_others(self) -> bool:
+        """Whoever keeps it may run it yet, whatever becomes of the channel."""
+        request = self.request and self.request() if self.is_kept else None
+        return bool(request and request.may_run_later)
+
+    def give_back(self) -> bool:
+        """The job is to go back in line; False if it has begun or will, or its outcome is known."""
+        with _fate:
+            if self.is_settled or (self.is_tracked and (self.is_started or self.was_sent)):
+                return False
+            self.is_settled = True
+            return True
+
+    @property
+    def was_sent(self) -> bool:
+        """A child that has been sent the task will run it, though it has not said so yet."""
+        request = self.request and self.request()
+        return bool(request and request.was_sent())
+
+    def _decode(self) -> Any:
+        try:
+            return super()._decode()
+        except Exception as error:
+            self.failure = error
+            raise
+
+    @property
+    def unreadable(self) -> BaseException | None:
+        """Why this message cannot be read; None if it can, or nobody tried."""
+        if self.errors:
+            return self.errors[0][1]  # type: ignore[no-any-return]
+        return self.failure

@@ -1,0 +1,198 @@
+"""Put messages where they belong: a Celery task becomes a job, everything else a message."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timezone, tzinfo
+from typing import Any
+
+from celery import current_app
+from celery._state import get_current_task
+
+from ..control.revokes import PIDBOX, revoke_jobs
+from ..db.rows.messages import NewMessage, Routed
+from ..db.rows.unique_jobs import Guard
+from ..job.envelope import (
+    encode_body,
+    encode_envelope,
+    is_durable,
+    is_job,
+    job_options,
+    rank,
+    time_to_live,
+    to_job,
+)
+from ..printable import guarded
+from ..publishing.batch import PublishBatch, find_batch, take_part
+from ..publishing.insertion import Insertion, put_job
+from ..publishing.receipt import current_publication
+from ..publishing.replacement import take_mark
+from .message import held_claim
+from .topology import NO_ROUTE, NOT_FOUND, Topology, refusal
+
+logger = guarded(logging.getLogger(__name__))
+
+
+class Publisher(Topology):
+    """The part of a channel that publishes. Thread-safe."""
+
+    def prepare_message(
+        self,
+        body: Any,
+        priority: int | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        headers: dict[str, Any] | None = None,
+        properties: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """A message as :meth:`basic_publish` takes it."""
+        properties = dict(properties or {})
+        if priority is not None:
+            properties["priority"] = priority
+        return {
+            "body": body,
+            "content-type": content_type,
+            "content-encoding": content_encoding,
+            "headers": headers or {},
+            "properties": properties,
+        }
+
+    def basic_publish(
+        self,
+        message: dict[str, Any] | str,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,
+        **_: Any,
+    ) -> None:
+        """Put a message where it belongs; it is committed when this returns.
+
+        A Celery task for one queue is a job. Everything else, and a copy for each of several
+        queues, is a message. Raises MessageRefused for what cannot be stored, and ChannelError for
+        what leads nowhere: a task for an exchange that is not there, and, where that is
+        ``mandatory``, whatever no queue gets.
+        """
+        if isinstance(message, str):
+            message = self.prepare_message(message)  # `celery amqp basic.publish`
+        if mandatory:
+            self._require_route(exchange, routing_key)
+        if not is_job(message):
+            self._publish_message(message, exchange, routing_key)
+            return
+        queues = (
+            self.database.routes.route_message(exchange, routing_key) if exchange else [routing_key]
+        )
+        if len(queues) != 1:
+            found = queues or self.database.routes.find_exchange(exchange)
+            if not found:
+                raise refusal(NOT_FOUND, f"no exchange {exchange!r} to publish to")
+            if not queues and found != "fanout":
+                logger.warning(
+                    "task %s[%s] reaches no queue: nothing is bound to exchange %r with key %r",
+                    message["headers"]["task"], message["headers"]["id"], exchange, routing_key,
+                )  # fmt: skip
+            new = self._new_message(message, exchange, routing_key)
+            take_part(self.database, lambda: self.database.messages.insert_messages(new, queues))
+            return
+        predecessor = take_mark(message["headers"], self.database.key)
+        options = job_options(message)
+        job = to_job(
+            message,
+            queues[0],
+            options,
+            exchange=exchange,
+            routing_key=routing_key,
+            order=self.options.priority_order,
+            max_body_size=self.options.max_body_size,
+            timezone=_timezone,
+        )
+        request = _current_request()
+        held = held_claim(request)
+        holder = held.fence if held and request.id == job.task_id else None
+        # Under another URL it may be another database, where the task holds nothing.
+        is_surely_here = held is not None and held.key == self.database.key
+        if holder is not None and job.eta is not None:
+            # retry(countdown=...), which Celery has turned into a time by this machine's clock.
+            job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
+        is_child = held is not None and request.id == job.parent_id
+        if holder is not None:
+            # Where its retry is to be written down, see retrying.py.
+            request.retried_in = self.database
+        unique = options.unique if holder is None else None
+        self._put(
+            Insertion(
+                job,
+                holder,
+                parent=held.fence if held and is_child and is_surely_here else None,
+                is_repeated=(is_child and bool((request.delivery_info or {}).get("redelivered")))
+                or (holder is not None and bool(getattr(request, "was_lost", False))),
+                is_surely_here=is_surely_here,
+                predecessor=predecessor,
+                is_replacement=held is not None and predecessor == held.fence,
+                guard=unique
+                and Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds),
+                rule=unique and unique.rule,
+                publication=current_publication(),
+            )
+        )
+
+    def create_publish_batch(self, max_size: int) -> PublishBatch:
+        """What kombu's ``Producer.batch()`` publishes through (kombu 5.7)."""
+        return PublishBatch(self, max_size)
+
+    def _put(self, insertion: Insertion) -> None:
+        batch = None if insertion.belongs_to_run else find_batch(self.database)
+        if batch is None:
+            put_job(self.database, insertion)
+        else:
+            batch.add(self.database, insertion)
+
+    def _require_route(self, exchange: str, routing_key: str) -> None:
+        routes = self.database.routes
+        if not (
+            routes.route_message(exchange, routing_key)
+            if exchange
+            else routes.find_queue(routing_key, self.node.id)
+        ):
+            raise refusal(
+                NO_ROUTE, f"no queue gets what exchange {exchange!r} has for {routing_key!r}"
+            )
+
+    def _publish_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
+        if exchange.endswith(PIDBOX) and revoke_jobs(self.database, message):
+            # A worker that hears of it writes REVOKED by itself: not before it is true.
+            told = self._new_message(message, exchange, routing_key)
+            with self.database.joining():
+                self.database.messages.publish_messages(told, exchange, routing_key)
+            return
+        is_event = exchange == self.node.event_exchange and not is_durable(message)
+        if is_event and not self.node.services.post.is_heard(routing_key):
+            return
+        new = self._new_message(message, exchange, routing_key)
+        if is_event:
+            self.node.services.send(Routed(new, exchange, routing_key))
+        elif exchange:
+            self.database.messages.publish_messages(new, exchange, routing_key)
+        else:
+            self.database.messages.insert_messages(new, [routing_key])
+
+    def _new_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> NewMessage:
+        return NewMessage(
+            message=encode_envelope(message, exchange, routing_key),
+            body=encode_body(message, self.options.max_body_size),
+            durable=is_durable(message),
+            priority=rank(message["properties"].get("priority"), self.options.priority_order),
+            ttl=time_to_live(message),
+        )
+
+
+def _current_request() -> Any:
+    """The task that runs here, and publishes; None where none does."""
+    task = get_current_task()
+    return task and task.request
+
+
+def _timezone() -> tzinfo:
+    """The zone of an eta that names none: the app's."""
+    zone: tzinfo = current_app.timezone
+    return zone

@@ -1,0 +1,102 @@
+"""The options of ``celery pgjobs`` that say which jobs are meant."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ..job.states import BY_CELERY_NAME, State
+from .database import database_options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def read_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Seconds, from a number and maybe one of s, m, h, d, w; an option's callback."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw]?)", value.strip().lower())
+    if not found:
+        raise click.BadParameter(f"{value!r} is no duration: write 90, 15m, 2h or 3d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def read_json(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """What a JSON text says; an option's callback."""
+    try:
+        return None if value is None else json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"{value!r} is no JSON: {error}") from None
+
+
+def read_attempts(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> int | range | None:
+    """A number, or a span of them; an option's callback."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,10})(-([0-9]{0,10}))?", value.strip())
+    if not found:
+        raise click.BadParameter(f"{value!r} is no attempt: write 3, 2-5 or 2-")
+    first = int(found[1])
+    if not found[2]:
+        return first
+    return range(first, int(found[3]) + 1 if found[3] else sys.maxsize)
+
+
+def _many(flag: str, help: str) -> Any:
+    return click.option(flag, multiple=True, help=f"{help}; may be repeated.")
+
+
+def _age(flag: str, help: str) -> Any:
+    return click.option(flag, metavar="AGE", callback=read_duration, help=help)
+
+
+def _json(flag: str, help: str) -> Any:
+    return click.option(flag, metavar="JSON", callback=read_json, help=help)
+
+
+#: The option of each filter.
+FILTER_OPTIONS: dict[str, Any] = {
+    "id": _many("--id", "Celery's id of the task"),
+    "task": _many("--task", "The task's name"),
+    "queue": _many("--queue", "The queue"),
+    "state": click.option(
+        "--state",
+        multiple=True,
+        type=click.Choice([*(state.value for state in State), *BY_CELERY_NAME]),
+        metavar="STATE",
+        help=f"{', '.join(State)}, or Celery's word for it; may be repeated.",
+    ),
+    "tags": click.option("--tag", "tags", multiple=True, help="A tag; repeated: all of them."),
+    "args": _json("--args", "An array: the arguments by position contain it."),
+    "kwargs": _json("--kwargs", "An object: the arguments by name contain it."),
+    "meta": _json("--meta", "An object: meta contains it."),
+    "attempt": click.option(
+        "--attempt", metavar="N", callback=read_attempts, help="How often it was begun: 3, 2-5, 2-."
+    ),
+    "older_than": _age("--older-than", "Put in line longer ago: 90, 15m, 2h, 3d."),
+    "newer_than": _age("--newer-than", "Put in line since."),
+    "finished_before": _age("--finished-before", "Finished longer ago."),
+    "finished_after": _age("--finished-after", "Finished since."),
+    "group": _many("--group", "The id of its group"),
+    "parent": _many("--parent", "The id of the task that published it"),
+    "root": _many("--root", "The id of the first task of its workflow"),
+    "worker": _many("--worker", "The worker that ran it last"),
+    "stamps": _json("--stamps", "An object: a stamp, and the values of which it has one."),
+}
+
+
+def filter_options(command: F) -> F:
+    """An option for each filter, and those that name the database."""
+    command = database_options(command)
+    for option in reversed(FILTER_OPTIONS.values()):
+        command = option(command)
+    return command

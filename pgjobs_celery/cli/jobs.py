@@ -1,0 +1,421 @@
+"""``celery pgjobs jobs`` and the commands beside it that show jobs and act on them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..config import did_you_mean
+from ..errors import InvalidOption
+from ..job.states import State
+from ..printable import one_line
+from .database import database_options, find_database, reported, rights_of
+from .filters import FILTER_OPTIONS, filter_options, read_duration
+from .output import failure, say, say_json, say_lines, show_table
+
+if TYPE_CHECKING:
+    from ..control.jobs import Selection
+    from ..job.job import Job
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def action(name: str, done: str) -> Callable[[F], click.Command]:
+    """A command that acts on the jobs that ids and filters name; ``done`` is its participle.
+
+    What it decorates takes a selection, how to report progress, and the command's own options.
+    """
+
+    def decorate(act: F) -> click.Command:
+        @click.pass_context
+        def run(
+            ctx: click.Context,
+            /,
+            url: str | None,
+            schema: str | None,
+            given: tuple[str, ...],
+            is_all: bool,
+            yes: bool,
+            as_json: bool,
+            **options: Any,
+        ) -> None:
+            tasks = options.get("task", ())
+            with selected(ctx, url, schema, options, given) as (jobs, ids):
+                if not jobs.is_filtered and not is_all:
+                    raise click.UsageError("name ids or filters, or give --all for every job")
+                # With no job it acts on none, but says what is wrong with the options.
+                act(jobs.filter(id=[]), on_batch=None, **options)
+                count = confirm(jobs, act.__name__, name, yes or bool(ids))
+                with progress(count, as_json) as on_batch:
+                    changed = act(jobs, on_batch=on_batch, **options) if count else []
+                report(jobs, changed, ids, done, as_json)
+                if not count and (hint := near_tasks(ctx, jobs, tasks)):
+                    say(hint, err=True)
+                ctx.exit(1 if ids and set(ids) - set(changed) else 0)
+
+        run.__doc__ = act.__doc__
+        run.__click_params__ = getattr(act, "__click_params__", [])  # type: ignore[attr-defined]
+        command: Any = run
+        for option in (
+            click.option("--json", "as_json", is_flag=True, help="For machines."),
+            click.option("--yes", "-y", is_flag=True, help="Do not ask."),
+            click.option("--all", "is_all", is_flag=True, help="Every job: there is no filter."),
+            filter_options,
+            click.argument("given", nargs=-1, metavar="[ID]..."),
+        ):
+            command = option(command)
+        return click.command(name)(command)
+
+    return decorate
+
+
+@click.command("jobs")
+@filter_options
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="0: all of them."
+)
+@click.option("--oldest-first", is_flag=True, help="The newest come first otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.pass_context
+def list_jobs(
+    ctx: click.Context,
+    /,
+    *,
+    url: str | None,
+    schema: str | None,
+    limit: int,
+    oldest_first: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """List jobs, newest first."""
+    tasks = options.get("task", ())
+    with selected(ctx, url, schema, options) as (jobs, _):
+        found = jobs.list(limit or None, newest=not oldest_first)
+        if as_json:
+            say_json([as_data(job) for job in found])
+        elif found:
+            print_table(found, no_color=bool(getattr(ctx.obj, "no_color", False)))
+            if limit and len(found) == limit:
+                say(f"The first {limit}; --limit 0 shows all.")
+        else:
+            say(" ".join(filter(None, ("No jobs.", near_tasks(ctx, jobs, tasks)))))
+
+
+@click.command("show")
+@database_options
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.argument("given", metavar="ID")
+@click.pass_context
+def show(
+    ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool, given: str
+) -> None:
+    """Show all that is known of one job, named by its id or the beginning of that."""
+    with selected(ctx, url, schema, {}, (given,)) as (jobs, (id,)):
+        job = jobs.get(id)
+        if job is None:
+            raise click.ClickException(f"there is no job {id!r}")
+        data = as_data(job) | result_of(jobs, job)
+    if as_json:
+        say_json(data)
+    else:
+        say_lines("\n".join(described(data)))
+
+
+@action("cancel", "cancelled, or told to stop")
+@click.option("--reason", default="", help="Is kept in the row and shown in the error.")
+@click.option("--terminate", is_flag=True, help="End what runs, by --signal.")
+@click.option("--signal", default="SIGTERM", show_default=True, help="The signal's name.")
+def cancel(jobs: Selection, **options: Any) -> list[str]:
+    """Cancel jobs: what waits never starts, what runs is told to stop."""
+    return jobs.cancel(**options)
+
+
+@action("retry", "put in line again")
+def retry(jobs: Selection, **options: Any) -> list[str]:
+    """Put jobs in line again that have finished, or wait for their time."""
+    return jobs.retry(**options)
+
+
+@action("delete", "deleted")
+def delete(jobs: Selection, **options: Any) -> list[str]:
+    """Delete jobs with their results; not those that run."""
+    return jobs.delete(**options)
+
+
+@action("reschedule", "rescheduled")
+@click.option(
+    "--in",
+    "countdown",
+    callback=read_duration,
+    metavar="TIME",
+    help="From now on: 90, 15m, 2h, 3d; 0: now.",
+)
+@click.option("--at", "eta", help="A time in ISO 8601: 2027-01-31T06:00+01:00.")
+def reschedule(
+    jobs: Selection, *, countdown: float | None, eta: str | None, **options: Any
+) -> list[str]:
+    """Have waiting jobs run at another time."""
+    if (countdown is None) == (eta is None):
+        raise click.UsageError("say when: --in 15m, or --at 2027-01-31T06:00+01:00")
+    return jobs.reschedule(countdown=countdown, eta=moment(eta), **options)
+
+
+@action("prioritize", "given another priority")
+@click.option("--to", "priority", type=int, required=True, help="0 to 255.")
+def set_priority(jobs: Selection, *, priority: int, **options: Any) -> list[str]:
+    """Give waiting jobs another priority."""
+    return jobs.set_priority(priority, **options)
+
+
+@action("move", "moved")
+@click.option("--to", metavar="QUEUE", required=True, help="The queue.")
+def move(jobs: Selection, *, to: str, **options: Any) -> list[str]:
+    """Move waiting jobs to another queue."""
+    return jobs.move(to, **options)
+
+
+#: The commands that act, by the method of Selection that each runs.
+ACTIONS: dict[str, click.Command] = {
+    "cancel": cancel,
+    "retry": retry,
+    "delete": delete,
+    "reschedule": reschedule,
+    "set_priority": set_priority,
+    "move": move,
+}
+#: What ``celery pgjobs`` takes from here.
+COMMANDS = [list_jobs, show, *ACTIONS.values()]
+
+
+@contextmanager
+def selected(
+    ctx: click.Context,
+    url: str | None,
+    schema: str | None,
+    options: dict[str, Any],
+    ids: tuple[str, ...] = (),
+) -> Iterator[tuple[Selection, tuple[str, ...]]]:
+    """The jobs that ids, and the filters among the options, mean; takes these out of there.
+
+    With them the ids, each in full. Every error in the block is one line.
+    """
+    # Every celery command imports this module; only these open a database.
+    from ..control.jobs import jobs
+    from ..db.database import CONNECTION_ERRORS, get_database
+
+    filters: dict[str, Any] = {}
+    for name in FILTER_OPTIONS:
+        value = options.pop(name, None)
+        if value is not None and value != ():
+            filters[name] = value
+    app = getattr(ctx.obj, "app", None)
+    with reported():
+        database = get_database(*find_database(app, url, schema))
+        database.rights = rights_of(ctx)
+        try:
+            ids = full_ids(jobs(database), ids)
+            if ids:
+                filters["id"] = [*filters.get("id", ()), *ids]
+            yield jobs(database).filter(**filters), ids
+        except CONNECTION_ERRORS as error:
+            raise failure(error) from error
+        finally:
+            database.close()
+
+
+def full_ids(jobs: Selection, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The ids that are meant by ids, or by the beginning of one that no other begins with."""
+    if not given:
+        return ()
+    there = {job.task_id for job in jobs.filter(id=given)}
+    full = []
+    for id in given:
+        found = [] if id in there or not id else jobs.database.matches.find_ids(id, 4)
+        if len(found) > 1:
+            few = ", ".join(sorted(found)[:3]) + (", ..." if found[3:] else "")
+            raise click.ClickException(one_line(f"{id!r} is the beginning of several ids: {few}"))
+        full.append(found[0] if found else id)
+    return tuple(dict.fromkeys(full))
+
+
+def near_tasks(ctx: click.Context, jobs: Selection, given: tuple[str, ...]) -> str:
+    """For a task of which there is no job: the task that is meant, perhaps."""
+    from ..control.jobs import jobs as jobs_of_database
+
+    if not given:
+        return ""
+    known = {job.task for job in jobs_of_database(jobs.database).list(500)}
+    if (app := getattr(ctx.obj, "app", None)) is not None:
+        with suppress(Exception):  # it is only a hint
+            app.loader.import_default_modules()
+            known |= {name for name in app.tasks if not name.startswith("celery.")}
+    said = []
+    for name in given:
+        if name not in known:
+            ends = sorted(each for each in known if each.rpartition(".")[2] == name)
+            near = f"; did you mean {ends[0]!r}?" if ends else did_you_mean(name, known)
+            said.append(f"No task {name!r} is known here{near}")
+    return one_line(" ".join(said))
+
+
+def confirm(jobs: Selection, method: str, name: str, is_sure: bool) -> int:
+    """How many jobs the action is about; asks whether that is what is meant."""
+    from ..control.jobs import ACTS_ON
+
+    count = jobs.filter(state=ACTS_ON[method]).count()
+    if count and not is_sure:
+        if not has_terminal():
+            raise click.ClickException(
+                f"this would {name} {jobs_of(count)}, and there is no terminal to ask: give --yes"
+            )
+        click.confirm(f"{name.capitalize()} {jobs_of(count)}?", abort=True, err=True)
+    return count
+
+
+def has_terminal() -> bool:
+    """True if somebody is there to be asked."""
+    return sys.stdin.isatty()
+
+
+@contextmanager
+def progress(count: int, as_json: bool) -> Iterator[Callable[[int], object]]:
+    """A bar on a terminal, for what takes several batches."""
+    if as_json or count <= 1000 or not sys.stderr.isatty():
+        yield lambda done: None
+    else:
+        with click.progressbar(length=count, file=sys.stderr) as bar:
+            yield bar.update
+
+
+def report(
+    jobs: Selection, changed: list[str], ids: tuple[str, ...], done: str, as_json: bool
+) -> None:
+    """What was done; and of what was named and not changed, why."""
+    if as_json:
+        say_json({"count": len(changed), "ids": changed})
+    else:
+        say(f"{jobs_of(len(changed))} {done}")
+    left = [id for id in dict.fromkeys(ids) if id not in set(changed)]
+    there = {job.task_id: job for job in jobs.filter(id=left)} if left else {}
+    for id in left:
+        job = there.get(id)
+        why = f"it is {job.state}" if job else "there is no such job, or the filters exclude it"
+        say(f"Not changed: {id}: {why}", err=True)
+
+
+def jobs_of(count: int) -> str:
+    """``1 job``, ``2,000 jobs``."""
+    return f"{count:,} job{'' if count == 1 else 's'}"
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time from ISO 8601; without a zone it is this machine's. Raises InvalidOption."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).astimezone()
+    except (ValueError, OverflowError):
+        raise InvalidOption(f"{text!r} is no time: write 2027-01-31T06:00+01:00") from None
+
+
+def as_data(job: Job) -> dict[str, Any]:
+    """A job as ``--json`` prints it: every field of Job, times in ISO 8601."""
+    data = asdict(job)
+    for name, value in data.items():
+        if isinstance(value, datetime):
+            data[name] = value.astimezone(timezone.utc).isoformat()
+        elif isinstance(value, State):
+            data[name] = value.value
+    return data
+
+
+def result_of(jobs: Selection, job: Job) -> dict[str, Any]:
+    """What the task said of itself, what came of it, and the last traceback."""
+    for row in jobs.database.results.get_results([job.task_id]):
+        result: Any = row.result and f"{len(row.result):,} bytes of {row.result_type}"
+        children: Any = row.children
+        with suppress(ValueError, RecursionError):
+            result = row.result and json.loads(row.result)
+        with suppress(ValueError, RecursionError):
+            children = row.children and json.loads(row.children)
+        return {
+            "reported_state": row.reported_state, "result": result, "traceback": row.traceback,
+            "children": children,
+        }  # fmt: skip
+    return {}
+
+
+def described(data: dict[str, Any]) -> Iterator[str]:
+    """A line for each thing that there is to say of a job; its errors last."""
+    errors = data.pop("errors")
+    if not data.pop("has_own_limit"):
+        many = data["max_attempts"]
+        data["max_attempts"] = f"{many} deliveries, its {data['retries']} retries included"
+    last = errors[-1] if errors else {}
+    if data.get("traceback") and str(last.get("traceback")).strip() == data["traceback"].strip():
+        del data["traceback"]  # it comes with the errors
+    width = max(len(name) for name in data)
+    for name, value in data.items():
+        if value not in (None, [], (), {}):
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            first, *rest = shown.splitlines() or [""]
+            yield f"{name:<{width}}  {first}"
+            yield from (f"{'':<{width}}  {line}" for line in rest)
+    for error in errors:
+        kind = ".".join(str(error[part]) for part in ("module", "type") if error.get(part))
+        yield ""
+        yield one_line(f"attempt {error.get('attempt', '?')} at {error.get('at', '?')}: {kind}")
+        text = str(error.get("traceback") or error.get("message") or "")
+        yield from (f"  {line}" for line in text.splitlines())
+
+
+def print_table(jobs: list[Job], *, no_color: bool) -> None:
+    """One line per job; what holds for none of them gets no column."""
+    has_retries = any(job.retries for job in jobs)
+    columns: list[tuple[str, dict[str, Any]]] = [
+        ("id", {"no_wrap": True}),
+        *((name, {"overflow": "fold"}) for name in ("state", "queue", "task")),
+        ("attempt", {"justify": "right"}),
+        *((("retries", {"justify": "right"}),) if has_retries else ()),
+        ("age", {"justify": "right", "no_wrap": True}),
+        ("arguments", {"overflow": "ellipsis", "no_wrap": True}),
+    ]
+    rows = [
+        (
+            *(job.task_id, job.state.value, job.queue or "-", job.task, attempts(job)),
+            *((str(job.retries),) if has_retries else ()),
+            *(age(job), arguments(job)),
+        )
+        for job in jobs
+    ]
+    show_table(columns, rows, no_color=no_color)
+
+
+def attempts(job: Job) -> str:
+    """How often it was begun; of how often, where the task says that itself."""
+    return f"{job.attempt}/{job.max_attempts}" if job.has_own_limit else str(job.attempt)
+
+
+def age(job: Job) -> str:
+    """How long ago it was put in line."""
+    if job.inserted_at is None:
+        return ""
+    since = datetime.now(timezone.utc) - job.inserted_at
+    return str(timedelta(seconds=max(0, round(since.total_seconds()))))
+
+
+def arguments(job: Job) -> str:
+    """As in a call: ``1, x=2``; ``?`` where they are not plain JSON."""
+    if job.args is None or job.kwargs is None:
+        return "?" if job.queue else "-"  # of a result whose task went through no queue
+    words = [json.dumps(value, ensure_ascii=False) for value in job.args]
+    words += [f"{n}={json.dumps(value, ensure_ascii=False)}" for n, value in job.kwargs.items()]
+    return ", ".join(words)

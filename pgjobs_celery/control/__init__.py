@@ -1,0 +1,1 @@
+"""Look at jobs and queues, and change them: ``jobs()``, ``queues()``, filters, revokes."""

@@ -1,0 +1,288 @@
+"""Find jobs, look at them, and act on them.
+
+from pgjobs_celery import jobs
+
+jobs(app).filter(task=welcome, kwargs={"user_id": 7}, state="scheduled").cancel()
+"""
+
+from __future__ import annotations
+
+import logging
+import signal as signals
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import TYPE_CHECKING, Any
+
+from ..db.database import Database
+from ..errors import InvalidOption, PgJobsError
+from ..job.envelope import LONGEST_NAME, rank
+from ..job.job import HIGHEST_RANK, LOWEST_RANK, Job
+from ..job.states import FINAL, State
+from ..printable import guarded
+from .filters import Filters, seconds, text
+
+if TYPE_CHECKING:
+    from ..db.rows.filtered import Matches, OnBatch, Survey
+
+logger = guarded(logging.getLogger(__name__))
+
+#: From about how many rows on a search without an index is worth a warning.
+LARGE = 100_000
+
+WAITING = frozenset({State.SCHEDULED, State.AVAILABLE, State.RETRYABLE})
+
+#: The states that each action applies to; a job in another is left as it is.
+ACTS_ON = {
+    "cancel": WAITING | {State.EXECUTING},
+    "retry": FINAL | {State.SCHEDULED, State.RETRYABLE},
+    "delete": FINAL | WAITING,
+    "reschedule": WAITING,
+    "set_priority": WAITING,
+    "move": WAITING,
+}
+
+TaskIds = list[str]
+Jobs = list[Job]
+
+
+def jobs(app: Any) -> Selection:
+    """All jobs of a Celery app; narrow them with :meth:`Selection.filter`.
+
+    They are those in the database of the app's broker or, where that is another kind of broker,
+    of its result backend. A :class:`~pgjobs_celery.db.database.Database` may be given as well.
+    Raises PgJobsError if the app has neither.
+    """
+    if isinstance(app, Database):
+        return Selection(app)
+    return Selection(database_of(app), zone=lambda: app.timezone)
+
+
+def database_of(app: Any) -> Database:
+    """Where the app's jobs are; nothing is connected to yet."""
+    # In a test without a server nothing is to be read from, or done to, the one of the settings.
+    is_captured = getattr(app._backend_cache, "stands_in", False)
+    for place in () if is_captured else (app.connection_for_write().transport, app.backend):
+        database = getattr(place, "database", None)
+        if isinstance(database, Database):
+            return database
+    if is_captured:
+        raise PgJobsError(
+            f"what app {app.main!r} publishes is captured here, and has no rows: all_enqueued(), "
+            'or testing(app, "real")'
+        )
+    raise PgJobsError(
+        f"app {app.main!r} has its jobs elsewhere: neither broker_url nor result_backend is "
+        "pgjobs://user@host:5432/database"
+    )
+
+
+class Selection:
+    """Jobs that filters describe. What they are is looked up each time that it is asked for.
+
+    An action changes those of them that are in a state it applies to, in batches of 1,000, each
+    in a transaction of its own, and returns the task ids of those that it has changed. It comes to
+    an end although others publish: later jobs are not its. A row that a worker is just claiming is
+    waited for.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        filters: Filters | None = None,
+        zone: Callable[[], tzinfo] = lambda: timezone.utc,
+    ) -> None:
+        #: Where the jobs are.
+        self.database = database
+        self._filters = filters or Filters()
+        self._zone = zone
+
+    def __repr__(self) -> str:
+        return f"<jobs: {self._filters if self.is_filtered else 'all'}>"
+
+    def filter(self, **filters: Any) -> Selection:
+        """Those of the jobs that these filters describe, too; this selection stays as it is.
+
+        Each takes one value, or a list, tuple or set of which any will do; tags must all be there.
+        A filter that was given before holds as well: two queues one after the other are no job.
+        Raises UnknownOption for a name that there is not, InvalidOption for a value.
+        """
+        return Selection(self.database, self._filters.narrow(**filters), self._zone)
+
+    @property
+    def is_filtered(self) -> bool:
+        """False if all jobs are meant."""
+        return bool(self._filters.given)
+
+    @property
+    def uses_index(self) -> bool:
+        """False if every row has to be looked at to find these."""
+        return self._filters.uses_index
+
+    # Look
+
+    def __iter__(self) -> Iterator[Job]:
+        """The jobs, oldest first, read as they are asked for."""
+        return self._read(newest=False)
+
+    def list(self, limit: int | None = 100, *, newest: bool = True) -> Jobs:
+        """Up to ``limit`` jobs (None: all), newest first or oldest first."""
+        if limit is not None and (not isinstance(limit, int) or limit < 0):
+            raise InvalidOption(f"limit must be a whole number from 0 on, or None, not {limit!r}")
+        return [*self._read(newest=newest, limit=limit)]
+
+    def first(self) -> Job | None:
+        """The oldest; None if there is none."""
+        return next(self._read(newest=False, limit=1), None)
+
+    def get(self, id: Any) -> Job | None:
+        """The one with this task id; None if it is not among these."""
+        return self.filter(id=id).first()
+
+    def exists(self) -> bool:
+        """True if there is any."""
+        return self.first() is not None
+
+    def count(self) -> int:
+        """How many there are."""
+        return sum(self.count_by_state().values())
+
+    def count_by_state(self) -> dict[State, int]:
+        """How many there are in each state, 0 for those that none is in."""
+        counts = dict.fromkeys(State, 0)
+        if not self._filters.is_impossible:
+            self._advise()
+            counts.update(self._matches.count_matched(self._filters.parameters()))
+        return counts
+
+    def _read(self, *, newest: bool, limit: int | None = None) -> Iterator[Job]:
+        if self._filters.is_impossible:
+            return iter(())
+        self._advise()
+        parameters = self._filters.parameters()
+        return self._matches.list_jobs(parameters, newest=newest, limit=limit)
+
+    # Act
+
+    def cancel(
+        self,
+        reason: str = "",
+        *,
+        terminate: bool = False,
+        signal: str | int = "SIGTERM",
+        on_batch: OnBatch | None = None,
+    ) -> TaskIds:
+        """Cancel them: what waits will never start, what runs is told.
+
+        A running task goes on until it asks, or is ended with ``signal`` if ``terminate``. Whoever
+        waits for the result of a job that waited gets TaskRevokedError at once. What has finished
+        stays as it is.
+        """
+        values = {
+            "reason": text("reason", reason) or None,
+            "signal": _signal(signal) if terminate else None,
+        }
+        return self._act("cancel", self._matches.cancel_jobs, on_batch, **values)
+
+    def retry(self, *, on_batch: OnBatch | None = None) -> TaskIds:
+        """Put them in line again, at its end: what waits for its time, and what has finished.
+
+        It is the same job: id and errors stay, the result goes, and it may run once more than it
+        has, however often that was. Not a job whose unique key has passed to another that is still
+        to run, nor a result whose task went through another broker.
+        """
+        return self._act("retry", self._matches.retry_jobs, on_batch)
+
+    def delete(self, *, on_batch: OnBatch | None = None) -> TaskIds:
+        """Take their rows away, results and all; not what runs. What waits will never have been."""
+        return self._act("delete", self._matches.delete_jobs, on_batch)
+
+    def reschedule(
+        self,
+        *,
+        eta: datetime | None = None,
+        countdown: float | timedelta | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> TaskIds:
+        """Have what waits run at ``eta``, or ``countdown`` seconds from now; at once if it is past.
+
+        An ``eta`` without a time zone is in the app's; a countdown goes by the database's clock.
+        """
+        if (eta is None) == (countdown is None):
+            raise InvalidOption("reschedule takes either eta or countdown")
+        if eta is not None:
+            if not isinstance(eta, datetime):
+                raise InvalidOption(f"eta must be a datetime, not {eta!r}")
+            eta = eta if eta.tzinfo else eta.replace(tzinfo=self._zone())
+        wait = None if countdown is None else seconds("countdown", countdown)
+        return self._act(
+            "reschedule", self._matches.reschedule_jobs, on_batch, eta=eta, countdown=wait
+        )
+
+    def set_priority(self, priority: int, *, on_batch: OnBatch | None = None) -> TaskIds:
+        """Give what waits another priority, 0 to 255, as ``priority_order`` counts them.
+
+        A retry by the task itself brings back that of the message.
+        """
+        if not isinstance(priority, int) or not LOWEST_RANK <= priority <= HIGHEST_RANK:
+            raise InvalidOption(f"priority must be {LOWEST_RANK} to {HIGHEST_RANK}: {priority!r}")
+        place = rank(priority, self.database.options.priority_order)
+        return self._act("set_priority", self._matches.prioritize_jobs, on_batch, priority=place)
+
+    def move(self, queue: Any, *, on_batch: OnBatch | None = None) -> TaskIds:
+        """Put what waits at the end of another queue.
+
+        The message stays as it was published: one that went to an exchange takes that way again
+        when the task retries itself.
+        """
+        name = text("queue", getattr(queue, "name", queue))
+        if not 0 < len(name.encode()) <= LONGEST_NAME:
+            raise InvalidOption(f"queue must have 1 to {LONGEST_NAME:,} bytes, not {name[:40]!r}")
+        return self._act("move", self._matches.move_jobs, on_batch, to=name)
+
+    @property
+    def _matches(self) -> Matches:
+        return self.database.matches
+
+    def _act(
+        self,
+        action: str,
+        act: Callable[..., TaskIds],
+        on_batch: OnBatch | None,
+        **values: Any,
+    ) -> TaskIds:
+        filters = self._filters.narrow(state=ACTS_ON[action])
+        if filters.is_impossible:
+            return []
+        survey = self._matches.survey_jobs()
+        self._warn(filters, survey)
+        if survey.newest is None:
+            return []
+        tell = on_batch or (lambda count: None)
+        return act(filters.parameters(), survey.newest, tell, **values)
+
+    def _advise(self) -> None:
+        """Before the jobs are looked for: the warning, where there may be a reason."""
+        if not self.uses_index:
+            self._warn(self._filters, self._matches.survey_jobs())
+
+    def _warn(self, filters: Filters, survey: Survey) -> None:
+        if filters.uses_index or survey.rows <= LARGE:
+            return
+        if not filters.columns.isdisjoint(survey.indexed):
+            return  # an index of the user's own
+        columns = ", ".join(sorted(filters.columns))
+        logger.warning(
+            "jobs with %s: no index leads to them, so all of about %.0f rows are read; name ids, "
+            "states that are not final, or finished_before or finished_after%s",
+            self._filters, survey.rows, f"; or create an index on {columns}" if columns else "",
+        )  # fmt: skip
+
+
+def _signal(given: str | int) -> str:
+    """The name of a signal, from its name with or without SIG, or its number."""
+    try:
+        if isinstance(given, int):
+            return signals.Signals(given).name
+        return signals.Signals[f"SIG{str(given).upper().removeprefix('SIG')}"].name
+    except (KeyError, ValueError):
+        raise InvalidOption(f"signal must be one, as 'SIGTERM', not {given!r}") from None

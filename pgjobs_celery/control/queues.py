@@ -1,0 +1,92 @@
+"""``queues(app)``: pause, resume and limit queues for all workers together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..config import check_queue_name
+from ..db.database import Database
+from ..errors import InvalidOption
+from .jobs import database_of
+
+#: The most that a limit can be: PostgreSQL's integer.
+MOST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue, and what holds for it on every worker."""
+
+    name: str
+    #: Since when no job is claimed from it; None while it runs.
+    paused_at: datetime | None = None
+    #: How many of its jobs may run at once; None for any number.
+    concurrency: int | None = None
+
+    @property
+    def is_paused(self) -> bool:
+        """True while no worker begins a job of it."""
+        return self.paused_at is not None
+
+
+class Queues:
+    """The queues of a database. What is set here is kept there, and lasts until it is set anew.
+
+    A queue need not be there: one that is paused before anything declares or fills it is paused
+    then, and one that is deleted and declared again is paused still.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._limits = database.limits
+
+    def pause(self, name: str) -> None:
+        """Have no worker claim a job of the queue any more, from the moment this returns.
+
+        What has been claimed runs to its end. Raises InvalidOption for what is no name.
+        """
+        self._limits.pause_queue(check_queue_name(name))
+
+    def resume(self, name: str) -> bool:
+        """Have the workers claim from the queue again, at once; False if it was not paused."""
+        return self._limits.resume_queue(check_queue_name(name))
+
+    def limit(self, name: str, concurrency: int | None) -> None:
+        """Have no more than ``concurrency`` jobs of the queue run at once; None for any number.
+
+        On all workers together, from the moment this returns; where more run already, until so many
+        have ended nothing is claimed. Raises InvalidOption for what is no whole number from 0.
+        """
+        check_queue_name(name)
+        if concurrency is not None and (
+            not isinstance(concurrency, int)
+            or isinstance(concurrency, bool)
+            or not 0 <= concurrency <= MOST
+        ):
+            raise InvalidOption(
+                f"the limit of queue {name!r} must be a whole number from 0, or None for no limit, "
+                f"not {concurrency!r}"
+            )
+        self._limits.limit_queue(name, concurrency)
+
+    def get(self, name: str) -> Queue:
+        """What holds for a queue, whether it is there or not."""
+        return Queue(*self._limits.get_limits(check_queue_name(name)))
+
+    def __iter__(self) -> Iterator[Queue]:
+        """The queues that were declared to stay, and those that are paused or limited; by name."""
+        return iter([Queue(*row) for row in self._limits.list_queues()])
+
+
+def queues(app: Any) -> Queues:
+    """The queues of a Celery app: in the database of its broker, or else of its result backend.
+
+    Raises PgJobsError if neither is one of ours.
+
+    >>> queues(app).limit("emails", 5)
+    >>> queues(app).get("emails").concurrency
+    5
+    """
+    return Queues(database_of(app))

@@ -1,0 +1,65 @@
+"""A revoke on its way to the workers: the rows are told first, and need no worker for it.
+
+What Celery's workers remember of a revoke is lost with them, and a worker that starts later knows
+nothing of it. A job has one row, whoever is asked to revoke it, so that ``destination`` makes no
+difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kombu.utils.functional import maybe_list
+
+from ..db.rows.results import possible_ids
+from ..job.envelope import read_command
+from .jobs import Selection, jobs
+
+if TYPE_CHECKING:
+    from ..db.database import Database
+
+#: How the exchange is called over which workers are remote controlled (``control_exchange``).
+PIDBOX = ".pidbox"
+
+#: Celery's commands that revoke.
+BY_ID, BY_STAMP = ("revoke", "terminate"), "revoke_by_stamped_headers"
+
+
+def revoke_jobs(database: Database, message: Mapping[str, Any]) -> bool:
+    """Cancel the jobs that a remote control command revokes; False for another command.
+
+    Of a task that is not published yet it is remembered: it will be cancelled when it is. Raises
+    InvalidOption for what is no signal.
+    """
+    command = read_command(message)
+    method, arguments = command.get("method"), command.get("arguments")
+    if method not in (*BY_ID, BY_STAMP) or not isinstance(arguments, Mapping):
+        return False
+    terminate = bool(arguments.get("terminate")) or method == "terminate"
+    signal = arguments.get("signal") or "SIGTERM"
+    for selection in _selections(database, method, arguments):
+        selection.cancel(terminate=terminate, signal=signal)
+    return True
+
+
+def _selections(
+    database: Database, method: Any, arguments: Mapping[str, Any]
+) -> Iterator[Selection]:
+    """The jobs that are meant; of those that have no row it is noted."""
+    if method in BY_ID and (ids := possible_ids(maybe_list(arguments.get("task_id")) or ())):
+        database.jobs.forbid_jobs(ids)
+        yield jobs(database).filter(id=ids)
+    elif method == BY_STAMP:
+        for stamp, values in _stamps(arguments.get("headers")):
+            yield jobs(database).filter(stamps={stamp: values})
+
+
+def _stamps(headers: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Each stamp and its values: from a dict or, as the command line has it, ``name=value``."""
+    if isinstance(headers, Mapping):
+        given = [(str(name), maybe_list(values)) for name, values in headers.items()]
+    else:
+        words = [str(each).partition("=") for each in maybe_list(headers) or ()]
+        given = [(name, [value]) for name, _, value in words]
+    yield from ((name, values) for name, values in given if values)

@@ -1,0 +1,1 @@
+"""The schema's migrations: their files, running them, and the version of a schema."""

@@ -1,0 +1,1 @@
+"""Rows of the schema's tables: a class for each concern, a method for each statement."""

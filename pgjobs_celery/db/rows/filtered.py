@@ -1,0 +1,275 @@
+"""The rows of ``jobs`` that filters find: list, count, and act on them in batches."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg import errors as pg
+
+from ...job.job import Job
+from ...job.states import State
+from .. import notify
+from ..notify import waiter
+
+if TYPE_CHECKING:
+    from ..connection import Call, Row
+    from ..database import Database
+
+#: How many jobs are read at a time: their arguments may be large.
+PAGE = 100
+#: How many are changed by one statement, in a transaction of its own.
+BATCH = 1000
+#: How long such a statement waits for a row that somebody else holds, in milliseconds. A claim is
+#: over sooner. What waits for longer gives way, before deadlock_timeout (a second): so it is never
+#: a worker's statement that the server chooses to fail.
+PATIENCE = 100
+
+#: The filters as :meth:`pgjobs_celery.control.filters.Filters.parameters` gives them.
+Parameters = Mapping[str, Any]
+#: Is told, after each batch, how many jobs it was.
+OnBatch = Callable[[int], object]
+
+
+class Survey(NamedTuple):
+    """What is known of the table before it is searched."""
+
+    #: The number of the newest job; None for an empty table.
+    newest: int | None
+    #: About how many rows there are.
+    rows: float
+    #: The columns by which indexes of the whole table begin.
+    indexed: list[str]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A job that an action has changed, as it is now."""
+
+    task_id: str
+    queue: str
+    state: State
+
+
+class Matches:
+    """What can be done to jobs that filters find; one method for each statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def survey_jobs(self) -> Survey:
+        """How large the table is, and how it is indexed."""
+        with self._database.joining():
+            rows = self._database.retrying(lambda: self._database.fetch("survey_jobs"))
+        return Survey(*rows[0])
+
+    def list_jobs(
+        self, filters: Parameters, *, newest: bool = False, limit: int | None = None
+    ) -> Iterator[Job]:
+        """The jobs, oldest first or newest first, read as they are asked for, page by page."""
+        after = until = None
+        while limit is None or limit > 0:
+            size = PAGE if limit is None else min(PAGE, limit)
+            span = {"after": after, "until": until, "newest": newest, "limit": size}
+            rows = self._read("list_jobs", {**filters, **span})
+            rows.sort(key=lambda row: row[0], reverse=newest)
+            yield from map(_to_job, rows)
+            if len(rows) < size:
+                return
+            if newest:
+                until = rows[-1][0] - 1
+            else:
+                after = rows[-1][0]
+            limit = None if limit is None else limit - size
+
+    def get_messages(self, task_ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+        """The envelope and body of each of the jobs, as they were published."""
+        rows = self._read("get_results", {"task_ids": list(task_ids), "extended": True})
+        return {row[0]: (row[-2], bytes(row[-1])) for row in rows if row[-2] is not None}
+
+    def find_ids(self, beginning: str, limit: int) -> list[str]:
+        """Some task ids that begin like this; reads the whole table for it."""
+        rows = self._read("find_ids", {"beginning": beginning, "limit": limit})
+        return [task_id for (task_id,) in rows]
+
+    def count_matched(self, filters: Parameters) -> dict[State, int]:
+        """How many there are, by state; those states that some are in."""
+        span = {"after": None, "until": None, "newest": None, "limit": None}
+        rows = self._read("count_matched", {**filters, **span})
+        return {State(state): count for state, count in rows}
+
+    def cancel_jobs(
+        self,
+        filters: Parameters,
+        until: int,
+        on_batch: OnBatch,
+        *,
+        reason: str | None,
+        signal: str | None,
+    ) -> list[str]:
+        """Cancel what waits, and have the workers told of what runs."""
+
+        def wakes(changed: Sequence[Changed]) -> Iterator[Call]:
+            if any(job.state is State.EXECUTING for job in changed):
+                yield self._database.wake(notify.CANCEL)
+            if ids := [job.task_id for job in changed if job.state is State.CANCELLED]:
+                yield self._database.call(
+                    "wake_waiters",
+                    channel=notify.result_channel(self._database.schema),
+                    kind=notify.RESULT,
+                    space=notify.SLEEPERS,
+                    is_joined=self._database.is_joined,
+                    task_ids=ids,
+                    waiters=[waiter(task_id) for task_id in ids],
+                )
+
+        values = {"reason": reason, "signal": signal}
+        return self._act("cancel_jobs", {**filters, **values}, until, on_batch, wakes)
+
+    def retry_jobs(self, filters: Parameters, until: int, on_batch: OnBatch) -> list[str]:
+        """Put them in line again, whatever became of them."""
+        return self._act("retry_jobs", filters, until, on_batch, self._back)
+
+    def delete_jobs(self, filters: Parameters, until: int, on_batch: OnBatch) -> list[str]:
+        """Take their rows away."""
+        return self._act("delete_jobs", filters, until, on_batch, lambda changed: ())
+
+    def reschedule_jobs(
+        self,
+        filters: Parameters,
+        until: int,
+        on_batch: OnBatch,
+        *,
+        eta: datetime | None,
+        countdown: float | None,
+    ) -> list[str]:
+        """Give what waits another time; now, if that is past."""
+
+        def wakes(changed: Sequence[Changed]) -> Iterator[Call]:
+            if any(job.state is not State.AVAILABLE for job in changed):
+                yield self._database.wake(notify.DUE)
+            yield from self._back(changed)
+
+        values = {"eta": eta, "countdown": countdown}
+        return self._act("reschedule_jobs", {**filters, **values}, until, on_batch, wakes)
+
+    def prioritize_jobs(
+        self, filters: Parameters, until: int, on_batch: OnBatch, *, priority: int
+    ) -> list[str]:
+        """Give what waits another rank."""
+        values = {**filters, "priority": priority}
+        return self._act("prioritize_jobs", values, until, on_batch, self._back)
+
+    def move_jobs(
+        self, filters: Parameters, until: int, on_batch: OnBatch, *, to: str
+    ) -> list[str]:
+        """Put what waits into another queue."""
+        return self._act("move_jobs", {**filters, "to": to}, until, on_batch, self._back)
+
+    def _back(self, changed: Sequence[Changed]) -> Iterator[Call]:
+        for queue in sorted({job.queue for job in changed if job.state is State.AVAILABLE}):
+            yield self._database.wake(notify.BACK, queue)
+
+    def _read(self, name: str, values: Parameters) -> list[Row]:
+        calls = [self._database.call("plan_anew"), self._database.call(name, **values)]
+        with self._database.joining():
+            return self._database.retrying(lambda: self._database.run(calls)[1])
+
+    def _act(
+        self,
+        name: str,
+        values: Parameters,
+        until: int,
+        on_batch: OnBatch,
+        wakes: Callable[[Sequence[Changed]], Iterator[Call] | Sequence[Call]],
+    ) -> list[str]:
+        """Run an action until no job is left; the task ids of those that it changed.
+
+        A row that somebody else holds is waited for and never passed over. But a batch that has
+        locks of its own must not wait long, or it and a worker that settles the same jobs in
+        another order wait for each other: it gives way and comes back smaller, and only where it
+        is a single row it waits for as long as it takes. In a caller's transaction, which giving
+        way would end, it always does.
+        """
+        with self._database.joining():
+            changed: list[str] = []
+            after, size = None, BATCH
+            while True:
+                span = {"after": after, "until": until, "newest": False, "limit": size}
+                try:
+                    rows = self._database.run(
+                        [
+                            self._database.call("plan_anew"),
+                            self._database.call(
+                                "wait_briefly", milliseconds=PATIENCE if size > 1 else 0
+                            ),
+                            self._database.call(name, **values, **span),
+                        ]
+                    )[2]
+                except (pg.LockNotAvailable, pg.DeadlockDetected, pg.UniqueViolation) as error:
+                    # Whoever has the unique key of one of them is seen the next time.
+                    if self._database.is_joined or (
+                        size == 1 and not isinstance(error, pg.UniqueViolation)
+                    ):
+                        raise
+                    size = max(1, size // 4)
+                    continue
+                batch = [
+                    Changed(row[1], row[2], State(row[3])) for row in rows if row[1] is not None
+                ]
+                if calls := list(wakes(batch)):
+                    self._database.run(*([call] for call in calls))
+                changed += [job.task_id for job in batch]
+                on_batch(len(rows))
+                if len(rows) < size:
+                    return changed
+                after = max(row[0] for row in rows)
+                size = min(BATCH, size * 2)
+
+
+def _to_job(row: Row) -> Job:
+    (id, task_id, task, queue, state, attempt, max_attempts, priority, tags, meta, args, kwargs,
+     errors, inserted_at, scheduled_at, attempted_at, finished_at, attempted_by, root_id, parent_id,
+     group_id, cancel_requested_at, cancel_reason, superseded_by, retries,
+     has_own_limit) = row  # fmt: skip
+    return Job(
+        task_id=task_id,
+        task=task,
+        queue=queue,
+        state=State(state),
+        attempt=attempt,
+        max_attempts=max_attempts,
+        priority=priority,
+        tags=tuple(tags),
+        meta=_decode(meta, dict) or {},
+        args=_decode(args, list),
+        kwargs=_decode(kwargs, dict),
+        errors=[entry for entry in _decode(errors, list) or () if isinstance(entry, dict)],
+        id=id,
+        inserted_at=inserted_at,
+        scheduled_at=scheduled_at,
+        attempted_at=attempted_at,
+        finished_at=finished_at,
+        attempted_by=attempted_by,
+        root_id=root_id,
+        parent_id=parent_id,
+        group_id=group_id,
+        cancel_requested_at=cancel_requested_at,
+        cancel_reason=cancel_reason,
+        superseded_by=superseded_by,
+        retries=int(retries) if retries and re.fullmatch("[0-9]{1,9}", retries) else 0,
+        has_own_limit=bool(has_own_limit),
+    )
+
+
+def _decode(text: str | None, kind: type) -> Any:
+    """JSON of one kind; None where it is another, or nothing that Python can hold."""
+    try:
+        value = None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, kind) else None

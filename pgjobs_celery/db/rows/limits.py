@@ -1,0 +1,88 @@
+"""The rows of ``limits``: queues that are paused, or limited for all workers together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import notify
+from ..sql import statement
+
+if TYPE_CHECKING:
+    from ..connection import Row
+    from ..database import Database
+
+#: How long a change waits for the claims that began before it, in milliseconds.
+PATIENCE = 5000
+
+
+class QueueRow(NamedTuple):
+    """A queue, and what holds for all workers."""
+
+    name: str
+    paused_at: datetime | None = None
+    concurrency: int | None = None
+
+
+class Limits:
+    """What can be done to the limits of queues; one method for each statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def pause_queue(self, queue: str) -> None:
+        """Have nothing claimed from a queue any more, from the moment this returns."""
+        with self._changing() as run:
+            run("pause_queue", queue=queue)
+            run("lock_nodes")
+
+    def resume_queue(self, queue: str) -> bool:
+        """Have a queue claimed from again, at once; False if it was not paused."""
+        rows = self._database.fetch("resume_queue", queue=queue)
+        self._announce()
+        return bool(rows)
+
+    def limit_queue(self, queue: str, concurrency: int | None) -> None:
+        """Have no more than so many jobs of a queue run at once; None for any number.
+
+        Those that run already count, so that it holds for whatever is claimed from now on.
+        """
+        with self._changing() as run:
+            ((former,),) = run("limit_queue", queue=queue, concurrency=concurrency)
+            run("lock_nodes")
+            if former is None and concurrency is not None:
+                run("fill_slots", queue=queue)
+        self._announce()
+
+    def get_limits(self, queue: str) -> QueueRow:
+        """What holds for a queue, which need not be there."""
+        rows = self._database.fetch("get_limits", queue=queue)
+        return QueueRow(queue, *rows[0]) if rows else QueueRow(queue)
+
+    def list_limits(self) -> dict[str, int]:
+        """The queues that are limited for all workers together, and to how many jobs."""
+        return dict(self._database.fetch("list_limits"))
+
+    def list_queues(self) -> list[QueueRow]:
+        """The queues that were declared to stay, and those that are paused or limited; by name."""
+        return [QueueRow(*row) for row in self._database.fetch("list_queues")]
+
+    @contextmanager
+    def _changing(self) -> Iterator[Callable[..., list[Row]]]:
+        """A transaction of statements that are no part of the hot path, LOCK among them."""
+        with self._database.connection() as connection, connection.psycopg.transaction():
+
+            def run(name: str, **values: Any) -> list[Row]:
+                query = statement(name, self._database.schema)
+                cursor = connection.psycopg.execute(query, values)
+                return cursor.fetchall() if cursor.description else []
+
+            # All claims wait behind who waits for the nodes.
+            run("wait_briefly", milliseconds=PATIENCE)
+            yield run
+
+    def _announce(self) -> None:
+        """Have every worker look."""
+        self._database.run([self._database.wake(notify.QUEUE)])

@@ -1,0 +1,53 @@
+"""The rows of ``nodes``: which processes claim jobs, and are they alive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ..._version import __version__
+
+if TYPE_CHECKING:
+    from ..connection import Connection
+    from ..database import Database
+
+
+class Nodes:
+    """What can be done to node rows; one method for each statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def beat_node(
+        self,
+        node: UUID,
+        name: str,
+        queues: Sequence[str],
+        lease: float,
+        patience: float = 0.0,
+        lost_claims: int = 0,
+        connection: Connection | None = None,
+    ) -> bool:
+        """Say that ``node`` is alive and what it consumes; True if others are to be rescued.
+
+        ``lease`` is how long it may be silent before it counts as dead. Only a node whose
+        heartbeats have had no gap for ``patience`` seconds is told of dead ones. ``lost_claims``:
+        how many outcomes it could not write because others had the jobs by then.
+        """
+        call = self._database.call(
+            "beat_node",
+            node=node,
+            name=name,
+            queues=list(queues),
+            version=__version__,
+            lease=lease,
+            patience=patience,
+            lost_claims=lost_claims,
+        )
+        rows = connection.run([call]) if connection else self._database.run([call])
+        return bool(rows[0][0][0])
+
+    def delete_node(self, node: UUID) -> None:
+        """Say that ``node`` is gone; it must hold no jobs any more."""
+        self._database.fetch("delete_node", node=node)

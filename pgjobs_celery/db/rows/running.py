@@ -1,0 +1,56 @@
+"""What a running task asks of its own row, and notes in it; fenced by its claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from ...job.job import Cancellation, Fence
+
+if TYPE_CHECKING:
+    from ..connection import Row
+    from ..database import Database
+
+
+class Held:
+    """The rows of running tasks; one method for each statement. Statements may run twice."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find_cancelled(self, node: UUID, ids: Sequence[int]) -> list[Cancellation]:
+        """Those of the jobs that the node holds that are to be cancelled."""
+        calls = [
+            self._database.call("pin_plans"),
+            self._database.call("find_cancelled", node=node, ids=list(ids)),
+        ]
+        return [Cancellation(*row) for row in self._database.run(calls)[1]]
+
+    def find_claim(self, task_id: str, fence: Fence) -> bool:
+        """True while the task holds its job, and nobody wants it cancelled."""
+        return bool(self._fetch("find_claim", task_id, node=fence.node, attempt=fence.attempt))
+
+    def get_meta(self, task_id: str) -> dict[str, Any]:
+        """The job's meta; empty if it has no row any more."""
+        rows = self._fetch("get_meta", task_id)
+        return dict(rows[0][0]) if rows else {}
+
+    def merge_meta(
+        self, task_id: str, fence: Fence, patch: str, removed: Sequence[str] = ()
+    ) -> dict[str, Any] | None:
+        """Set keys of the job's meta and remove others; all of it, or None if the claim is lost."""
+        rows = self._fetch(
+            "merge_meta",
+            task_id,
+            node=fence.node,
+            attempt=fence.attempt,
+            patch=patch,
+            removed=list(removed),
+        )
+        return dict(rows[0][0]) if rows else None
+
+    def _fetch(self, name: str, /, task_id: str, **values: Any) -> list[Row]:
+        database = self._database
+        calls = [database.call("pin_plans"), database.call(name, task_id=task_id, **values)]
+        return database.retrying(lambda: database.run(calls))[1]

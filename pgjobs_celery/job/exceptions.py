@@ -1,0 +1,95 @@
+"""How a task may end its attempt: not now (Snooze), not at all (Cancel), never again (Discard).
+
+Raised by a task, or returned. On its way to the worker's main process, which writes what becomes of
+the job, each is one of Celery's own words for it, so that its signals, hooks and logs keep their
+meaning.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from celery.exceptions import Ignore, Retry
+
+from ..errors import InvalidOption
+
+#: The longest delay, in seconds: a hundred years. PostgreSQL's time goes on, but not for ever.
+LONGEST_DELAY = 100 * 365 * 86_400.0
+
+
+class TaskEnd(Exception):
+    """How a task ends its attempt; by itself, outside of a :class:`PgTask`, a failure."""
+
+
+class Snooze(TaskEnd):
+    """Run the job again later; it costs no attempt, and says nothing bad about the job.
+
+    ``when`` is a number of seconds from now, a timedelta, or a time with a time zone.
+    """
+
+    def __init__(self, when: float | timedelta | datetime) -> None:
+        super().__init__(when)
+        self.when = when
+
+    @property
+    def delay(self) -> float:
+        """Seconds from now."""
+        return seconds_from_now(self.when, "Snooze")
+
+    def __str__(self) -> str:
+        return f"snoozed: {self.when}"
+
+
+class Cancel(TaskEnd):
+    """End the job as cancelled; Celery says REVOKED."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Discard(TaskEnd):
+    """End the job as failed, however many attempts are left; Celery says FAILURE."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Postponed(Retry):  # type: ignore[misc]
+    """What the worker is told of an attempt after which the job goes back in line.
+
+    ``error`` is the entry for ``errors``, empty if the row has it already; None for a snooze.
+    """
+
+    def __init__(self, delay: float, exc: BaseException, error: str | None) -> None:
+        super().__init__(exc=exc, when=delay)
+        self.delay = delay
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.delay, self.exc, self.error)
+
+
+class CancelledByTask(Ignore):  # type: ignore[misc]
+    """What the worker is told of a task that has cancelled its job."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def seconds_from_now(when: Any, what: str) -> float:
+    """A delay that somebody gave as seconds, timedelta or datetime. Raises InvalidOption."""
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise InvalidOption(f"{what} needs a time with a time zone, not {when!r}")
+        return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())
+    seconds = when.total_seconds() if isinstance(when, timedelta) else when
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise InvalidOption(f"{what} needs seconds, a timedelta or a datetime, not {when!r}")
+    if not math.isfinite(seconds) or seconds < 0:
+        raise InvalidOption(f"{what} needs 0 seconds or more, not {when!r}")
+    return min(float(seconds), LONGEST_DELAY)

@@ -1,0 +1,193 @@
+"""What a task may say of its jobs beyond what Celery knows: checked once, sent in one header."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ..errors import InvalidOption, UnknownOption
+from .unique import UniqueJob, read_unique
+
+#: The message header they travel in: canvas, ``retry()`` and other brokers keep headers.
+HEADER = "pgjobs"
+
+#: The names of the options, in the header too.
+NAMES = ("max_attempts", "tags", "meta", "unique")
+
+#: What the column holds.
+MOST_ATTEMPTS = 2**31 - 1
+#: The longest tag, in characters, and the most of them: they are for people and for filters.
+LONGEST_TAG, MOST_TAGS = 255, 100
+
+#: Options of Celery that are near enough to ours, or to each other, to be meant.
+_CELERYS = (
+    "acks_late", "autoretry_for", "dont_autoretry_for", "default_retry_delay", "ignore_result",
+    "max_retries", "priority", "queue", "rate_limit", "reject_on_worker_lost", "retry_backoff",
+    "retry_backoff_max", "retry_jitter", "retry_kwargs", "routing_key", "serializer",
+    "soft_time_limit", "throws", "time_limit", "track_started",
+)  # fmt: skip
+#: How alike two names are of which one is a slip of the other (difflib's ratio): ``tag`` and
+#: ``tags`` 0.86, ``uniq`` and ``unique`` 0.8, ``max_retries`` and ``max_attempts`` 0.52.
+_OURS_LIKE, _CELERYS_LIKE = 0.8, 0.9
+
+
+class JobOptions(NamedTuple):
+    """The options of one job."""
+
+    max_attempts: int | None = None
+    tags: tuple[str, ...] = ()
+    #: As JSON.
+    meta: str = "{}"
+    unique: UniqueJob | None = None
+
+
+def check_names(names: Iterable[str], where: str, known: Iterable[str] = ()) -> None:
+    """Raise UnknownOption for a name that is a slip of an option's: it would do nothing.
+
+    Any other name is the application's own business: Celery makes it an attribute of the task.
+    """
+    known = {*known, *NAMES, *_CELERYS, "backoff"}
+    for name in names:
+        if name in known or name.startswith("_"):
+            continue
+        close = difflib.get_close_matches(name, (*NAMES, "backoff"), 1, _OURS_LIKE)
+        close = close or difflib.get_close_matches(name, _CELERYS, 1, _CELERYS_LIKE)
+        if close:
+            raise UnknownOption(f"{where} has no option {name!r}; did you mean {close[0]!r}?")
+
+
+def check_max_attempts(value: Any) -> int:
+    """How often a job may be begun, the first time included. Raises InvalidOption."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_ATTEMPTS:
+        raise InvalidOption(
+            f"max_attempts must be a whole number from 1 on (the first run counts), not {value!r}"
+        )
+    return value
+
+
+def attempts_from_retries(max_retries: Any) -> int:
+    """Celery's ``max_retries`` as max_attempts: without the first run, and None for any number."""
+    if max_retries is None:
+        return MOST_ATTEMPTS
+    if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
+        raise InvalidOption(f"max_retries must be a whole number from 0 on, not {max_retries!r}")
+    return min(max_retries + 1, MOST_ATTEMPTS)
+
+
+def check_exceptions(name: str, value: Any) -> tuple[type[BaseException], ...]:
+    """The exceptions that an option names. Raises InvalidOption."""
+    kinds = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (None,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise InvalidOption(f"{name} must be a tuple of exception classes, not {value!r}")
+    return kinds
+
+
+def normalise_tags(tags: Any) -> tuple[str, ...]:
+    """Tags as Oban keeps them: trimmed, in lower case, each once, in the order given.
+
+    Raises InvalidOption for one that is empty (Oban drops it), too long, or no text.
+    """
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise InvalidOption(f"tags must be a list of texts, not {tags!r}")
+    normal: dict[str, None] = {}
+    for tag in tags:
+        if not isinstance(tag, (str, int)) or isinstance(tag, bool):
+            raise InvalidOption(f"a tag must be a text, not {tag!r}")
+        text = str(tag).strip().lower()
+        if not text:
+            raise InvalidOption(f"a tag must not be empty: {tag!r}")
+        if len(text) > LONGEST_TAG:
+            raise InvalidOption(
+                f"a tag may have {LONGEST_TAG} characters, not {len(text)}: {text[:40]}..."
+            )
+        check_text(text, "a tag")
+        normal[text] = None
+    if len(normal) > MOST_TAGS:
+        raise InvalidOption(f"a job may have {MOST_TAGS} tags, not {len(normal)}")
+    return tuple(normal)
+
+
+def check_meta(meta: Any) -> dict[str, Any]:
+    """A mapping that ``jsonb`` can hold. Raises InvalidOption."""
+    if not isinstance(meta, Mapping):
+        raise InvalidOption(f"meta must be a mapping, not {meta!r}")
+    encode_json(meta, "meta")
+    return dict(meta)
+
+
+def encode_json(value: Any, what: str) -> str:
+    """``value`` as JSON that PostgreSQL can store. Raises InvalidOption."""
+    if value == {}:
+        return "{}"
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidOption(f"{what} cannot be written as JSON: {error}") from None
+    for part in _texts(value):
+        check_text(part, what)
+    return text
+
+
+def merge(
+    base: Mapping[str, Any], given: Mapping[str, Any], header: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The header of one job: what the call says, then what it was published with, then the task's.
+
+    Tags and meta of the call add to the task's (in Oban they replace them). Raises InvalidOption.
+    """
+    merged = {**base, **(header or {})}
+    if "max_attempts" in given:
+        merged["max_attempts"] = check_max_attempts(given["max_attempts"])
+    if given.get("tags") is not None:
+        tags = normalise_tags([*merged.get("tags", ()), *normalise_tags(given["tags"])])
+        merged["tags"] = list(tags)
+    if given.get("meta") is not None:
+        merged["meta"] = {**merged.get("meta", {}), **check_meta(given["meta"])}
+    return merged
+
+
+def read_options(header: Any) -> JobOptions:
+    """The options in a message: anybody may have written it. Raises InvalidOption."""
+    if header is None:
+        return JobOptions()
+    if not isinstance(header, Mapping):
+        raise InvalidOption(f"the header {HEADER!r} must be a mapping, not {header!r}")
+    attempts, unique = header.get("max_attempts"), header.get("unique")
+    return JobOptions(
+        None if attempts is None else check_max_attempts(attempts),
+        normalise_tags(header.get("tags") or ()),
+        encode_json(check_meta(header.get("meta") or {}), "meta"),
+        read_unique(unique) if unique else None,
+    )
+
+
+def published_options(request: Any) -> dict[str, Any]:
+    """The header that a running job was published with; what a hand has made of it may be no
+    header: it counts as empty."""
+    header = (request.headers or {}).get(HEADER)
+    return dict(header) if isinstance(header, Mapping) else {}
+
+
+def check_text(text: str, what: str) -> None:
+    """Raise InvalidOption for a text that PostgreSQL cannot store."""
+    if "\x00" in text:
+        raise InvalidOption(f"{what} must not contain a NUL character: {text[:40]!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidOption(f"{what} must be valid Unicode: {text[:40]!r}") from None
+
+
+def _texts(value: Any) -> Iterable[str]:
+    """Every text in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield str(key)
+            yield from _texts(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _texts(each)

@@ -1,0 +1,252 @@
+"""When two jobs are the same: which of their fields count, for how long, and in which states."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from kombu.utils import json as kombu_json
+
+from ..errors import InvalidOption, UnknownOption
+from .states import State
+
+#: What may tell jobs apart; ``args`` are the arguments by name, however they were passed.
+FIELDS = ("task", "queue", "args", "meta")
+#: What may be replaced in a job that waits.
+REPLACEABLE = ("args", "queue", "priority", "eta", "max_attempts", "tags", "meta")
+#: The states in which a job may be changed by another that is the same.
+WAITING = frozenset({State.SCHEDULED, State.AVAILABLE, State.RETRYABLE})
+
+#: What is longer, in seconds, is for ever: a hundred years. PostgreSQL cannot reckon with more.
+LONGEST_PERIOD = 100 * 365 * 86_400.0
+
+_INCOMPLETE = (State.SCHEDULED, State.AVAILABLE, State.EXECUTING, State.RETRYABLE)
+#: Names for sets of states; Oban's but for the last.
+GROUPS: dict[str, tuple[State, ...]] = {
+    "all": tuple(State),
+    "incomplete": _INCOMPLETE,
+    "successful": (*_INCOMPLETE, State.COMPLETED),
+    "scheduled": (State.SCHEDULED,),
+    "waiting": (State.SCHEDULED, State.AVAILABLE, State.RETRYABLE),
+}
+
+
+@dataclass(frozen=True)
+class Unique:
+    """A job is not published while another that is the same is there.
+
+        @app.task(base=PgTask, unique=Unique(period=3600, keys=["user_id"]))
+
+    The names and defaults are Oban's. Raises InvalidOption for values that mean nothing.
+    """
+
+    #: How long a job counts after it was published: seconds, a timedelta, or None for as long as
+    #: its row is kept.
+    period: float | timedelta | None = 60.0
+    #: What has to be equal: any of ``task``, ``queue``, ``args`` and ``meta``.
+    fields: Sequence[str] = ("task", "queue", "args")
+    #: Of the arguments (or of ``meta``, where only that counts) just these; empty for all.
+    keys: Sequence[str] = ()
+    #: In which states it counts: a list, or "all", "incomplete", "successful", "scheduled" or
+    #: "waiting" (scheduled, available, retryable).
+    states: str | Sequence[str | State] = "successful"
+    #: What of the waiting job is replaced by the new one's: any of ``args``, ``queue``,
+    #: ``priority``, ``eta``, ``max_attempts``, ``tags`` and ``meta``; or a mapping that says it for
+    #: each state.
+    replace: Sequence[str] | Mapping[str, Sequence[str]] = ()
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "period", _check_period(self.period))
+        set_field(self, "fields", _check_names("fields", self.fields, FIELDS))
+        if not self.fields:
+            raise InvalidOption("unique: fields must name at least one field")
+        set_field(self, "keys", _check_texts("keys", self.keys))
+        if self.keys and not {"args", "meta"} & set(self.fields):
+            raise InvalidOption("unique: keys are those of args or meta; fields names neither")
+        set_field(self, "states", _check_states(self.states))
+        set_field(self, "replace", _check_replace(self.replace))
+
+    @property
+    def seconds(self) -> float | None:
+        """``period`` in seconds."""
+        assert not isinstance(self.period, timedelta)
+        return self.period
+
+    def replaced(self, state: State) -> Sequence[str]:
+        """What is replaced of a job in this state; nothing once it runs."""
+        if state not in WAITING:
+            return ()
+        if isinstance(self.replace, Mapping):
+            return self.replace.get(state.value, ())
+        return self.replace
+
+    def __json__(self) -> dict[str, Any]:
+        """As a signature carries it to another process (kombu's JSON asks for it)."""
+        return {
+            "period": self.period,
+            "fields": list(self.fields),
+            "keys": list(self.keys),
+            "states": list(self.states),
+            "replace": self.replace if isinstance(self.replace, Mapping) else list(self.replace),
+        }
+
+    def to_header(self, digest: bytes) -> dict[str, Any]:
+        """The rule and what it comes to for one job, as it travels in the message."""
+        said = self.__json__()
+        return {
+            "key": digest.hex(),
+            "queue": "queue" in self.fields,
+            **{name: said[name] for name in ("period", "states", "replace")},
+        }
+
+    def digest(self, task: str, arguments: Any, meta: Mapping[str, Any]) -> bytes:
+        """What two jobs that are the same have in common, but for the queue: that is not known
+        until the task is routed. Raises InvalidOption for arguments that JSON cannot hold.
+        """
+        parts: dict[str, Any] = {}
+        if "task" in self.fields:
+            parts["task"] = task
+        if "args" in self.fields:
+            parts["args"] = _only(self.keys, arguments)
+        if "meta" in self.fields:
+            parts["meta"] = meta if "args" in self.fields else _only(self.keys, meta)
+        try:
+            text = kombu_json.dumps(parts, sort_keys=True)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidOption(
+                f"unique: the arguments of {task} cannot be compared ({error}); name those that "
+                "count in keys"
+            ) from None
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def as_unique(value: Any, base: Unique | None = None) -> Unique | None:
+    """What a task or call says of uniqueness: a Unique, options (of which those that are left out
+    are those of ``base``), True for "as long as the first one's row is kept", or nothing.
+
+    Raises InvalidOption and UnknownOption.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return Unique(period=None)
+    if isinstance(value, Mapping):
+        known = [each.name for each in fields(Unique)]
+        for name in value:
+            if name not in known:
+                close = difflib.get_close_matches(str(name), known, 1, 0.6)
+                meant = f"; did you mean {close[0]!r}?" if close else ""
+                raise UnknownOption(f"unique has no option {name!r}{meant}")
+        return Unique(**{**(base.__json__() if base else {}), **value})
+    if not isinstance(value, Unique):
+        raise InvalidOption(f"unique must be a Unique(...), not {value!r}")
+    return value
+
+
+class UniqueJob(NamedTuple):
+    """What makes one job unique."""
+
+    rule: Unique
+    digest: bytes
+
+    def key(self, queue: str) -> bytes:
+        """The value that no other row may have."""
+        if "queue" not in self.rule.fields:
+            return self.digest
+        return hashlib.sha256(self.digest + queue.encode("utf-8", "surrogatepass")).digest()
+
+
+def read_unique(header: Any) -> UniqueJob:
+    """The reverse of :meth:`Unique.to_header`. Raises InvalidOption."""
+    try:
+        rule = Unique(
+            period=header["period"],
+            fields=("task", "queue") if header["queue"] else ("task",),
+            states=header["states"],
+            replace=header["replace"],
+        )
+        return UniqueJob(rule, bytes.fromhex(header["key"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidOption(f"unique is not what a task would publish: {error!r}") from None
+
+
+def _only(keys: Sequence[str], values: Any) -> Any:
+    if not keys:
+        return values
+    if not isinstance(values, Mapping):
+        raise InvalidOption(
+            f"unique: keys {list(keys)} need arguments that can be told by name: {values!r}"
+        )
+    return {key: values[key] for key in keys if key in values}
+
+
+def _check_period(period: Any) -> float | None:
+    if period is None:
+        return None
+    seconds = period.total_seconds() if isinstance(period, timedelta) else period
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise InvalidOption(
+            f"unique: period must be seconds above 0, a timedelta, or None, not {period!r}"
+        )
+    return None if seconds > LONGEST_PERIOD else float(seconds)
+
+
+def _check_texts(what: str, names: Any) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InvalidOption(f"unique: {what} must be a list of names, not {names!r}")
+    texts: list[str] = []
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise InvalidOption(f"unique: {what} must be names, not {name!r}")
+        texts.append(str(name))
+    return tuple(texts)
+
+
+def _check_names(what: str, names: Any, known: Sequence[str]) -> tuple[str, ...]:
+    checked = _check_texts(what, names)
+    for name in checked:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1, 0.5)
+            meant = f"; did you mean {close[0]!r}?" if close else f": {', '.join(known)}"
+            raise InvalidOption(f"unique: {what} cannot name {name!r}{meant}")
+    return checked
+
+
+def _check_states(states: Any) -> tuple[str, ...]:
+    if isinstance(states, str):
+        if states not in GROUPS:
+            raise InvalidOption(
+                f"unique: states must be a list of states, or one of {', '.join(GROUPS)}, "
+                f"not {states!r}"
+            )
+        states = GROUPS[states]
+    known = [state.value for state in State]
+    checked = _check_names("states", [str(each) for each in states], known)
+    if not checked:
+        raise InvalidOption("unique: states must name at least one state")
+    return checked
+
+
+def _check_replace(replace: Any) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
+    if not isinstance(replace, Mapping):
+        return _check_fields(replace)
+    chosen = {str(state): _check_fields(names) for state, names in replace.items()}
+    waiting = sorted(state.value for state in WAITING)
+    for state in chosen:
+        if state not in waiting:
+            raise InvalidOption(
+                f"unique: replace knows the states {', '.join(waiting)}, not {state!r}: nothing is "
+                "replaced in a job that runs or has ended"
+            )
+    return chosen
+
+
+def _check_fields(names: Any) -> tuple[str, ...]:
+    # Oban's word for an eta.
+    names = ["eta" if name == "scheduled_at" else name for name in _check_texts("replace", names)]
+    return _check_names("replace", names, REPLACEABLE)

@@ -1,0 +1,55 @@
+"""What a process knows of the limits of its queues; nothing here touches the database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from ..job.job import Places
+
+
+class Limits:
+    """How many more jobs of each queue this process may claim, as far as it can tell.
+
+    The claim itself decides: whatever is not known here yet, it gives too few and never too many.
+    """
+
+    def __init__(self) -> None:
+        #: How many jobs of a queue this process runs at once (``pgjobs_queues``).
+        self.own: Mapping[str, int] = {}
+        #: How many all workers together do.
+        self.shared: Mapping[str, int] = {}
+        #: Of each of those, whether it had no place left when it was looked at last.
+        self.full: dict[str, bool] = {}
+        #: What all workers share may have changed.
+        self.is_stale = True
+
+    def __contains__(self, queue: str) -> bool:
+        return queue in self.own or queue in self.shared
+
+    def places(self, held: Iterable[str]) -> dict[str, int]:
+        """How many more jobs of each queue with a limit to claim at most, from 0.
+
+        ``held``: the queue of each job that this process has claimed and that has not ended.
+        """
+        if not self.own and not self.shared:
+            return {}
+        running = Counter(held)
+        places: dict[str, int] = {}
+        for limits in (self.own, self.shared):
+            for queue, limit in limits.items():
+                free = max(0, limit - running[queue])
+                places[queue] = min(places.get(queue, free), free)
+        return places
+
+    def share(self, limits: Mapping[str, int]) -> None:
+        """These are the limits for all workers together, and no others."""
+        self.shared = limits
+        self.full = {queue: self.full.get(queue, False) for queue in limits}
+
+    def learn(self, places: Mapping[str, Places], taken: Iterable[str]) -> None:
+        """A claim has counted how many places there were, and has taken jobs of these queues."""
+        counts = Counter(taken)
+        for queue, (free, _) in places.items():
+            if queue in self.shared:
+                self.full[queue] = free <= counts[queue]

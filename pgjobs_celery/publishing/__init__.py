@@ -1,0 +1,1 @@
+"""The way in: one job, ``bulk()``, ``using()``, ``enqueue_many()``, ``adelay()``."""

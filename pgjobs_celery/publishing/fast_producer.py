@@ -1,0 +1,154 @@
+"""Hand messages to a batch, or to the caller's transaction, by a shorter way than kombu's own."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from kombu import Producer
+
+from ..db.callers.base import callers
+from ..db.database import CONNECTION_ERRORS, Database, known_databases
+from .batch import batches, find_batch
+
+#: Of how many queues a collector remembers that they are declared.
+REMEMBERED = 1000
+
+
+class Collector(Producer):  # type: ignore[misc]
+    """A producer for what is collected, or part of the caller's transaction.
+
+    Without what kombu does for each message and one of these needs not: to prepare for another try,
+    which is the batch's or the caller's, and to look whether the queue is declared.
+    """
+
+    def __init__(self, producer: Producer) -> None:
+        super().__init__(
+            producer.channel,
+            producer.exchange,
+            producer.routing_key,
+            serializer=producer.serializer,
+            auto_declare=producer.auto_declare,
+            compression=producer.compression,
+            on_return=producer.on_return,
+        )
+        #: What was declared already, by its identity: to compare queues takes longer than all else.
+        self._declared: dict[int, Any] = {}
+        self._is_known = _is_known()
+
+    def publish(self, body: Any, **options: Any) -> Any:
+        """As kombu's."""
+        policy = options.get("retry_policy") or {}
+        for entity in options.pop("declare", None) or ():
+            if id(entity) not in self._declared:
+                self.maybe_declare(entity, retry=bool(options.get("retry")), **policy)
+                if len(self._declared) >= REMEMBERED:
+                    self._declared.clear()
+                self._declared[id(entity)] = entity
+        # Another exchange has to be asked for its queues, for which it may take another try.
+        if options.get("exchange") == "" and self._is_known:
+            return self._collect(body, **options)
+        return super().publish(body, **options)
+
+    def _collect(
+        self,
+        body: Any,
+        *,
+        exchange: str,
+        routing_key: str,
+        delivery_mode: Any = None,
+        mandatory: bool = False,
+        immediate: bool = False,
+        priority: int | None = 0,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        serializer: str | None = None,
+        headers: dict[str, Any] | None = None,
+        compression: str | None = None,
+        retry: bool = False,
+        retry_policy: Any = None,
+        expiration: float | None = None,
+        timeout: float | None = None,
+        confirm_timeout: float | None = None,
+        **properties: Any,
+    ) -> None:
+        headers = {} if headers is None else headers
+        _, properties["delivery_mode"] = self._delivery_details(exchange, delivery_mode)
+        if expiration is not None:
+            properties["expiration"] = str(int(expiration * 1000))
+        compression = self.compression if compression is None else compression
+        body, content_type, content_encoding = self._prepare(
+            body, serializer, content_type, content_encoding, compression, headers
+        )
+        channel = self.channel
+        message = channel.prepare_message(
+            body, priority, content_type, content_encoding, headers, properties
+        )
+        channel.basic_publish(
+            message, exchange=exchange, routing_key=routing_key, mandatory=mandatory
+        )
+
+
+#: What kombu's ``publish()`` may be told, as far as we know.
+_KNOWN = {*inspect.signature(Collector._collect).parameters, "declare"}
+
+
+def _is_known() -> bool:
+    """False where kombu's ``publish()`` is another than the one that this was written after.
+
+    A later kombu's, or that of a library which has put its own in its place, as Sentry's does.
+    """
+    parameters = inspect.signature(Producer.publish).parameters
+    return not hasattr(Producer.publish, "__wrapped__") and parameters.keys() <= _KNOWN
+
+
+class Shortcut:
+    """A thread's collector for an app."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pid = os.getpid()
+        #: The producers' own connection, which stays what it is: one of ours is made after it.
+        self._connection = pool.connections.connection
+        database = getattr(self._connection.transport, "database", None)
+        #: Where it leads; None where that is another broker.
+        self.database = database if isinstance(database, Database) else None
+        self._collector: Collector | None = None
+
+    def collector(self) -> Collector | None:
+        """The collector; None if there is no server to ask whether it can be one."""
+        if self._collector is None:
+            try:
+                channel = self._connection.clone().channel()
+            except CONNECTION_ERRORS:
+                return None
+            self._collector = Collector(Producer(channel, auto_declare=False))
+        return self._collector
+
+
+_in_thread = threading.local()
+
+
+def _is_on_django() -> bool:
+    """True if a database is one of Django's, in whose transactions jobs take part by themselves."""
+    return any(database.alias for database in known_databases())
+
+
+def find_collector(app: Any) -> Collector | None:
+    """The producer for what is collected here, or part of the caller's transaction; None elsewhere.
+
+    There a publish has to be tried again, which is for kombu's own.
+    """
+    if callers.find() is None and batches.find() is None and not _is_on_django():
+        return None  # as it mostly is
+    pool = app.producer_pool
+    shortcuts = _in_thread.__dict__.setdefault("shortcuts", WeakKeyDictionary())
+    shortcut: Shortcut | None = shortcuts.get(pool)
+    if shortcut is None or shortcut.pid != os.getpid():
+        shortcut = shortcuts[pool] = Shortcut(pool)
+    database = shortcut.database
+    if database is None or (database.find_place().caller is None and find_batch(database) is None):
+        return None
+    return shortcut.collector()

@@ -1,0 +1,147 @@
+"""Put a job in line, with all that may stand in its way: its own id, and another of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
+
+from celery._state import get_current_task
+
+from ..db.callers.django import tell_of_tasks
+from ..db.database import Database
+from ..db.rows.unique_jobs import Guard, Holder
+from ..job.envelope import rename
+from ..job.job import Fence, NewJob
+from ..job.unique import Unique
+from ..node.node import get_node
+from .receipt import Publication
+
+
+class Insertion(NamedTuple):
+    """A job, and who publishes it."""
+
+    job: NewJob
+    #: The claim of the job's own run, when that publishes it again.
+    holder: Fence | None = None
+    #: The claim of the task that publishes it, in the same database.
+    parent: Fence | None = None
+    #: The task that publishes it has run before, and may have published it then.
+    is_repeated: bool = False
+    #: The claim is one in the database that is published to.
+    is_surely_here: bool = True
+    #: The claim of the run that has replaced itself by this and others, the last with its id.
+    predecessor: Fence | None = None
+    #: That run publishes it.
+    is_replacement: bool = False
+    #: What must not be there twice, and what is to be done if it is; None for any number.
+    guard: Guard | None = None
+    rule: Unique | None = None
+    #: The call that waits to hear of a conflict.
+    publication: Publication | None = None
+
+    @property
+    def belongs_to_run(self) -> bool:
+        """It is the job of the task that runs: no part of what that does for others."""
+        return self.holder is not None or self.is_replacement
+
+
+def put_job(database: Database, insertion: Insertion) -> None:
+    """Put a job in line: committed when this returns, or in the caller's transaction."""
+    with nullcontext() if insertion.belongs_to_run else database.joining():
+        if database.is_in_transaction:
+            put_here(database, insertion, None)
+            return
+        with database.unanswered.sending(insertion.job.task_id) as first:
+            put_here(database, insertion, first)
+
+
+def put_here(database: Database, insertion: Insertion, first: float | None) -> bool:
+    """As :func:`put_job`, in the transaction that this thread is in, if it is.
+
+    ``first``: when it was sent first, by the monotonic clock, if the answer to that was cut off.
+    False where another job stands for it.
+    """
+    if insertion.guard is not None:
+        return _put_unique(database, insertion, insertion.guard, first)
+    _put(database, insertion, first)
+    return True
+
+
+def _put(database: Database, insertion: Insertion, first: float | None) -> bool:
+    """Put a job in line; False if its id waits or runs."""
+
+    def insert() -> bool:
+        return database.jobs.insert_job(
+            insertion.job,
+            insertion.holder or insertion.predecessor,
+            parent=insertion.parent,
+            is_repeated=insertion.is_repeated,
+            # Where its predecessor has ended already it is put as any other.
+            is_surely_here=insertion.is_surely_here and insertion.holder is not None,
+            first=first,
+        )
+
+    if insert():
+        return True
+    node = get_node(database)
+    if database.is_in_transaction or not node.unwritten:
+        return False
+    # It may have finished here just now, and its row does not know yet.
+    node.flush()
+    return insert()
+
+
+def _put_unique(
+    database: Database, insertion: Insertion, guard: Guard, first: float | None
+) -> bool:
+    """Put a job in line, if it is the only one of its kind; False if it is not."""
+    job, rule, publication = insertion.job, insertion.rule, insertion.publication
+    assert rule is not None
+    unique_jobs = database.unique_jobs
+    other = unique_jobs.insert_unique_job(job, guard)
+    while other is not None and other.task_id != job.task_id:
+        if _give_way(database, insertion, guard, other, rule.replaced(other.state)):
+            return False
+        other = unique_jobs.insert_unique_job(job, guard)
+    if other is None:
+        if publication is not None:
+            publication.withdraw()
+        return True
+    if _put(database, insertion, first or other.first):
+        unique_jobs.take_key(job.task_id, guard)
+    # A conflict is this job's own row, of a transaction of which the answer was lost.
+    return publication is None or publication.conflict is None
+
+
+def _give_way(
+    database: Database, insertion: Insertion, guard: Guard, other: Holder, replaced: Sequence[str]
+) -> bool:
+    """Another job of this kind is there: it takes over what it is to, and this is not put.
+
+    False if it was to take over something, and waits no more.
+    """
+    job, publication = insertion.job, insertion.publication
+    if replaced:
+        is_replaced = database.unique_jobs.replace_job(
+            job._replace(
+                task_id=other.task_id, message=rename(job.message, job.task_id, other.task_id)
+            ),
+            guard,
+            replaced,
+        )
+        if not is_replaced:
+            return False
+    if publication is None or publication.report_conflict(other.task_id):
+        database.unique_jobs.insert_duplicate(job, other, guard)
+    return True
+
+
+def _is_in_task() -> bool:
+    """True if a worker runs a task in this thread, whose own code may be over."""
+    task = get_current_task()
+    request = task and task.request
+    return bool(request) and not (request.called_directly or request.is_eager)
+
+
+tell_of_tasks(_is_in_task)

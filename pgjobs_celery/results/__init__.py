@@ -1,0 +1,1 @@
+"""Celery's result backend over rows: results, chords, waiting."""

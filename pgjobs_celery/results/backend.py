@@ -1,0 +1,450 @@
+"""PostgreSQL result backend for Celery: states and results stand in the job's own row.
+
+    app = Celery("proj", broker="pgjobs://app@db/app", backend="pgjobs://app@db/app")
+
+Options are the transport's (:class:`pgjobs_celery.config.Options`), taken from
+``result_backend_transport_options`` and, where that says nothing, ``broker_transport_options``.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from datetime import timezone
+from functools import cached_property, partial
+from typing import Any
+
+from celery import Task, signals, states
+from celery.backends import base
+from celery.backends.asynchronous import AsyncBackendMixin
+from celery.result import AsyncResult
+from celery.utils.log import get_logger
+from celery.utils.serialization import UnpickleableExceptionWrapper
+from kombu.compression import decompress
+from kombu.serialization import loads
+
+from .. import _required  # noqa: F401
+from ..broker.message import held_claim
+from ..config import Options, read_options, read_settings
+from ..db.database import CONNECTION_ERRORS, Database, get_database
+from ..db.dsn import Target, urls_of
+from ..db.rows.results import Origin, StoredResult
+from ..job.envelope import decode_envelope, group_index
+from ..job.job import Fence
+from ..job.outcome import Result, clean_text, error_entry, error_from
+from ..job.states import FROM_CELERY, State, celery_state
+from ..maintenance.complete import Complete
+from ..maintenance.prune import Prune
+from ..node.node import get_node
+from ..printable import guarded
+from .chords import Chords
+from .consumer import ResultConsumer
+from .handover import decide, hand_over, has_failed, lose_claim, note_failed, note_written, returned
+from .key_values import KeyValues
+from .uncommitted import require_committed
+
+logger = guarded(get_logger(__name__))
+
+#: New in Celery 5.7, with ``result_compression``.
+_decompress = getattr(base, "decompress_payload", lambda payload: payload)
+
+
+class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
+    """Celery's result backend on job rows."""
+
+    ResultConsumer = ResultConsumer
+
+    supports_autoexpire = True
+    supports_native_join = True
+    supports_result_compression = True
+    supports_failure_expires = True
+
+    def __init__(self, app: Any, url: str | None = None, **kwargs: Any) -> None:
+        super().__init__(app, url=url, **kwargs)
+        #: One backend, and one connection that waits for results, serves all threads of a process.
+        self.thread_safe = True
+        self._target = Target(url or "pgjobs://")
+        self._options = self._read_options()
+        self._alternates = self._find_alternates()
+        self.result_consumer = self.ResultConsumer(
+            self, self.app, self.accept, self._pending_results, self._pending_messages
+        )
+        self._next_looks = {}
+        self._in_thread = threading.local()
+        #: Whether a task has hooks for its success, by its name.
+        self._followed: dict[str, bool] = {}
+
+    @property
+    def database(self) -> Database:  # type: ignore[override]
+        """Where the rows are; the transport's own, if broker and backend are the same."""
+        return get_database(self._target.conninfo, self._options, self._alternates)
+
+    def _find_alternates(self) -> list[str]:
+        """Those of the broker's URLs, if ours is the first of them: it is one database, and where
+        the broker goes on to the next one, so do the results."""
+        urls = urls_of(self.app.conf.broker_read_url)
+        if len(urls) < 2 or not urls[0].startswith(("pgjobs:", "pgjobs+")):
+            return []
+        found = [Target(url).conninfo for url in urls]
+        return found if found[0] == self._target.conninfo else []
+
+    def _read_options(self) -> Options:
+        conf = self.app.conf
+        given = {
+            "connect_timeout": conf.get("broker_connection_timeout") or Options.connect_timeout,
+            **(conf.get("broker_transport_options") or {}),
+            **(conf.get("result_backend_transport_options") or {}),
+        }
+        return read_options(given)[0]
+
+    def forget_waiters(self) -> None:
+        """In a forked child: who waits is the parent's."""
+        self._pending_results.concrete.clear()
+        self._pending_results.weak.clear()
+        self.result_consumer._after_fork()
+
+    def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """Begin to wait for a result."""
+        result.id = str(result.id)  # Django's URLs give UUIDs, and rows are found by text
+        return super().add_pending_result(result, *args, **kwargs)
+
+    def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """Wait for a result. Raises NotCommitted where that could never end."""
+        self.require_committed(result)
+        return super().wait_for_pending(result, *args, **kwargs)
+
+    def iter_native(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """The results of a group as they come. Raises NotCommitted where that could never end."""
+        self.require_committed(result)
+        return super().iter_native(result, *args, **kwargs)
+
+    #: See :mod:`pgjobs_celery.results.uncommitted`.
+    require_committed = staticmethod(require_committed)
+
+    def remove_pending_result(self, result: Any) -> Any:
+        """Nobody waits for it any more.
+
+        Celery before 5.7 stops waiting for the id when any handle on it goes, as that of a worker's
+        thread in this process does, which has published a chain's next step.
+        """
+        for mapping in self._pending_results:
+            waiter = mapping.get(result.id)
+            if isinstance(waiter, AsyncResult) and waiter is not result:
+                return result
+        return super().remove_pending_result(result)
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """The URI without its secrets, whatever is asked for: it is meant to be shown."""
+        return self._target.uri
+
+    def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__reduce__(args, {**(kwargs or {}), "url": self.url})
+
+    def close(self) -> None:
+        """Close what waits for results; the next wait opens it again."""
+        self.result_consumer.stop()
+
+    def cleanup(self) -> None:
+        """Delete what has expired, as every worker does from time to time (``backend_cleanup``)."""
+        Prune(read_settings(self.app.conf)).run(self.database)
+
+    def exception_safe_to_retry(self, exc: BaseException) -> bool:
+        """True for a lost connection: ``result_backend_always_retry`` tries again."""
+        return isinstance(exc, CONNECTION_ERRORS)
+
+    # Store
+
+    def mark_as_done(self, task_id: str, *args: Any, **kwargs: Any) -> None:
+        """The task has returned: the one result that may travel with that news."""
+        with returned(task_id):
+            super().mark_as_done(task_id, *args, **kwargs)
+
+    def mark_as_failure(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
+        """The task has failed: stored, and its errbacks called, once.
+
+        Celery says it again where ``on_failure`` raises.
+        """
+        decide(task_id)
+        if not has_failed(task_id):
+            super().mark_as_failure(task_id, *args, **kwargs)
+            note_failed(task_id)
+
+    def mark_as_retry(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
+        """The task has retried itself."""
+        decide(task_id)
+        return super().mark_as_retry(task_id, *args, **kwargs)
+
+    def _store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: str | None = None,
+        request: Any = None,
+        **_: Any,
+    ) -> None:
+        children = self.current_task_children(request)
+        new = Result(
+            task_id=task_id,
+            result=None if result is None else self._encoded(result),
+            result_type=self.content_type,
+            traceback=None if traceback is None else clean_text(str(traceback)),
+            children=json.dumps(children) if children else None,
+            error=_error(result, state, traceback),
+        )
+        database = self.database
+        database.retrying(lambda: self._write(database, new, state, request))
+        if request is not None:
+            request.stored_state = state
+
+    def _write(self, database: Database, new: Result, state: str, request: Any) -> None:
+        fence = _fence(database, request, new.task_id)
+        if fence and getattr(request, "is_left_to_worker", False):
+            return  # see PgTask: it is written with the rest of the batch
+        becomes = FROM_CELERY.get(state, State.EXECUTING)
+        results = database.results
+        if becomes is State.RETRYABLE and fence:
+            if not results.record_retry(new, fence):
+                _report_lost(database, new.task_id, fence, state)
+        elif becomes.is_final and fence:
+            write = partial(self._finish, database, new, becomes, fence, state)
+            if (
+                state == states.SUCCESS
+                and not request.chord
+                and not self._is_followed(request.task)
+                and hand_over(new, write)
+            ):
+                return
+            write()
+        elif fence:
+            if not results.report_job(new, state, fence):
+                _report_lost(database, new.task_id, fence, state)
+        elif becomes is not State.EXECUTING or not results.report_job(new, state, None):
+            if becomes.is_final:
+                # Of the task that runs here, whose request says that it is another: a message may
+                # say so. Its worker knows which job it is.
+                lose_claim(new.task_id)
+            reported = None if becomes.is_final else state
+            stored = results.upsert_result(new, becomes, reported, self._origin(request))
+            if becomes is State.RETRYABLE and not stored:
+                results.report_job(new, state, None)  # of a job that others run
+
+    @staticmethod
+    def _finish(database: Database, new: Result, becomes: State, fence: Fence, state: str) -> None:
+        if database.results.finish_job(new, becomes, fence):
+            note_written(new.task_id)
+        else:
+            _report_lost(database, new.task_id, fence, state)
+
+    def _is_followed(self, name: str) -> bool:
+        """True for a task with hooks that run once it has succeeded.
+
+        Its process may be lost in one: that it has succeeded must stand in the row by then. And the
+        hook may look.
+        """
+        is_followed = self._followed.get(name)
+        if is_followed is None:
+            task = type(self.app.tasks.get(name))
+            is_followed = issubclass(task, Task) and (
+                task.on_success is not Task.on_success or task.after_return is not Task.after_return
+            )
+            self._followed[name] = is_followed
+        return is_followed
+
+    def _forget(self, task_id: str) -> None:
+        self.result_consumer.cancel_for(task_id)  # as Celery does from 5.6 on
+        database = self.database
+        database.retrying(lambda: database.results.forget_result(task_id))
+
+    def _origin(self, request: Any) -> Origin:
+        """What can be known of a task that has no row."""
+        delivery_info = getattr(request, "delivery_info", None) or {}
+        body = None
+        if request is not None and self._is_extended:
+            body = self._encoded([request.args, request.kwargs])
+        return Origin(
+            task=str(getattr(request, "task", None) or ""),
+            queue=str(delivery_info.get("routing_key") or ""),
+            root_id=getattr(request, "root_id", None),
+            parent_id=getattr(request, "parent_id", None),
+            group_id=getattr(request, "group", None),
+            attempt=1 + (getattr(request, "retries", None) or 0),
+            attempted_by=getattr(request, "hostname", None),
+            body=body,
+            group_index=group_index(
+                getattr(request, "group", None), getattr(request, "group_index", None)
+            ),
+        )
+
+    @cached_property
+    def _reads_rows(self) -> bool:
+        return read_settings(self.app.conf).result_from_row
+
+    @property
+    def _is_extended(self) -> bool:
+        return bool(self.app.conf.find_value_for_key("extended", "result"))
+
+    # Read
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        database = self.database
+        extended = self._is_extended
+        rows = database.retrying(lambda: database.results.get_results([task_id], extended))
+        if not rows:
+            return {"task_id": task_id, "status": states.PENDING, "result": None}
+        return self._to_meta(rows[0], extended)
+
+    def read_results(self, task_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """The metas of those that have a row, for who waits for them.
+
+        Where one cannot be decoded, whoever waits for it gets the error, and nobody else.
+        """
+        database, extended = self.database, self._is_extended
+        rows = database.retrying(lambda: database.results.get_results(task_ids, extended))
+        metas = []
+        for row in rows:
+            try:
+                metas.append(self._to_meta(row, extended))
+            except Exception as error:
+                metas.append({"task_id": row.task_id, "status": states.FAILURE, "result": error})
+        return metas
+
+    def _to_meta(
+        self, row: StoredResult, extended: bool, *, from_row: bool | None = None
+    ) -> dict[str, Any]:
+        if from_row is None:
+            from_row = self._reads_rows
+        state = celery_state(
+            row.state,
+            row.reported_state,
+            has_result=row.result_type is not None,
+            from_row=from_row,
+        )
+        # What stands beside a report is of that.
+        is_of_it = not row.reported_state or state == row.reported_state
+        result = self._decode_as(row.result_type, row.result) if is_of_it else None
+        if result is None and state in self.EXCEPTION_STATES:
+            result = _exception(row, state)
+        meta = {
+            "task_id": row.task_id,
+            "status": state,
+            "result": result,
+            "traceback": row.traceback,
+            "children": json.loads(row.children) if row.children else [],
+            "date_done": _iso(row),
+        }
+        if row.group_id:
+            meta["group_id"] = row.group_id
+        if row.parent_id:
+            meta["parent_id"] = row.parent_id
+        if extended:
+            meta.update(self._extended_meta(row))
+        decoded: dict[str, Any] = self.meta_from_decoded(meta)
+        return decoded
+
+    def _decode_as(self, content_type: str | None, payload: bytes | None) -> Any:
+        if payload is None:
+            return None
+        if content_type in (None, self.content_type):
+            return self.decode(payload)
+        # Another serializer wrote it; accept_content says whether it may be read.
+        return loads(_decompress(payload), content_type, "utf-8", accept=self.accept)
+
+    def _extended_meta(self, row: StoredResult) -> dict[str, Any]:
+        """What ``result_extended`` adds: it stands in the row anyway."""
+        meta = {
+            "name": row.task,
+            "args": None,
+            "kwargs": None,
+            "worker": row.attempted_by,
+            "retries": max(0, row.attempt - 1),
+            "queue": row.queue,
+        }
+        if row.body is None:
+            return meta
+        headers: dict[str, Any] = {}
+        try:
+            if row.message is None:  # it came through another broker: _origin kept this
+                args, kwargs = self._decode_as(row.result_type, row.body)
+            else:
+                envelope = decode_envelope(row.message, row.queue)
+                body, headers = row.body, envelope.headers
+                if headers.get("compression"):
+                    body = decompress(body, headers["compression"])
+                args, kwargs, _ = loads(
+                    body, envelope.content_type, envelope.content_encoding, accept=self.accept
+                )
+        except Exception as error:
+            logger.warning("the arguments of task %s cannot be read back: %s", row.task_id, error)
+            return meta
+        meta.update(args=args, kwargs=kwargs)
+        if row.message is not None:
+            meta["retries"] = headers.get("retries") or 0
+        if headers.get("stamps"):
+            meta.update(headers["stamps"], stamped_headers=headers.get("stamped_headers"))
+        return meta
+
+
+def _fence(database: Database, request: Any, task_id: str) -> Fence | None:
+    """The claim that the task runs on; None if it came another way, or speaks for another task."""
+    held = held_claim(request)
+    if held is None or held.key != database.key or request.id != task_id:
+        return None
+    return held.fence
+
+
+def _report_lost(database: Database, task_id: str, fence: Fence, state: str) -> None:
+    if lose_claim(task_id):
+        return
+    get_node(database).lost_claims += 1
+    logger.warning(
+        "task %s: attempt %s has ended or is not ours any more; %s was not written",
+        task_id, fence.attempt, state,
+    )  # fmt: skip
+
+
+def _error(result: Any, state: str, traceback: str | None) -> str | None:
+    """The entry of ``errors`` for an attempt that failed; None for one that did not."""
+    if state not in states.EXCEPTION_STATES:
+        return None
+    if result is None and state == states.RETRY:
+        return error_entry("Retry", "the task has retried itself", traceback)
+    if isinstance(result, dict) and "exc_type" in result:
+        message = result.get("exc_message")
+        parts = message if isinstance(message, (list, tuple)) else [message]
+        text = ", ".join(str(part) for part in parts)
+        return error_entry(str(result["exc_type"]), text, traceback, result.get("exc_module"))
+    if isinstance(result, UnpickleableExceptionWrapper):
+        return error_entry(result.exc_cls_name, str(result), traceback, result.exc_module)
+    if isinstance(result, BaseException):
+        return error_from(result, traceback)
+    return error_entry(state, str(result), traceback)
+
+
+def _exception(row: StoredResult, state: str) -> dict[str, Any]:
+    """The exception of a job that failed without storing one: results are ignored, or its worker
+    was lost, or it was set aside."""
+    error = row.last_error or {}
+    default = "TaskRevokedError" if state == states.REVOKED else "Exception"
+    return {
+        "exc_type": error.get("type", default),
+        "exc_message": [error.get("message", state.lower())],
+        "exc_module": error.get("module", "celery.exceptions"),
+    }
+
+
+def _iso(row: StoredResult) -> str | None:
+    return row.finished_at.astimezone(timezone.utc).isoformat() if row.finished_at else None
+
+
+@signals.worker_ready.connect(dispatch_uid="pgjobs-results")  # type: ignore[untyped-decorator]
+def _on_worker_ready(sender: Any, **_: Any) -> None:
+    """Have a worker see to its results: through whatever broker the tasks come."""
+    backend = sender.app.backend
+    if isinstance(backend, PgBackend):
+        settings = read_settings(sender.app.conf)
+        node = get_node(backend.database)
+        if settings.maintenance:
+            node.settings = settings
+            node.serve_results(Complete(backend, settings.chord_max_age or None))

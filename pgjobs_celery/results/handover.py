@@ -1,0 +1,215 @@
+"""Carry a task's result from the process that ran it to the one that writes the rows.
+
+A result that each pool child commits by itself costs a commit per task: 1,500 tasks a second where
+ignored results make 3,000 (prefork -c 2). So the child hands a small result of a task that
+succeeded to the worker's main process together with the news that it did, and the batch that
+finishes the rows writes it: one write after the claim, whatever is kept of the result.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from billiard import common
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
+from celery.signals import task_internal_error
+from celery.utils.serialization import get_pickleable_etype, get_pickleable_exception
+
+from ..job.outcome import Result
+from ..printable import guarded
+from . import reports
+
+logger = guarded(logging.getLogger(__name__))
+
+#: Since billiard 4.3: True in a child that was told to end.
+terminate_handler_fired = getattr(common, "terminate_handler_fired", lambda: False)
+
+#: Results above this size, in bytes, are written where the task ran: the worker's main process must
+#: not be held up by one task's megabytes. A child of a prefork pool writes smaller ones itself, see
+#: :data:`pgjobs_celery.results.reports.LIMIT`.
+LIMIT = 64 * 1024
+
+_local = threading.local()
+
+
+class Summary(str):
+    """What Celery's pool returns of a task that succeeded, its result's repr; and the result.
+
+    None for a result that could not be written: somebody else has the job by now.
+    """
+
+    result: Result | None
+
+    def __new__(cls, text: str, result: Result | None) -> Summary:
+        self = super().__new__(cls, text)
+        self.result = result
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Summary, (str(self), self.result)
+
+
+def trace_job(trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
+    """Run a task through Celery's ``trace`` function, in the pool, and return its result along."""
+    return _trace(Exception, trace, name, task_id, *args)
+
+
+def trace_apart(trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
+    """As :func:`trace_job`, in a thread or greenlet: nothing ends with it but the task."""
+    return _trace((Exception, SystemExit, KeyboardInterrupt), trace, name, task_id, *args)
+
+
+def _trace(caught: Any, trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
+    _local.task_id, _local.result, _local.is_lost = task_id, None, False
+    reports.begin()
+    _local.has_returned = _local.has_failed = _local.is_written = False
+    _local.write = None
+    _local.internal_error = None
+    try:
+        try:
+            failed, returned, runtime = trace(name, task_id, *args)
+        except BaseException as error:
+            if not isinstance(error, caught) or terminate_handler_fired():
+                # The process leaves (sys.exit in a signal's receiver, say), and with it what the
+                # task has returned: nobody else will write that.
+                if _local.write is not None:
+                    _local.write()
+                raise
+            failed, returned, runtime = _end(name, task_id, error)
+        reports.end()
+        if not failed and _local.internal_error is not None:
+            # Celery answers neither that it failed nor what it returned: it did not begin.
+            failed, returned = 1, failure(_local.internal_error)
+            returned.is_known = False
+        if not failed:
+            returned = returned and reports.fit(returned, _local.result)
+            if _local.result is not None or _local.is_lost:
+                returned = Summary(returned or "", _local.result)
+        else:
+            returned = reports.fit_failure(returned)
+            if _local.is_lost:
+                returned.is_lost = True
+        return failed, returned, runtime
+    finally:
+        reports.end()
+        _local.task_id = _local.result = _local.write = _local.internal_error = None
+
+
+def _end(name: str, task_id: str, error: BaseException) -> tuple[int, Any, float]:
+    """The end of a task of which Celery's tracer has let an exception out.
+
+    Some of what surrounds a task's body may raise for Celery: ``on_failure`` since 5.7, ``Reject``
+    in any hook. A pool of threads or greenlets would drop it, and the worker would wait for ever.
+    """
+    if _local.has_returned:
+        # What it has returned stands, and what comes after it was published.
+        logger.error(
+            "task %s[%s] had returned when what follows it raised %r", name, task_id, error,
+            exc_info=error,
+        )  # fmt: skip
+        return 0, "", 0.0
+    einfo = failure(error)
+    einfo.is_known = _local.has_failed
+    return 1, einfo, 0.0
+
+
+def failure(error: BaseException) -> ExceptionInfo:
+    """An exception as Celery has it, so that it can go through a pipe and come out of it."""
+    traceback = error.__traceback__
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        error = WorkerLostError(repr(error))  # as Celery says of them in a thread
+    kept = get_pickleable_exception(error)
+    if kept.__traceback__ is None:
+        kept.__traceback__ = traceback
+    return ExceptionInfo((get_pickleable_etype(type(error)), kept, kept.__traceback__))
+
+
+def note_failed(task_id: str) -> None:
+    """That the task in this thread has failed is said: its errbacks were called."""
+    if getattr(_local, "task_id", None) == task_id:
+        _local.has_failed = True
+
+
+def has_failed(task_id: str) -> bool:
+    """True if that was said before."""
+    return getattr(_local, "task_id", None) == task_id and bool(_local.has_failed)
+
+
+@task_internal_error.connect(dispatch_uid="pgjobs-tracing")  # type: ignore[untyped-decorator]
+def _note_internal_error(task_id: str, exception: Exception, **_: Any) -> None:
+    if getattr(_local, "task_id", None) == task_id:
+        _local.internal_error = exception
+
+
+@contextmanager
+def returned(task_id: str) -> Iterator[None]:
+    """In this block, SUCCESS is the task's end, and not what it says of itself on the way."""
+    decide(task_id)
+    _local.returned = task_id
+    try:
+        yield
+        if getattr(_local, "task_id", None) == task_id:
+            _local.has_returned = True
+    finally:
+        _local.returned = None
+
+
+def decide(task_id: str) -> None:
+    """What becomes of this task is decided: its soft time limit does not change it any more."""
+    if getattr(_local, "task_id", None) == task_id:
+        reports.end()
+
+
+def hand_over(result: Result, write: Callable[[], Any] | None = None) -> bool:
+    """Leave what the task in this thread has returned to the worker; False if it won't do.
+
+    ``write`` writes it, should this process leave instead.
+    """
+    if getattr(_local, "task_id", None) != result.task_id:
+        return False
+    if getattr(_local, "returned", None) != result.task_id:
+        return False
+    if result.result is not None and len(result.result) > LIMIT:
+        return False
+    if reports.is_too_long(result):
+        return False
+    _local.result, _local.write = result, write
+    return True
+
+
+def note_written(task_id: str) -> None:
+    """The end of the task in this thread stands in its row."""
+    if getattr(_local, "task_id", None) == task_id:
+        _local.is_written = True
+
+
+def lose_claim(task_id: str) -> bool:
+    """Leave it to the worker to say that the job is somebody else's by now; False if it won't.
+
+    It is not where this thread has written already what became of it.
+    """
+    if getattr(_local, "task_id", None) != task_id:
+        return False
+    _local.is_lost = not _local.is_written
+    return True
+
+
+class TracingPool:
+    """A pool, to Celery's ``Request``, that traces our way what it is given."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def apply_async(self, trace: Callable[..., Any], args: tuple[Any, ...], **options: Any) -> Any:
+        """As the pool's own."""
+        is_apart = not getattr(self._pool, "signal_safe", True)
+        run = trace_apart if is_apart else trace_job
+        return self._pool.apply_async(run, args=(trace, *args), **options)

@@ -1,0 +1,1 @@
+"""Values that hold within a block, and for whom; threads."""

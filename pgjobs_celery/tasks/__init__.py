@@ -1,0 +1,1 @@
+"""PgTask: attempts, exceptions, the running job, the handle of a published one."""

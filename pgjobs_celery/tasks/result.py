@@ -1,0 +1,58 @@
+"""The handle on a job that a PgTask returns: Celery's AsyncResult, and what it does not know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.result import AsyncResult
+
+from ..control.jobs import jobs
+from ..errors import PgJobsError
+from ..results.aio import aget
+
+
+class PgResult(AsyncResult):  # type: ignore[misc]
+    """Celery's handle on a result, from a :class:`~pgjobs_celery.PgTask`."""
+
+    #: True where the job was not published, because another one that is the same is there: this is
+    #: the handle on that one.
+    conflict = False
+
+    async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
+        """As ``get()``, in an asyncio program: does not block its loop.
+
+        Raises the task's exception, unless ``propagate`` is false, and Celery's ``TimeoutError``
+        if the result is not there after ``timeout`` seconds.
+        """
+        return await aget(self, timeout, propagate)
+
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+        *,
+        reason: str = "",
+    ) -> bool:
+        """Cancel the job, waiting or running, with or without a worker; True if it had not ended.
+
+        A running task is told (``self.is_cancelled()``), or ended by ``signal`` if ``terminate``.
+        It is done in the job's row, so that there is no reply to ``wait`` for. A job that is not
+        published yet is cancelled when it is. Where the app's jobs are elsewhere it is Celery's
+        own, which asks the workers.
+
+            >>> add.apply_async((2, 2), countdown=60).revoke(reason="no longer needed")
+            True
+        """
+        try:
+            job = jobs(self.app).filter(id=self.id)
+        except PgJobsError:
+            super().revoke(connection, terminate, signal, wait, timeout)
+            return True
+        if job.cancel(reason, terminate=terminate, signal=signal or "SIGTERM"):
+            return True
+        if not job.exists():
+            job.database.jobs.forbid_jobs([self.id])
+        return False

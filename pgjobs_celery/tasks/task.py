@@ -1,0 +1,328 @@
+"""PgTask, the task base class: attempts, backoff, tags, meta, uniqueness, snooze and cancel.
+
+    app = Celery("proj", broker="pgjobs://...", task_cls="pgjobs_celery:PgTask")
+
+    @app.task(bind=True, max_attempts=5, tags=["mail"])
+    def welcome(self, user_id): ...
+
+Works with any broker. On ``pgjobs://`` a failed attempt is scheduled again in the job's own row, by
+the batch that writes what becomes of jobs; elsewhere by Celery's ``retry()``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Producer
+
+from ..config import did_you_mean
+from ..errors import InvalidOption, UnknownOption
+from ..job.exceptions import Discard
+from ..job.options import (
+    HEADER,
+    NAMES,
+    attempts_from_retries,
+    check_exceptions,
+    check_max_attempts,
+    check_meta,
+    check_names,
+    merge,
+    normalise_tags,
+)
+from ..job.unique import Unique, as_unique
+from ..publishing.aio import aapply_async, adelay
+from ..publishing.batch import SIZE
+from ..publishing.enqueue_many import OnBatch, enqueue_many
+from ..publishing.fast_producer import find_collector
+from ..publishing.receipt import publication
+from .attempts import AttemptedTask, run_in_attempts
+from .result import PgResult
+
+#: What a call may say besides: some of it reads like a slip of ours (``eta`` and ``meta``).
+CELERYS_OPTIONS = frozenset(
+    name
+    for takes in (Celery.send_task, AMQP.as_task_v2, Producer.publish)
+    for name in inspect.signature(takes).parameters
+)
+
+
+class PgTask(AttemptedTask):
+    """A task whose jobs have attempts, tags and meta; every option may stand on the class, in the
+    decorator or in the call (``apply_async``, ``.set``).
+
+    Unlike Celery's own, it is acknowledged when it ends (``acks_late``): a job whose worker is
+    killed has lost an attempt, and not its life.
+    """
+
+    #: What a job is about, for people and filters; trimmed and in lower case.
+    tags: Sequence[str] = ()
+
+    #: When two jobs are the same, and the second is not published; True for "as long as the first
+    #: one's row is kept".
+    unique: Unique | Mapping[str, Any] | bool | None = None
+
+    #: What ``meta`` was in the decorator or class body; ``self.meta`` is the running job's.
+    _default_meta: Mapping[str, Any] = {}
+    #: What class or decorator said of attempts, before annotations.
+    _said: Mapping[str, Any] = {}
+    #: The parameters of ``run``, once they were needed.
+    _signature: inspect.Signature | None = None
+    #: The header of a job of which the call says nothing.
+    _header: Mapping[str, Any] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _check_names(cls, cls.__dict__.get("name") or f"{cls.__module__}.{cls.__qualname__}")
+        cls._said = _said(cls)
+        _keep_meta(cls)
+
+    @classmethod
+    def on_bound(cls, app: Any) -> None:
+        """Celery has bound the task to its app, settings and annotations included."""
+        super().on_bound(app)
+        _check_names(cls, cls.name)
+        try:
+            _check_retrying(cls)
+            cls.max_attempts = _max_attempts(cls)
+            cls.tags = normalise_tags(cls.tags)
+            cls.unique = as_unique(cls.unique)
+            _keep_meta(cls)
+            meta = check_meta(cls._default_meta)
+            if not callable(cls.backoff):
+                raise InvalidOption(
+                    f"backoff must be a function of the task and its job, not {cls.backoff!r}"
+                )
+        except (InvalidOption, UnknownOption) as error:
+            raise type(error)(f"task {cls.name}: {error}") from None
+        # What Celery's own retry() goes by.
+        cls.max_retries = cls.max_attempts - 1
+        cls._header = {"max_attempts": cls.max_attempts}
+        if cls.tags:
+            cls._header["tags"] = list(cls.tags)
+        if meta:
+            cls._header["meta"] = meta
+        run_in_attempts(cls)
+
+    # Publish
+
+    if TYPE_CHECKING:  # Celery's own, whose handle is Celery's to celery-types
+
+        def delay(self, *args: Any, **kwargs: Any) -> PgResult:
+            """Publish with these arguments."""
+            raise NotImplementedError
+
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: str | None = None,
+        **options: Any,
+    ) -> PgResult:
+        """As Celery's, with the options of this class.
+
+        Raises UnknownOption for a slip of one of their names, and InvalidOption for a value that
+        cannot be used; then nothing was published.
+        """
+        header, given = self._take_header(options)
+        headers = options.get("headers") or {}
+        if "unique" in given or "unique" not in header:
+            rule = as_unique(given.get("unique", self.unique), as_unique(self.unique))
+            header["unique"] = rule and self._identify(rule, args, kwargs, header)
+        options["headers"] = {**headers, HEADER: header}
+        if not producer and "connection" not in options and "publisher" not in options:
+            producer = find_collector(self.app)
+        publish: Callable[[], PgResult] = functools.partial(
+            super().apply_async,
+            *(args, kwargs, task_id, producer, link, link_error, shadow),
+            **options,
+        )
+        if not header["unique"]:
+            del header["unique"]
+            return publish()
+        with publication(is_promised=task_id is not None) as sent:
+            result = publish()
+        if sent.conflict:
+            return self._handle_on(sent.conflict, result)
+        # Where it was collected, its conflict shows when it is written.
+        sent.result = result
+        return result
+
+    def _take_header(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the options of a call come to, and what of that they say themselves; takes these out
+        of them. Raises UnknownOption and InvalidOption."""
+        given = {name: options.pop(name) for name in NAMES if name in options}
+        if "max_retries" in options:
+            said = {"max_retries": options.pop("max_retries"), **given}
+            given["max_attempts"] = _attempts(said)
+        stamps = options.get("stamped_headers") or ()
+        check_names(options, f"task {self.name}", {*CELERYS_OPTIONS, *stamps})
+        headers = options.get("headers") or {}
+        return merge(self._header, given, headers.get(HEADER)), given
+
+    def common_options(self, options: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Celery's options for jobs that are published with these, where they are the same for all;
+        None where they depend on the arguments, or a class of the app publishes in its own way."""
+        if type(self).apply_async is not PgTask.apply_async:
+            return None
+        rest = dict(options)
+        header, given = self._take_header(rest)
+        if as_unique(given.get("unique", self.unique), as_unique(self.unique)) or header.get(
+            "unique"
+        ):
+            return None
+        return {**rest, "headers": {**(rest.get("headers") or {}), HEADER: header}}
+
+    def _identify(self, rule: Unique, args: Any, kwargs: Any, header: Any) -> dict[str, Any]:
+        """What makes a job with these arguments unique, for its header."""
+        signature = self._signature
+        if signature is None:  # asked for once: it takes longer than all the rest
+            signature = type(self)._signature = inspect.signature(self.run)
+        try:
+            bound = signature.bind(*(args or ()), **(kwargs or {}))
+        except TypeError:  # without typing Celery publishes them all the same
+            arguments: Any = [args or [], kwargs or {}]
+        else:
+            bound.apply_defaults()
+            arguments = dict(bound.arguments)
+            for parameter in signature.parameters.values():
+                if parameter.kind is parameter.VAR_KEYWORD:
+                    arguments.update(arguments.pop(parameter.name))
+                    break
+            else:
+                # A key that is never there would make all jobs the same.
+                self._check_keys(rule, arguments)
+        return rule.to_header(rule.digest(self.name, arguments, header.get("meta") or {}))
+
+    def _check_keys(self, rule: Unique, arguments: Mapping[str, Any]) -> None:
+        for key in rule.keys if "args" in rule.fields else ():
+            if key not in arguments:
+                raise InvalidOption(
+                    f"unique: keys name {key!r}, which is no argument of {self.name}"
+                    f"{did_you_mean(key, arguments)}"
+                )
+
+    def _handle_on(self, task_id: str, instead_of: Any) -> PgResult:
+        """The handle on the job that is there, also where the parent remembers its children."""
+        result = self.AsyncResult(task_id)
+        result.conflict = True
+        parent = self._get_app().current_worker_task
+        if parent and parent.request:
+            children = parent.request.children
+            children[:] = [result if each.id == instead_of.id else each for each in children]
+        return result
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> PgResult:  # noqa: N802
+        """The handle on the job of this id."""
+        kwargs = {"backend": self.backend, "task_name": self.name, "app": self.app, **kwargs}
+        return PgResult(task_id, **kwargs)
+
+    def adelay(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, PgResult]:
+        """As ``delay()``, in an asyncio program, and to be awaited: does not block its loop."""
+        return adelay(self, *args, **kwargs)
+
+    def aapply_async(self, *args: Any, **options: Any) -> Coroutine[Any, Any, PgResult]:
+        """As ``apply_async()``, in an asyncio program, and to be awaited."""
+        return aapply_async(self, *args, **options)
+
+    def enqueue_many(
+        self,
+        iterable: Iterable[Any],
+        *,
+        size: int = SIZE,
+        on_batch: OnBatch | None = None,
+        **options: Any,
+    ) -> int:
+        """Publish a job for each item, ``size`` of them at a time; how many were published.
+
+        See :func:`pgjobs_celery.enqueue_many`.
+
+            >>> welcome.enqueue_many(((user.id,) for user in users), queue="mail")
+            100000
+        """
+        return enqueue_many(self, iterable, size=size, on_batch=on_batch, **options)
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """Django: ``delay()`` once the transaction is committed, as Celery's DjangoTask has it."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """Django: ``apply_async()`` once the transaction is committed."""
+        from django.db import transaction  # only where there is Django
+
+        transaction.on_commit(functools.partial(self.apply_async, *args, **kwargs))
+
+
+def _is_option(value: Any) -> bool:
+    return not callable(value) and not isinstance(value, (property, staticmethod, classmethod))
+
+
+def _check_names(cls: type[PgTask], name: str) -> None:
+    """Raise UnknownOption for a slip in what the class, or by now an annotation, says itself."""
+    known = {name for base in cls.__mro__[1:] for name in vars(base)}
+    said = [name for name, value in vars(cls).items() if _is_option(value)]
+    check_names(said, f"task {name}", known)
+
+
+def _check_retrying(cls: type[PgTask]) -> None:
+    """Celery's options, which would fail when a job has failed, and nobody would know what next."""
+    throws = cls.throws or ()
+    throws = (throws,) if isinstance(throws, type) else check_exceptions("throws", throws)
+    # What a task has decided is no surprise: not to Celery's log, nor to what reports errors.
+    cls.throws = throws if Discard in throws else (*throws, Discard)
+    for name in ("autoretry_for", "dont_autoretry_for"):
+        if value := getattr(cls, name, None):
+            check_exceptions(name, value)
+    retries = getattr(cls, "retry_kwargs", {})
+    if not isinstance(retries, Mapping):
+        raise InvalidOption(f"retry_kwargs must be a mapping, not {retries!r}")
+
+
+def _keep_meta(cls: type[PgTask]) -> None:
+    """Have ``self.meta`` be the running job's, whatever the class says of its jobs' meta."""
+    if "meta" in vars(cls):
+        cls._default_meta = vars(cls)["meta"]
+        del cls.meta
+
+
+def _said(cls: type[PgTask]) -> dict[str, Any]:
+    """What a class, or a decorator, says of attempts itself."""
+    said = {name: vars(cls)[name] for name in ("max_attempts", "max_retries") if name in vars(cls)}
+    retries = vars(cls).get("retry_kwargs", {})
+    if isinstance(retries, Mapping) and "max_retries" in retries:
+        said.setdefault("max_retries", retries["max_retries"])
+    return said
+
+
+def _max_attempts(cls: type[PgTask]) -> int:
+    """What is said of a task's attempts, in our words or (``max_retries``) in Celery's.
+
+    An annotation (``task_annotations``) goes before the task; but not before what Celery's own
+    tasks need, ``chord_unlock`` above all, which asks again and again.
+    """
+    annotated = {name: value for name, value in _said(cls).items() if value != cls._said.get(name)}
+    if annotated and not str(cls.name).startswith("celery."):
+        return _attempts(annotated)
+    for each in cls.__mro__:
+        if said := vars(each).get("_said"):
+            return _attempts(said)
+    return PgTask.max_attempts
+
+
+def _attempts(said: Mapping[str, Any]) -> int:
+    ours = check_max_attempts(said["max_attempts"]) if "max_attempts" in said else None
+    theirs = attempts_from_retries(said["max_retries"]) if "max_retries" in said else None
+    if ours is not None and theirs is not None and ours != theirs:
+        raise InvalidOption(
+            f"max_attempts ({ours}, the first run included) and max_retries ({theirs - 1}, "
+            "without it) contradict each other; leave one of them out"
+        )
+    return ours if ours is not None else theirs or PgTask.max_attempts

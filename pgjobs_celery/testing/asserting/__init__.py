@@ -1,0 +1,1 @@
+"""Assertions on captured jobs, and the report of one that fails."""

@@ -1,0 +1,1 @@
+"""Capture what an app publishes, without a server."""

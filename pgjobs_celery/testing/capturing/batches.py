@@ -1,0 +1,33 @@
+"""Have ``bulk()`` hold what is captured, and drop it where its block raises."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+
+class NoDatabase:
+    """What a batch takes for the database of captured jobs; to write them is to do its steps."""
+
+    alias = ""
+    #: Steps are done at once, and not in a transaction of their own.
+    is_in_transaction = True
+
+    def joining(self) -> AbstractContextManager[None]:
+        """There is no transaction to join."""
+        return nullcontext()
+
+    def find_place(self) -> Any:
+        """Where jobs are put here and now: a batch holds those of the place that it began in."""
+        return sys.modules["pgjobs_celery.db.joining"].Places().of(self)
+
+
+NO_DATABASE = NoDatabase()
+
+
+def find_batch() -> Any:
+    """The ``bulk()`` that collects what is published here; None if none does."""
+    # Whoever is in one has loaded it, and the database's driver with it.
+    module = sys.modules.get("pgjobs_celery.publishing.batch")
+    return None if module is None else module.find_batch(NO_DATABASE)

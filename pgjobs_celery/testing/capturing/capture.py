@@ -1,0 +1,388 @@
+"""What was published: one record for each job, in an inbox for each app."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Any
+
+from kombu.compression import decompress
+from kombu.serialization import loads
+from kombu.utils.functional import maybe_list
+
+from ...job.envelope import encode_body, is_job, job_options, moment, read_command
+from ...job.options import HEADER, JobOptions, check_meta
+from ...job.states import State
+from ...job.unique import WAITING, Unique
+from ...publishing.receipt import Publication, current_publication
+from ...scopes.steady import monotonic
+from . import escapes
+from .batches import NO_DATABASE, find_batch
+from .forked import Spool
+
+#: How often it is looked for what forked children have published, in seconds.
+CHILD_INTERVAL = 0.05
+#: The states of a job that nobody has run yet, or that is to be run again.
+ENQUEUED = WAITING
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """A job as it was published: what a worker would find in its message."""
+
+    task_id: str
+    task: str
+    #: As the serializer of the message brings them back.
+    args: list[Any]
+    kwargs: dict[str, Any]
+    queue: str
+    #: All that a message went to which an exchange has handed to several.
+    queues: tuple[str, ...] = ()
+    #: As the publisher said it; 0 where he said nothing.
+    priority: int = 0
+    eta: datetime | None = None
+    expires: datetime | None = None
+    #: When it was published, by this machine's clock.
+    published_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    state: State = State.AVAILABLE
+    root_id: str | None = None
+    parent_id: str | None = None
+    group_id: str | None = None
+    #: How often it was tried before, as Celery counts.
+    retries: int = 0
+    #: Its own run has published it: a retry, or a snooze.
+    is_again: bool = False
+    tags: tuple[str, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+    max_attempts: int | None = None
+    unique: Unique | None = None
+    #: What makes it unique: no two that count have the same.
+    unique_key: bytes | None = None
+    #: The signatures that follow: a chain's in order, a chord's body, ``link``, ``link_error``.
+    chain: tuple[Any, ...] = ()
+    chord: Any = None
+    callbacks: tuple[Any, ...] = ()
+    errbacks: tuple[Any, ...] = ()
+    exchange: str = ""
+    routing_key: str = ""
+    headers: dict[str, Any] = field(default_factory=dict, repr=False)
+    properties: dict[str, Any] = field(default_factory=dict, repr=False)
+    content_type: str | None = field(default=None, repr=False)
+    content_encoding: str | None = field(default=None, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    #: Its place among all that were published to this inbox; 1 for the first.
+    number: int = 0
+    #: Its arguments by the names that its task has for them, once they were asked for.
+    bound: Any = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def countdown(self) -> float | None:
+        """In how many seconds from its publication it is due; None if it was due at once."""
+        return None if self.eta is None else (self.eta - self.published_at).total_seconds()
+
+    @property
+    def is_waiting(self) -> bool:
+        """True until it runs, or is cancelled."""
+        return self.state in ENQUEUED
+
+
+class Inbox:
+    """What was published by one app, in order. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._news = threading.Condition(self._lock)
+        self._jobs: dict[int, Enqueued] = {}
+        self._by_task: dict[str, list[int]] = {}
+        self._by_id: dict[str, int] = {}
+        self._by_key: dict[bytes, list[int]] = {}
+        self._last = 0
+        self._spool: Spool | None = None
+
+    def before_fork(self) -> None:
+        """Have what the child is going to publish come here, too."""
+        if self._spool is None:
+            self._spool = Spool()
+
+    def after_fork(self) -> None:
+        """In the child, where nobody holds the lock who held it in the parent."""
+        self._lock = threading.RLock()
+        self._news = threading.Condition(self._lock)
+        if self._spool is not None:
+            self._spool.is_child = True
+
+    def _take_in(self) -> None:
+        """Take in what children have published."""
+        if self._spool is not None and not self._spool.is_child:
+            with self._lock:
+                for job in self._spool.read():
+                    self.put(job)
+
+    def __len__(self) -> int:
+        """How many were published."""
+        return len(self._jobs)
+
+    @property
+    def last(self) -> int:
+        """The number of the newest; 0 if there is none."""
+        self._take_in()
+        return self._last
+
+    def put(self, job: Enqueued, publication: Publication | None = None) -> Enqueued | None:
+        """Take a job in, unless another that is the same is there: then None, as from the table."""
+        with self._lock:
+            same = self._find_same(job)
+            if same is None:
+                if self._spool is not None and self._spool.is_child:
+                    self._spool.write(job)
+                return self._add(job)
+            assert job.unique is not None
+            if replaced := job.unique.replaced(same.state):
+                self.update(same, **_replacements(job, replaced))
+        if publication is not None:
+            publication.report_conflict(same.task_id)
+        return None
+
+    def _add(self, job: Enqueued) -> Enqueued:
+        with self._news:
+            self._last += 1
+            job = replace(job, number=self._last)
+            before = self.get(job.task_id)
+            if before is not None and before.state is State.EXECUTING and before.task == job.task:
+                is_failure = job.retries > before.retries and job.state is State.SCHEDULED
+                state = State.RETRYABLE if is_failure else job.state
+                job = replace(job, is_again=True, state=state)
+            self._jobs[job.number] = job
+            self._by_task.setdefault(job.task, []).append(job.number)
+            self._by_id[job.task_id] = job.number
+            if job.unique_key is not None:
+                self._by_key.setdefault(job.unique_key, []).append(job.number)
+            self._news.notify_all()
+        return job
+
+    def find(self, task: str | None = None, after: int = 0) -> list[Enqueued]:
+        """Those of a task, or all, in the order they were published, whatever became of them."""
+        self._take_in()
+        with self._lock:
+            numbers: Iterable[int] = self._jobs if task is None else self._by_task.get(task, ())
+            return [self._jobs[number] for number in numbers if number > after]
+
+    def get(self, task_id: str) -> Enqueued | None:
+        """The newest of this id."""
+        self._take_in()
+        with self._lock:
+            number = self._by_id.get(task_id)
+            return None if number is None else self._jobs[number]
+
+    def waiting(self, queue: str | None = None) -> list[Enqueued]:
+        """Those that wait to be run, in the order they were published."""
+        return [
+            job for job in self.find() if job.is_waiting and (queue is None or job.queue == queue)
+        ]
+
+    def update(self, job: Enqueued, **changes: Any) -> Enqueued:
+        """Note what becomes of a job: ``state`` above all."""
+        with self._news:
+            job = replace(self._jobs.get(job.number, job), **changes)
+            if job.number in self._jobs:  # not after clear()
+                self._jobs[job.number] = job
+            self._news.notify_all()
+        return job
+
+    def take(self, job: Enqueued) -> Enqueued | None:
+        """Claim a job to run it; None where another thread has, or it waits no more."""
+        with self._lock:
+            current = self._jobs.get(job.number)
+            if current is None or not current.is_waiting:
+                return None
+            return self.update(current, state=State.EXECUTING)
+
+    def cancel(self, task_ids: Iterable[str]) -> None:
+        """Have what waits never run."""
+        with self._lock:
+            for task_id in task_ids:
+                job = self.get(str(task_id))
+                if job is not None and job.is_waiting:
+                    self.update(job, state=State.CANCELLED)
+
+    def remove(self, job: Enqueued) -> None:
+        """Forget one."""
+        with self._lock:
+            del self._jobs[job.number]
+            self._by_task[job.task].remove(job.number)
+            if self._by_id[job.task_id] == job.number:
+                del self._by_id[job.task_id]
+                for number in self._by_task[job.task]:
+                    if self._jobs[number].task_id == job.task_id:
+                        self._by_id[job.task_id] = number
+            if job.unique_key is not None:
+                self._by_key[job.unique_key].remove(job.number)
+
+    def renew(self, job: Enqueued, again: Enqueued) -> Enqueued:
+        """A job that has published itself again is the same one, as it is the same row."""
+        with self._news:
+            self.remove(again)
+            job = self._jobs[job.number] = replace(again, number=job.number, is_again=False)
+            self._by_id[job.task_id] = job.number
+            self._news.notify_all()
+        return job
+
+    def clear(self) -> None:
+        """Forget all; numbers go on."""
+        with self._lock:
+            self._jobs.clear()
+            self._by_task.clear()
+            self._by_id.clear()
+            self._by_key.clear()
+
+    def wait_until(self, holds: Callable[[], bool], timeout: float) -> bool:
+        """Until something holds, for ``timeout`` seconds at most; whether it does.
+
+        It is asked again whenever something is published, or something becomes of it.
+        """
+        end = monotonic() + timeout
+        with self._news:
+            while not holds():
+                left = end - monotonic()
+                if left <= 0:
+                    return False
+                self._news.wait(left if self._spool is None else min(left, CHILD_INTERVAL))
+        return True
+
+    def _find_same(self, job: Enqueued) -> Enqueued | None:
+        rule = job.unique
+        if rule is None or job.unique_key is None:
+            return None
+        since = None if rule.seconds is None else job.published_at - timedelta(seconds=rule.seconds)
+        for number in self._by_key.get(job.unique_key, ()):
+            other = self._jobs[number]
+            if (
+                other.task_id != job.task_id
+                and other.state.value in rule.states
+                and (since is None or other.published_at >= since)
+            ):
+                return other
+        return None
+
+
+def receive_into(
+    inbox: Inbox, zone: Callable[[], tzinfo], on_job: Callable[[Enqueued], None] | None = None
+) -> Callable[..., None]:
+    """What a transport calls with each message: jobs go into the inbox, revokes cancel them."""
+
+    def receive(
+        message: Mapping[str, Any], queues: list[str], exchange: str, routing_key: str
+    ) -> None:
+        if not is_job(message):
+            cancel(inbox, message, exchange)
+            return
+        escapes.receive(message["headers"]["id"])
+        job = read_job(message, queues[0] if queues else "", exchange, routing_key, zone)
+        job = replace(job, queues=tuple(queues))
+        publication = current_publication()
+
+        def put() -> None:
+            taken = inbox.put(job, publication)
+            if on_job is not None and taken is not None:
+                on_job(taken)
+
+        batch = find_batch()
+        if batch is None:
+            put()
+        else:
+            batch.add(NO_DATABASE, put)
+
+    return receive
+
+
+def cancel(inbox: Inbox, message: Mapping[str, Any], exchange: str) -> None:
+    """A message that is no job: a revoke reaches what waits, as it would its row."""
+    if exchange.endswith(".pidbox"):
+        command = read_command(message)
+        if command.get("method") in ("revoke", "terminate"):
+            inbox.cancel(maybe_list((command.get("arguments") or {}).get("task_id")) or ())
+
+
+#: What of a job is another's after it was replaced, where the field has not the option's name.
+_REPLACED = {
+    "args": ("args", "kwargs", "body", "content_type", "content_encoding"),
+    "eta": ("eta", "published_at"),
+}
+
+
+def _replacements(job: Enqueued, names: Iterable[str]) -> dict[str, Any]:
+    fields = [each for name in names for each in _REPLACED.get(name, (name,))]
+    changes = {name: getattr(job, name) for name in fields}
+    if "eta" in changes:
+        changes["state"] = job.state
+    return changes
+
+
+def read_job(
+    message: Mapping[str, Any],
+    queue: str,
+    exchange: str,
+    routing_key: str,
+    zone: Callable[[], tzinfo],
+) -> Enqueued:
+    """A message as a record, its arguments through the serializer that it was written with.
+
+    Raises what that raises, and MessageRefused for options of a PgTask that cannot be used.
+    """
+    headers, properties = message["headers"], message["properties"]
+    body = encode_body(message, _ANY_SIZE)
+    args, kwargs, embed = decode(
+        body, message["content-type"], message["content-encoding"], headers.get("compression")
+    )
+    options: JobOptions = job_options(message)
+    header = headers.get(HEADER)
+    published_at = datetime.now(timezone.utc)
+    eta = moment(headers.get("eta"), zone)
+    return Enqueued(
+        task_id=str(headers["id"]),
+        task=str(headers["task"]),
+        args=list(args),
+        kwargs=dict(kwargs),
+        queue=queue,
+        priority=properties.get("priority") or 0,
+        eta=eta,
+        expires=moment(headers.get("expires"), zone),
+        published_at=published_at,
+        state=State.SCHEDULED if eta is not None and eta > published_at else State.AVAILABLE,
+        root_id=headers.get("root_id"),
+        parent_id=headers.get("parent_id"),
+        group_id=headers.get("group"),
+        retries=headers.get("retries") or 0,
+        tags=options.tags,
+        meta=check_meta((header or {}).get("meta") or {}),
+        max_attempts=options.max_attempts,
+        unique=options.unique and options.unique.rule,
+        unique_key=options.unique and options.unique.key(queue),
+        chain=tuple(reversed(embed.get("chain") or ())),
+        chord=embed.get("chord"),
+        callbacks=tuple(embed.get("callbacks") or ()),
+        errbacks=tuple(embed.get("errbacks") or ()),
+        exchange=exchange,
+        routing_key=routing_key,
+        headers=dict(headers),
+        properties={name: properties[name] for name in properties if name != "delivery_info"},
+        content_type=message["content-type"],
+        content_encoding=message["content-encoding"],
+        body=body,
+    )
+
+
+#: A record has no limit.
+_ANY_SIZE = 2**62
+
+
+def decode(
+    body: bytes, content_type: str | None, encoding: str | None, compression: str | None
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Arguments, and what follows, from a message's body; this process has just written it."""
+    if compression:
+        body = decompress(body, compression)
+    args, kwargs, embed = loads(body, content_type, encoding, force=True)
+    return args, kwargs, embed or {}

@@ -1,0 +1,170 @@
+"""Run what is enqueued: one task (:func:`perform_job`), or all that waits (:func:`drain_queue`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from celery.canvas import Signature
+from celery.local import maybe_evaluate
+
+from ..errors import InvalidOption, PgJobsError
+from .capturing.capture import Enqueued, Inbox, receive_into
+from .capturing.results import MemoryBackend
+from .capturing.transport import make_pool
+from .modes import find_testing, testing
+from .running.clock import Clock
+from .running.draining import Draining, attempt_of
+from .running.executing import Performed, execute
+
+if TYPE_CHECKING:
+    from ..job.job import Job
+    from .running.rows import RowDraining
+
+_clocks: WeakKeyDictionary[Inbox, Clock] = WeakKeyDictionary()
+
+
+def perform_job(
+    task: Any,
+    args: Iterable[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    attempt: int = 1,
+    **options: Any,
+) -> Performed:
+    """Run a task once, as a worker would, and say what became of it.
+
+    It is published as ``apply_async(args, kwargs, **options)`` does it, to nobody, and run from
+    that message: with the arguments that come out of the serializer, and a request that is filled.
+    ``attempt`` is which run this is, 1 for the first. ``task`` may be a signature, or a captured
+    job as well. Nothing is enqueued but what the task itself publishes for others: where it is not
+    in a block of :func:`testing`, that goes nowhere.
+
+    >>> perform_job(welcome, kwargs={"user_id": 7}).get()
+    'welcome, Ann'
+    >>> perform_job(fetch, ["/prices"], attempt=3)
+    <retried error=Timeout() delay=81.0>
+    """
+    if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:
+        raise InvalidOption(f"attempt must be a whole number from 1 on, not {attempt!r}")
+    if isinstance(task, Enqueued):
+        if args or kwargs or options:
+            raise InvalidOption("a captured job has its arguments and options already")
+        block = find_testing()
+        return _perform(block, task, max(attempt, task.retries + 1))
+    if isinstance(task, Signature):
+        signature = task.clone(args, kwargs)
+        task, args, kwargs = signature.type, signature.args, signature.kwargs
+        options = {**signature.options, **options}
+    task = maybe_evaluate(task)
+    if not hasattr(task, "apply_async"):
+        raise InvalidOption(f"what is performed is a task, not {task!r}")
+    app = task.app
+    with nullcontext() if _is_tested(app) else testing(app):
+        caught = Inbox()
+        pool = make_pool(receive_into(caught, lambda: app.timezone))
+        with pool.acquire() as producer:
+            options = {"retries": attempt - 1, **options, "add_to_parent": False}
+            task.apply_async(list(args or ()), dict(kwargs or {}), producer=producer, **options)
+        return _perform(find_testing(app), caught.find()[0], attempt)
+
+
+def _perform(block: testing, job: Enqueued, attempt: int) -> Performed:
+    before = block.inbox.get(job.task_id)
+    with _aside(block):
+        performed = execute(block.app, attempt_of(job, attempt))
+    if performed.outcome != "retried":
+        return performed
+    # Its own retry is what this says; only a worker would find it in line.
+    if block.mode == "real":
+        from ..control.jobs import jobs  # the other modes need no database driver
+
+        jobs(block.app).filter(id=job.task_id).delete()
+    after = block.inbox.get(job.task_id)
+    if after is not None and (before is None or before.number != after.number):
+        block.inbox.remove(after)
+    return performed
+
+
+@contextmanager
+def _aside(block: testing) -> Iterator[None]:
+    """In mode real: a job without a row is not to leave one for its result."""
+    if block.mode != "real":
+        yield
+        return
+    kept, block.app._backend_cache = block.app._backend_cache, Aside(block.app)
+    try:
+        yield
+    finally:
+        block.app._backend_cache = kept
+
+
+class Aside(MemoryBackend):
+    """Where the result goes of a job that has no row, while others have theirs."""
+
+    stands_in = False
+
+
+def drain_queue(
+    queue: str | None = None,
+    *,
+    with_scheduled: bool = False,
+    with_recursion: bool = False,
+    with_safety: bool = True,
+    app: Any = None,
+) -> Counter[str]:
+    """Run what waits in a queue, or in all; how many jobs came to which outcome.
+
+    They run one after the other, by priority, in the thread of the caller. ``with_scheduled``: also
+    what is not due yet. ``with_recursion``: again and again, until nothing is left, with what the
+    jobs have enqueued themselves. Without ``with_safety`` the first error of a job is raised, once
+    it is noted what becomes of the job.
+
+    >>> drain_queue("mail", with_recursion=True)
+    Counter({'completed': 2, 'retried': 1})
+
+    Raises UnknownTask for a job of a task that the app has not, and NeverEnds where with recursion
+    the queue does not become empty.
+    """
+    block = find_testing(app)
+    place = _place_of(block)
+    return place.run(
+        queue,
+        with_scheduled=with_scheduled,
+        with_recursion=with_recursion,
+        with_safety=with_safety,
+    )
+
+
+def due(queue: str | None = None, *, app: Any = None) -> list[Enqueued] | list[Job]:
+    """The jobs that may run now, in the order that one worker would take them."""
+    return _place_of(find_testing(app)).due(queue)
+
+
+def advance(seconds: float | timedelta, *, app: Any = None) -> None:
+    """Move the clock on: what is scheduled, or retried, becomes due that much sooner.
+
+    It is the clock of the jobs alone; the program's own tells the time as before. In mode "real"
+    the rows are rescheduled.
+    """
+    _place_of(find_testing(app)).advance(seconds)
+
+
+def _is_tested(app: Any) -> bool:
+    try:
+        find_testing(app)
+    except PgJobsError:
+        return False
+    return True
+
+
+def _place_of(block: testing) -> Draining | RowDraining:
+    if block.mode == "real":
+        from .running.rows import RowDraining  # the other modes need no database driver
+
+        return RowDraining(block.app)
+    return Draining(block.app, block.inbox, _clocks.setdefault(block.inbox, Clock()))

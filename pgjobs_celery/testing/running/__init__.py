@@ -1,0 +1,1 @@
+"""Run captured jobs, or rows, as a worker would."""

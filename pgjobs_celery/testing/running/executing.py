@@ -1,0 +1,224 @@
+"""Run one message as a worker would, in the thread of the caller, and say what became of it.
+
+Celery's own tracer runs the task, with the request that its worker would make of the message: so
+its signals, hooks and callbacks are the worker's, and a result goes where the app's results go.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from celery import Task, _state, signals
+from celery.app import trace
+from celery.app.task import Context
+from celery.exceptions import Ignore, Reject, Retry
+from celery.worker.request import Request
+from kombu.message import Message
+
+from ...broker.message import CLAIM
+from ...errors import NotCompleted, UnknownTask
+from ...job.exceptions import CancelledByTask, Postponed
+from ...job.job import Fence
+from ...job.options import HEADER
+
+#: The key of a database that is nowhere: what a PgTask asks of its row, it has in memory.
+NOWHERE = "pgjobs-testing"
+#: The worker's name, to the task.
+HOSTNAME = "pgjobs@testing"
+#: What ``Task.replace()`` says when it has published the others; Celery has no type for it.
+REPLACED = "Replaced by new task"
+
+
+@dataclass(frozen=True)
+class Performed:
+    """What an attempt came to."""
+
+    #: "completed", "retried", "snoozed", "cancelled" or "discarded"; "replaced" after
+    #: ``Task.replace()``.
+    outcome: str
+    #: What the task returned.
+    result: Any = None
+    #: What it raised.
+    error: BaseException | None = None
+    #: In how many seconds it runs again, retried or snoozed.
+    delay: float | None = None
+    #: Why it was cancelled.
+    reason: str = ""
+    #: The job's meta, as the attempt has left it.
+    meta: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def get(self) -> Any:
+        """What the task returned; raises what it raised, or this as an error, where it did not."""
+        if self.outcome == "completed":
+            return self.result
+        if self.error is not None:
+            raise self.error
+        raise NotCompleted(f"the job was {self.outcome}{self.reason and ': '}{self.reason}")
+
+    def __repr__(self) -> str:
+        said = {name: getattr(self, name) for name in ("result", "error", "delay", "reason")}
+        shown = [
+            f"{name}={value!r:.200}" for name, value in said.items() if value not in (None, "")
+        ]
+        return f"<{' '.join([self.outcome, *shown])}>"
+
+
+class Attempt(NamedTuple):
+    """What to run, and how often it ran before."""
+
+    message: Message
+    number: int
+    #: How often it may run, where that is not the message's to say.
+    most: int | None = None
+    #: The claim on its row, and where that is; none for what has no row.
+    fence: Fence | None = None
+    key: str = NOWHERE
+
+
+def execute(app: Any, attempt: Attempt) -> Performed:
+    """Run the task of a message, and say what became of it.
+
+    Raises UnknownTask, and what kombu raises of a body that it cannot, or may not, read.
+    """
+    message, headers = attempt.message, attempt.message.headers
+    task = app.tasks.get(headers["task"])
+    if task is None:
+        raise UnknownTask(
+            f"task {headers['task']!r} is not registered with app {app.main!r}: import its module, "
+            "or name it in the app's imports"
+        )
+    fence = attempt.fence
+    if _has_attempts(task):
+        # Its attempts are counted by the row; that it has none, it does not notice.
+        message.headers = {**headers, "retries": attempt.number - 1}
+        fence = fence or Fence(uuid4(), attempt.number)
+    if fence is not None:
+        published = (headers.get(HEADER) or {}).get("max_attempts")
+        most = attempt.most or published or getattr(task, "max_attempts", 1)
+        claim = (fence.node.hex, fence.attempt, attempt.key, most)
+        message.properties = {**message.properties, CLAIM: claim}
+    message.accept = trace.prepare_accept_content(app.conf.accept_content)
+    return _run(app, task, Request(message, app=app, task=task, hostname=HOSTNAME))
+
+
+def _run(app: Any, task: Any, request: Any) -> Performed:
+    *_, embed = request._payload
+    said = {**request.request_dict, "is_eager": False, **(embed or {})}
+    noted: dict[str, Any] = {}
+
+    def note(sender: Any, task_id: str, **_: Any) -> None:
+        if task_id == request.id and _has_attempts(sender):
+            noted.update(sender.meta)
+
+    signals.task_postrun.connect(note, weak=False)
+    try:
+        with _as_current(app), _stack_protection(app, task):
+            tracer = trace.build_tracer(
+                task.name, task, loader=app.loader, hostname=HOSTNAME, app=app
+            )
+            ended = tracer(request.id, said["args"], said["kwargs"], said)
+    except Reject as error:  # Celery could not publish what comes after
+        return Performed("retried" if error.requeue else "discarded", error=error, delay=0.0)
+    except SystemExit as error:
+        return _left(task, Context(said), error, noted)
+    finally:
+        signals.task_postrun.disconnect(note)
+    info = ended.info
+    if info is None:
+        return Performed("completed", result=ended.retval, meta=noted)
+    return _decide(info.retval, noted)
+
+
+def _left(task: Any, context: Any, error: SystemExit, meta: dict[str, Any]) -> Performed:
+    """A task that has left its process costs a PgTask an attempt, and ends any other's job."""
+    delay = task.next_delay(context, error) if _has_attempts(task) and task.acks_late else None
+    if delay is None:
+        return Performed("discarded", error=error, meta=meta)
+    return Performed("retried", error=error, delay=delay, meta=meta)
+
+
+def is_ignored(app: Any, headers: Mapping[str, Any]) -> bool:
+    """True for a message whose task's result is ignored."""
+    said = headers.get("ignore_result")
+    task = app.tasks.get(headers.get("task"))
+    return bool(getattr(task, "ignore_result", False) if said is None else said)
+
+
+def _has_attempts(task: Any) -> bool:
+    """True for a PgTask. Its module loads the database driver: without it no task is one."""
+    attempts = sys.modules.get("pgjobs_celery.tasks.attempts")
+    return attempts is not None and isinstance(task, attempts.AttemptedTask)
+
+
+def _decide(error: BaseException, meta: dict[str, Any]) -> Performed:
+    """What becomes of a job whose attempt ended with an exception: as its row would have it."""
+    if isinstance(error, Postponed):
+        if error.error is None:
+            return Performed("snoozed", delay=error.delay, meta=meta)
+        return Performed("retried", error=error.exc, delay=error.delay, meta=meta)
+    if isinstance(error, CancelledByTask):
+        return Performed("cancelled", reason=error.reason, meta=meta)
+    if isinstance(error, Retry):
+        return Performed("retried", error=error.exc, delay=_seconds(error.when), meta=meta)
+    if isinstance(error, Ignore):
+        return Performed("replaced" if str(error) == REPLACED else "completed", meta=meta)
+    if isinstance(error, Reject) and error.requeue:
+        return Performed("retried", error=error, delay=0.0, meta=meta)
+    return Performed("discarded", error=error, meta=meta)
+
+
+def _seconds(when: Any) -> float:
+    """From now until a retry's ``when``: seconds, or a time."""
+    if isinstance(when, datetime):
+        zone = None if when.tzinfo is None else timezone.utc
+        return max(0.0, (when - datetime.now(zone)).total_seconds())
+    return float(when or 0)
+
+
+@contextmanager
+def _as_current(app: Any) -> Iterator[None]:
+    """In this block ``celery.current_app`` is the app, as in its worker."""
+    before = _state._tls.current_app
+    app.set_current()
+    try:
+        yield
+    finally:
+        _state._set_current_app(before)
+
+
+_protecting = threading.Lock()
+#: In how many runs it is needed just now.
+_protected = 0
+
+
+@contextmanager
+def _stack_protection(app: Any, task: Any) -> Iterator[None]:
+    """What a worker does for tasks with a ``__call__`` of their own that call Celery's: there the
+    request of a direct call would hide the job's. Undone after the last of the runs."""
+    global _protected
+    if not trace.task_has_custom(task, "__call__"):
+        yield
+        return
+    with _protecting:
+        if _protected or not getattr(Task, "_stackprotected", False):
+            _protected += 1
+            trace._install_stack_protection()
+            is_ours = True
+        else:
+            is_ours = False  # a worker runs in this process
+    try:
+        yield
+    finally:
+        with _protecting:
+            _protected -= is_ours
+            if is_ours and not _protected:
+                is_fast = app.use_fast_trace_task
+                trace.reset_worker_optimizations(app)
+                app.use_fast_trace_task = is_fast

@@ -1,0 +1,173 @@
+"""Run what waits in the database, in the test's own transaction where there is one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID, uuid4
+
+from celery.exceptions import Reject
+from kombu.message import Message
+
+from ...control.jobs import WAITING, database_of, jobs
+from ...job.envelope import decode_envelope
+from ...job.job import Bucket, Claim, Fence, Job
+from ...job.outcome import (
+    Outcome,
+    cancelled,
+    completed,
+    discarded,
+    error_entry,
+    error_from,
+    released,
+    replaced,
+    requeued,
+    retried,
+    snoozed,
+)
+from ...job.states import State
+from ...maintenance.complete import Complete
+from ...results.backend import PgBackend
+from .clock import span
+from .draining import MOST_ROUNDS, never_ends
+from .executing import HOSTNAME, Attempt, Performed, execute, is_ignored
+
+#: For how long the node of a test may claim, in seconds: it has no heartbeat.
+LEASE = 3600.0
+#: How many jobs one round takes.
+MOST_CLAIMS = 10_000
+
+
+class RowDraining:
+    """The jobs of an app in its database, for one call of the helpers."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.database = database_of(app)
+        self.counts: Counter[str] = Counter()
+
+    def due(self, queue: str | None = None, *, with_scheduled: bool = False) -> list[Job]:
+        """Those that may run, in the order that one worker would take them."""
+        chosen = jobs(self.app).filter(state=list(WAITING))
+        if queue is not None:
+            chosen = chosen.filter(queue=queue)
+        # The database's now() is when the test's transaction began: that may be long ago.
+        now = datetime.now(timezone.utc)
+        ready = [job for job in chosen if with_scheduled or _is_due(job, now)]
+        return sorted(ready, key=lambda job: (job.priority, job.id or 0))
+
+    def advance(self, seconds: float | timedelta) -> None:
+        """Have each that waits for its time wait that much less."""
+        by = span(seconds)
+        for job in [*jobs(self.app).filter(state=[State.SCHEDULED, State.RETRYABLE])]:
+            if job.scheduled_at is not None:
+                jobs(self.app).filter(id=job.task_id).reschedule(eta=job.scheduled_at - by)
+
+    def run(
+        self, queue: str | None, *, with_scheduled: bool, with_recursion: bool, with_safety: bool
+    ) -> Counter[str]:
+        """Run them; how many came to which outcome."""
+        for _ in range(MOST_ROUNDS):
+            ready = self.due(queue, with_scheduled=with_scheduled)
+            error = None
+            with self.database.joining():
+                if ready:
+                    error = self._run_all(ready, with_safety)
+                self._complete_chords()
+            if error is not None:
+                raise error
+            if not ready or not with_recursion:
+                return self.counts
+        raise never_ends(queue, self.counts)
+
+    def _run_all(self, ready: list[Job], with_safety: bool) -> BaseException | None:
+        """Claim these, as a worker would that has room for all, and run them."""
+        node = uuid4()
+        queues = sorted({job.queue for job in ready})
+        for job in ready:
+            if job.state is not State.AVAILABLE:
+                jobs(self.database).filter(id=job.task_id).reschedule(countdown=0)
+        self.database.nodes.beat_node(node, HOSTNAME, queues, LEASE)
+        buckets = [Bucket(queue) for queue in queues]
+        limit = min(len(ready), MOST_CLAIMS)
+        claims, _ = self.database.jobs.claim_jobs(node, HOSTNAME, buckets, limit)
+        try:
+            while claims:
+                claim = claims.pop(0)
+                performed = self._run_one(node, claim)
+                self.counts[performed.outcome] += 1
+                if not with_safety and performed.error is not None:
+                    return performed.error
+        finally:
+            self._settle(node, [released(claim.id, claim.attempt) for claim in claims])
+            self.database.nodes.delete_node(node)
+        return None
+
+    def _run_one(self, node: UUID, claim: Claim) -> Performed:
+        if claim.expires_in is not None and claim.expires_in <= 0:
+            performed = Performed("cancelled", reason="expired")
+        else:
+            try:
+                performed = execute(self.app, self._attempt(node, claim))
+            except BaseException:
+                self._settle(node, [released(claim.id, claim.attempt)])
+                raise
+        # What the task, or its backend, has written of it already stays as it is.
+        outcome = _outcome(claim, performed)
+        headers = decode_envelope(claim.message, claim.queue).headers
+        if outcome.state is State.DISCARDED and is_ignored(self.app, headers):
+            outcome = outcome._replace(is_stored=False)
+        self._settle(node, [outcome])
+        return performed
+
+    def _attempt(self, node: UUID, claim: Claim) -> Attempt:
+        envelope = decode_envelope(claim.message, claim.queue)
+        message = Message(
+            body=claim.body,
+            content_type=envelope.content_type,
+            content_encoding=envelope.content_encoding,
+            headers=envelope.headers,
+            properties=envelope.properties,
+            delivery_info={
+                "exchange": envelope.exchange,
+                "routing_key": envelope.routing_key,
+                "priority": envelope.properties.get("priority"),
+                "redelivered": claim.redelivered,
+            },
+        )
+        fence = Fence(node, claim.attempt)
+        return Attempt(message, claim.attempt, claim.max_attempts, fence, self.database.key)
+
+    def _settle(self, node: UUID, outcomes: list[Outcome]) -> None:
+        if outcomes:
+            self.database.jobs.settle_jobs(node, outcomes)
+
+    def _complete_chords(self) -> None:
+        backend = self.app.backend
+        if isinstance(backend, PgBackend):
+            Complete(backend, None).run(self.database)
+
+
+def _is_due(job: Job, now: datetime) -> bool:
+    return job.state is State.AVAILABLE or job.scheduled_at is None or job.scheduled_at <= now
+
+
+def _outcome(claim: Claim, performed: Performed) -> Outcome:
+    """What its row says then: as of a job that a worker has run."""
+    id, attempt, error = claim.id, claim.attempt, performed.error
+    entry = None if error is None else error_from(error)
+    delay = performed.delay or 0.0
+    if performed.outcome == "snoozed":
+        return snoozed(id, attempt, delay)
+    if performed.outcome == "retried":
+        if isinstance(error, Reject):
+            return requeued(id, attempt)
+        return retried(id, attempt, delay, entry or error_entry("Retry", "the task retries itself"))
+    if performed.outcome == "cancelled":
+        return cancelled(id, attempt, performed.reason)
+    if performed.outcome == "discarded":
+        return discarded(id, attempt, entry or error_entry("Exception", ""))
+    if performed.outcome == "replaced":
+        return replaced(id, attempt)
+    return completed(id, attempt)

@@ -1,0 +1,1 @@
+"""Celery's worker: requests, its pool, bootsteps."""

@@ -1,0 +1,128 @@
+"""Decide what becomes of an attempt whose process was lost, and can say nothing any more.
+
+It may have ended in the row, its child lost in what follows it; it may be tried again; or Celery
+sends it again by itself (``task_retry_on_worker_lost``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery._state import _task_stack
+from celery.signals import task_retry
+
+from ..broker.message import Message
+from ..job.exceptions import Postponed
+from ..job.outcome import error_from
+from ..tasks.task import PgTask
+
+if TYPE_CHECKING:
+    from ..job.job import Claim
+
+#: What the pool says of a task whose process has ended, where it was not told to end it.
+KILLED = (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
+
+
+class LostAttempts:
+    """Mixin for ``Task.Request``: what its pool says of a process that is gone."""
+
+    _message: Any
+    _request_dict: dict[str, Any]
+    task: Any
+    #: Its process has stored how it failed, and was lost.
+    _is_stored = False
+
+    @property
+    def store_errors(self) -> bool:
+        """Whether Celery is to store that the task has failed."""
+        return not self._is_stored and bool(super().store_errors)  # type: ignore[misc]
+
+    def _find_stored(self) -> dict[str, Any]:
+        """The row's word on a task whose process was lost; empty where it says nothing."""
+        if claim_of(self._message) is None or not self._result_is_in_the_row():
+            return {}
+        try:
+            return dict(self.task.backend._get_task_meta_for(self.id))  # type: ignore[attr-defined]
+        except Exception:  # whatever it is, the loss is to be dealt with
+            return {}
+
+    def _result_is_in_the_row(self) -> bool:
+        """True where the process that ran the task has finished the row with its result."""
+        # Of a task in a chord's header the result is stored although it ignores it.
+        if self._ignore_result and not self._is_chord_part:  # type: ignore[attr-defined]
+            return False
+        database = getattr(self.task.backend, "database", None)
+        if database is None or database.key != self._message.channel.database.key:
+            return False
+        # Celery may have skipped the run as one that succeeded before, and stored nothing.
+        return not (
+            self._message.delivery_info["redelivered"]
+            and self.task.app.conf.worker_deduplicate_successful_tasks
+        )
+
+    @property
+    def _is_chord_part(self) -> bool:
+        # The group first: to build the context costs 25 µs.
+        return bool(self._request_dict.get("group") and self._context.chord)  # type: ignore[attr-defined]
+
+    def _postpone(self, error: BaseException) -> Postponed | None:
+        """The next attempt of a job whose process was killed; None where it is not to have one.
+
+        Of what its process could still say itself it has said so: that is a Postponed already.
+        """
+        if (
+            claim_of(self._message) is None
+            or not isinstance(self.task, PgTask)
+            or not isinstance(error, KILLED)
+            or not self.task.acks_late
+            or self._already_revoked  # type: ignore[attr-defined]
+            or self._already_cancelled  # type: ignore[attr-defined]
+        ):
+            return None
+        delay = self.task.next_delay(self._context, error)  # type: ignore[attr-defined]
+        return None if delay is None else Postponed(delay, error, error_from(error))
+
+    def _announce_retry(self, postponed: Postponed) -> ExceptionInfo:
+        """Tell who listens what the process that was killed cannot say any more."""
+        info = raised(postponed)
+        context = self._context  # type: ignore[attr-defined]
+        task_retry.send(sender=self.task, request=context, reason=postponed, einfo=info)
+        return info
+
+    def _retry_worker_lost(self, exc: BaseException, exc_info: Any) -> bool:
+        """Send it again as ``retry()`` would (``task_retry_on_worker_lost``, Celery 5.7)."""
+        # In the worker's main process: but who publishes is the task, which holds the job.
+        context = self._context  # type: ignore[attr-defined]
+        context.was_lost = True
+        _task_stack.push(self.task)
+        self.task.request_stack.push(context)
+        try:
+            sent = bool(super()._retry_worker_lost(exc, exc_info))  # type: ignore[misc]
+        finally:
+            self.task.request_stack.pop()
+            _task_stack.pop()
+        claim = claim_of(self._message)
+        if sent and claim is not None:
+            self._message.is_settled = True
+            self._message.channel.node.done(claim.id, claim.attempt)
+        return sent
+
+
+def raised(error: Exception) -> ExceptionInfo:
+    """What Celery has of an exception that a task raised."""
+    try:
+        raise error
+    except Exception:
+        return ExceptionInfo()
+
+
+def exception_of(exc_info: Any) -> BaseException:
+    error: BaseException = exc_info.exception
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
+
+
+def claim_of(message: Any) -> Claim | None:
+    """The job behind a message; None for another broker's, or one that is no job."""
+    return message.claim if isinstance(message, Message) else None

@@ -1,0 +1,284 @@
+"""What this package adds to a Celery worker's main process: its tasks tell the rows.
+
+Celery's consumer is not imported here. Packages put a tracer of their own in the place of Celery's
+when the worker makes its pool (celery-aio-pool), and the consumer takes the one that it finds when
+it is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from celery import bootsteps, signals
+from celery.utils.nodenames import worker_direct
+from kombu.utils.functional import maybe_list
+
+from ..broker.acknowledging import RESTORING
+from ..broker.message import Message
+from ..config import Settings, read_settings
+from ..db.database import CONNECTION_ERRORS, Database
+from ..errors import InvalidOption, PgJobsError
+from ..job.outcome import Ended
+from ..job.states import State
+from ..node.node import get_node
+from ..printable import guard_celery, guarded, one_line
+from ..publishing.replacement import mark_steps
+from ..signals import job_discarded, job_finished
+from . import retries as retrying
+from .guard import GuardedHandler, GuardGossip
+from .inspection import answer_for_rows
+from .overseer import Overseer
+from .pool import WorkerPool
+from .strategies import track_tasks
+
+logger = guarded(logging.getLogger(__name__))
+
+
+#: How many events one message has at most, and how often they are sent, in seconds.
+EVENT_BATCH, EVENT_INTERVAL = 500, 0.05
+
+#: What our transport calls its driver.
+DRIVER = "pgjobs"
+
+
+class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Make every task's request one that tells the row."""
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._pool = WorkerPool(consumer)
+        self._sent: list[Message] = []
+        self._is_told = False
+        self._consumer = consumer
+        # Before any step starts: what they consume with, they are given then.
+        consumer.create_task_handler = GuardedHandler(consumer)
+        if consumer.hub is None:
+            # The blocking loop, of pools of greenlets: no signal interrupts what it waits for.
+            signals.worker_shutting_down.connect(self._hurry, dispatch_uid="pgjobs-hurry")
+        channel_database = getattr(consumer.app.connection_for_read().transport, "database", None)
+        self._node = None if channel_database is None else get_node(channel_database)
+        if (node := self._node) is not None:
+            node.pool = self._pool
+            node.oversee = Overseer(consumer, node).look
+            node.on_ended = tell_ended
+            if consumer.app.conf.get("worker_disable_prefetch"):  # Celery 5.6 and newer
+                node.read_ahead = 0.0
+        answer_for_rows()
+        self._track_tasks()
+        update_strategies = consumer.update_strategies
+
+        def track_and_update() -> None:
+            # Celery calls it with each connection; tests of an application, when they add tasks.
+            self._track_tasks()
+            update_strategies()
+
+        consumer.update_strategies = track_and_update
+
+    def _track_tasks(self) -> None:
+        late = track_tasks(self._consumer.app)
+        if self._node is not None:
+            self._node.late_tasks = late
+
+    def start(self, consumer: Any) -> None:
+        """The pool runs."""
+        self._pool.start()
+        consumer.add_task_queue = AddTaskQueue(consumer)
+        if not self._is_told:
+            # Celery tells nobody that a cold shutdown begins, and sleeps through a soft one.
+            self._is_told = True
+            controller = consumer.controller
+            pause = controller.wait_for_soft_shutdown
+
+            def release_and_wait() -> None:
+                if consumer.app.conf.worker_soft_shutdown_timeout:
+                    self._release(consumer)
+                self._pool.hear_during(pause)
+
+            controller.wait_for_soft_shutdown = release_and_wait
+
+    def _release(self, consumer: Any) -> None:
+        # Celery calls this in a signal handler: whatever lock the interrupted code holds, another
+        # thread can wait for it. One that waits for a claim that was interrupted comes too late
+        # for this; what that claim brings goes back when the wait is over.
+        thread = threading.Thread(target=self.stop, args=(consumer,), name="pgjobs-release")
+        thread.start()
+        thread.join(timeout=1.0)
+        if consumer.controller.semaphore:
+            # What waits for room in the pool is not to begin when a task ends.
+            consumer.controller.semaphore.clear()
+
+    def stop(self, consumer: Any) -> None:
+        """Consuming has ended, and what runs may take long: the rest goes back in line now.
+
+        Celery closes the channel only when the last task has ended.
+        """
+        channel: Any = getattr(consumer.task_consumer, "channel", None)
+        if hasattr(channel, "let_go"):
+            self._sent += channel.let_go()
+            with contextlib.suppress(*CONNECTION_ERRORS):  # the node goes on trying
+                channel.node.flush()
+
+    def _hurry(self, **_: Any) -> None:
+        transport: Any = getattr(self._consumer.connection, "transport", None)
+        if hasattr(transport, "hurry"):
+            transport.hurry()
+
+    def info(self, consumer: Any) -> dict[str, Any]:
+        """What ``celery inspect stats`` says of us."""
+        return {"pgjobs": self._node.describe()} if self._node else {}
+
+    def shutdown(self, consumer: Any) -> None:
+        """The pool has ended: what it has not begun, or not ended, goes back as well."""
+        for request in self._pool.cancelled:
+            request.settle_cancelled()
+        count = sum(request.is_put_back for request in self._pool.cancelled)
+        count += sum(message.channel.give_back([message]) for message in self._sent)
+        if count:
+            logger.info(RESTORING, count)
+        if self._node is not None:
+            # Not on worker_shutdown, which Celery does not send when its test worker stops.
+            self._node.close()
+
+
+class AddTaskQueue:
+    """Celery's ``add_task_queue``, by which remote control adds a queue, that survives a bad one.
+
+    It runs in the event loop, where any error ends the worker.
+    """
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+
+    def __call__(self, queue: Any, *args: Any, **options: Any) -> None:
+        """Consume from the queue; an error about it is logged."""
+        consumer = self._consumer
+        try:
+            type(consumer).add_task_queue(consumer, queue, *args, **options)
+        except consumer.connection_errors:
+            raise
+        except Exception as error:
+            logger.error("cannot consume from queue %r: %r", queue, error)
+            with contextlib.suppress(Exception):  # nor after the next connection
+                consumer.app.amqp.queues.deselect(queue)
+
+
+class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Have the event loop send its tasks' events now and then, and not in each of its turns.
+
+    Celery batches what happens within a turn. Under load that is a few events, and each batch
+    costs as much as a task.
+    """
+
+    requires = ("celery.worker.consumer.events:Events",)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        """Once for each connection, and so for each dispatcher."""
+        dispatcher = consumer.event_dispatcher
+        if consumer.hub is not None and dispatcher is not None:
+            dispatcher.on_send_buffered = None
+            dispatcher.buffer_limit = EVENT_BATCH
+            self._timer = consumer.hub.call_repeatedly(EVENT_INTERVAL, dispatcher.flush)
+
+    def stop(self, consumer: Any) -> None:
+        """The connection is lost, or the worker leaves; what is buffered is sent by Celery."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def tell_ended(ended: Sequence[Ended]) -> None:
+    """Send the signals of jobs that have come to their end."""
+    for job in ended:
+        error = json.loads(job.error) if job.error else None
+        said = {"task_id": job.task_id, "attempt": job.attempt, "error": error}
+        job_finished.send(sender=job.task, state=job.state.value, **said)
+        if job.state is State.DISCARDED:
+            job_discarded.send(sender=job.task, **said)
+
+
+def install() -> None:
+    """Have every worker that starts in this process track its jobs; called by the transport."""
+    retrying.install()
+    signals.worker_init.connect(_on_worker_init, dispatch_uid="pgjobs")
+
+
+def _on_worker_init(sender: Any, **_: Any) -> None:
+    app = sender.app
+    try:
+        database = getattr(app.connection_for_read().transport, "database", None)
+        if database is not None:
+            guard_celery()
+            settings = read_settings(app.conf)
+            verify(app, database)
+            get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
+            choose_queues(app, settings, sender.hostname)
+            app.steps["consumer"].update([Tracking, EventBatches, GuardGossip])
+            signals.before_task_publish.connect(mark_steps, dispatch_uid="pgjobs-succession")
+    except PgJobsError as error:
+        # Celery would log any other exception here, and go on without us.
+        raise SystemExit(f"{type(error).__name__}: {one_line(str(error))}") from None
+
+
+def verify(app: Any, database: Database) -> None:
+    """Raise what is wrong of ours: what Celery meets itself it shows with a traceback.
+
+    Without a server it waits for one; a backend that is not ours is Celery's matter.
+    """
+    with contextlib.suppress(*CONNECTION_ERRORS):
+        database.verify()
+    try:
+        _ = app.backend
+    except PgJobsError:
+        raise
+    except Exception:
+        logger.debug("the result backend cannot be made", exc_info=True)
+
+
+#: The steps of Celery's consumer that name the transports on which workers may find each other.
+TALKING = (("gossip", "Gossip"), ("mingle", "Mingle"))
+
+
+def let_workers_talk() -> None:
+    """Have Celery's workers find each other over our transport.
+
+    Called with each transport, which such a step makes to see whether it is one of those that it
+    knows: by then it is imported.
+    """
+    for module, name in TALKING:
+        step = getattr(sys.modules.get(f"celery.worker.consumer.{module}"), name, None)
+        if step is not None and DRIVER not in step.compatible_transports:
+            step.compatible_transports = {*step.compatible_transports, DRIVER}
+
+
+def choose_queues(app: Any, settings: Settings, hostname: str) -> None:
+    """Have a worker that is not told by ``-Q`` or ``task_queues`` consume ``pgjobs_queues``."""
+    queues = app.amqp.queues
+    # Of -X Celery keeps no trace but in its own selection: before 5.7 that is one as by -Q, since
+    # 5.7 it is the default one. Neither knows pgjobs_queues.
+    command = click.get_current_context(silent=True)
+    options = command.params if command else {}
+    excluded = maybe_list(options.get("exclude_queues")) or ()
+    is_selected = queues._consume_from is not None and (options.get("queues") or not excluded)
+    if not settings.queues or app.conf.task_queues or is_selected:
+        return
+    chosen = [name for name in settings.queues if name not in excluded]
+    try:
+        queues.select(chosen)
+        if app.conf.worker_direct:
+            queues.select_add(worker_direct(hostname))
+    except KeyError as error:
+        raise InvalidOption(
+            f"pgjobs_queues has {error}, which is not in task_queues; "
+            "task_create_missing_queues is off"
+        ) from None
