@@ -21,7 +21,7 @@ from pgjobs_celery.embedded import (
     embedded_server,
 )
 
-from .waiting import wait_for
+from .support.waiting import wait_for
 
 
 @pytest.fixture

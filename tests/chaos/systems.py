@@ -22,8 +22,8 @@ from pgjobs_celery.db.notify import SLEEPERS, SLOTS, result_channel, work_channe
 from pgjobs_celery.embedded import EmbeddedServer
 
 from ..e2e.test_faults import TERMINATE
-from ..tcp import TO_CLIENT, TO_SERVER, Network
-from ..waiting import wait_for
+from ..support.networks import TO_CLIENT, TO_SERVER, Network
+from ..support.waiting import wait_for
 
 
 class System:

@@ -19,7 +19,7 @@ import pytest
 
 from ..conftest import close_app
 from ..e2e.conftest import running_workers
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .breaking import LEASE, Chaos
 from .oracle import Oracle, describe, read_rows, rescue_times

@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.migrations import migrate as migrations
-from tests.rows import alive
+from tests.support.rows import alive
 
 
 @pytest.fixture

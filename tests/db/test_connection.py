@@ -27,7 +27,7 @@ from pgjobs_celery.db.connection import (
 )
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import PermissionMissing
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 Open = Callable[..., Connection]
 

@@ -16,8 +16,8 @@ from pgjobs_celery.db.connection import CONNECTION_ERRORS, Connection
 from pgjobs_celery.db.database import Database, get_database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import SchemaMissing
-from tests.rows import put, states
-from tests.waiting import wait_for
+from tests.support.rows import put, states
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("alone")
 

@@ -16,7 +16,7 @@ from pgjobs_celery.job.outcome import Result, cancelled, completed, discarded, e
 from pgjobs_celery.job.states import State
 from pgjobs_celery.maintenance.prune import Prune
 from tests.conftest import Connection
-from tests.rows import alive, put
+from tests.support.rows import alive, put
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 

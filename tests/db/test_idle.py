@@ -22,9 +22,9 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.failures import is_full
 from pgjobs_celery.errors import ConnectionFailed
 
+from ..broker.test_transport_processes import in_child
 from ..conftest import Connection
-from ..test_transport_processes import in_child
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.job.job import Bucket, Claim, Fence
 from pgjobs_celery.job.outcome import completed, released
-from tests.rows import alive, new_job, put, row, states
+from tests.support.rows import alive, new_job, put, row, states
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 

@@ -14,7 +14,7 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import CannotJoin
 
 from ..conftest import Connection
-from ..rows import states
+from ..support.rows import states
 
 
 @pytest.fixture

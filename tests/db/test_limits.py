@@ -20,8 +20,8 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.job.job import Bucket, Claim, Places
 from pgjobs_celery.job.outcome import completed, released
 from tests.conftest import Connection
-from tests.rows import put, states
-from tests.waiting import wait_for
+from tests.support.rows import put, states
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 

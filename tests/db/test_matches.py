@@ -30,7 +30,7 @@ from pgjobs_celery.job.states import State
 from tests.conftest import Connection
 from tests.db.test_odd_rows import ODD
 from tests.db.test_plans import FILL, _walk
-from tests.rows import put, row, states
+from tests.support.rows import put, row, states
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 

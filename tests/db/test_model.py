@@ -44,7 +44,7 @@ from pgjobs_celery.job.outcome import (
 )
 from pgjobs_celery.job.states import FINAL, State
 from tests.db.model import LEASE, Job, Model, Token
-from tests.rows import new_job
+from tests.support.rows import new_job
 
 EXAMPLES = int(os.environ.get("PGJOBS_TEST_EXAMPLES", "100"))
 

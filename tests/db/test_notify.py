@@ -21,8 +21,8 @@ from pgjobs_celery.db.notify import Listener, result_channel, waiter, work_chann
 from pgjobs_celery.job.job import Bucket, Fence
 from pgjobs_celery.job.outcome import Result, completed, released
 from pgjobs_celery.job.states import State
-from tests.rows import put
-from tests.waiting import wait_for
+from tests.support.rows import put
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("alone", "living_nodes")
 

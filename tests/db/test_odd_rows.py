@@ -19,7 +19,7 @@ from pgjobs_celery.job.outcome import (
 )
 from pgjobs_celery.job.states import State
 from tests.conftest import Connection
-from tests.rows import put, states
+from tests.support.rows import put, states
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 

@@ -14,7 +14,7 @@ from pgjobs_celery.db.connection import Connection
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.liveness import ConnectionLost
 
-from ..tcp import TO_CLIENT, TO_SERVER, Network
+from ..support.networks import TO_CLIENT, TO_SERVER, Network
 
 pytestmark = pytest.mark.usefixtures("server")  # whose processes are stopped
 

@@ -24,7 +24,7 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.job.job import Bucket
 from pgjobs_celery.job.outcome import completed
-from tests.rows import alive, new_job
+from tests.support.rows import alive, new_job
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 

@@ -19,7 +19,7 @@ from pgjobs_celery.job.outcome import Result, completed, discarded, error_entry,
 from pgjobs_celery.job.states import State
 from pgjobs_celery.node.node import Node
 from tests.conftest import Connection
-from tests.rows import alive, new_job, put, row, states
+from tests.support.rows import alive, new_job, put, row, states
 
 A, B = UUID(int=1), UUID(int=2)
 

@@ -12,7 +12,7 @@ from pgjobs_celery.db.rows.results import Origin
 from pgjobs_celery.job.job import Bucket, Claim, Fence
 from pgjobs_celery.job.outcome import Result, error_entry
 from pgjobs_celery.job.states import State
-from tests.rows import new_job, put, row
+from tests.support.rows import new_job, put, row
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 

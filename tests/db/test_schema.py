@@ -20,7 +20,7 @@ from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.job.job import Bucket
 from pgjobs_celery.job.outcome import discarded, error_entry, requeued
 from pgjobs_celery.job.states import State
-from tests.rows import alive, put
+from tests.support.rows import alive, put
 
 from .schemas import shape
 

@@ -23,7 +23,7 @@ from pgjobs_celery.job.outcome import (
     snoozed,
 )
 from pgjobs_celery.job.states import State
-from tests.rows import new_job, put, row, states
+from tests.support.rows import new_job, put, row, states
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 

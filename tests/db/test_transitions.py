@@ -27,7 +27,7 @@ from pgjobs_celery.job.job import Bucket, Fence
 from pgjobs_celery.job.outcome import Outcome, Result, error_entry
 from pgjobs_celery.job.states import FINAL, State
 from pgjobs_celery.job.unique import REPLACEABLE
-from tests.rows import alive, new_job
+from tests.support.rows import alive, new_job
 
 #: Rows by what may become of them. (again): attempted before. (spent): as often as it may be.
 #: (due): the time has come.

@@ -14,7 +14,7 @@ from pgjobs_celery import jobs
 from pgjobs_celery.db.database import Database
 
 from ..conftest import Connection
-from ..rows import states
+from ..support.rows import states
 
 pytest.importorskip("django")
 

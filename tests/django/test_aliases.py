@@ -19,7 +19,7 @@ from pgjobs_celery.db.dsn import Target, describe, first_url, parse_url
 from pgjobs_celery.errors import InvalidURL, PermissionMissing
 
 from ..conftest import Connection, close_app
-from ..rows import states
+from ..support.rows import states
 from .conftest import BROKER, new_app
 
 db = pytest.importorskip("django.db")

@@ -17,7 +17,7 @@ from pgjobs_celery.db.migrations.files import load_migrations
 from pgjobs_celery.errors import PgJobsError
 
 from ..conftest import Connection
-from ..rows import new_job, states
+from ..support.rows import new_job, states
 from .conftest import database_settings
 
 db = pytest.importorskip("django.db")

@@ -13,7 +13,7 @@ from celery import Celery, chord
 from pgjobs_celery import bulk, using
 
 from ..conftest import Connection
-from ..rows import states
+from ..support.rows import states
 
 db = pytest.importorskip("django.db")
 

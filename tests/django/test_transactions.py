@@ -20,9 +20,9 @@ from pgjobs_celery import adelay, bulk, enqueue_many, jobs, using
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import CannotJoin, NotCommitted
 
+from ..broker.test_transport_processes import in_child
 from ..conftest import Connection, close_app
-from ..rows import states
-from ..test_transport_processes import in_child
+from ..support.rows import states
 from .conftest import new_app
 
 db = pytest.importorskip("django.db")

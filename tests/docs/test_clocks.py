@@ -10,7 +10,7 @@ from celery.schedules import crontab
 from pgjobs_celery import cron
 from pgjobs_celery.beat.spec import next_tick
 
-from ..test_next_tick import app_in, celerys, ours
+from ..beat.test_next_tick import app_in, celerys, ours
 from .documents import ROOT, read_tables
 
 DOCUMENT = ROOT / "docs" / "explanation" / "clocks-and-schedules.md"

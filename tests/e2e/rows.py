@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from ..conftest import Connection
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 
 Row = dict[str, Any]
 

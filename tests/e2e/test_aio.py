@@ -15,7 +15,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from pgjobs_celery import aapply_async, adelay, aget
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import pgtasks, tasks
 from .conftest import StartWorker, Worker
 

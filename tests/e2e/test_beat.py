@@ -17,7 +17,7 @@ from celery import Celery
 
 from pgjobs_celery.embedded import EmbeddedServer
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from .beats import StartBeat, running_beats
 from .conftest import StartWorker
 from .rows import Rows

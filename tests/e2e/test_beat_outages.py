@@ -12,7 +12,7 @@ import pytest
 
 from pgjobs_celery.embedded import EmbeddedServer
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from .beats import SCHEDULER, StartBeat, running_beats
 from .conftest import StartWorker
 from .rows import Rows

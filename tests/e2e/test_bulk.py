@@ -9,7 +9,7 @@ from celery import Celery
 
 from pgjobs_celery import bulk, jobs
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import pgtasks
 from .conftest import StartWorker, Worker
 

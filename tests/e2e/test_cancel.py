@@ -16,7 +16,7 @@ from pgjobs_celery import bulk, jobs, queues
 from pgjobs_celery.db import notify
 
 from ..conftest import Connection
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import pgtasks
 from .conftest import StartWorker, Worker
 from .rows import Rows, assert_finished, errors

@@ -10,7 +10,7 @@ from celery.exceptions import ChordError
 
 from pgjobs_celery.db.database import Database
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

@@ -14,7 +14,7 @@ from celery.canvas import StampingVisitor
 from celery.exceptions import ChordError
 from celery.result import AsyncResult, GroupResult
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
 from .rows import Rows

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
 from .rows import Rows, assert_finished, errors

@@ -15,7 +15,7 @@ from pgjobs_celery import bulk
 from pgjobs_celery.embedded import EmbeddedServer
 
 from ..conftest import Connection
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

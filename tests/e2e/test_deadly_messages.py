@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from .conftest import StartWorker
 from .hostile import Hostile
 from .rows import Rows, assert_finished, errors

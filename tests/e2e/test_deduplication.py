@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from celery import Celery, chain
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows, assert_finished

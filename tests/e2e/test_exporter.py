@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 from celery import Celery
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

@@ -14,7 +14,7 @@ from celery import Celery
 
 from pgjobs_celery.embedded import EmbeddedServer
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows, assert_finished

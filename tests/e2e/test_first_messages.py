@@ -13,7 +13,7 @@ import pytest
 
 from pgjobs_celery.embedded import EmbeddedServer
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from .conftest import StartWorker
 
 #: What somebody new has written.

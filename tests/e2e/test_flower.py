@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 import pytest
 from celery import Celery
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker, Worker
 from .rows import Rows, assert_finished

@@ -17,7 +17,7 @@ from pgjobs_celery.db import scratch as databases
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from .conftest import ROOT, running_workers
 from .rows import Rows
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from .conftest import StartWorker
 from .rows import Rows
 

@@ -15,7 +15,7 @@ import celery
 import pytest
 from celery import Celery, chord
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker
 from .rows import Rows, assert_finished, errors

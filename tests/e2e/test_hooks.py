@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 
 from ..conftest import close_app
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import hooked
 from .conftest import StartWorker, Worker
 from .rows import FINAL, Row, Rows, assert_finished, errors

@@ -10,7 +10,7 @@ from celery import Celery
 from celery.exceptions import TimeoutError
 
 from ..conftest import Connection
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
 from .hostile import MESSAGES, ROWS, broadcast, pairs_of_rows, write_rows

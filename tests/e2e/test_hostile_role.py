@@ -21,7 +21,7 @@ from pgjobs_celery import aget
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.notify import SLEEPERS, SLOTS, result_channel, waiter, work_channel
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
 

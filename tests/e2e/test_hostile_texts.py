@@ -6,8 +6,8 @@ import pytest
 from celery import Celery
 
 from ..conftest import Connection
+from ..support.waiting import wait_for
 from ..test_printable import EVIL, assert_harmless
-from ..waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

@@ -21,7 +21,7 @@ from billiard.exceptions import TimeLimitExceeded
 from celery import Celery
 from celery.events.state import State
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker, Worker
 from .rows import Rows

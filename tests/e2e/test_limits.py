@@ -16,7 +16,7 @@ from celery import Celery
 from pgjobs_celery import bulk, queues
 from pgjobs_celery.db.dsn import parse_url
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

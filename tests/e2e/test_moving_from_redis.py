@@ -12,7 +12,7 @@ import redis
 from celery import Celery, chain, chord
 from kombu import pools
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from .conftest import StartWorker
 from .rows import Rows
 

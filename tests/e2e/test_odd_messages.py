@@ -11,7 +11,7 @@ import pytest
 from celery import Celery, chain
 from celery.exceptions import NotRegistered
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
 from .rows import Rows, assert_finished, errors

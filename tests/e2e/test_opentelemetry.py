@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery, chain
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import pgtasks
 from .conftest import running_workers
 

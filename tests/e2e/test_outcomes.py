@@ -10,7 +10,7 @@ import pytest
 from celery import Celery, chain
 from celery.exceptions import MaxRetriesExceededError
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
 from .rows import Row, Rows, assert_finished, errors

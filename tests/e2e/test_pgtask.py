@@ -14,7 +14,7 @@ from celery.exceptions import ChordError
 from pgjobs_celery import jobs
 
 from ..conftest import Connection, close_app
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import pgtasks
 from .conftest import StartWorker, Worker
 from .rows import Row, Rows, assert_finished, errors

@@ -12,7 +12,7 @@ from celery import Celery
 
 from pgjobs_celery import bulk
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

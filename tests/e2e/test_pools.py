@@ -12,7 +12,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker
 from .rows import Rows

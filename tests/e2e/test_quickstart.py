@@ -18,7 +18,7 @@ import pytest
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "examples" / "quickstart" / "run.py"

@@ -12,7 +12,7 @@ from celery.exceptions import ChordError
 from celery.result import GroupResult
 
 from ..conftest import close_app
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
 from .rows import Rows, assert_finished

@@ -23,8 +23,8 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 
 from ..conftest import close_app
-from ..tcp import BEAT, CLAIM, LISTEN, TO_CLIENT, TO_SERVER, Network
-from ..waiting import wait_for
+from ..support.networks import BEAT, CLAIM, LISTEN, TO_CLIENT, TO_SERVER, Network
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

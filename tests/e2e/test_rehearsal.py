@@ -17,8 +17,8 @@ from pgjobs_celery.beat.clock import Clock
 from pgjobs_celery.beat.entry import PgEntry, to_row
 from pgjobs_celery.db.rows.schedules import Schedules
 
-from ..cron_oracle import ticks_of_intervals, ticks_of_times
-from ..waiting import wait_for
+from ..support.cron_oracle import ticks_of_intervals, ticks_of_times
+from ..support.waiting import wait_for
 from .beats import StartBeat, running_beats
 from .rows import Rows
 from .test_beat import entry, ticks

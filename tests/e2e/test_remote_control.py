@@ -13,7 +13,7 @@ from celery.exceptions import TaskRevokedError
 
 from pgjobs_celery import bulk
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
 from .rows import Rows, assert_finished, errors

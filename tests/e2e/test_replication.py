@@ -16,7 +16,7 @@ from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.node.node import close_nodes
 
 from ..conftest import close_app
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import running_workers
 

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT
 from .rows import Rows, assert_finished, errors

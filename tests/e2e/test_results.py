@@ -16,7 +16,7 @@ from celery import Celery, chain, group
 from celery.result import GroupResult, ResultSet
 
 from ..conftest import close_app
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker, Worker
 

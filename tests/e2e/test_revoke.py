@@ -16,7 +16,7 @@ from pgjobs_celery import jobs
 from pgjobs_celery.errors import InvalidOption, PgJobsError
 
 from ..conftest import Connection
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows, assert_finished, errors

@@ -9,7 +9,7 @@ from amqp.exceptions import NotFound
 from celery import Celery
 from kombu import Exchange
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

@@ -13,7 +13,7 @@ import pytest
 from celery import Celery, group
 from celery.exceptions import TaskRevokedError
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows, assert_finished, errors

@@ -14,7 +14,7 @@ from celery import Celery
 from pgjobs_celery import schedules
 from pgjobs_celery.job.states import State
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from .beats import StartBeat, running_beats
 from .conftest import StartWorker
 from .rows import Rows

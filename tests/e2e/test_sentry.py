@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import pgtasks
 from .conftest import ROOT, running_workers
 

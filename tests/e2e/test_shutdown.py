@@ -11,7 +11,7 @@ import pytest
 from billiard.exceptions import WorkerLostError
 from celery import Celery
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows, assert_finished, errors

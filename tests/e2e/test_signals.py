@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import pgtasks
 from .conftest import StartWorker
 from .rows import Rows

@@ -24,8 +24,8 @@ from celery import Celery, chain
 from pgjobs_celery.db.dsn import parse_url
 
 from ..conftest import close_app
-from ..tcp import Network
-from ..waiting import wait_for
+from ..support.networks import Network
+from ..support.waiting import wait_for
 from . import stalls
 from .conftest import StartWorker, Worker
 from .rows import Rows, assert_finished, errors

@@ -15,7 +15,7 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker
 

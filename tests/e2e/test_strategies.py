@@ -12,7 +12,7 @@ from celery import Celery
 from pgjobs_celery import bulk
 
 from ..conftest import Connection, close_app
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import keepers
 from .conftest import StartWorker, Worker
 from .rows import Rows, assert_finished

@@ -24,7 +24,7 @@ fastapi = pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("sqlalchemy")
 
-from ..joining import open_kind  # noqa: E402
+from ..support.callers import open_kind  # noqa: E402
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi"
 

@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 from celery.exceptions import DuplicateNodenameWarning
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

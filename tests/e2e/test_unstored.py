@@ -14,7 +14,7 @@ from celery.exceptions import TimeoutError
 from pgjobs_celery import aget, jobs
 
 from ..conftest import close_app
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

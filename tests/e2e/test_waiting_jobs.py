@@ -15,7 +15,7 @@ from celery.worker.consumer.gossip import Gossip
 from pgjobs_celery import bulk
 from pgjobs_celery.db.rows.waiting import LIMIT
 
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows

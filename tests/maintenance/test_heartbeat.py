@@ -8,7 +8,7 @@ import psycopg
 
 from pgjobs_celery.maintenance.heartbeat import Heartbeat
 from pgjobs_celery.maintenance.loop import Loop
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 NODE, OTHER = UUID(int=1), UUID(int=2)
 

@@ -13,7 +13,7 @@ import pytest
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.errors import SchemaMissing
 from pgjobs_celery.maintenance.loop import Loop, Service
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 LOGGER = "pgjobs_celery.maintenance.loop"
 

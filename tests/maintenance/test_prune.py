@@ -11,7 +11,7 @@ import pytest
 from pgjobs_celery.config import Settings
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.maintenance.prune import Prune
-from tests.rows import put, states
+from tests.support.rows import put, states
 
 Connection = psycopg.Connection[dict[str, Any]]
 

@@ -9,7 +9,7 @@ import pytest
 
 from pgjobs_celery.maintenance.loop import Loop
 from pgjobs_celery.maintenance.settle import Settle
-from tests.waiting import wait_for
+from tests.support.waiting import wait_for
 
 
 class Ledger:

@@ -13,7 +13,7 @@ from pgjobs_celery.config import Settings
 from pgjobs_celery.job.job import Bucket
 from pgjobs_celery.maintenance.prune import Prune
 from pgjobs_celery.maintenance.rescue import Rescue
-from tests.rows import alive, put
+from tests.support.rows import alive, put
 
 
 def heard(signal: Signal, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:

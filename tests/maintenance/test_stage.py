@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pgjobs_celery.maintenance.stage import Stage
-from tests.rows import put, states
+from tests.support.rows import put, states
 
 
 def make_due(connection, count: int, queue: str = "celery") -> None:

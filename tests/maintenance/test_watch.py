@@ -13,7 +13,7 @@ import pytest
 
 from pgjobs_celery.broker.channel import Channel
 from pgjobs_celery.maintenance.watch import Watch
-from tests.consuming import consuming, is_quiet, publish_task
+from tests.support.consumers import consuming, is_quiet, publish_task
 
 Connection = psycopg.Connection[dict[str, Any]]
 

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import kombu
+import pytest
+from kombu.message import Message
+
+from ..conftest import Connection
+from ..support.consumers import (
+    args_of,
+    consuming,
+    count_states,
+    drain,
+    get_rows,
+    is_quiet,
+    publish_task,
+    publish_tasks,
+)
+from ..support.waiting import wait_for
+
+#: Consumes and acknowledges until nothing comes any more; prints what it got.
+CONSUME = """
+import sys, kombu, pgjobs_celery
+ids = []
+def on_message(message):
+    ids.append(message.claim.id)
+    message.ack()
+with kombu.Connection(sys.argv[1]) as broker, broker.channel() as channel:
+    channel.basic_qos(0, 20, False)
+    with kombu.Consumer(channel, [kombu.Queue("q")], on_message=on_message):
+        print("ready", flush=True)
+        sys.stdin.readline()
+        try:
+            while True:
+                broker.drain_events(timeout=0.5)
+        except TimeoutError:
+            pass
+print(*ids)
+"""
+
+
+def multiply(connection: Connection, count: int) -> None:
+    """Put that many copies of the only job in line."""
+    connection.execute(
+        "INSERT INTO pgjobs.jobs (task_id, task, queue, message, body) "
+        "SELECT task_id || '-' || n, task, queue, message, body "
+        "FROM pgjobs.jobs, generate_series(1, %s) AS n",
+        [count],
+    )
+
+
+# Prefetch
+
+
+def test_no_more_is_delivered_than_the_prefetch_count_allows(
+    broker: kombu.Connection, connection: Connection
+):
+    publish_tasks(broker, 5)
+    for _ in range(5):
+        broker.Producer().publish({}, routing_key="q")
+    with consuming(broker, prefetch=3) as inbox:
+        drain(broker, inbox, 3)
+        assert is_quiet(broker)
+        assert len(inbox) == 3
+        channel = inbox[0].channel
+        assert not channel.qos.can_consume()
+        inbox[0].ack()
+        assert channel.qos.can_consume()
+        drain(broker, inbox, 4)
+        assert is_quiet(broker)
+        channel.basic_qos(0, 5, False)
+        drain(broker, inbox, 6)
+        assert is_quiet(broker)
+        channel.basic_qos(0, 0, False)
+        drain(broker, inbox, 10)
+
+
+def test_a_slow_consumer_sits_on_no_more_than_it_may_hold(
+    broker: kombu.Connection, connection: Connection
+):
+    publish_tasks(broker, 50)
+    with consuming(broker, prefetch=4) as inbox:
+        drain(broker, inbox, 4)
+        assert is_quiet(broker)
+        assert count_states(connection) == {"executing": 4, "available": 46}
+
+
+def test_one_turn_delivers_one_message(broker: kombu.Connection):
+    publish_tasks(broker, 3)
+    for _ in range(3):
+        broker.Producer().publish({}, routing_key="q")
+    with consuming(broker) as inbox:
+        for count in range(1, 7):
+            broker.drain_events(timeout=5)
+            assert len(inbox) == count
+
+
+@pytest.mark.parametrize("headers", [{"task": "again", "id": "again"}, {}])
+def test_a_consumer_that_publishes_to_itself_gets_its_turn_again(
+    broker: kombu.Connection, headers: dict[str, str]
+):
+    count = 0
+
+    def again(message: Message) -> None:
+        nonlocal count
+        count += 1
+        assert count < 100, "it never returned"
+        message.ack()
+        broker.Producer().publish({}, routing_key="q", headers=headers)
+
+    broker.Producer().publish({}, routing_key="q", headers=headers)
+    with broker.channel() as channel:
+        channel.basic_qos(0, 1, False)
+        with kombu.Consumer(channel, [kombu.Queue("q")], on_message=again):
+            for _ in range(3):
+                broker.drain_events(timeout=5)
+
+
+# Order
+
+
+def test_a_queue_is_first_in_first_out(broker: kombu.Connection):
+    publish_tasks(broker, 250)
+    with consuming(broker, ack=True) as inbox:
+        drain(broker, inbox, 50)
+        publish_tasks(broker, 10)
+        drain(broker, inbox, 260)
+    assert [args_of(message) for message in inbox] == [*range(250), *range(10)]
+
+
+def test_messages_are_first_in_first_out_too(broker: kombu.Connection):
+    for index in range(250):
+        broker.Producer().publish(index, routing_key="q", serializer="json")
+    with consuming(broker, ack=True) as inbox:
+        drain(broker, inbox, 250)
+    assert [message.payload for message in inbox] == list(range(250))
+
+
+PRIORITIES = (5, 0, 9, None, 255, 3, 1000, -4, 0)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [("asc", [1, 3, 7, 8, 5, 0, 2, 4, 6]), ("desc", [4, 6, 2, 0, 5, 1, 3, 7, 8])],
+)
+@pytest.mark.parametrize("task", [True, False])
+def test_the_priority_goes_before_the_place_in_line(
+    connect: Callable[..., kombu.Connection], order: str, expected: list[int], task: bool
+):
+    broker = connect(priority_order=order)
+    for index, priority in enumerate(PRIORITIES):
+        broker.Producer().publish(
+            [[index], {}, {}],
+            routing_key="q",
+            priority=priority,
+            headers={"task": "t", "id": str(index)} if task else {},
+        )
+    with consuming(broker, ack=True) as inbox:
+        drain(broker, inbox, len(PRIORITIES))
+    assert [args_of(message) for message in inbox] == expected
+
+
+def test_an_urgent_job_overtakes_those_that_are_not_claimed_yet(
+    connect: Callable[..., kombu.Connection],
+):
+    broker = connect(read_ahead=0)
+    # Of a priority that it has not met, a busy consumer learns within a second.
+    publish_task(broker, body=[[0], {}, {}], priority=0)
+    publish_tasks(broker, 20, priority=5)
+    with consuming(broker, prefetch=1) as inbox:
+        for count in (1, 2):
+            drain(broker, inbox, count)
+            inbox[-1].ack()
+        publish_task(broker, body=[["urgent"], {}, {}], priority=0)
+        drain(broker, inbox, 3)
+        inbox[-1].ack()
+        drain(broker, inbox, 4)
+    assert "urgent" in [args_of(message) for message in inbox[2:]]
+
+
+def test_a_job_that_was_put_back_keeps_its_place(broker: kombu.Connection):
+    publish_tasks(broker, 3)
+    with consuming(broker, prefetch=1) as inbox:
+        drain(broker, inbox, 1)
+    with consuming(broker, ack=True) as inbox:
+        drain(broker, inbox, 3)
+    assert [args_of(message) for message in inbox] == [0, 1, 2]
+
+
+def test_queues_take_turns(broker: kombu.Connection, connection: Connection):
+    for queue in ("a", "b", "c"):
+        publish_tasks(broker, 200 if queue != "c" else 1, queue)
+    with consuming(broker, "a", "b", "c", ack=True, prefetch=10) as inbox:
+        drain(broker, inbox, 100)
+    counts = Counter(message.delivery_info["routing_key"] for message in inbox)
+    assert counts["c"] == 1
+    assert min(counts["a"], counts["b"]) >= 30
+
+
+def test_channels_and_kinds_take_turns(broker: kombu.Connection):
+    publish_tasks(broker, 50, "a")
+    publish_tasks(broker, 50, "b")
+    for _ in range(50):
+        broker.Producer().publish({}, routing_key="a")
+    with (
+        consuming(broker, "a", ack=True, prefetch=5) as a,
+        consuming(broker, "b", ack=True, prefetch=5) as b,
+    ):
+        for _ in range(40):
+            broker.drain_events(timeout=5)
+        jobs = sum(message.claim is not None for message in a)
+        assert min(len(b), jobs, len(a) - jobs) >= 5
+
+
+# Races
+
+
+def test_threads_never_get_the_same_job(
+    connect: Callable[..., kombu.Connection], connection: Connection
+):
+    count = 2000
+    publish_task(connect(), id="job")
+    multiply(connection, count - 1)
+
+    def consume(index: int) -> list[int]:
+        # Two nodes: what differs in its options differs in its claims.
+        broker = connect(max_claim=50 + index % 2)
+        with consuming(broker, ack=True, prefetch=10) as inbox:
+            while not is_quiet(broker, 0.2):
+                pass
+        return [message.claim.id for message in inbox]
+
+    with ThreadPoolExecutor(4) as pool:
+        got = [each for inbox in pool.map(consume, range(4)) for each in inbox]
+    assert len(got) == len(set(got)) == count
+    wait_for(lambda: count_states(connection) == {"completed": count})
+    assert all(row["attempt"] == 1 for row in get_rows(connection))
+
+
+def test_processes_never_get_the_same_job(
+    broker: kombu.Connection, connection: Connection, url: str
+):
+    count = 3000
+    consumers = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONSUME, url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for consumer in consumers:
+        assert consumer.stdout.readline() == "ready\n"
+    publish_task(broker, id="job")
+    multiply(connection, count - 1)
+    for consumer in consumers:
+        consumer.stdin.write("go\n")
+        consumer.stdin.flush()
+    outputs = [consumer.communicate(timeout=60)[0].split() for consumer in consumers]
+    assert [consumer.returncode for consumer in consumers] == [0, 0, 0]
+    assert len({id for output in outputs for id in output}) == sum(map(len, outputs)) == count
+    assert all(outputs)
+    assert count_states(connection) == {"completed": count}
+    assert all(row["attempt"] == 1 for row in get_rows(connection))

@@ -1,0 +1,390 @@
+"""``enqueue_many()``: a task for each of many items, written together, a few at a time."""
+
+# ruff: noqa: PT012  # what a block does when it raises is what is tested
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import kombu
+import psycopg
+import pytest
+from celery import Celery, Task, group, signals
+from celery.local import Proxy
+from kombu import Exchange, Queue
+
+from pgjobs_celery import PgTask, Unique, bulk, enqueue_many, using
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.errors import InvalidOption, MessageRefused, NotAllPublished, UnknownOption
+
+from ..conftest import Connection
+from ..support.consumers import get_rows
+
+
+class Shadowed(Task):
+    """A base class that has its own idea of publishing."""
+
+    abstract = True
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        options["headers"] = {**(options.get("headers") or {}), "base": "was here"}
+        return super().apply_async(args, kwargs, **options)
+
+    def shadow_name(self, args: Any, kwargs: Any, options: Any) -> str:
+        return f"add of {args}"
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Celery]) -> Celery:
+    topic = Exchange("topic", type="topic")
+    queues = [Queue("celery"), Queue("mail"), Queue("special", topic, routing_key="#.special")]
+    app = make_app(
+        task_queues=queues,
+        task_routes=[lambda name, args, *_, **__: {"queue": "mail"} if args == (7,) else None],
+        task_annotations={"annotated": {"priority": 5}},
+    )
+
+    def add(x: int, y: int = 0) -> int:
+        return x + y
+
+    app.task(name="add", shared=False)(add)
+    app.task(name="annotated", shared=False, ignore_result=True, serializer="pickle")(add)
+    app.task(name="shadowed", shared=False, base=Shadowed)(add)
+    app.task(name="pgtask", shared=False, base=PgTask, tags=["math"], max_attempts=3)(add)
+    app.task(name="unique", shared=False, base=PgTask, unique=Unique(period=None))(add)
+    return app
+
+
+@pytest.fixture
+def add(app: Celery) -> Any:
+    return app.tasks["add"]
+
+
+def arguments(connection: Connection) -> list[Any]:
+    """The arguments of all jobs, in their order in line."""
+    return [json.loads(bytes(row["body"]))[:2] for row in get_rows(connection)]
+
+
+def test_an_item_is_arguments_or_a_signature(app: Celery, add: Any, connection: Connection):
+    items = [
+        (1,), [2, 3], {"x": 4}, add.s(5, y=6).set(priority=9, task_id="five"), (),
+        app.tasks["annotated"].si(7, 8).set(serializer="json"),
+        group(add.s(9), add.s(10)),
+    ]  # fmt: skip
+    app.tasks["add"].typing = False
+    assert enqueue_many(add, items, queue="mail", priority=3) == 8
+    rows = get_rows(connection)
+    assert [json.loads(row["body"])[:2] for row in rows] == [
+        [[1], {}], [[2, 3], {}], [[], {"x": 4}], [[5], {"y": 6}], [[], {}], [[7, 8], {}],
+        [[9], {}], [[10], {}],
+    ]  # fmt: skip
+    assert [row["priority"] for row in rows] == [3, 3, 3, 9, 3, 3, 3, 3]
+    assert {row["queue"] for row in rows} == {"mail"}
+    assert rows[3]["task_id"] == "five"
+
+
+@pytest.mark.parametrize("name", ["add", "shadowed", "pgtask", "unique"])
+def test_a_shared_task_is_the_one_of_its_app(name: str, app: Celery, connection: Connection):
+    shared = Proxy(lambda: app.tasks[name])  # what shared_task makes
+    assert enqueue_many(shared, [(1,), shared.s(2)]) == 2
+    assert arguments(connection) == [[[1], {}], [[2], {}]]
+
+
+def test_what_is_no_item_is_refused(add: Any, connection: Connection):
+    for item in ("text", 5, None):
+        with pytest.raises(NotAllPublished, match="tuple or list of arguments") as caught:
+            enqueue_many(add, [(1,), item])
+        assert isinstance(caught.value.__cause__, InvalidOption)
+    for options in ({"task_id": "a"}, {"size": 0}, {"args": ()}):
+        with pytest.raises(InvalidOption):
+            enqueue_many(add, [(1,)], **options)
+    assert get_rows(connection) == []
+
+
+def test_a_few_at_a_time_are_in_memory(add: Any, connection: Connection):
+    alive = most = 0
+
+    class Item(list[int]):
+        def __init__(self, index: int) -> None:
+            nonlocal alive, most
+            super().__init__([index])
+            alive += 1
+            most = max(alive, most)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    told: list[int] = []
+    items = (Item(index) for index in range(1050))
+    assert enqueue_many(add, items, size=100, on_batch=told.append) == 1050
+    assert told == [100] * 10 + [50]
+    assert most <= 201
+    assert [args for args, _ in arguments(connection)] == [[index] for index in range(1050)]
+
+
+def test_what_was_published_before_an_error_is_said_and_stays(add: Any, connection: Connection):
+    def items() -> Iterator[tuple[int]]:
+        for index in range(25):
+            yield (index,)
+        raise ZeroDivisionError("no more")
+
+    with pytest.raises(NotAllPublished, match=r"first 25 items 20 jobs .*no more") as caught:
+        enqueue_many(add, items(), size=10)
+    assert caught.value.published == len(get_rows(connection)) == 20
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_what_is_written_meanwhile_may_fail_and_is_told(add: Any, connection: Connection):
+    asked: list[int] = []
+
+    def items() -> Iterator[Any]:
+        for index in range(100):
+            asked.append(index)
+            yield add.s(index).set(group_id="g", group_index=2**40 if index == 15 else index)
+
+    with pytest.raises(NotAllPublished, match="number 6 of 10") as caught:
+        enqueue_many(add, items(), size=10)
+    assert caught.value.published == len(get_rows(connection)) == 10
+    assert len(asked) <= 40  # nothing more is asked for than what was being made
+
+
+def test_an_item_that_cannot_be_stored_is_named_and_none_of_its_batch_is_there(
+    add: Any, connection: Connection
+):
+    items = [add.s(index) for index in range(25)]
+    items[14].set(group_id="g", group_index=2**40)
+    with pytest.raises(NotAllPublished, match="number 5 of 10") as caught:
+        enqueue_many(add, items, size=10)
+    assert isinstance(caught.value.__cause__, MessageRefused)
+    assert caught.value.published == len(get_rows(connection)) == 10
+
+
+def test_the_iterable_may_publish_too(add: Any, connection: Connection):
+    def items() -> Iterator[tuple[int]]:
+        yield (1,)
+        add.delay(99)
+        assert len(get_rows(connection)) == 1  # at once
+        yield (2,)
+
+    assert enqueue_many(add, items()) == 2
+    assert [args for args, _ in arguments(connection)] == [[99], [1], [2]]
+
+
+def test_of_unique_jobs_duplicates_are_not_counted_and_leave_no_row(
+    app: Celery, connection: Connection
+):
+    unique = app.tasks["unique"]
+    unique.delay(0)
+    assert unique.enqueue_many(((index % 5,) for index in range(20)), size=8) == 4
+    assert sorted(args for args, _ in arguments(connection)) == [[0], [1], [2], [3], [4]]
+
+
+def test_it_is_part_of_the_callers_transaction(add: Any, url: str, connection: Connection):
+    with psycopg.connect(parse_url(url)) as mine:
+        with pytest.raises(ZeroDivisionError), mine.transaction(), using(mine):
+            assert enqueue_many(add, [(1,), (2,)], size=1) == 2
+            raise ZeroDivisionError
+        assert get_rows(connection) == []
+
+        def items() -> Iterator[tuple[int]]:
+            with mine.transaction():  # as for a cursor of its own
+                yield (3,)
+                yield (4,)
+
+        with mine.transaction(), using(mine):
+            assert enqueue_many(add, items(), size=1) == 2
+            assert get_rows(connection) == []
+    assert [args for args, _ in arguments(connection)] == [[3], [4]]
+
+
+def test_it_is_part_of_a_block_around_it(add: Any, connection: Connection):
+    with bulk():
+        add.delay(1)
+        assert enqueue_many(add, [(2,), (3,)], size=1) == 2
+        add.delay(4)
+        assert get_rows(connection) == []
+    assert [args for args, _ in arguments(connection)] == [[1], [2], [3], [4]]
+
+
+def normal(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what two jobs cannot have in common."""
+    row = {**row, "message": json.loads(row["message"].replace(row["task_id"], "its id"))}
+    for name in ("id", "seq", "task_id", "inserted_at", "scheduled_at", "root_id", "unique_key"):
+        del row[name]
+    for name in ("due_at", "expires_at"):
+        row[name] = row[name] and round(row[name].timestamp() / 20)
+    for name in ("eta", "expires"):
+        said = row["message"]["headers"][name]
+        row["message"]["headers"][name] = said and said[:10]
+    return row
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "countdown": {"countdown": 5000},
+    "countdown and expiry": {"countdown": 5000, "expires": 90000},
+    "eta": {"eta": datetime(2100, 1, 1, tzinfo=timezone.utc)},
+    "a past expiry": {"expires": datetime(2000, 1, 1, tzinfo=timezone.utc)},
+    "a serializer": {"serializer": "pickle"},
+    "compression": {"compression": "zlib"},
+    "a queue": {"queue": "mail", "priority": 2},
+    "a queue that is an object": {"queue": Queue("other", Exchange("other"), routing_key="o")},
+    "an exchange": {"exchange": "topic", "routing_key": "very.special"},
+    "a bound queue": {"queue": "special"},
+    "headers": {"headers": {"mine": 1}},
+    "stamps": {"stamped_headers": ["who"], "who": "me"},
+    "links": {"link": [], "link_error": None, "shadow": "other", "reply_to": "me"},
+    "limits": {"time_limit": 10, "soft_time_limit": 5, "retries": 2, "ignore_result": True},
+    "reprs": {"argsrepr": "(secret)", "kwargsrepr": "{}", "replaced_task_nesting": 1},
+    "properties": {"delivery_mode": 1, "message_id": "m", "app_id": "a", "expiration": 50.0},
+    "relations": {"group_id": "g", "group_index": 1, "parent_id": "p", "chord": None},
+    "of publishing": {"retry": False, "retry_policy": {"max_retries": 1}, "mandatory": True},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("name", ["add", "annotated", "shadowed", "pgtask"])
+def test_the_rows_are_those_of_apply_async(
+    app: Celery, connection: Connection, name: str, options: dict[str, Any]
+):
+    task = app.tasks[name]
+    with app.connection() as broker:
+        app.amqp.queues["special"](broker.default_channel).declare()
+    for x in (1, 7):
+        options = {**options}
+        task.apply_async((x,), **options)
+    assert enqueue_many(task, [(1,), (7,)], **options) == 2
+    rows = [normal(row) for row in get_rows(connection)]
+    assert len(rows) == 4
+    assert rows[:2] == rows[2:]
+
+
+@pytest.mark.parametrize("where", ["task", "app", "library", "expiry", "unique", "option"])
+def test_who_publishes_in_his_own_way_is_asked_for_each(
+    make_app: Callable[..., Celery],
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+):
+    calls: list[Any] = []
+    real = Task.apply_async
+
+    def apply_async(self: Any, *args: Any, **options: Any) -> Any:
+        calls.append(args)
+        return real(self, *args, **options)
+
+    app = make_app()
+    base: Any = PgTask if where == "unique" else None
+    said: dict[str, Any] = {"unique": True} if where == "unique" else {}
+    if where == "task":
+        base = type("Own", (Task,), {"apply_async": apply_async, "abstract": True})
+    elif where == "expiry":
+        said["expires"] = 60
+    if where in ("library", "expiry", "unique", "option"):
+        if where == "library":
+            apply_async.__wrapped__ = real  # type: ignore[attr-defined]
+        apply_async.__module__ = Task.__module__ if where != "library" else __name__
+        monkeypatch.setattr(Task, "apply_async", apply_async)
+
+    @app.task(name="add", shared=False, **said, **({"base": base} if base else {}))
+    def add(x: int) -> None: ...
+
+    if where == "app":
+        send = app.send_task
+
+        def send_task(*args: Any, **options: Any) -> Any:
+            calls.append(args)
+            return send(*args, **options)
+
+        app.send_task = send_task
+    options = {"expires": 5} if where == "option" else {}
+    assert enqueue_many(add, [(1,), (2,)], **options) == 2
+    assert len(calls) == len(get_rows(connection)) == 2
+
+
+def test_else_it_is_not(app: Celery, connection: Connection, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("is asked")
+
+    monkeypatch.setattr(app, "AsyncResult", refuse)
+    assert enqueue_many(app.tasks["add"], [(1,), {"x": 2}], queue="mail", priority=3) == 2
+    assert app.tasks["pgtask"].enqueue_many([(1,), (2,)], tags=["more"], serializer="pickle") == 2
+    assert [row["tags"] for row in get_rows(connection)] == [[], [], *[["math", "more"]] * 2]
+    with pytest.raises(NotAllPublished, match="missing 1 required"):
+        enqueue_many(app.tasks["add"], [()])
+
+
+def test_signals_and_events_are_sent(app: Celery, add: Any, connection: Connection):
+    heard: list[Any] = []
+
+    def before(sender: Any, headers: Any, body: Any, **_: Any) -> None:
+        headers["traced"] = body[0][0]
+
+    def after(sender: Any, headers: Any, **_: Any) -> None:
+        heard.append((sender, headers["traced"]))
+
+    signals.before_task_publish.connect(before)
+    signals.after_task_publish.connect(after)
+    try:
+        assert enqueue_many(add, [(1,), (2,)]) == 2
+    finally:
+        signals.before_task_publish.disconnect(before)
+        signals.after_task_publish.disconnect(after)
+    assert heard == [("add", 1), ("add", 2)]
+    headers = [json.loads(row["message"])["headers"] for row in get_rows(connection)]
+    assert [each["traced"] for each in headers] == [1, 2]
+
+    app.conf.task_send_sent_event = True
+    app.amqp.__dict__.pop("send_task_message", None)
+    sent: list[Any] = []
+    with app.connection() as broker:
+        receiver = app.events.Receiver(broker, handlers={"task-sent": sent.append})
+        with kombu.Consumer(broker, [receiver.queue], callbacks=[receiver._receive], no_ack=True):
+            assert enqueue_many(add, [(3,), (4,)]) == 2
+            while len(sent) < 2:
+                broker.drain_events(timeout=5)
+    assert [each["args"] for each in sent] == ["(3,)", "(4,)"]
+
+
+def test_who_has_wrapped_kombus_method_is_called(add: Any, monkeypatch: pytest.MonkeyPatch):
+    calls: list[Any] = []
+    real = kombu.Producer.publish
+
+    def publish(self: Any, *args: Any, **options: Any) -> Any:
+        calls.append(options["headers"]["id"])
+        return real(self, *args, **options)
+
+    publish.__wrapped__ = real  # type: ignore[attr-defined]
+    monkeypatch.setattr(kombu.Producer, "publish", publish)
+    assert enqueue_many(add, [(1,), (2,)]) == 2
+    assert len(calls) == 2
+
+
+def test_options_that_do_not_exist_are_refused(app: Celery):
+    with pytest.raises(NotAllPublished, match="max_attempts") as caught:
+        app.tasks["pgtask"].enqueue_many([(1,)], max_atempts=3)
+    assert isinstance(caught.value.__cause__, UnknownOption)
+
+
+def test_it_works_with_another_broker_and_eagerly(add: Any, app: Celery, connection: Connection):
+    other = Celery("other", broker="memory://", backend="cache+memory://", set_as_current=False)
+    other.conf.task_default_queue = "many"  # kombu's memory is one for all
+    ran: list[int] = []
+
+    @other.task(name="task", shared=False)
+    def task(x: int) -> None:
+        ran.append(x)
+
+    told: list[int] = []
+    assert enqueue_many(task, [(1,), (2,), (3,)], size=2, on_batch=told.append) == 3
+    assert told == [2, 1]
+    with other.connection() as broker:
+        assert broker.SimpleQueue("many").qsize() == 3
+    other.conf.task_always_eager = True
+    assert enqueue_many(task, [(4,), (5,)]) == 2
+    assert ran == [4, 5]
+    assert get_rows(connection) == []

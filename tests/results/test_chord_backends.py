@@ -1,0 +1,61 @@
+"""A chord is counted by the result backend of its publisher; another one says that it cannot."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from celery import Celery, chord
+
+from ..conftest import Connection, close_app
+from ..support.holders import execute, hold
+from ..support.rows import row
+
+
+def part(number: int) -> int:
+    return number
+
+
+def body(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+def app_with(broker: str, backend: str) -> Celery:
+    app = Celery("tests", broker=broker, backend=backend, set_as_current=False)
+    app.task(name="part")(part)
+    app.task(name="body")(body)
+    return app
+
+
+@pytest.mark.peer
+def test_a_chord_that_another_backend_counts_is_named_once(
+    url: str, redis_url: str, connection: Connection, caplog: pytest.LogCaptureFixture
+):
+    """A worker was given the new result backend while chords of the old one were on their way."""
+    publisher, worker = app_with(url, redis_url), app_with(url, url)
+    parts = [publisher.tasks["part"].s(number) for number in range(3)]
+    result = chord(parts)(publisher.tasks["body"].s())
+    with caplog.at_level(logging.WARNING):
+        for _ in parts:
+            execute(worker, hold(worker))
+    warnings = [record.message for record in caplog.records if "is part of chord" in record.message]
+    assert len(warnings) == 1
+    assert result.parent.id in warnings[0]
+    assert "another result backend" in warnings[0]
+    jobs = connection.execute("SELECT task FROM pgjobs.jobs ORDER BY id").fetchall()
+    assert [job["task"] for job in jobs] == ["part"] * 3
+    for app in (publisher, worker):
+        close_app(app)
+
+
+def test_a_chord_of_this_backend_is_not_warned_of(
+    url: str, connection: Connection, caplog: pytest.LogCaptureFixture
+):
+    app = app_with(url, url)
+    result = chord([app.tasks["part"].s(number) for number in range(3)])(app.tasks["body"].s())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(4):
+            execute(app, hold(app))
+    assert "is part of chord" not in caplog.text
+    assert row(connection, result.id)["task"] == "body"
+    close_app(app)
