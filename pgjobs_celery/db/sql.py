@@ -23,14 +23,20 @@ def in_schema(text: str, schema: str) -> str:
 
 
 @cache
+def _files() -> dict[str, Path]:
+    """Each statement's file by its name, which is unique over all folders."""
+    return {path.stem: path for path in QUERIES.glob("*/*.sql")}
+
+
+@cache
 def statement(name: str, schema: str) -> str:
-    """The statement in ``queries/<name>.sql`` for ``schema``, without comments or line breaks.
+    """The statement in ``queries/*/<name>.sql`` for ``schema``, without comments or line breaks.
 
     One that begins with the line ``-- on match_jobs`` reads a relation that it does not make:
     ``matched``, which is what the statement match_jobs finds. So the filters stand in one file,
     whatever is done to the rows, and finding, locking and changing them is a single statement.
     """
-    text = (QUERIES / f"{name}.sql").read_text(encoding="utf-8")
+    text = _files()[name].read_text(encoding="utf-8")
     sql = _SPACE.sub(" ", in_schema(_COMMENT.sub("", text), schema)).strip().rstrip(";")
     on = _ON.match(text)
     if on is None:

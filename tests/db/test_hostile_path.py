@@ -73,7 +73,7 @@ WHERE d.classid = 'pg_proc'::regclass
 
 #: Each statement of the package by its name.
 STATEMENTS = {
-    **{path.stem: statement(path.stem, "pgjobs") for path in sorted(QUERIES.glob("*.sql"))},
+    **{path.stem: statement(path.stem, "pgjobs") for path in sorted(QUERIES.glob("*/*.sql"))},
     "_CHECK": versions._CHECK,
     "_LOOK": versions._LOOK,
     "_HOLDERS": migrations._HOLDERS,

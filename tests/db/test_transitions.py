@@ -495,7 +495,7 @@ STATEMENTS = {what.partition(" ")[0] for what in TRANSITIONS}
 
 
 def test_every_statement_that_writes_jobs_is_in_the_table():
-    files = {path.stem: path.read_text(encoding="utf-8") for path in QUERIES.glob("*.sql")}
+    files = {path.stem: path.read_text(encoding="utf-8") for path in QUERIES.glob("*/*.sql")}
     writers = {name for name, text in files.items() if WRITES.search(re.sub("--.*", "", text))}
     assert writers == STATEMENTS
     assert TRANSITIONS.keys() == ABOUT_ONE.keys() | ABOUT_ALL.keys()

@@ -255,7 +255,7 @@ def test_on_an_event_loop_the_next_transaction_is_told_from_this_one(
 
 
 def test_no_statement_of_ours_seems_to_end_anything():
-    texts = [sql.statement(path.stem, "pgjobs") for path in sql.QUERIES.glob("*.sql")]
+    texts = [sql.statement(path.stem, "pgjobs") for path in sql.QUERIES.glob("*/*.sql")]
     assert len(texts) > 100
     assert [text for text in texts if control_of(str(text)) is not None] == []
 
