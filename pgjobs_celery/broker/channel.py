@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..db.rows.messages import Delivery
 from ..job.envelope import decode_envelope
+from ..job.held_claim import HeldClaim
 from ..job.job import Cancellation, Claim, Fence
 from ..job.outcome import cancelled, completed, discarded, error_from, released
 from ..printable import guarded
 from .acknowledging import RESTORING, Acknowledger
 from .claim_plan import ClaimPlan
-from .message import HeldClaim, Message
+from .message import Message
 
 if TYPE_CHECKING:
-    from ..worker.pool import WorkerPool
+    from ..node.pool import Pool
     from .transport import Transport
 
 logger = guarded(logging.getLogger(__name__))
@@ -280,7 +281,7 @@ class Channel(Acknowledger):
             room = min(room, pool.capacity + self._plan.ahead - in_pool)
         return room
 
-    def _fed_pool(self) -> WorkerPool | None:
+    def _fed_pool(self) -> Pool | None:
         """The pool that runs what is claimed here; None where consumers deal with it themselves."""
         pool = self.node.pool
         return pool if pool is not None and pool.is_fed_by(self) else None

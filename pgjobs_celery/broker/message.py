@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from kombu.message import Message as BaseMessage
 
 from ..job.envelope import Envelope, moment
-from ..job.job import Fence
+from ..job.held_claim import CLAIM, HeldClaim
 
 if TYPE_CHECKING:
     from ..job.job import Claim
@@ -19,27 +18,6 @@ if TYPE_CHECKING:
 
 #: A pool's thread may begin a task while the worker's main thread puts it back in line.
 _fate = threading.Lock()
-
-#: The message property that tells the process that runs the task which claim it stands on.
-CLAIM = "pgjobs_claim"
-
-
-class HeldClaim(NamedTuple):
-    """The claim that a running task stands on, as its request has it."""
-
-    fence: Fence
-    #: The key of the database that the row is in.
-    key: str
-    max_attempts: int
-
-
-def held_claim(request: Any) -> HeldClaim | None:
-    """The claim that a task's request stands on; None if it came another way."""
-    claim = (getattr(request, "properties", None) or {}).get(CLAIM)
-    if not claim:
-        return None
-    node, attempt, key, max_attempts = claim
-    return HeldClaim(Fence(UUID(node), attempt), key, max_attempts)
 
 
 class Message(BaseMessage):  # type: ignore[misc]

@@ -22,12 +22,12 @@ from ..job.envelope import (
     time_to_live,
     to_job,
 )
+from ..job.held_claim import held_claim
 from ..printable import guarded
 from ..publishing.batch import PublishBatch, find_batch, take_part
 from ..publishing.insertion import Insertion, put_job
 from ..publishing.receipt import current_publication
 from ..publishing.replacement import take_mark
-from .message import held_claim
 from .topology import NO_ROUTE, NOT_FOUND, Topology, refusal
 
 logger = guarded(logging.getLogger(__name__))
@@ -35,6 +35,9 @@ logger = guarded(logging.getLogger(__name__))
 
 class Publisher(Topology):
     """The part of a channel that publishes. Thread-safe."""
+
+    #: What ``bulk()`` and ``enqueue_many()`` collect for it is written in one statement.
+    collects_jobs = True
 
     def prepare_message(
         self,

@@ -42,10 +42,10 @@ from ..db.dsn import Target
 from ..db.notify import Listener
 from ..node.node import get_node
 from ..printable import guarded
-from ..worker import steps as worker
 from .channel import Channel
 from .client import hide_passwords, install, read_client_options, with_scheme
 from .declaration import Management
+from .driver import DRIVER, let_workers_talk
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -65,7 +65,7 @@ class Transport(base.Transport):  # type: ignore[misc]
     can_parse_url = True
     default_port = 5432
     Management = Management
-    driver_type = worker.DRIVER
+    driver_type = DRIVER
     driver_name = "psycopg"
     connection_errors = (*base.Transport.connection_errors, *CONNECTION_ERRORS)
     recoverable_connection_errors = CONNECTION_ERRORS
@@ -82,7 +82,7 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
-        worker.let_workers_talk()
+        let_workers_talk()
         hide_passwords(client)
         self.options = read_client_options(client)
         # Several URLs lead to one database, and this is one node.
@@ -494,5 +494,4 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._is_waking = False
 
 
-worker.install()
 install()

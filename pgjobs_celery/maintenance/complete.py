@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .loop import Service
 
 if TYPE_CHECKING:
     from ..db.database import Database
-    from ..results.chords import Chords
+
+
+class ChordKeeper(Protocol):
+    """The result backend, as far as this service uses it."""
+
+    def complete_chords(self, max_age: float | None) -> int:
+        """Publish the bodies of complete chords, and return how many."""
 
 
 class Complete(Service):
@@ -17,7 +23,7 @@ class Complete(Service):
     name = "chords"
     interval = 5.0
 
-    def __init__(self, backend: Chords, max_age: float | None) -> None:
+    def __init__(self, backend: ChordKeeper, max_age: float | None) -> None:
         self._backend = backend
         self._max_age = max_age
         self._has_run = False

@@ -39,7 +39,7 @@ from .used_queues import Uses
 
 if TYPE_CHECKING:
     from ..maintenance.loop import Service
-    from ..worker.pool import WorkerPool
+    from .pool import Pool
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -75,7 +75,7 @@ class Node:
         #: The tasks that are acknowledged when they end; None where all are: a plain consumer.
         self.late_tasks: list[str] | None = None
         #: Where the tasks run; None where there is no pool.
-        self.pool: WorkerPool | None = None
+        self.pool: Pool | None = None
         #: Looks at what it holds, at each poll; None where there is no pool.
         self.oversee: Callable[[], None] | None = None
         #: For how many seconds of work it may claim beyond what its pool can begin.

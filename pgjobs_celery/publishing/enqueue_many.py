@@ -19,7 +19,6 @@ from celery.canvas import Signature
 from celery.local import Proxy
 from kombu import Producer
 
-from ..broker.publish import Publisher
 from ..errors import InvalidOption, NotAllPublished, TransactionFailed
 from .batch import SIZE, Batch, batches, check_size
 from .fast_producer import Collector
@@ -177,7 +176,7 @@ class Many:
             return
         given = self._options.pop("producer", None)
         with app.producer_or_acquire(given) as producer:
-            if isinstance(producer.channel, Publisher):
+            if getattr(producer.channel, "collects_jobs", False):
                 # One of somebody's own kind is taken as it is.
                 chosen = Collector(producer) if type(producer) is Producer else producer
                 self._producer = {"producer": chosen}

@@ -18,7 +18,7 @@ from uuid import UUID
 from celery import current_task
 from celery.app.task import Context
 
-from ..broker.message import held_claim
+from ..job.held_claim import held_claim
 from ..job.job import Fence
 
 #: The message header; gone when the task is in its row.

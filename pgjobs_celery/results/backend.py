@@ -25,12 +25,12 @@ from kombu.compression import decompress
 from kombu.serialization import loads
 
 from .. import _required  # noqa: F401
-from ..broker.message import held_claim
 from ..config import Options, read_options, read_settings
 from ..db.database import CONNECTION_ERRORS, Database, get_database
 from ..db.dsn import Target, urls_of
 from ..db.rows.results import Origin, StoredResult
 from ..job.envelope import decode_envelope, group_index
+from ..job.held_claim import held_claim
 from ..job.job import Fence
 from ..job.outcome import Result, clean_text, error_entry, error_from
 from ..job.states import FROM_CELERY, State, celery_state

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-from ..broker.message import HeldClaim, held_claim
 from ..db.database import CONNECTION_ERRORS, Database, find_database
 from ..errors import ClaimLost
+from ..job.held_claim import HeldClaim, held_claim
 from ..job.options import check_meta, encode_json, published_options
 from ..job.outcome import Result
 from ..printable import guarded

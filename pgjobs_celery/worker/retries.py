@@ -12,9 +12,9 @@ from typing import Any
 from celery import states
 from celery.signals import task_retry
 
-from ..broker.message import held_claim
 from ..db.database import CONNECTION_ERRORS, REFUSALS
 from ..job.exceptions import Postponed
+from ..job.held_claim import held_claim
 from ..job.outcome import Result, clean_text, error_entry, error_from
 from ..printable import guarded
 

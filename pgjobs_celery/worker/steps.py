@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -43,9 +42,6 @@ logger = guarded(logging.getLogger(__name__))
 
 #: How many events one message has at most, and how often they are sent, in seconds.
 EVENT_BATCH, EVENT_INTERVAL = 500, 0.05
-
-#: What our transport calls its driver.
-DRIVER = "pgjobs"
 
 
 class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -243,22 +239,6 @@ def verify(app: Any, database: Database) -> None:
         raise
     except Exception:
         logger.debug("the result backend cannot be made", exc_info=True)
-
-
-#: The steps of Celery's consumer that name the transports on which workers may find each other.
-TALKING = (("gossip", "Gossip"), ("mingle", "Mingle"))
-
-
-def let_workers_talk() -> None:
-    """Have Celery's workers find each other over our transport.
-
-    Called with each transport, which such a step makes to see whether it is one of those that it
-    knows: by then it is imported.
-    """
-    for module, name in TALKING:
-        step = getattr(sys.modules.get(f"celery.worker.consumer.{module}"), name, None)
-        if step is not None and DRIVER not in step.compatible_transports:
-            step.compatible_transports = {*step.compatible_transports, DRIVER}
 
 
 def choose_queues(app: Any, settings: Settings, hostname: str) -> None:

@@ -22,9 +22,9 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.worker.request import Request
 from kombu.message import Message
 
-from ...broker.message import CLAIM
 from ...errors import NotCompleted, UnknownTask
 from ...job.exceptions import CancelledByTask, Postponed
+from ...job.held_claim import CLAIM
 from ...job.job import Fence
 from ...job.options import HEADER
 

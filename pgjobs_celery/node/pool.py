@@ -1,0 +1,31 @@
+"""The worker's pool, as far as the node and the broker use it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..job.job import Cancellation
+
+
+class Pool(Protocol):
+    """A worker's pool: how much it can take, and what it has begun."""
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs the pool can hold, those that wait for a rate limit included."""
+
+    @property
+    def has_processes(self) -> bool:
+        """True where tasks run in child processes."""
+
+    def is_fed_by(self, channel: Any) -> bool:
+        """True if what the pool runs comes over this channel of kombu's."""
+
+    def end(self, cancellation: Cancellation) -> None:
+        """Keep a job from beginning, or end its task."""
+
+    def cancel(self, request: Any) -> None:
+        """Note that the pool was told to end this request's task."""
+
+    def has_sent(self, result: Any) -> bool:
+        """True once a child was sent the task for which the pool gave us ``result``."""
