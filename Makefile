@@ -86,6 +86,9 @@ chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=6
 matrix: .venv/test ## Run the tests on each Python, PostgreSQL and Celery found here (ARGS="--help" for more)
 	@$(PY) -m tests.matrix $(ARGS)
 
+field: .venv/test ## Run real software from the registry on pgjobs and on Redis (ARGS="--list")
+	@$(PY) -m tests.field $(ARGS)
+
 lint: .venv/test ## Check style, types and the direction of imports
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -97,7 +100,7 @@ bench: .venv/test ## Compare with Celery on Redis and RabbitMQ (ARGS="--help" fo
 
 clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 	@if [ -e .demo/server ]; then $(PY) examples/quickstart/run.py --stop || exit 1; fi
-	rm -rf .venv .matrix .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .matrix .field .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv of the reader's own is used as it is, if it can be.
@@ -121,4 +124,4 @@ clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 
 comma := ,
 
-.PHONY: help demo demo-stop test chaos matrix lint bench clean
+.PHONY: help demo demo-stop test chaos matrix field lint bench clean

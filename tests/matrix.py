@@ -168,11 +168,16 @@ def to_table(outcomes: list[Outcome]) -> str:
 
 def write_page(table: str) -> None:
     """Put the table between the page's two marks."""
-    text = PAGE.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-    if not pattern.search(text):
-        raise click.ClickException(f"{PAGE.name} has no place for the table: {BEGIN}")
-    written = pattern.sub(lambda _: f"{BEGIN}\n\n{table}\n\n{END}", text)
+    replace_between(BEGIN, table, END)
+
+
+def replace_between(begin: str, text: str, end: str) -> None:
+    """Put the text between two marks of the compatibility page."""
+    page = PAGE.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    if not pattern.search(page):
+        raise click.ClickException(f"{PAGE.name} has no place for the table: {begin}")
+    written = pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", page)
     PAGE.write_text(written, encoding="utf-8")
 
 

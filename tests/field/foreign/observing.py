@@ -1,0 +1,81 @@
+"""What the small applications share: where to run, a worker, and a report of what was seen.
+
+Runs in the products' environments, without the rest of the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+BROKER = os.environ["FIELD_BROKER"]
+RESULTS = os.environ["FIELD_RESULTS"]
+DATABASE = os.environ["FIELD_DATABASE"]
+REDIS = os.environ["FIELD_REDIS"]
+FOLDER = Path(os.environ["FIELD_FOLDER"])
+
+
+def observe(scenario: Callable[[], dict[str, Any]]) -> None:
+    """Run the scenario and write down what it saw."""
+    seen = scenario()
+    Path(os.environ["FIELD_REPORT"]).write_text(json.dumps(seen, default=str, indent=1))
+
+
+@contextmanager
+def running_worker(app: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of the application in the module ``app``, ready; stopped warmly at the end."""
+    ready = FOLDER / f"ready-{os.getpid()}-{time.monotonic_ns()}"
+    command = [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "INFO", *arguments]
+    process = subprocess.Popen(command, env={**os.environ, "FIELD_READY": str(ready)})
+    try:
+        wait_until(lambda: ready.exists() or process.poll() is not None, 60)
+        if process.poll() is not None:
+            raise RuntimeError(f"the worker ended with {process.returncode}")
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    """What the condition returns once it is true, or at the end of the time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return value
+
+
+def django_database() -> dict[str, Any]:
+    """Django's settings for the database of this run."""
+    parts = urlsplit(DATABASE)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path.lstrip("/"),
+        "USER": parts.username,
+        "HOST": parts.hostname,
+        "PORT": parts.port,
+    }
+
+
+def tell_when_ready() -> None:
+    """Have this application's workers say that they are ready: call it once the app exists."""
+    from celery.signals import worker_ready
+
+    def touch(**_: Any) -> None:
+        if "FIELD_READY" in os.environ:
+            Path(os.environ["FIELD_READY"]).touch()
+
+    worker_ready.connect(touch, weak=False)

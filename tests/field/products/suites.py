@@ -1,0 +1,108 @@
+"""The integration tests of Celery and kombu themselves, from their source distributions."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..environments import ask_versions, unpack_source
+from ..product import Environment, Judgement, Product, Side, Stage
+from ..programs import FOREIGN
+from ..suites import Difference, Results, judge, run_suite
+
+SUITES = Environment(
+    "suites",
+    (
+        "celery", "cryptography", "freezegun", "kombu", "packaging", "psycopg2-binary", "pydantic",
+        "pytest", "pytest-rerunfailures", "pytest-subtests", "pytest-timeout", "redis",
+        "setuptools", "sqlalchemy",
+    ),
+)  # fmt: skip
+
+#: Seconds for a suite, on one side.
+LIMIT = 1500
+
+#: Tests that may fail on pgjobs and not on Redis, with the reason of each.
+KOMBU_DIFFERENCES: tuple[Difference, ...] = ()
+CELERY_DIFFERENCES: tuple[Difference, ...] = ()
+
+#: What speaks to another backend than the one under test, or to services that are not there.
+CELERY_IGNORED = (
+    "test_backend", "test_cache_backend", "test_connection_recovery", "test_database_backend",
+    "test_redis_backend",
+)  # fmt: skip
+
+#: The part of Celery's suite that ``.ci/run`` has time for: a bit of all, in a minute.
+CELERY_FAST = ("test_tasks.py", "test_inspect.py", "test_group_chains.py", "test_serialization.py")
+
+#: "Requires redis result backend", where any that counts chords and keeps order will do.
+REDIS_ONLY = re.compile(r"(if not [\w.]*result_backend\.startswith)\((['\"]redis['\"])\)")
+
+
+def run_kombu(stage: Stage) -> Judgement:
+    source = _unpack(stage, "kombu")
+    shutil.copy(FOREIGN / "kombu_contract.py", source / "t/integration/test_contract.py")
+
+    def run(side: Side) -> Results:
+        nowhere = {"pgjobs": "pgjobs://nobody@127.0.0.1:1/none", "Redis": "redis://127.0.0.1:1"}
+        env = {"FIELD_BROKER": side.broker, "FIELD_NOWHERE": nowhere[side.name]}
+        arguments = ["--timeout=60", "t/integration/test_contract.py"]
+        return run_suite(stage, side, source, arguments, env, LIMIT)
+
+    return judge(run(stage.pgjobs), run(stage.redis) if stage.redis else None, KOMBU_DIFFERENCES)
+
+
+def run_celery(stage: Stage) -> Judgement:
+    source = _unpack(stage, "celery")
+    for path in (source / "t/integration").glob("test_*.py"):
+        # What asks for Redis and would be skipped here is the better half of the suite.
+        text = path.read_text()
+        path.write_text(REDIS_ONLY.sub(r"\1((\2, 'pgjobs'))", text))
+
+    def run(side: Side) -> Results:
+        redis = urlsplit(side.redis)
+        env = {
+            "REDIS_HOST": str(redis.hostname),
+            "REDIS_PORT": str(redis.port),
+            "TEST_BACKEND": side.results,
+            "TEST_BROKER": side.broker,
+        }
+        arguments = ["-p", "celery.contrib.pytest", "--timeout=60"]
+        arguments += [f"--ignore=t/integration/{name}.py" for name in CELERY_IGNORED]
+        chosen = CELERY_FAST if stage.is_fast else ("",)
+        arguments += [f"t/integration/{name}" for name in chosen]
+        return run_suite(stage, side, source, arguments, env, LIMIT)
+
+    return judge(run(stage.pgjobs), run(stage.redis) if stage.redis else None, CELERY_DIFFERENCES)
+
+
+def _unpack(stage: Stage, distribution: str) -> Path:
+    """The sources of the installed release, without the package, which is the installed one."""
+    [version] = ask_versions(stage.python, [distribution])
+    source = unpack_source(stage.python, distribution, version, stage.folder)
+    shutil.rmtree(source / distribution, ignore_errors=True)
+    return source
+
+
+PRODUCTS = (
+    Product(
+        name="kombu",
+        distribution="kombu",
+        beside=(),
+        environment=SUITES,
+        ran="the contract of its integration tests: connections, exchanges, messages, time to "
+        "live, priorities, the event loop, failover",
+        run=run_kombu,
+    ),
+    Product(
+        name="celery",
+        distribution="celery",
+        beside=("kombu",),
+        environment=SUITES,
+        ran="its integration tests, those that ask for a Redis result backend included",
+        run=run_celery,
+        needs_redis=True,
+    ),
+)
