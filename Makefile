@@ -83,6 +83,9 @@ chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=6
 	@PGJOBS_CHAOS_SECONDS=$(or $(SECONDS),180) PGJOBS_CHAOS_SEED=$(or $(SEED),1) \
 	  PGJOBS_CHAOS_LEASE=$(or $(LEASE),3) $(PY) -m pytest tests/chaos $(ARGS)
 
+ha: .venv/test ## Change the leader of a Patroni cluster while jobs run (CHANGES=10; needs Patroni)
+	@HA_CHANGES=$(or $(CHANGES),10) $(PY) -m pytest tests/ha $(ARGS)
+
 matrix: .venv/test ## Run the tests on each Python, PostgreSQL and Celery found here (ARGS="--help" for more)
 	@$(PY) -m tests.matrix $(ARGS)
 
@@ -124,4 +127,4 @@ clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 
 comma := ,
 
-.PHONY: help demo demo-stop test chaos matrix field lint bench clean
+.PHONY: help demo demo-stop test chaos ha matrix field lint bench clean
