@@ -18,8 +18,8 @@ from itertools import count
 
 import psycopg
 
-from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
 
 from .product import Side

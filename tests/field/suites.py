@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ def run_suite(
     What fails is tried once more by itself: the machine may just have been busy.
     """
     results: dict[str, str] = {}
+    # Celery's tests start a "celery", which must be this environment's.
+    env = {"PATH": f"{stage.python.parent}:{os.environ['PATH']}", **env}
     for attempt in (1, 2):
         report = stage.folder / f"{side.name}-{attempt}.xml"
         report.unlink(missing_ok=True)

@@ -7,12 +7,11 @@ from typing import Any
 
 from celery import Celery
 from celery_batches import Batches
-from observing import BROKER, REDIS, RESULTS, observe, running_worker, tell_when_ready, wait_until
+from observing import BROKER, REDIS, RESULTS, observe, running_worker, wait_until
 from redis import Redis
 
 app = Celery("batches", broker=BROKER, backend=RESULTS)
 app.conf.update(task_default_queue="batches", worker_prefetch_multiplier=10)
-tell_when_ready()
 
 
 @app.task(base=Batches, flush_every=20, flush_interval=3)

@@ -14,7 +14,6 @@ from observing import (
     django_database,
     observe,
     running_worker,
-    tell_when_ready,
     wait_until,
 )
 
@@ -42,7 +41,6 @@ app.conf.update(
     task_default_queue="results",
     task_track_started=True,
 )
-tell_when_ready()
 
 
 @app.task

@@ -34,7 +34,8 @@ def observe(scenario: Callable[[], dict[str, Any]]) -> None:
 def running_worker(app: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of the application in the module ``app``, ready; stopped warmly at the end."""
     ready = FOLDER / f"ready-{os.getpid()}-{time.monotonic_ns()}"
-    command = [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "INFO", *arguments]
+    command = [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "INFO"]
+    command += ["--include", "ready", *arguments]
     process = subprocess.Popen(command, env={**os.environ, "FIELD_READY": str(ready)})
     try:
         wait_until(lambda: ready.exists() or process.poll() is not None, 60)
@@ -68,14 +69,3 @@ def django_database() -> dict[str, Any]:
         "HOST": parts.hostname,
         "PORT": parts.port,
     }
-
-
-def tell_when_ready() -> None:
-    """Have this application's workers say that they are ready: call it once the app exists."""
-    from celery.signals import worker_ready
-
-    def touch(**_: Any) -> None:
-        if "FIELD_READY" in os.environ:
-            Path(os.environ["FIELD_READY"]).touch()
-
-    worker_ready.connect(touch, weak=False)

@@ -8,7 +8,7 @@ from celery import Celery
 from celery_once import AlreadyQueued, QueueOnce
 from celery_singleton import Singleton
 from celery_singleton.exceptions import DuplicateTaskError
-from observing import BROKER, REDIS, RESULTS, observe, running_worker, tell_when_ready
+from observing import BROKER, REDIS, RESULTS, observe, running_worker
 
 app = Celery("once", broker=BROKER, backend=RESULTS)
 app.conf.ONCE = {
@@ -16,7 +16,6 @@ app.conf.ONCE = {
     "settings": {"url": REDIS, "default_timeout": 60},
 }
 app.conf.update(singleton_backend_url=REDIS, task_default_queue="once")
-tell_when_ready()
 
 
 @app.task(base=QueueOnce)

@@ -9,7 +9,7 @@ import django
 from celery import Celery
 from celery_progress.backend import ProgressRecorder
 from django.conf import settings
-from observing import BROKER, FOLDER, RESULTS, observe, running_worker, tell_when_ready, wait_until
+from observing import BROKER, FOLDER, RESULTS, observe, running_worker, wait_until
 
 settings.configure(
     ALLOWED_HOSTS=["testserver"],
@@ -21,7 +21,6 @@ django.setup()
 
 app = Celery("progress", broker=BROKER, backend=RESULTS)
 app.conf.update(task_default_queue="progress", task_track_started=True)
-tell_when_ready()
 
 
 @app.task(bind=True)

@@ -1,6 +1,11 @@
 """Every product that can be run, in the order of the table."""
 
 from ..product import Product
-from . import celery_batches, small, suites
+from . import big, celery_batches, small, suites
 
-PRODUCTS: tuple[Product, ...] = (celery_batches.PRODUCT, *suites.PRODUCTS, *small.PRODUCTS)
+PRODUCTS: tuple[Product, ...] = (
+    celery_batches.PRODUCT,
+    *suites.PRODUCTS,
+    *small.PRODUCTS,
+    *big.PRODUCTS,
+)

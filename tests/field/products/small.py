@@ -105,7 +105,7 @@ PRODUCTS = (
         ran="reduced: options of its own passed on as message properties, a retry, and the "
         "worker's queues by inspect",
         run=_run(
-            "nautobot",
+            "nautobot_pattern",
             {
                 "properties": ["42", "job-model", {"a": [1, None]}],
                 # Celery does not hand them on to a retry, with any broker.
@@ -123,7 +123,7 @@ PRODUCTS = (
         ran="reduced: the check of broker and backend at start (set, get, delete), and a chord of "
         "pages",
         run=_run(
-            "mayan",
+            "mayan_pattern",
             {"connects": True, "get": "test", "after delete": None, "pages": ["p1", "p2", "p3"]},
         ),
     ),
@@ -134,7 +134,7 @@ PRODUCTS = (
         environment=SMALL,
         ran="reduced: lengths of queues by declaring them, its ping, progress, purge",
         run=_run(
-            "weblate",
+            "weblate_pattern",
             {
                 "lengths": {"weblate": 3, "notify": 2, "translate": 0},
                 "ping": True,
@@ -151,7 +151,7 @@ PRODUCTS = (
         ran="reduced: a healthy task that is delivered again and ignored keeps its state, a killed "
         "worker's task runs again",
         run=_run(
-            "airflow",
+            "airflow_pattern",
             {"after Ignore": "STARTED", "killed and run again": "SUCCESS", "runs": 2},
             {
                 "killed and run again": "there a message of a killed worker comes back only by "
@@ -168,7 +168,7 @@ PRODUCTS = (
         ran="reduced: an order's mail sent on commit, retried while the mail server is away, and "
         "the asynchronous view's polling",
         run=_run(
-            "pretix",
+            "pretix_pattern",
             {
                 "rolled back": 0,
                 "polled": True,

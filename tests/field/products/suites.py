@@ -15,18 +15,25 @@ from ..suites import Difference, Results, judge, run_suite
 SUITES = Environment(
     "suites",
     (
-        "celery", "cryptography", "freezegun", "kombu", "packaging", "psycopg2-binary", "pydantic",
-        "pytest", "pytest-rerunfailures", "pytest-subtests", "pytest-timeout", "redis",
-        "setuptools", "sqlalchemy",
+        "celery", "cryptography", "django", "freezegun", "kombu", "msgpack", "packaging",
+        "psycopg2-binary", "pydantic", "pytest", "pytest-click", "pytest-order",
+        "pytest-rerunfailures", "pytest-subtests", "pytest-timeout", "pyyaml", "redis", "requests",
+        "setuptools", "sqlalchemy", "tblib",
     ),
 )  # fmt: skip
 
 #: Seconds for a suite, on one side.
-LIMIT = 1500
+LIMIT = 2700
 
 #: Tests that may fail on pgjobs and not on Redis, with the reason of each.
 KOMBU_DIFFERENCES: tuple[Difference, ...] = ()
-CELERY_DIFFERENCES: tuple[Difference, ...] = ()
+CELERY_DIFFERENCES = (
+    Difference(
+        r".*::test_chord_header_id_duplicated_on_rabbitmq_msg_duplication.*",
+        "a task's id is a job's id, so that a message published twice under one id runs once; the "
+        "test expects RabbitMQ's two runs, and leaves itself out on Redis",
+    ),
+)
 
 #: What speaks to another backend than the one under test, or to services that are not there.
 CELERY_IGNORED = (

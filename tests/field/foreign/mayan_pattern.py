@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery, chord
-from observing import BROKER, RESULTS, observe, running_worker, tell_when_ready
+from observing import BROKER, RESULTS, observe, running_worker
 
-app = Celery("mayan", broker=BROKER, backend=RESULTS)
+app = Celery("mayan_pattern", broker=BROKER, backend=RESULTS)
 app.conf.update(task_default_queue="converter")
-tell_when_ready()
 
 
 @app.task
@@ -33,7 +32,7 @@ def scenario() -> dict[str, Any]:
     seen["get"] = value.decode() if isinstance(value, bytes) else value
     backend.delete(key="__mayan_test_result")
     seen["after delete"] = backend.get("__mayan_test_result")
-    with running_worker("mayan", "-c", "2"):
+    with running_worker("mayan_pattern", "-c", "2"):
         pages = chord([page.s(number) for number in (1, 2, 3)], document.s())
         seen["pages"] = pages.delay().get(timeout=20)
     return seen

@@ -8,9 +8,9 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import Ignore
-from observing import BROKER, FOLDER, RESULTS, observe, running_worker, tell_when_ready, wait_until
+from observing import BROKER, FOLDER, RESULTS, observe, running_worker, wait_until
 
-app = Celery("airflow", broker=BROKER, backend=RESULTS)
+app = Celery("airflow_pattern", broker=BROKER, backend=RESULTS)
 app.conf.update(
     task_acks_late=True,
     task_default_queue="default",
@@ -20,7 +20,6 @@ app.conf.update(
 )
 #: Seconds for a killed worker's task to come back. On Redis it does after an hour.
 PATIENCE = 15 if BROKER.startswith("redis:") else 60
-tell_when_ready()
 
 
 @app.task
@@ -40,7 +39,7 @@ def ignored() -> None:
 def scenario() -> dict[str, Any]:
     seen: dict[str, Any] = {}
     runs = FOLDER / f"runs-{time.monotonic_ns()}"
-    with running_worker("airflow", "-P", "threads", "-c", "2") as first:
+    with running_worker("airflow_pattern", "-P", "threads", "-c", "2") as first:
         duplicate = ignored.delay()
         seen["after Ignore"] = wait_until(
             lambda: duplicate.state if duplicate.state != "PENDING" else None, 10
@@ -51,7 +50,7 @@ def scenario() -> dict[str, Any]:
         wait_until(runs.exists)
         first.kill()
         first.wait()
-    with running_worker("airflow", "-P", "threads", "-c", "2"):
+    with running_worker("airflow_pattern", "-P", "threads", "-c", "2"):
         wait_until(lambda: app.backend.get_task_meta(killed.id)["status"] == "SUCCESS", PATIENCE)
         seen["killed and run again"] = killed.state
         seen["runs"] = len(Path(runs).read_text().splitlines())

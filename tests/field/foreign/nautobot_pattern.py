@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery, chain
-from observing import BROKER, RESULTS, observe, running_worker, tell_when_ready
+from observing import BROKER, RESULTS, observe, running_worker
 
 NAMES = ("nautobot_job_user_id", "nautobot_job_job_model_id", "nautobot_job_profile")
 
-app = Celery("nautobot", broker=BROKER, backend=RESULTS)
+app = Celery("nautobot_pattern", broker=BROKER, backend=RESULTS)
 app.conf.update(task_default_queue="default", task_track_started=True)
-tell_when_ready()
 
 
 @app.task(bind=True, max_retries=1)
@@ -24,7 +23,7 @@ def run_job(self: Any, *_: Any, again: bool = False) -> list[Any]:
 def scenario() -> dict[str, Any]:
     options = dict(zip(NAMES, ("42", "job-model", {"a": [1, None]}), strict=True))
     seen: dict[str, Any] = {}
-    with running_worker("nautobot", "-c", "1"):
+    with running_worker("nautobot_pattern", "-c", "1"):
         seen["properties"] = run_job.apply_async(**options).get(timeout=20)
         retried = run_job.apply_async(kwargs={"again": True}, **options)
         seen["after a retry"] = retried.get(timeout=20)

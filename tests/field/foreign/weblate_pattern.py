@@ -6,17 +6,16 @@ from typing import Any
 
 from celery import Celery
 from celery.result import AsyncResult
-from observing import BROKER, RESULTS, observe, running_worker, tell_when_ready
+from observing import BROKER, RESULTS, observe, running_worker
 
 QUEUES = ("weblate", "notify", "translate")
 
-app = Celery("weblate", broker=BROKER, backend=RESULTS)
+app = Celery("weblate_pattern", broker=BROKER, backend=RESULTS)
 app.conf.update(
     task_default_queue="weblate",
     task_create_missing_queues=True,
     task_routes={"weblate.notify": {"queue": "notify"}},
 )
-tell_when_ready()
 
 
 @app.task
@@ -34,7 +33,7 @@ def scenario() -> dict[str, Any]:
     pings = [ping.delay() for _ in range(3)]
     notified = [notify.delay() for _ in range(2)]
     seen["lengths"] = queue_lengths()
-    with running_worker("weblate", "-c", "1", "-Q", ",".join(QUEUES)):
+    with running_worker("weblate_pattern", "-c", "1", "-Q", ",".join(QUEUES)):
         seen["ping"] = AsyncResult(pings[0].id, app=app).get(timeout=20) == {"version": "1"}
         for result in [*pings, *notified]:
             result.get(timeout=20)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import smtplib
-import socket
 from pathlib import Path
 from typing import Any
 
 import django
-from aiosmtpd.controller import Controller
 from celery import Celery
 from celery.result import AsyncResult
 from django.conf import settings
@@ -21,9 +18,9 @@ from observing import (
     django_database,
     observe,
     running_worker,
-    tell_when_ready,
     wait_until,
 )
+from smtp import Inbox, find_port
 
 settings.configure(
     DATABASES={"default": django_database()},
@@ -33,9 +30,8 @@ settings.configure(
 )
 django.setup()
 
-app = Celery("pretix", broker=BROKER, backend=RESULTS)
+app = Celery("pretix_pattern", broker=BROKER, backend=RESULTS)
 app.conf.update(task_default_queue="mail")
-tell_when_ready()
 
 PORT = FOLDER / "smtp-port"
 
@@ -51,38 +47,21 @@ def mail_send(self: Any, subject: str) -> int:
     return self.request.retries
 
 
-class Inbox:
-    """What an SMTP server got."""
-
-    def __init__(self) -> None:
-        self.subjects: list[str] = []
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
-        self.subjects.append(envelope.content.decode().splitlines()[0].removeprefix("Subject: "))
-        return "250 OK"
-
-
 def scenario() -> dict[str, Any]:
     seen: dict[str, Any] = {}
     (FOLDER / "refused").unlink(missing_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = find_port()
     PORT.write_text(str(port))
     _order("order 0", is_good=False)
     seen["rolled back"] = app.control.purge()
     sent = _order("order 1", is_good=True)
-    inbox = Inbox()
-    with running_worker("pretix", "-c", "1"):
+    inbox = Inbox(port)
+    with running_worker("pretix_pattern", "-c", "1"):
         wait_until(Path(FOLDER / "refused").exists)
         # As the page polls that a guest waits on: a new result each time.
         seen["polled"] = AsyncResult(sent[0], app=app).state in ("PENDING", "RETRY")
-        controller = Controller(inbox, hostname="127.0.0.1", port=port)
-        controller.start()
-        try:
+        with inbox.open():
             seen["retries"] = AsyncResult(sent[0], app=app).get(timeout=30) >= 1
-        finally:
-            controller.stop()
     seen["mails"] = inbox.subjects
     return seen
 
@@ -100,5 +79,4 @@ def _order(subject: str, *, is_good: bool) -> list[str]:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     observe(scenario)
