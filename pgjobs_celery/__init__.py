@@ -15,8 +15,8 @@ from . import _register as _register
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .beat.cron import cron as cron
     from .beat.schedules import schedules as schedules
-    from .beat.spec import cron as cron
     from .control.jobs import jobs as jobs
     from .control.queues import queues as queues
     from .job.exceptions import Cancel as Cancel
@@ -43,7 +43,7 @@ _MODULES = {
     "aget": "results.aio",
     "bulk": "publishing.batch",
     "enqueue_many": "publishing.enqueue_many",
-    "cron": "beat.spec",
+    "cron": "beat.cron",
     "jobs": "control.jobs",
     "queues": "control.queues",
     "schedules": "beat.schedules",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .beat.spec import cron, next_tick
+from .beat.cron import cron
+from .beat.next_tick import next_tick
 
 __all__ = ["cron", "next_tick"]

@@ -26,7 +26,7 @@ import pgjobs_celery
 from pgjobs_celery import printable
 from pgjobs_celery.cli import main as cli
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job.job import Bucket
+from pgjobs_celery.job.rows import Bucket
 from tests.db.test_matches import A
 from tests.support.rows import alive, put
 

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 from celery.schedules import BaseSchedule, crontab
 
+from .cron import cron
 from .cron_times import has_either_day, next_change
 from .cron_times import next_tick as next_cron_tick
 from .entry import to_row
 from .missed import ALL, GRACE, SKIP
+from .next_tick import next_tick
 from .schedule import Schedule, find_own, to_handle, unknown_task
-from .spec import OTHER, cron, next_tick
+from .spec import OTHER
 
 #: How far ahead changes of the clocks are looked at.
 AHEAD = timedelta(days=366)

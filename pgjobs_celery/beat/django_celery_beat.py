@@ -17,11 +17,15 @@ from ..db.rows.django_celery_beat import DjangoEntry
 from ..db.rows.schedules import ScheduleRow
 from ..errors import PgJobsError
 from ..job.states import State
+from .cron import cron
 from .cron_times import next_change
+from .definition import read_entry
 from .entry import PgEntry, to_row
-from .schedule import publish_entry, read_entry, unknown_task
+from .next_tick import next_tick
+from .run import publish_entry
+from .schedule import unknown_task
 from .schedules import Schedules
-from .spec import cron, next_tick, to_expression
+from .spec import to_expression
 
 #: In which the name of an entry gives the id of a job that runs once.
 NAMESPACE = UUID("0c0d5b1e-6a3f-5b43-9c7e-2f6f1d1b8a57")

@@ -17,7 +17,8 @@ from ..errors import InvalidOption, PgJobsError, UnknownOption
 from ..job.envelope import LONGEST_NAME
 from ..job.options import check_text
 from .missed import MISSED, MOST, ONCE
-from .spec import definition_of, from_spec, next_tick, to_schedule, to_spec
+from .next_tick import next_tick
+from .spec import definition_of, from_spec, to_schedule, to_spec
 
 #: What an entry may say of itself.
 KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "missed", "missed_limit")

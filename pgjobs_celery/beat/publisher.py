@@ -12,15 +12,13 @@ from uuid import UUID, uuid5
 
 from celery.beat import BeatLazyFunc, Scheduler
 
-from ..control.jobs import database_of
+from ..control.app import database_of
 from ..db.database import CONNECTION_ERRORS, Database
 from ..db.rows.schedules import Advance, ScheduleRow, Schedules
-from ..errors import InvalidOption
-from ..job.options import HEADER, NAMES, check_meta, merge
 from ..publishing.batch import bulk
-from ..tasks.task import PgTask
 from .entry import PgEntry
 from .missed import Due
+from .run import noted
 
 #: In which an entry, and a tick, give a task id.
 NAMESPACE = UUID("4f1dbd7c-6c1e-5d0a-9a55-0f3f0b6c2f5e")
@@ -167,27 +165,6 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
     def task_id(self, name: str, at: datetime) -> str:
         """The id of the job of a tick: the same from whichever beat."""
         return str(uuid5(NAMESPACE, json.dumps([self.app.main, name, at.isoformat()])))
-
-
-def noted(
-    app: Any, task: str, options: Mapping[str, Any], known: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What a job of an entry is published with: its options, and in its meta what is known of it.
-
-    Raises InvalidOption for what only a PgTask can have.
-    """
-    noted = dict(options)
-    headers = dict(noted.get("headers") or {})
-    ours = {name: noted.pop(name) for name in NAMES if name in noted}
-    ours["meta"] = {**check_meta(ours.get("meta") or {}), **known}
-    if isinstance(app.tasks.get(task), PgTask):
-        noted.update(ours)
-    elif ours.pop("unique", None):
-        raise InvalidOption(f"unique is for a PgTask that beat knows; {task} is none")
-    else:  # Celery would not know what they are
-        headers[HEADER] = merge({}, ours, headers.get(HEADER))
-    noted["headers"] = headers
-    return noted
 
 
 def is_lazy(entry: PgEntry) -> bool:

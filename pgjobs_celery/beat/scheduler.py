@@ -31,8 +31,8 @@ from ..printable import guard_celery, guarded, one_line
 from .clock import read_clock
 from .entry import PgEntry, damage_of, to_entry, to_row
 from .missed import GRACE, Due, find_due
+from .next_tick import next_tick
 from .publisher import Outage, TickPublisher, is_lazy
-from .spec import next_tick
 
 logger = guarded(get_logger(__name__))
 

@@ -9,27 +9,20 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from ..control.app import database_of
 from ..control.filters import text
-from ..control.jobs import database_of
 from ..db.rows.schedules import ScheduleRow
 from ..db.rows.schedules import Schedules as Rows
 from ..errors import ConfiguredEntry, InvalidOption, PgJobsError
 from ..printable import guarded
 from ..publishing.batch import bulk, take_part
 from .clock import read_clock
+from .definition import read_entry
 from .entry import PgEntry, to_entry, to_row
 from .missed import ONCE
-from .schedule import (
-    Schedule,
-    find_own,
-    find_schedule,
-    publish_entry,
-    read_entry,
-    read_published,
-    to_handle,
-    unknown_task,
-)
-from .spec import next_tick
+from .next_tick import next_tick
+from .run import publish_entry, read_published
+from .schedule import Schedule, find_own, find_schedule, to_handle, unknown_task
 
 logger = guarded(logging.getLogger(__name__))
 

@@ -11,7 +11,7 @@ from .message import Message
 from .publish import Publisher
 
 if TYPE_CHECKING:
-    from ..job.job import Claim
+    from ..job.rows import Claim
     from .transport import Transport
 
 

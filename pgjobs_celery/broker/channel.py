@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..db.rows.messages import Delivery
 from ..job.envelope import decode_envelope
 from ..job.held_claim import HeldClaim
-from ..job.job import Cancellation, Claim, Fence
 from ..job.outcome import cancelled, completed, discarded, error_from, released
+from ..job.rows import Cancellation, Claim, Fence
 from ..printable import guarded
 from .acknowledging import RESTORING, Acknowledger
 from .claim_plan import ClaimPlan

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from ..job.job import FIRST_PLACE, HIGHEST_RANK, Bucket, Claim
+from ..job.rows import FIRST_PLACE, HIGHEST_RANK, Bucket, Claim
 
 #: A full look follows the last one after this many times its own duration: at most 2 percent.
 FULL_LOOK_SPACING = 50

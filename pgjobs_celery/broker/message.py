@@ -13,7 +13,7 @@ from ..job.envelope import Envelope, moment
 from ..job.held_claim import CLAIM, HeldClaim
 
 if TYPE_CHECKING:
-    from ..job.job import Claim
+    from ..job.rows import Claim
     from .channel import Channel
 
 #: A pool's thread may begin a task while the worker's main thread puts it back in line.

@@ -326,7 +326,7 @@ def read_schedule(
     """The one schedule that is given. Raises click.UsageError if there is not one."""
     from celery.schedules import crontab, solar
 
-    from ..beat.spec import cron
+    from ..beat.cron import cron
     from ..errors import InvalidOption
 
     if sum(each is not None for each in (every, expression, fields, sun)) != 1:

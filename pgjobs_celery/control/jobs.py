@@ -14,11 +14,13 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from ..db.database import Database
-from ..errors import InvalidOption, PgJobsError
+from ..errors import InvalidOption
 from ..job.envelope import LONGEST_NAME, rank
-from ..job.job import HIGHEST_RANK, LOWEST_RANK, Job
-from ..job.states import FINAL, State
+from ..job.job import Job
+from ..job.rows import HIGHEST_RANK, LOWEST_RANK
+from ..job.states import FINAL, WAITING, State
 from ..printable import guarded
+from .app import database_of
 from .filters import Filters, seconds, text
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ logger = guarded(logging.getLogger(__name__))
 
 #: From about how many rows on a search without an index is worth a warning.
 LARGE = 100_000
-
-WAITING = frozenset({State.SCHEDULED, State.AVAILABLE, State.RETRYABLE})
 
 #: The states that each action applies to; a job in another is left as it is.
 ACTS_ON = {
@@ -55,25 +55,6 @@ def jobs(app: Any) -> Selection:
     if isinstance(app, Database):
         return Selection(app)
     return Selection(database_of(app), zone=lambda: app.timezone)
-
-
-def database_of(app: Any) -> Database:
-    """Where the app's jobs are; nothing is connected to yet."""
-    # In a test without a server nothing is to be read from, or done to, the one of the settings.
-    is_captured = getattr(app._backend_cache, "stands_in", False)
-    for place in () if is_captured else (app.connection_for_write().transport, app.backend):
-        database = getattr(place, "database", None)
-        if isinstance(database, Database):
-            return database
-    if is_captured:
-        raise PgJobsError(
-            f"what app {app.main!r} publishes is captured here, and has no rows: all_enqueued(), "
-            'or testing(app, "real")'
-        )
-    raise PgJobsError(
-        f"app {app.main!r} has its jobs elsewhere: neither broker_url nor result_backend is "
-        "pgjobs://user@host:5432/database"
-    )
 
 
 class Selection:

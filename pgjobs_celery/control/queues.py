@@ -10,7 +10,7 @@ from typing import Any
 from ..config import check_queue_name
 from ..db.database import Database
 from ..errors import InvalidOption
-from .jobs import database_of
+from .app import database_of
 
 #: The most that a limit can be: PostgreSQL's integer.
 MOST = 2**31 - 1

@@ -14,7 +14,7 @@ from django.apps import apps
 from django.db import router
 
 from ..config import Options
-from ..control.jobs import database_of
+from ..control.app import database_of
 from ..db.database import Database, get_database
 from ..db.dsn import alias_of, first_url, parse_url
 from ..errors import PgJobsError

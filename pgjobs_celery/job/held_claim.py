@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from .job import Fence
+from .rows import Fence
 
 #: The message property that tells the process that runs the task which claim it stands on.
 CLAIM = "pgjobs_claim"

@@ -26,6 +26,8 @@ class State(str, Enum):
 
 
 FINAL = frozenset({State.COMPLETED, State.DISCARDED, State.CANCELLED})
+#: The states in which a job may still be changed: it waits for a worker.
+WAITING = frozenset({State.SCHEDULED, State.AVAILABLE, State.RETRYABLE})
 
 #: Celery's word for each of our states. A job that is available again after a failed
 #: attempt still reads RETRY (see :func:`celery_state`).

@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 from kombu.utils import json as kombu_json
 
 from ..errors import InvalidOption, UnknownOption
-from .states import State
+from .states import WAITING, State
 
 #: What may tell jobs apart; ``args`` are the arguments by name, however they were passed.
 FIELDS = ("task", "queue", "args", "meta")
 #: What may be replaced in a job that waits.
 REPLACEABLE = ("args", "queue", "priority", "eta", "max_attempts", "tags", "meta")
-#: The states in which a job may be changed by another that is the same.
-WAITING = frozenset({State.SCHEDULED, State.AVAILABLE, State.RETRYABLE})
 
 #: What is longer, in seconds, is for ever: a hundred years. PostgreSQL cannot reckon with more.
 LONGEST_PERIOD = 100 * 365 * 86_400.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..job.job import Claim
+from ..job.rows import Claim
 
 
 class Holdings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from ..job.job import Places
+from ..job.rows import Slots
 
 
 class Limits:
@@ -47,7 +47,7 @@ class Limits:
         self.shared = limits
         self.full = {queue: self.full.get(queue, False) for queue in limits}
 
-    def learn(self, places: Mapping[str, Places], taken: Iterable[str]) -> None:
+    def learn(self, places: Mapping[str, Slots], taken: Iterable[str]) -> None:
         """A claim has counted how many places there were, and has taken jobs of these queues."""
         counts = Counter(taken)
         for queue, (free, _) in places.items():

@@ -25,8 +25,8 @@ from ..db.database import CONNECTION_ERRORS, REFUSALS, Database
 from ..db.rows.jobs import Turn
 from ..db.rows.messages import Delivery
 from ..errors import PgJobsError
-from ..job.job import Bucket, Cancellation, Claim
 from ..job.outcome import Ended, Outcome, discarded, error_from
+from ..job.rows import Bucket, Cancellation, Claim
 from ..job.states import State
 from ..maintenance.heartbeat import Heartbeat
 from ..maintenance.services import Services

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..job.job import Cancellation
+from ..job.rows import Cancellation
 
 
 class Pool(Protocol):

@@ -14,7 +14,7 @@ from kombu.utils.functional import retry_over_time
 from ..db import notify
 from ..db.database import CONNECTION_ERRORS, REFUSALS, Database
 from ..errors import MessageRefused, PgJobsError
-from ..job.job import NewJob
+from ..job.rows import NewJob
 from ..node.node import get_node
 from .insertion import Insertion, put_here
 

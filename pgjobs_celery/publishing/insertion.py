@@ -12,7 +12,7 @@ from ..db.callers.django import tell_of_tasks
 from ..db.database import Database
 from ..db.rows.unique_jobs import Guard, Holder
 from ..job.envelope import rename
-from ..job.job import Fence, NewJob
+from ..job.rows import Fence, NewJob
 from ..job.unique import Unique
 from ..node.node import get_node
 from .receipt import Publication

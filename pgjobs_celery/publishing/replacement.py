@@ -19,7 +19,7 @@ from celery import current_task
 from celery.app.task import Context
 
 from ..job.held_claim import held_claim
-from ..job.job import Fence
+from ..job.rows import Fence
 
 #: The message header; gone when the task is in its row.
 HEADER = "pgjobs_succeeds"

@@ -31,8 +31,8 @@ from ..db.dsn import Target, urls_of
 from ..db.rows.results import Origin, StoredResult
 from ..job.envelope import decode_envelope, group_index
 from ..job.held_claim import held_claim
-from ..job.job import Fence
 from ..job.outcome import Result, clean_text, error_entry, error_from
+from ..job.rows import Fence
 from ..job.states import FROM_CELERY, State, celery_state
 from ..maintenance.complete import Complete
 from ..maintenance.prune import Prune

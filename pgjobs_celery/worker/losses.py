@@ -19,7 +19,7 @@ from ..job.outcome import error_from
 from ..tasks.task import PgTask
 
 if TYPE_CHECKING:
-    from ..job.job import Claim
+    from ..job.rows import Claim
 
 #: What the pool says of a task whose process has ended, where it was not told to end it.
 KILLED = (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt)

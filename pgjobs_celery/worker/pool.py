@@ -13,7 +13,7 @@ from typing import Any
 from billiard.pool import RUN
 from celery.worker.state import requests
 
-from ..job.job import Cancellation
+from ..job.rows import Cancellation
 from .pipes import Pipes
 
 

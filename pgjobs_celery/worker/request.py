@@ -50,7 +50,7 @@ from .headers import check_headers
 from .losses import KILLED, LostAttempts, claim_of, exception_of, raised
 
 if TYPE_CHECKING:
-    from ..job.job import Cancellation, Claim
+    from ..job.rows import Cancellation, Claim
 
 logger = guarded(logging.getLogger(__name__))
 

@@ -21,8 +21,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgjobs_celery import cron, jobs, schedules
 from pgjobs_celery.beat.django_celery_beat import Outcome, import_entries
+from pgjobs_celery.beat.next_tick import next_tick
 from pgjobs_celery.beat.schedules import Schedules
-from pgjobs_celery.beat.spec import next_tick
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.rows.django_celery_beat import read_django_entries

@@ -18,7 +18,9 @@ from celery.schedules import BaseSchedule, crontab, schedstate, schedule, solar
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pgjobs_celery.beat.spec import cron, definition_of, next_tick, to_schedule
+from pgjobs_celery.beat.cron import cron
+from pgjobs_celery.beat.next_tick import next_tick
+from pgjobs_celery.beat.spec import definition_of, to_schedule
 from pgjobs_celery.errors import InvalidOption
 
 UTC = timezone.utc

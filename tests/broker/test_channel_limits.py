@@ -10,8 +10,8 @@ import pytest
 from pgjobs_celery.config import Settings
 from pgjobs_celery.db import notify
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job.job import Bucket
 from pgjobs_celery.job.outcome import completed
+from pgjobs_celery.job.rows import Bucket
 from pgjobs_celery.node.node import Node
 
 from ..support.consumers import args_of, consuming, drain, is_quiet, publish_task, publish_tasks

@@ -18,7 +18,7 @@ from pgjobs_celery.broker.claim_plan import (
     SHARED_INTERVAL,
     ClaimPlan,
 )
-from pgjobs_celery.job.job import FIRST_PLACE, HIGHEST_RANK, Bucket, Claim
+from pgjobs_celery.job.rows import FIRST_PLACE, HIGHEST_RANK, Bucket, Claim
 
 INFINITE = float("inf")
 QUEUES = ["a", "b", "c"]

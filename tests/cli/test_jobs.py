@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from pgjobs_celery.cli import jobs as cli_jobs
 from pgjobs_celery.cli.filters import FILTER_OPTIONS
 from pgjobs_celery.control.filters import FILTERS
-from pgjobs_celery.job.job import Bucket
 from pgjobs_celery.job.outcome import discarded, error_entry
+from pgjobs_celery.job.rows import Bucket
 from pgjobs_celery.job.states import State
 from tests.db.test_matches import A
 from tests.support.rows import alive, put, row, states

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from pgjobs_celery.db.rows.jobs import Rescue
-from pgjobs_celery.job.job import Bucket, Fence, NewJob
 from pgjobs_celery.job.outcome import Outcome, Result
+from pgjobs_celery.job.rows import Bucket, Fence, NewJob
 from pgjobs_celery.job.states import State
 
 #: Who holds what only a report stands for.

@@ -11,8 +11,8 @@ from pgjobs_celery.config import Settings
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.rows.groups import Chord
 from pgjobs_celery.job.envelope import LAST_INDEX
-from pgjobs_celery.job.job import Bucket
 from pgjobs_celery.job.outcome import Result, cancelled, completed, discarded, error_entry
+from pgjobs_celery.job.rows import Bucket
 from pgjobs_celery.job.states import State
 from pgjobs_celery.maintenance.prune import Prune
 from tests.conftest import Connection

@@ -13,8 +13,8 @@ import pytest
 from pgjobs_celery.config import Options
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.migrations import migrate as migrations
-from pgjobs_celery.job.job import Bucket, Claim, Fence
 from pgjobs_celery.job.outcome import completed, released
+from pgjobs_celery.job.rows import Bucket, Claim, Fence
 from tests.support.rows import alive, new_job, put, row, states
 
 pytestmark = pytest.mark.usefixtures("living_nodes")

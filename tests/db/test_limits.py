@@ -17,8 +17,8 @@ import pytest
 from pgjobs_celery.config import Options
 from pgjobs_celery.db import notify
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job.job import Bucket, Claim, Places
 from pgjobs_celery.job.outcome import completed, released
+from pgjobs_celery.job.rows import Bucket, Claim, Slots
 from tests.conftest import Connection
 from tests.support.rows import put, states
 from tests.support.waiting import wait_for
@@ -193,7 +193,7 @@ def test_a_claim_says_how_many_places_there_were(database):
     put_many(database, 5)
     database.limits.limit_queue("q", 3)
 
-    def look(outcomes: list[Any], limit: int) -> tuple[list[Claim], dict[str, Places]]:
+    def look(outcomes: list[Any], limit: int) -> tuple[list[Claim], dict[str, Slots]]:
         turn = database.jobs.claim_limited_jobs(
             A, "n", [Bucket("q")], limit, outcomes, (), (), None, ["q", "unlimited"]
         )
@@ -201,12 +201,12 @@ def test_a_claim_says_how_many_places_there_were(database):
         return turn.claims, turn.places
 
     first, places = look([], 2)
-    assert places == {"q": Places(3, 3)}
+    assert places == {"q": Slots(3, 3)}
     second, places = look([], 2)
-    assert places == {"q": Places(1, 1)}
+    assert places == {"q": Slots(1, 1)}
     assert (len(first), len(second)) == (2, 1)
     _, places = look([completed(each.id, each.attempt) for each in first], 1)
-    assert places == {"q": Places(2, 0)}
+    assert places == {"q": Slots(2, 0)}
 
 
 def test_priorities_hold_within_a_limited_queue(database):

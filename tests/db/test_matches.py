@@ -24,8 +24,8 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.rows import filtered as matches
 from pgjobs_celery.db.sql import statement
-from pgjobs_celery.job.job import Bucket
 from pgjobs_celery.job.outcome import completed
+from pgjobs_celery.job.rows import Bucket
 from pgjobs_celery.job.states import State
 from tests.conftest import Connection
 from tests.db.test_odd_rows import ODD

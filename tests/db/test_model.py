@@ -32,7 +32,6 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.rows.results import Origin
 from pgjobs_celery.db.sql import statement
-from pgjobs_celery.job.job import Bucket, Claim, Fence, NewJob
 from pgjobs_celery.job.outcome import (
     Outcome,
     Result,
@@ -42,6 +41,7 @@ from pgjobs_celery.job.outcome import (
     released,
     requeued,
 )
+from pgjobs_celery.job.rows import Bucket, Claim, Fence, NewJob
 from pgjobs_celery.job.states import FINAL, State
 from tests.db.model import LEASE, Job, Model, Token
 from tests.support.rows import new_job

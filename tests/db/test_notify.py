@@ -18,8 +18,8 @@ from pgjobs_celery.db import notify
 from pgjobs_celery.db.connection import CONNECTION_ERRORS
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.notify import Listener, result_channel, waiter, work_channel
-from pgjobs_celery.job.job import Bucket, Fence
 from pgjobs_celery.job.outcome import Result, completed, released
+from pgjobs_celery.job.rows import Bucket, Fence
 from pgjobs_celery.job.states import State
 from tests.support.rows import put
 from tests.support.waiting import wait_for

@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job.job import Bucket, Fence
 from pgjobs_celery.job.outcome import (
     completed,
     discarded,
@@ -17,6 +16,7 @@ from pgjobs_celery.job.outcome import (
     retried,
     snoozed,
 )
+from pgjobs_celery.job.rows import Bucket, Fence
 from pgjobs_celery.job.states import State
 from tests.conftest import Connection
 from tests.support.rows import put, states

@@ -22,8 +22,8 @@ from pgjobs_celery.db.connection import prepared
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
-from pgjobs_celery.job.job import Bucket
 from pgjobs_celery.job.outcome import completed
+from pgjobs_celery.job.rows import Bucket
 from tests.support.rows import alive, new_job
 
 pytestmark = pytest.mark.usefixtures("living_nodes")

@@ -14,8 +14,8 @@ import pytest
 from pgjobs_celery.control.jobs import jobs as selected
 from pgjobs_celery.db.connection import Row
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job.job import Bucket, Claim, Fence
 from pgjobs_celery.job.outcome import Result, completed, discarded, error_entry, released
+from pgjobs_celery.job.rows import Bucket, Claim, Fence
 from pgjobs_celery.job.states import State
 from pgjobs_celery.node.node import Node
 from tests.conftest import Connection

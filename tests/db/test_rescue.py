@@ -10,8 +10,8 @@ import psycopg
 
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.rows.messages import NewMessage
-from pgjobs_celery.job.job import Bucket, Claim
 from pgjobs_celery.job.outcome import completed
+from pgjobs_celery.job.rows import Bucket, Claim
 from tests.support.rows import alive, put, row, states
 
 A, B = UUID(int=1), UUID(int=2)

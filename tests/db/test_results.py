@@ -9,8 +9,8 @@ import pytest
 
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.rows.results import Origin
-from pgjobs_celery.job.job import Bucket, Claim, Fence
 from pgjobs_celery.job.outcome import Result, error_entry
+from pgjobs_celery.job.rows import Bucket, Claim, Fence
 from pgjobs_celery.job.states import State
 from tests.support.rows import new_job, put, row
 

@@ -17,8 +17,8 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations.migrate import migrate, plan
 from pgjobs_celery.embedded import EmbeddedServer
-from pgjobs_celery.job.job import Bucket
 from pgjobs_celery.job.outcome import discarded, error_entry, requeued
+from pgjobs_celery.job.rows import Bucket
 from pgjobs_celery.job.states import State
 from tests.support.rows import alive, put
 

@@ -9,7 +9,6 @@ from uuid import UUID
 import pytest
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job.job import Bucket, Claim, Fence
 from pgjobs_celery.job.outcome import (
     Outcome,
     Result,
@@ -22,6 +21,7 @@ from pgjobs_celery.job.outcome import (
     retried,
     snoozed,
 )
+from pgjobs_celery.job.rows import Bucket, Claim, Fence
 from pgjobs_celery.job.states import State
 from tests.support.rows import new_job, put, row, states
 

@@ -23,8 +23,8 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.rows.results import Origin
 from pgjobs_celery.db.rows.unique_jobs import Guard, Holder
 from pgjobs_celery.db.sql import QUERIES
-from pgjobs_celery.job.job import Bucket, Fence
 from pgjobs_celery.job.outcome import Outcome, Result, error_entry
+from pgjobs_celery.job.rows import Bucket, Fence
 from pgjobs_celery.job.states import FINAL, State
 from pgjobs_celery.job.unique import REPLACEABLE
 from tests.support.rows import alive, new_job

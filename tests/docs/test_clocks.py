@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from celery.schedules import crontab
 
 from pgjobs_celery import cron
-from pgjobs_celery.beat.spec import next_tick
+from pgjobs_celery.beat.next_tick import next_tick
 
 from ..beat.test_next_tick import app_in, celerys, ours
 from .documents import ROOT, read_tables

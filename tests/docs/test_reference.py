@@ -9,8 +9,9 @@ from dataclasses import fields
 import pytest
 
 from pgjobs_celery import PgTask, Unique, embedded, errors, signals
+from pgjobs_celery.beat.definition import OPTIONS
 from pgjobs_celery.beat.entry import KEYS
-from pgjobs_celery.beat.schedule import OPTIONS, Schedule
+from pgjobs_celery.beat.schedule import Schedule
 from pgjobs_celery.beat.schedules import Schedules
 from pgjobs_celery.cli.filters import FILTER_OPTIONS
 from pgjobs_celery.cli.jobs import ACTIONS

@@ -27,8 +27,8 @@ from pgjobs_celery.job.envelope import (
     time_to_live,
     to_job,
 )
-from pgjobs_celery.job.job import HIGHEST_RANK
 from pgjobs_celery.job.properties import PROPERTIES
+from pgjobs_celery.job.rows import HIGHEST_RANK
 
 UTC = timezone.utc
 

@@ -16,8 +16,8 @@ from pgjobs_celery import PgTask, Unique, jobs
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.rows.unique_jobs import UniqueJobs
 from pgjobs_celery.errors import InvalidOption, MessageRefused, UnknownOption
-from pgjobs_celery.job.job import Fence
 from pgjobs_celery.job.outcome import Outcome, released, requeued, retried, snoozed
+from pgjobs_celery.job.rows import Fence
 from pgjobs_celery.job.states import State
 
 from ..conftest import Connection

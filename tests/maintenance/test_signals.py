@@ -10,7 +10,7 @@ from celery.utils.dispatch import Signal
 
 from pgjobs_celery import signals
 from pgjobs_celery.config import Settings
-from pgjobs_celery.job.job import Bucket
+from pgjobs_celery.job.rows import Bucket
 from pgjobs_celery.maintenance.prune import Prune
 from pgjobs_celery.maintenance.rescue import Rescue
 from tests.support.rows import alive, put

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgjobs_celery.job.job import Claim
+from pgjobs_celery.job.rows import Claim
 from pgjobs_celery.node.holdings import Holdings
 
 

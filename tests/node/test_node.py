@@ -18,8 +18,8 @@ from pgjobs_celery.config import Options, Settings
 from pgjobs_celery.db.connection import CONNECTION_ERRORS
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.rows.messages import NewMessage
-from pgjobs_celery.job.job import Bucket, Claim
 from pgjobs_celery.job.outcome import completed, released
+from pgjobs_celery.job.rows import Bucket, Claim
 from pgjobs_celery.maintenance.loop import Service
 from pgjobs_celery.node.node import Node, get_node
 from tests.support.rows import put, row, states

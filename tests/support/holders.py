@@ -13,7 +13,7 @@ from kombu.serialization import loads
 
 from pgjobs_celery.job.envelope import decode_envelope
 from pgjobs_celery.job.held_claim import CLAIM
-from pgjobs_celery.job.job import Bucket
+from pgjobs_celery.job.rows import Bucket
 from pgjobs_celery.results.handover import trace_job
 from tests.support.rows import alive
 

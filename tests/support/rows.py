@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job.job import NewJob
+from pgjobs_celery.job.rows import NewJob
 
 JOB = NewJob(
     task_id="",

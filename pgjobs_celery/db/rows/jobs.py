@@ -13,8 +13,8 @@ from uuid import UUID
 import psycopg
 
 from ...errors import PgJobsError
-from ...job.job import Bucket, Claim, Fence, NewJob, Places
 from ...job.outcome import Outcome
+from ...job.rows import Bucket, Claim, Fence, NewJob, Slots
 from ...job.states import State
 from .. import notify
 from ..connection import CONNECTION_ERRORS, Call, array_literal
@@ -51,7 +51,7 @@ class Turn(NamedTuple):
     settled: dict[int, State]
     #: How many places the limited queues had when the outcomes were written, before anything was
     #: taken; not of one whose limit is gone.
-    places: dict[str, Places]
+    places: dict[str, Slots]
 
 
 class Jobs:
@@ -254,7 +254,7 @@ class Jobs:
         lost = [outcome for outcome in outcomes if outcome.id not in settled]
         if not locked:
             return Turn(claims, lost, settled, {})
-        places = {queue: Places(*row) for queue, *row in rows[counted] if row[0] is not None}
+        places = {queue: Slots(*row) for queue, *row in rows[counted] if row[0] is not None}
         self._wake_refused(places, Counter(claim.queue for claim in claims))
         return Turn(claims, lost, settled, places)
 
@@ -390,7 +390,7 @@ class Jobs:
             total += count
         return total
 
-    def _wake_refused(self, places: Mapping[str, Places], taken: Mapping[str, int]) -> None:
+    def _wake_refused(self, places: Mapping[str, Slots], taken: Mapping[str, int]) -> None:
         """Wake who may have been refused by a queue that was full and has places now."""
         wakes = [
             # As if a job had been put back, for which everything is looked at again.

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...job.job import Fence
 from ...job.outcome import Result, clean_text
+from ...job.rows import Fence
 from ...job.states import State
 from .. import notify
 

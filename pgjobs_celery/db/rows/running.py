@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ...job.job import Cancellation, Fence
+from ...job.rows import Cancellation, Fence
 
 if TYPE_CHECKING:
     from ..connection import Row

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg
 
 from ...errors import PgJobsError
-from ...job.job import NewJob
+from ...job.rows import NewJob
 from ...job.states import State
 from .. import notify
 

@@ -12,10 +12,11 @@ from kombu.compression import decompress
 from kombu.serialization import loads
 from kombu.utils.functional import maybe_list
 
-from ...job.envelope import encode_body, is_job, job_options, moment, read_command
+from ...control.revokes import read_command
+from ...job.envelope import encode_body, is_job, job_options, moment
 from ...job.options import HEADER, JobOptions, check_meta
-from ...job.states import State
-from ...job.unique import WAITING, Unique
+from ...job.states import WAITING, State
+from ...job.unique import Unique
 from ...publishing.receipt import Publication, current_publication
 from ...scopes.steady import monotonic
 from . import escapes

@@ -10,7 +10,8 @@ from typing import Any
 
 from ...errors import PgJobsError, UndecodableRow
 from ...job.envelope import decode_envelope
-from ...job.job import HIGHEST_RANK, Job
+from ...job.job import Job
+from ...job.rows import HIGHEST_RANK
 from ...job.states import State
 from ...scopes.steady import monotonic
 from .capture import Enqueued, read_job

@@ -25,8 +25,8 @@ from kombu.message import Message
 from ...errors import NotCompleted, UnknownTask
 from ...job.exceptions import CancelledByTask, Postponed
 from ...job.held_claim import CLAIM
-from ...job.job import Fence
 from ...job.options import HEADER
+from ...job.rows import Fence
 
 #: The key of a database that is nowhere: what a PgTask asks of its row, it has in memory.
 NOWHERE = "pgjobs-testing"

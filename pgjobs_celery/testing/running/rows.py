@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 from celery.exceptions import Reject
 from kombu.message import Message
 
-from ...control.jobs import WAITING, database_of, jobs
+from ...control.app import database_of
+from ...control.jobs import jobs
 from ...job.envelope import decode_envelope
-from ...job.job import Bucket, Claim, Fence, Job
+from ...job.job import Job
 from ...job.outcome import (
     Outcome,
     cancelled,
@@ -26,7 +27,8 @@ from ...job.outcome import (
     retried,
     snoozed,
 )
-from ...job.states import State
+from ...job.rows import Bucket, Claim, Fence
+from ...job.states import WAITING, State
 from ...maintenance.complete import Complete
 from ...results.backend import PgBackend
 from .clock import span

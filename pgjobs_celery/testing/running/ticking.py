@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from ...beat.spec import next_tick, to_schedule
+from ...beat.next_tick import next_tick
+from ...beat.spec import to_schedule
 from ...errors import InvalidOption
 
 #: How many ticks one entry may have in a span: more is a mistake in the span, or the schedule.

@@ -1,0 +1,27 @@
+"""The database behind a Celery app."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..db.database import Database
+from ..errors import PgJobsError
+
+
+def database_of(app: Any) -> Database:
+    """Where the app's jobs are; nothing is connected to yet."""
+    # In a test without a server nothing is to be read from, or done to, the one of the settings.
+    is_captured = getattr(app._backend_cache, "stands_in", False)
+    for place in () if is_captured else (app.connection_for_write().transport, app.backend):
+        database = getattr(place, "database", None)
+        if isinstance(database, Database):
+            return database
+    if is_captured:
+        raise PgJobsError(
+            f"what app {app.main!r} publishes is captured here, and has no rows: all_enqueued(), "
+            'or testing(app, "real")'
+        )
+    raise PgJobsError(
+        f"app {app.main!r} has its jobs elsewhere: neither broker_url nor result_backend is "
+        "pgjobs://user@host:5432/database"
+    )
