@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import pickle
+import pkgutil
 import subprocess
 import sys
+import traceback
 
 import pytest
 
 import pgjobs_celery
-from pgjobs_celery import testing
+from pgjobs_celery import Cancel, Discard, Snooze, testing
+from pgjobs_celery.job.outcome import error_from
 
 #: A name is added here when it is documented; none is ever taken away without a deprecation.
 PUBLIC = [
@@ -70,6 +75,29 @@ def test_the_public_names_are_these():
     assert pgjobs_celery.__all__ == PUBLIC
     for name in PUBLIC:
         assert getattr(pgjobs_celery, name) is not None
+
+
+def test_no_module_at_the_top_bears_the_name_of_something_public():
+    """Importing the module would put it in the place of the function."""
+    modules = {module.name for module in pkgutil.iter_modules(pgjobs_celery.__path__)}
+    assert modules.isdisjoint(PUBLIC)
+    assert modules.isdisjoint(dir(testing))
+
+
+@pytest.mark.parametrize("name", ["cron", "enqueue_many", "jobs", "queues", "schedules", "using"])
+def test_a_public_function_lives_in_a_module_of_its_name(name):
+    module = inspect.getmodule(getattr(pgjobs_celery, name))
+    assert module is not None
+    assert module.__name__.rpartition(".")[2] == name
+
+
+@pytest.mark.parametrize("kind", [Snooze, Cancel, Discard])
+def test_what_a_task_raises_is_shown_as_it_is_imported(kind):
+    (line,) = traceback.format_exception_only(kind, kind(5))
+    assert line.startswith(f"pgjobs_celery.{kind.__name__}: ")
+    entry = json.loads(error_from(kind(5)))
+    assert entry["module"] == "pgjobs_celery"
+    assert type(pickle.loads(pickle.dumps(kind(5)))) is kind
 
 
 def test_everything_public_comes_with_a_star():

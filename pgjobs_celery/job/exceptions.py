@@ -58,6 +58,11 @@ class Discard(TaskEnd):
         self.reason = reason
 
 
+# Rows, logs and tracebacks show these as their users import them.
+for _kind in (Snooze, Cancel, Discard):
+    _kind.__module__ = "pgjobs_celery"
+
+
 class Postponed(Retry):  # type: ignore[misc]
     """What the worker is told of an attempt after which the job goes back in line.
 
