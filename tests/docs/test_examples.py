@@ -78,12 +78,15 @@ class Session:
         # What stands in the documents, and what is there in a test.
         self._places = {
             "pgjobs://localhost/app": f"pgjobs:///{self.database}",
+            "pgjobs://app:secret@localhost/app": f"pgjobs:///{self.database}",
             "pgjobs://app@db/app": f"pgjobs:///{self.database}",
             "postgresql://localhost/app": f"postgresql:///{self.database}",
+            "postgresql://app:secret@localhost/app": f"postgresql:///{self.database}",
             "postgresql+psycopg://localhost/app": f"postgresql+psycopg:///{self.database}",
             "postgresql+asyncpg://localhost/app": f"postgresql+asyncpg:///{self.database}",
             "psql app": f"psql {self.database}",
             '"NAME": "app"': f'"NAME": "{self.database}"',
+            "app@localhost/app": describe(f"dbname={self.database}"),
             "localhost/app": describe(f"dbname={self.database}"),
             "app@db/app": describe(f"dbname={self.database}"),
         }
