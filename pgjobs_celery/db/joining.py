@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from ..errors import CannotJoin, TransactionFailed
+from ..errors import CannotJoin, InvalidURL, TransactionFailed
 from . import notify
 from .callers.base import Caller, Place, callers
 from .callers.django import open_places, place_on
@@ -92,7 +92,10 @@ class Joining:
         Asks over the caller's connection, if anything was published over it: a savepoint that was
         rolled back has taken its jobs along. Nothing where that cannot be asked.
         """
-        caller = None if self.is_in_transaction else self.find_place().caller
+        try:
+            caller = None if self.is_in_transaction else self.find_place().caller
+        except InvalidURL:
+            return set()  # Django's settings have no such database: nothing was published over it
         if caller is None or not caller.has_begun or not caller.can_execute:
             return set()
         ids = list(task_ids)

@@ -131,6 +131,19 @@ def test_an_alias_that_cannot_have_jobs_is_refused(url: str, alias: str, reason:
         close_app(app)
 
 
+def test_an_alias_that_is_gone_keeps_no_other_result_from_being_waited_for(url: str, app: Celery):
+    """A process has used an alias that Django's settings do not have, or have no longer."""
+    elsewhere = new_app("pgjobs+django://elsewhere")
+    try:
+        with pytest.raises(InvalidURL):
+            elsewhere.tasks["add"].delay(1, 1)
+        result = app.tasks["add"].delay(2, 2)
+        with pytest.raises(CeleryTimeoutError):
+            result.get(timeout=0.01)
+    finally:
+        close_app(elsewhere)
+
+
 # The test runner
 
 
