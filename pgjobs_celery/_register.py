@@ -4,12 +4,17 @@ kombu finds transports in ``kombu.transport.TRANSPORT_ALIASES`` and nowhere else
 entry points of the group ``kombu.serializers`` when Celery imports it, and that is where this
 module is named: loading it extends the table. What it registers as a serializer can neither encode
 nor decode.
+
+Nor does kombu take a URL apart that is ours to parse, or tell anybody when it makes a connection or
+switches one to the next URL. For both it sets the connection's parameters by one method.
 """
 
 from __future__ import annotations
 
-from typing import NoReturn
+import functools
+from typing import Any, NoReturn
 
+from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
 #: The schemes, as kombu takes them from a URL: what stands before ``+`` or ``://``.
@@ -34,6 +39,22 @@ def refuse() -> NoReturn:
     raise refusal()
 
 
+def show_parts(init_params: Any) -> Any:
+    """kombu's method, after which a connection of ours says port, user and database."""
+
+    @functools.wraps(init_params)
+    def set_params(self: Connection, *args: Any, **kwargs: Any) -> None:
+        init_params(self, *args, **kwargs)
+        if str(self.transport_cls).partition("+")[0] == SCHEME:
+            find_transport()
+            from .broker.client import show_parts_early
+
+            show_parts_early(self, kwargs.get("port"), kwargs.get("virtual_host"))
+
+    return set_params
+
+
+Connection._init_params = show_parts(Connection._init_params)
 # kombu calls what can be called, when a connection first asks for the scheme.
 TRANSPORT_ALIASES[SCHEME] = find_transport
 for bare in ("postgresql", "postgres"):

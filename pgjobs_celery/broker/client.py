@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from contextlib import suppress
 from typing import Any
 
-from kombu import Connection
 from kombu.utils.url import as_url
 
 from ..config import Options, is_news, read_options
-from ..db.dsn import SCHEMES, Target
+from ..db.dsn import Target
 from ..errors import InvalidURL
 from ..printable import guarded
 
@@ -51,30 +49,31 @@ def _show_parts(client: Any) -> None:
     client.uri_prefix = None
 
 
-def install() -> None:
-    """Have a connection to a ``pgjobs://`` URL say port, user and database before it connects.
+def show_parts_early(client: Any, port: int | None, virtual_host: str | None) -> None:
+    """Have a connection say port, user and database before it connects, and show no password.
 
-    kombu takes no URL apart that is ours to parse, and tells nobody when it makes a connection, or
-    switches one to the next URL: but for both it sets its parameters by this method.
+    Called with what kombu was given for both: it would keep those of the URL before, where the new
+    one says none.
     """
-    kombus = Connection._init_params
-    if hasattr(kombus, "__wrapped__"):
+    if not client.hostname:
         return
+    client.port, client.virtual_host = port, virtual_host or "/"
+    with suppress(InvalidURL):  # which is raised when it connects
+        if "://" in client.hostname:
+            client.hostname = Target(client.hostname)
+        if isinstance(client.hostname, Target):
+            _show_parts(client)
 
-    @functools.wraps(kombus)
-    def init_params(self: Any, *args: Any, **kwargs: Any) -> None:
-        kombus(self, *args, **kwargs)
-        if self.transport_cls not in ("pgjobs", *SCHEMES) or not self.hostname:
-            return
-        # It would keep those of the URL before, where this one says none.
-        self.port, self.virtual_host = kwargs.get("port"), kwargs.get("virtual_host") or "/"
-        with suppress(InvalidURL):  # which is raised when it connects
-            if "://" in self.hostname:
-                self.hostname = Target(self.hostname)
-            if isinstance(self.hostname, Target):
-                _show_parts(self)
 
-    Connection._init_params = init_params
+def show_place(client: Any, conninfo: str) -> None:
+    """Have a connection name the one of its URLs to which the process has gone on by now.
+
+    kombu begins each list at its first URL, and another of its connections has found that dead.
+    """
+    for each in client.alt:
+        if each.conninfo == conninfo != client.hostname.conninfo:
+            client.hostname = each
+            _show_parts(client)
 
 
 def _url(client: Any) -> str:

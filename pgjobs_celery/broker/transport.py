@@ -43,7 +43,7 @@ from ..db.notify import Listener
 from ..node.node import get_node
 from ..printable import guarded
 from .channel import Channel
-from .client import hide_passwords, install, read_client_options, with_scheme
+from .client import hide_passwords, read_client_options, show_place, with_scheme
 from .declaration import Management
 from .driver import DRIVER, let_workers_talk
 
@@ -123,6 +123,7 @@ class Transport(base.Transport):  # type: ignore[misc]
             if not (self.client.alt and self.database.move_to(self.client.hostname.conninfo)):
                 raise
             self.database.verify()
+        show_place(self.client, self.database.conninfo)
         self._pid = os.getpid()
         return self
 
@@ -492,6 +493,3 @@ class Transport(base.Transport):  # type: ignore[misc]
         # Not before: a byte that is written in between would be read as well, and no other would
         # follow. Who finds the flag still set has done already what the next turn looks for.
         self._is_waking = False
-
-
-install()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -11,6 +13,8 @@ import kombu
 import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
+
+from pgjobs_celery.db.dsn import Target
 
 from ..conftest import close_app
 from ..support.consumers import publish_task
@@ -38,6 +42,26 @@ def test_a_list_that_has_moved_on_is_not_what_its_first_url_means(
         lambda *error: failed.append(error), max_retries=4, interval_start=0
     )
     assert len(failed) == 2
+
+
+def test_a_list_says_to_which_of_its_urls_the_process_has_gone_on(
+    url: str, connect: Callable[..., kombu.Connection]
+):
+    live = Target(url).parts
+    there = (live["port"], live["virtual_host"])
+    for _ in range(2):  # the second finds out of no failure
+        broker = connect(f"{dead(7)};{url}")
+        assert (broker.port, broker.virtual_host) == (7, "nothing")
+        broker.ensure_connection(max_retries=3)
+        assert (broker.port, broker.virtual_host) == there
+        assert broker.info()["hostname"] == broker.hostname == broker.alt[1]
+        assert "127.0.0.1:7" not in broker.transport.client_info
+    # A copy is of the same list, and begins where this one is.
+    copy = broker.clone()
+    assert (copy.port, copy.alt) == (there[0], broker.alt)
+    copy.ensure_connection(max_retries=1)
+    assert copy.transport.database is broker.transport.database
+    copy.release()
 
 
 def test_a_backend_that_is_the_first_of_the_brokers_urls_goes_with_them(url: str):
@@ -69,6 +93,20 @@ def test_a_connection_says_where_it_leads_before_it_connects(scheme: str):
     assert kombu.Connection("pgjobs://one:1,two:2/shop").port == 1
     # What cannot be read is an error when it connects, as ever.
     kombu.Connection(f"pgjobs://app:{SECRET}/@db/app")
+
+
+@pytest.mark.parametrize("scheme", ["pgjobs", "pgjobs+postgresql"])
+def test_the_first_connection_of_a_process_shows_no_password(scheme: str):
+    code = (
+        "import celery, kombu, sys; celery.Celery\n"
+        "assert 'pgjobs_celery.transport' not in sys.modules\n"
+        f"broker = kombu.Connection('{scheme}://app:{SECRET}@first:77/shop')\n"
+        "print(broker.hostname, broker.port, broker.userid, broker.virtual_host, broker.password)"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert output == "app@first:77/shop 77 app shop None\n"
 
 
 def test_a_switch_to_a_url_keeps_nothing_of_the_one_before(url: str):
