@@ -14,14 +14,22 @@ from __future__ import annotations
 import functools
 from typing import Any, NoReturn
 
-from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
 #: The schemes, as kombu takes them from a URL: what stands before ``+`` or ``://``.
 SCHEME = "pgjobs"
 
 #: What kombu's ``register()`` is called with: encoder, decoder, content type, encoding.
-SERIALIZER = (None, None, "application/x-pgjobs", "utf-8")
+_SERIALIZER = (None, None, "application/x-pgjobs", "utf-8")
+
+
+def __getattr__(name: str) -> Any:
+    """The serializer, for which kombu asks when what it needs to connect is loaded, or soon will
+    be: a test run that imports this package has no use for that."""
+    if name != "SERIALIZER":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    show_parts()
+    return _SERIALIZER
 
 
 def find_transport() -> str:
@@ -29,6 +37,7 @@ def find_transport() -> str:
     from .requirements import check
 
     check()
+    show_parts()
     return "pgjobs_celery.transport:Transport"
 
 
@@ -39,8 +48,13 @@ def refuse() -> NoReturn:
     raise refusal()
 
 
-def show_parts(init_params: Any) -> Any:
-    """kombu's method, after which a connection of ours says port, user and database."""
+def show_parts() -> None:
+    """Have a connection of ours say port, user and database before it connects."""
+    from kombu.connection import Connection
+
+    init_params = Connection._init_params
+    if hasattr(init_params, "shows_parts"):
+        return
 
     @functools.wraps(init_params)
     def set_params(self: Connection, *args: Any, **kwargs: Any) -> None:
@@ -51,10 +65,10 @@ def show_parts(init_params: Any) -> Any:
 
             show_parts_early(self, kwargs.get("port"), kwargs.get("virtual_host"))
 
-    return set_params
+    set_params.shows_parts = True  # type: ignore[attr-defined]
+    Connection._init_params = set_params
 
 
-Connection._init_params = show_parts(Connection._init_params)
 # kombu calls what can be called, when a connection first asks for the scheme.
 TRANSPORT_ALIASES[SCHEME] = find_transport
 for bare in ("postgresql", "postgres"):

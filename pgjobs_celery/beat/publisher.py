@@ -86,14 +86,11 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
     @contextmanager
     def _transaction(self, rows: Sequence[ScheduleRow]) -> Iterator[Any]:
         """One for entries and jobs, with the producer of these."""
-        with self.app.producer_or_acquire() as producer:
-            try:
-                with self.rows.publishing(asks_others=self._asks_others(rows)):
-                    yield producer
-            except BaseException:
-                # Queues that kombu remembers to have declared in it are taken back, too.
-                producer.connection.declared_entities.clear()
-                raise
+        with (
+            self.app.producer_or_acquire() as producer,
+            self.rows.publishing(asks_others=self._asks_others(rows)),
+        ):
+            yield producer
 
     def _asks_others(self, rows: Sequence[ScheduleRow]) -> bool:
         return not self.is_atomic or any(is_lazy(self.schedule[row.name]) for row in rows)

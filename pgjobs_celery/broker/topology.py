@@ -83,6 +83,7 @@ class Topology(StdChannel):  # type: ignore[misc]
                 NOT_IMPLEMENTED,
                 f"exchange {exchange!r} cannot be of type {type}: use {', '.join(sorted(offered))}",
             )
+        self._forget_on_rollback()
         found = self.database.routes.declare_exchange(
             exchange, type, durable, auto_delete, arguments or {}
         )
@@ -166,6 +167,7 @@ class Topology(StdChannel):  # type: ignore[misc]
 
     def _declare_queue(self, queue: str, *, exclusive: bool, **options: Any) -> Holder:
         """Declare it; ChannelError if another process has it for itself, and lives."""
+        self._forget_on_rollback()
         deadline = time.monotonic() + self.node.settings.lease / 3 + DECLARE_INTERVAL
         while True:
             holder = self.database.routes.declare_queue(queue, exclusive=exclusive, **options)
@@ -183,6 +185,7 @@ class Topology(StdChannel):  # type: ignore[misc]
         if not exchange:
             return
         queue = self.node.mailboxes.name(queue)
+        self._forget_on_rollback()
         bind = self.database.routes.bind_queue
         if bind(exchange, routing_key or "", queue):
             return
@@ -190,6 +193,11 @@ class Topology(StdChannel):  # type: ignore[misc]
             raise refusal(NOT_FOUND, f"no exchange {exchange!r} to bind queue {queue!r} to")
         self.exchange_declare(exchange, PREDECLARED[exchange], durable=True)
         bind(exchange, routing_key or "", queue)
+
+    def _forget_on_rollback(self) -> None:
+        """kombu declares once, and would remember what a transaction of ours has taken back."""
+        if (client := self.transport.client) is not None:
+            self.database.on_rollback(client.declared_entities.clear)
 
     def queue_unbind(self, queue: str, exchange: str = "", routing_key: str = "", **_: Any) -> None:
         """Take a binding away."""

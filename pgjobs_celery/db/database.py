@@ -246,10 +246,14 @@ class Database(Joining):
         """
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is not None:
-            with connection.psycopg.transaction():
+            with self.forgetting(), connection.psycopg.transaction():
                 yield
             return
-        with self.connection() as connection, connection.psycopg.transaction():
+        with (
+            self.connection() as connection,
+            self.forgetting(),
+            connection.psycopg.transaction(),
+        ):
             self._local.connection = connection
             try:
                 yield

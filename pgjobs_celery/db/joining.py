@@ -129,6 +129,27 @@ class Joining:
         finally:
             self._local.caller = caller
 
+    def on_rollback(self, forget: Callable[[], object]) -> None:
+        """Call ``forget`` if the transaction of ours that this thread is in, or a savepoint of it,
+        is rolled back; nothing where it is in none."""
+        if self.is_in_transaction and not self.is_joined:
+            self._local.to_forget.append(forget)
+
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Around a transaction of ours: what was done in it may be remembered elsewhere."""
+        outer: list[Callable[[], object]] | None = getattr(self._local, "to_forget", None)
+        if outer is None:
+            self._local.to_forget = []
+        try:
+            yield
+        except BaseException:
+            for forget in self._local.to_forget:
+                forget()
+            raise
+        finally:
+            self._local.to_forget = outer
+
     @property
     def is_in_transaction(self) -> bool:
         """True if what this thread does here is part of a transaction, its own or the caller's."""

@@ -401,7 +401,9 @@ def test_many_ticks_are_published_in_several_transactions(
     assert len({job["inserted_at"] for job in jobs(connection)}) == 2
 
 
-@pytest.mark.parametrize("statement", ["advance_schedules", "insert_jobs", "COMMIT"])
+@pytest.mark.parametrize(
+    "statement", ["advance_schedules", "declare_queue", "insert_jobs", "COMMIT"]
+)
 def test_no_tick_is_lost_or_doubled_where_an_answer_is_cut_off(
     statement, beat_app, make_due, connection, server, url
 ):

@@ -128,8 +128,8 @@ class Routes:
                 queue=queue,
                 pattern=topic_pattern(routing_key),
             )
-        if rows:
-            self._database.run([self._database.wake(notify.BOUND)])
+            if rows:
+                self._database.run([self._database.wake(notify.BOUND)])
         return bool(rows)
 
     def unbind_queue(self, exchange: str, routing_key: str, queue: str) -> None:
@@ -148,7 +148,7 @@ class Routes:
         return [row[0] for row in rows]
 
     def _lasting(self) -> AbstractContextManager[None]:
-        """Not in the caller's transaction: kombu declares once, whatever becomes of that."""
+        """Not in the caller's transaction: kombu declares once, and hears of no rollback."""
         return self._database.apart() if self._database.is_joined else nullcontext()
 
 
