@@ -12,6 +12,7 @@ switches one to the next URL. For both it sets the connection's parameters by on
 from __future__ import annotations
 
 import functools
+from importlib import import_module
 from typing import Any, NoReturn
 
 from kombu.transport import TRANSPORT_ALIASES
@@ -61,9 +62,8 @@ def show_parts() -> None:
         init_params(self, *args, **kwargs)
         if str(self.transport_cls).partition("+")[0] == SCHEME:
             find_transport()
-            from .broker.client import show_parts_early
-
-            show_parts_early(self, kwargs.get("port"), kwargs.get("virtual_host"))
+            client = import_module(".broker.client", __package__)
+            client.show_parts_early(self, kwargs.get("port"), kwargs.get("virtual_host"))
 
     set_params.shows_parts = True  # type: ignore[attr-defined]
     Connection._init_params = set_params

@@ -10,9 +10,9 @@ from celery import Celery, Task, chord
 from kombu import Exchange, Queue
 from kombu.common import maybe_declare
 
-from .conftest import Connection, close_app
-from .consuming import consuming, drain
-from .holding import execute, hold
+from ..conftest import Connection, close_app
+from ..support.consumers import consuming, drain
+from ..support.holders import execute, hold
 
 LATE = Queue("late", Exchange("late", "topic"), routing_key="late.#")
 BINDING = ("late", "late", "late.#")
