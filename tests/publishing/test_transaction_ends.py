@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import psycopg
@@ -18,7 +19,7 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import CannotJoin
 
 from ..conftest import Connection
-from ..support.callers import orm, sqlalchemy, sqlalchemy_url, with_tasks
+from ..support.callers import aio, orm, sqlalchemy, sqlalchemy_url, with_tasks
 from .test_using import run
 
 
@@ -252,6 +253,49 @@ def test_on_an_event_loop_the_next_transaction_is_told_from_this_one(
 
     run(publish_at_once())
     assert numbers(connection) == [3]
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+@pytest.mark.parametrize("way", ["session", "connection", "driver"])
+def test_a_savepoint_that_only_sql_makes_over_an_asyncio_session_is_an_error(
+    url: str, add: Any, connection: Connection, way: str, is_connected: bool
+):
+    async def control(session: Any, statement: str) -> None:
+        if way == "session":
+            await session.execute(sqlalchemy.text(statement))
+        elif way == "connection":
+            await (await session.connection()).execute(sqlalchemy.text(statement))
+        else:
+            await (await session.connection()).exec_driver_sql(statement)
+
+    async def publish() -> None:
+        async with aio.AsyncSession(engine) as session, session.begin(), using(session):
+            if is_connected:
+                await session.execute(sqlalchemy.text("SELECT 1"))
+            add.delay(1, 0)
+            await control(session, "SAVEPOINT a")
+            add.delay(2, 0)
+
+    async def publish_and_dispose() -> None:
+        try:
+            await publish()
+        finally:
+            await engine.dispose()
+
+    engine = aio.create_async_engine(sqlalchemy_url(url, "asyncpg"))
+    with pytest.raises(CannotJoin):
+        run(publish_and_dispose())
+    assert numbers(connection) == []
+
+
+def test_the_connections_of_a_session_are_known(session: Any):
+    """Fails where a later SQLAlchemy keeps them elsewhere."""
+    connections_of = import_module("pgjobs_celery.db.callers.sqlalchemy_watching").connections_of
+    assert connections_of(session) == set()
+    own = session.connection()
+    assert connections_of(session) == {own}
+    with session.begin_nested():
+        assert connections_of(session) == {own}
 
 
 def test_no_statement_of_ours_seems_to_end_anything():

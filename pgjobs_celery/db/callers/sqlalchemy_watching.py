@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from sqlalchemy import TextClause, event
+from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
@@ -29,10 +29,12 @@ class SqlalchemyWatch(Watch):
             self._listen(source, "before_commit", self._before_commit)
             self._listen(source, "after_soft_rollback", self._after_soft_rollback)
             if is_async:  # where the loop alone may ask for the connection
-                self._listen(source, "do_orm_execute", self._do_orm_execute)
+                self._listen(source, "after_begin", self._after_begin)
+                for connection in connections_of(source):
+                    self._listen_to_statements(connection)
                 return
         connection = source.connection() if isinstance(source, Session) else source
-        self._listen(connection, "before_cursor_execute", self._before_cursor_execute)
+        self._listen_to_statements(connection)
         if connection is source:
             self._listen(source, "commit", self._before_commit)
             self._listen(source, "rollback", self._before_rollback)
@@ -62,6 +64,13 @@ class SqlalchemyWatch(Watch):
         event.listen(target, name, method)
         self._heard.append((target, name, method))
 
+    def _listen_to_statements(self, connection: Connection) -> None:
+        if all(target is not connection for target, *_ in self._heard):
+            self._listen(connection, "before_cursor_execute", self._before_cursor_execute)
+
+    def _after_begin(self, session: Session, transaction: Any, connection: Connection) -> None:
+        self._listen_to_statements(connection)
+
     def _before_commit(self, *_: Any) -> None:
         self.foresee(is_kept=True)
 
@@ -76,13 +85,18 @@ class SqlalchemyWatch(Watch):
     def _before_cursor_execute(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         self._hear(statement)
 
-    def _do_orm_execute(self, state: Any) -> None:
-        if isinstance(state.statement, TextClause):
-            self._hear(state.statement.text)
-
     def _hear(self, statement: str) -> None:
         is_kept = control_of(statement)
         if is_kept is None or _OWN.search(statement):
             return
         self.foresee(is_kept=is_kept)
         self._token = object()
+
+
+def connections_of(session: Session) -> set[Connection]:
+    """Those that a session has for its transaction by now.
+
+    SQLAlchemy's public way to ask for one connects where there is none.
+    """
+    transaction: Any = session.get_transaction()
+    return {entry[0] for entry in transaction._connections.values()} if transaction else set()
