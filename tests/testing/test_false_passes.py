@@ -246,6 +246,11 @@ async def is_asynchronous(job: Any) -> bool:
         ({"args": [object()]}, "equal to itself only"),
         ({"task_id": None}, "task_id is None"),
         ({"state": "availble"}, "did you mean 'available'"),
+        ({"state": ["available"]}, "state is "),
+        ({"queue": None}, "queue is None"),
+        ({"queue": ["celery"]}, "queue is "),
+        ({"priority": "3"}, "priority is '3'"),
+        ({"max_attempts": "3"}, "max_attempts is '3'"),
     ],
 )
 def test_what_can_never_be_seen_is_not_refuted(block: testing, words: Any, reason: str):

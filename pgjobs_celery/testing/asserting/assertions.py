@@ -9,7 +9,7 @@ with assert_enqueued(welcome, count=2):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timezone
 from typing import Any
@@ -84,10 +84,25 @@ def expected(task: Any = None, **words: Any) -> Expected:
     return found
 
 
+#: What of every job is of one kind.
+_KINDS: dict[str, tuple[Any, str]] = {
+    "queue": (str, "the name of one"),
+    "state": (str, "the name of one"),
+    "priority": ((int, float), "a number"),
+    "max_attempts": ((int, float, type(None)), "a number, or None"),
+}
+
+
 def _check_words(words: Mapping[str, Any]) -> None:
     """Raise InvalidOption for what no job can be like: there would never be one."""
     if "task_id" in words and words["task_id"] is None:
         raise InvalidOption("task_id is None, and each job has one")
+    for name, (kind, what) in _KINDS.items():
+        value = words.get(name, NOTHING)
+        # A type, a function or an object with a comparison of its own may fit.
+        is_plain = value is None or isinstance(value, (str, int, float, Mapping, Sequence))
+        if value is not NOTHING and is_plain and not isinstance(value, kind):
+            raise InvalidOption(f"{name} is {value!r}, and that of each job is {what}")
     where = words.get("where")
     if where is not None and not callable(where):
         raise InvalidOption(f"where must be a function of the job, not {where!r}")
