@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
+import hypothesis
 import kombu
 import psycopg
 import pytest
@@ -44,6 +45,12 @@ RABBITMQ_URL = os.environ.get("PGJOBS_TEST_RABBITMQ_URL", "amqp://guest:guest@12
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has it ignored by what it runs in the background, and what that runs in turn.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says more of the machine, and of what else runs on it.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 #: What a test may have put something into.
 TABLES = (
