@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: How long the table is searched for ids that begin so, in seconds: each row of it is read.
+SEARCH_SECONDS = 5.0
+
 
 def action(name: str, done: str) -> Callable[[F], click.Command]:
     """A command that acts on the jobs that ids and filters name; ``done`` is its participle.
@@ -238,12 +241,29 @@ def full_ids(jobs: Selection, given: tuple[str, ...]) -> tuple[str, ...]:
     there = {job.task_id for job in jobs.filter(id=given)}
     full = []
     for id in given:
-        found = [] if id in there or not id else jobs.database.matches.find_ids(id, 4)
+        found = [] if id in there or not id else ids_from(jobs, id)
         if len(found) > 1:
             few = ", ".join(sorted(found)[:3]) + (", ..." if found[3:] else "")
             raise click.ClickException(one_line(f"{id!r} is the beginning of several ids: {few}"))
         full.append(found[0] if found else id)
     return tuple(dict.fromkeys(full))
+
+
+def ids_from(jobs: Selection, beginning: str) -> list[str]:
+    """Up to four ids that begin so; raises ClickException where the table is too large to tell."""
+    from ..db.database import OutOfTime, answered_by
+    from ..scopes.steady import monotonic
+
+    try:
+        with answered_by(monotonic() + SEARCH_SECONDS):
+            return jobs.database.matches.find_ids(beginning, 4)
+    except OutOfTime:
+        raise click.ClickException(
+            one_line(
+                f"there is no job {beginning!r}, and whether an id begins so was not found out in"
+                f" {SEARCH_SECONDS:g} s: give the id in full"
+            )
+        ) from None
 
 
 def near_tasks(ctx: click.Context, jobs: Selection, given: tuple[str, ...]) -> str:

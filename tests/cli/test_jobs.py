@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import psycopg
 import pytest
 from celery.bin.celery import celery
 from click.testing import CliRunner, Result
@@ -12,6 +13,8 @@ from click.testing import CliRunner, Result
 from pgjobs_celery.cli import jobs as cli_jobs
 from pgjobs_celery.cli.filters import FILTER_OPTIONS
 from pgjobs_celery.control.filters import FILTERS
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.rows.filtered import Matches
 from pgjobs_celery.job.outcome import discarded, error_entry
 from pgjobs_celery.job.rows import Bucket
 from pgjobs_celery.job.states import State
@@ -279,6 +282,28 @@ def test_the_beginning_of_an_id_will_do(run, database, connection):
     }  # fmt: skip
     assert json.loads(run("retry", "abd", "--json").output) == {"count": 1, "ids": ["abd-%_1"]}
     assert run("delete", "nothing").exit_code == 1
+
+
+def test_a_table_too_large_to_be_searched_is_given_up(run, database, connection, url, monkeypatch):
+    put(database, "abc-1")
+    find, seen = Matches.find_ids, []
+
+    def find_slowly(self, *given):
+        with psycopg.connect(parse_url(url)) as other:
+            other.execute("LOCK TABLE pgjobs.jobs")
+            try:
+                return find(self, *given)
+            finally:
+                seen.append(True)
+
+    monkeypatch.setattr(Matches, "find_ids", find_slowly)
+    monkeypatch.setattr(cli_jobs, "SEARCH_SECONDS", 0.3)
+    done = run("cancel", "abc")
+    assert seen
+    assert done.exit_code == 1
+    assert "there is no job 'abc'" in done.output
+    assert "0.3 s: give the id in full" in done.output
+    assert "1 job cancelled" in run("cancel", "abc-1").output
 
 
 @pytest.mark.parametrize(
