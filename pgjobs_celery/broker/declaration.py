@@ -62,6 +62,43 @@ class DeclaredQueue(queue_declare_ok_t):  # type: ignore[misc]
     def __repr__(self) -> str:
         return repr(self._told)
 
+    # Whatever else a tuple does, it does with what it was made of.
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self._told < tuple(other))
+
+    def __le__(self, other: Any) -> bool:
+        return bool(self._told <= tuple(other))
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(self._told > tuple(other))
+
+    def __ge__(self, other: Any) -> bool:
+        return bool(self._told >= tuple(other))
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._told
+
+    def __add__(self, other: Any) -> Any:
+        return self._told + tuple(other)
+
+    def __radd__(self, other: Any) -> Any:
+        return tuple(other) + tuple(self._told)
+
+    def count(self, value: Any) -> int:
+        """How often it tells a value."""
+        return int(self._told.count(value))
+
+    def index(self, value: Any, *within: Any) -> int:
+        """Where it tells a value."""
+        return int(self._told.index(value, *within))
+
+    def _replace(self, **told: Any) -> Any:
+        return self._told._replace(**told)
+
+    def __reduce__(self) -> Any:
+        return queue_declare_ok_t, tuple(self._told)
+
 
 class Management(base.Management):  # type: ignore[misc]
     """What kombu calls a connection's manager; ``celery list bindings`` asks it."""

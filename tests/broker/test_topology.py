@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -207,6 +209,15 @@ def test_any_declaration_tells_what_is_ready_and_who_consumes(
     assert answer == channel.queue_declare("q", passive=True)
     assert answer != ("q", 0, 0)
     assert repr(answer) == "queue_declare_ok_t(queue='q', message_count=3, consumer_count=1)"
+    # Where a tuple's own methods would read what it was made of.
+    assert ("q", 2, 9) < answer < ("q", 3, 2)
+    assert ("q", 3, 1) <= answer <= ("q", 3, 1)
+    assert (3 in answer, 0 in answer, answer.count(3), answer.index(1)) == (True, False, 1, 2)
+    assert answer + (0,) == ("q", 3, 1, 0)  # noqa: RUF005
+    assert (0,) + answer == (0, "q", 3, 1)  # noqa: RUF005
+    assert answer._replace(queue="other") == ("other", 3, 1)
+    assert answer._asdict() == {"queue": "q", "message_count": 3, "consumer_count": 1}
+    assert pickle.loads(pickle.dumps(answer)) == copy.copy(answer) == ("q", 3, 1)
     publish_tasks(broker, 1)
     assert channel.queue_declare("q").message_count == 4
 
