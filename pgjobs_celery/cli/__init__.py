@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from .main import pgjobs
+import click
+
+from ..errors import RequirementMissing
+
+try:
+    from .main import pgjobs
+except RequirementMissing as error:
+    # Celery loads this with each of its commands, and shows what is raised here with its traceback.
+    from .missing import refusing
+
+    pgjobs: click.Command = refusing(error)  # type: ignore[no-redef]
 
 __all__ = ["pgjobs"]
