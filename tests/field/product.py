@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 ROOT = Path(__file__).parents[2]
 FIELD = ROOT / ".field"
+
+T = TypeVar("T")
 
 
 class Skip(Exception):
@@ -100,3 +103,13 @@ class Product:
     needs_redis: bool = False
     #: Other distributions whose versions are told too.
     beside: tuple[str, ...] = field(default=("celery",))
+
+
+def on_both(stage: Stage, run: Callable[[Side], T]) -> tuple[T, T | None]:
+    """Run it on pgjobs and on Redis, if there is one, at the same time: both wait for the most."""
+    with ThreadPoolExecutor(2) as threads:
+        sides = [side for side in (stage.pgjobs, stage.redis) if side is not None]
+        ended = [*threads.map(run, sides), None]
+    pgjobs, redis = ended[:2]
+    assert pgjobs is not None
+    return pgjobs, redis

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .processes import run_within
-from .product import Judgement, Side, Stage
+from .product import Judgement, Side, Stage, on_both
 
 FOREIGN = Path(__file__).parent / "foreign"
 
@@ -30,8 +31,7 @@ def run_program(
 
     ``differences`` gives the reason of each observation that is another one on Redis.
     """
-    seen = _observe(stage, stage.pgjobs, name, limit)
-    control = _observe(stage, stage.redis, name, limit) if stage.redis else None
+    seen, control = on_both(stage, lambda side: _observe(stage, side, name, limit))
     return judge(seen, control, expected, differences or {})
 
 
@@ -67,13 +67,16 @@ def judge(
 def _observe(stage: Stage, side: Side, name: str, limit: float) -> Observations:
     report = stage.folder / f"{side.name}.json"
     report.unlink(missing_ok=True)
+    scratch = stage.folder / side.name
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     env = {
         "FIELD_BROKER": side.broker,
         "FIELD_RESULTS": side.results,
         "FIELD_DATABASE": side.database,
         "FIELD_REDIS": side.redis,
         "FIELD_REPORT": str(report),
-        "FIELD_FOLDER": str(stage.folder),
+        "FIELD_FOLDER": str(scratch),
     }
     log = stage.folder / f"{side.name}.log"
     command = [str(stage.python), str(FOREIGN / f"{name}.py")]
