@@ -38,11 +38,12 @@ def main(names: tuple[str, ...], is_list: bool, is_fast: bool, is_big: bool, wri
         for number, product in enumerate(chosen, start=1):
             click.echo(f"==> {number} of {len(chosen)}: {product.name}", err=True)
             outcomes.append(run_product(product, servers, is_fast))
+            click.echo(f"    {outcomes[-1].result} ({outcomes[-1].seconds:.0f} s)", err=True)
             for note in outcomes[-1].notes:
                 click.echo(f"    {note}", err=True)
+            if write:
+                write_page(outcomes, date.today())
     click.echo("\n".join(to_lines(outcomes, date.today())))
-    if write:
-        write_page(outcomes, date.today())
     sys.exit(any(outcome.has_failed for outcome in outcomes))
 
 
