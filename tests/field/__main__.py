@@ -89,8 +89,8 @@ def run_product(product: Product, servers: Servers, is_fast: bool) -> Outcome:
 
 def _tell_versions(product: Product, python: Path) -> list[str]:
     names = (product.distribution, *product.beside)
-    found = ask_versions(python, names)
-    return [found[0], *(f"{name} {v}" for name, v in zip(names[1:], found[1:], strict=True))]
+    found = zip(names, ask_versions(python, names), strict=True)
+    return [v if name == product.name else f"{name} {v}" for name, v in found]
 
 
 if __name__ == "__main__":

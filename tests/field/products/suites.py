@@ -99,7 +99,10 @@ def run_celery(stage: Stage) -> Judgement:
 
     # One after the other: they count in one Redis database, whichever the broker.
     control = None if stage.redis is None or stage.is_fast else run(stage.redis)
-    return judge(run(stage.pgjobs), control, CELERY_DIFFERENCES)
+    result, notes = judge(run(stage.pgjobs), control, CELERY_DIFFERENCES)
+    if stage.is_fast:
+        result += f" ({', '.join(CELERY_FAST)} alone, without Redis)"
+    return Judgement(result, notes)
 
 
 def _unpack(stage: Stage, distribution: str) -> Path:
