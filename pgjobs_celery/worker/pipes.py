@@ -9,7 +9,6 @@ soft shutdown sleeps.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from inspect import isgenerator
@@ -17,6 +16,8 @@ from typing import Any
 
 from billiard.connection import wait
 from billiard.pool import RUN
+
+from .stopping import is_loop_waiting
 
 #: How long the rest of a message that has begun to come is waited for, in seconds.
 REST = 1.0
@@ -60,7 +61,7 @@ class Pipes:
         In a signal handler, so only where that has interrupted an event loop that waits: elsewhere
         it may have interrupted what reads, or holds a lock. Then what is said is heard afterwards.
         """
-        if not self._is_loop_waiting():
+        if not is_loop_waiting(self._hub):
             pause()
             return
         self.hear()
@@ -70,13 +71,6 @@ class Pipes:
             readers = [child.outq._reader for child in self._pool._fileno_to_outq.values()]
             wait([reader for reader in readers if not reader.closed], LOOK)
             self._judge_all()
-
-    def _is_loop_waiting(self) -> bool:
-        poll = type(self._hub.poller).poll.__code__
-        frame: Any = sys._getframe()
-        while frame is not None and frame.f_code is not poll:
-            frame = frame.f_back
-        return frame is not None
 
     def _judge_soft(self, job: int, soft: float, hard: float | None, hub: Any) -> None:
         if self._is_still_to_judge(job):

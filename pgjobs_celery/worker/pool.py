@@ -15,6 +15,7 @@ from celery.worker.state import requests
 
 from ..job.rows import Cancellation
 from .pipes import Pipes
+from .stopping import Stop
 
 
 class WorkerPool:
@@ -30,12 +31,15 @@ class WorkerPool:
         self._processes: Any = None
         #: The pipes of its processes.
         self._pipes: Pipes | None = None
+        self._stop: Stop | None = None
         #: Requests of tasks that a shutdown, or a lost connection, has ended or will.
         self.cancelled: list[Any] = []
 
     def start(self) -> None:
         """The pool runs: see that it goes on listening to what it has sent, whatever happens."""
         pool = self._consumer.pool
+        if self._stop is None:
+            self._stop = Stop(self._consumer)
         processes = getattr(pool, "_pool", None)
         if hasattr(processes, "outbound_buffer"):
             self._processes = processes
@@ -70,6 +74,11 @@ class WorkerPool:
     def has_processes(self) -> bool:
         """True where tasks run in children."""
         return self._processes is not None
+
+    @property
+    def is_ending(self) -> bool:
+        """True when what runs was told to end, and the pool will be: nothing else may begin."""
+        return self._stop is not None and self._stop.is_put_off
 
     def is_fed_by(self, channel: Any) -> bool:
         """True for the channel over which this worker's tasks come."""

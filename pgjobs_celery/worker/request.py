@@ -168,6 +168,9 @@ class JobRequest(LostAttempts):
 
     def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
         """Send the task to the pool."""
+        if self._is_pool_ending():
+            # By which Celery gives its place in the pool back; the job goes back in line.
+            raise TaskRevokedError(self.id)  # type: ignore[attr-defined]
         self._track()
         try:
             return super().execute_using_pool(TracingPool(pool), **kwargs)  # type: ignore[misc]
@@ -267,6 +270,12 @@ class JobRequest(LostAttempts):
     def _has_processes(self) -> bool:
         pool = self._message.channel.node.pool
         return bool(pool and pool.has_processes)
+
+    def _is_pool_ending(self) -> bool:
+        if claim_of(self._message) is None:
+            return False
+        pool = self._message.channel.node.pool
+        return bool(pool and pool.is_ending)
 
     def was_sent(self) -> bool:
         """True once the task is on its way to a process of the pool, which will run it."""

@@ -80,6 +80,26 @@ def first_step(path: str, release: str, size: int = 0) -> str:
     return work("first_step", path, release, size)
 
 
+@app.task(base=Again)
+def leaf(number: int, path: str) -> None:
+    append(path, f"leaf {number}")
+
+
+@app.task
+def spread(path: str, release: str) -> str:
+    """Publishes many when it is released: what has ended before is written first."""
+    append(path, "begin spread")
+    wait_for_file(release)
+    append(path, "end spread")
+    leaf.enqueue_many((number, path) for number in range(3))
+    return "spread"
+
+
+@app.task(rate_limit="1/h")
+def rare() -> None:
+    """Its second run waits in the worker, outside of the pool."""
+
+
 def fail(name: str, path: str, release: str, size: int = 0) -> None:
     append(path, f"begin {name}")
     wait_for_file(release)
