@@ -40,7 +40,8 @@ def witness(task: Task, event: str) -> None:
     _, attempt, *_ = task.request.properties["pgjobs_claim"]
     line = {
         "event": event,
-        "id": task.request.id,
+        # A hostile message may give it anything for an id.
+        "id": str(task.request.id),
         "attempt": attempt,
         "worker": task.request.hostname,
     }

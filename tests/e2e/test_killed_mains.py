@@ -20,8 +20,8 @@ from celery import Celery, chain
 from pgjobs_celery.db.dsn import parse_url
 
 from ..conftest import close_app
-from ..tcp import TO_CLIENT, TO_SERVER, Network
-from ..waiting import wait_for
+from ..support.networks import TO_CLIENT, TO_SERVER, Network
+from ..support.waiting import wait_for
 from . import stalls
 from .conftest import StartWorker, Worker
 from .rows import Rows, assert_finished, errors

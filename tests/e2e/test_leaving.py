@@ -22,7 +22,7 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.worker.stopping import HANDLER
 
 from ..conftest import close_app
-from ..waiting import wait_for
+from ..support.waiting import wait_for
 from . import stalls
 from .conftest import StartWorker, Worker
 from .rows import Rows, assert_finished

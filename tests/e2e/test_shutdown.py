@@ -109,19 +109,18 @@ def test_a_cold_shutdown_waits_for_what_runs_in_its_own_process(
 def test_a_soft_shutdown_releases_at_once_and_finishes_what_it_can(
     pool: str, task: Any, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
-    started = worker(pool=pool, concurrency=1, conf={"worker_soft_shutdown_timeout": 3})
+    started = worker(pool=pool, concurrency=1, conf={"worker_soft_shutdown_timeout": 8})
     running = task.delay(str(tmp_path / "started"), str(tmp_path / "release"))
     wait_for((tmp_path / "started").exists)
     waiting = [tasks.add.delay(number, 1) for number in range(10)]
-    began = time.monotonic()
     started.send(signal.SIGQUIT)
     wait_for(lambda: "Initiating Soft Shutdown" in started.log)
     # Others need not wait for what it waits for.
     other = worker(pool="threads")
     assert [result.get(timeout=10) for result in waiting] == list(range(1, 11))
-    assert time.monotonic() - began < 3
+    assert started.process.poll() is None
     (tmp_path / "release").touch()
-    started.process.wait(timeout=15)
+    started.process.wait(timeout=20)
     assert running.get(timeout=5) == "released"
     assert_finished(rows.get(running.id))
     assert set(rows.nodes().values()) == {other.name}
