@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from .errors import InvalidOption, UnknownOption
+from .job.checks import did_you_mean, is_whole_number
 
 #: A schema name is written into statements, so it is held to what needs no quoting rules.
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_$]{0,62}\Z")
@@ -258,7 +258,7 @@ def _check_queues(queues: Any) -> None:
         )
     for name, limit in queues.items():
         check_queue_name(name)
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        if not is_whole_number(limit, 1):
             raise InvalidOption(
                 f"pgjobs_queues[{name!r}] must be a whole number from 1, not {limit!r}; "
                 f"`celery pgjobs pause {name}` has no job of the queue run"
@@ -288,9 +288,3 @@ def is_news(text: str) -> bool:
         return False
     _warned.add(text)
     return True
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest that is known, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""

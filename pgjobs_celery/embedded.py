@@ -154,8 +154,8 @@ class EmbeddedServer:
             code, output = self._call("pg_ctl", "-w", "-t", "60", "-l", str(self.log), "start")
             if not code or time.monotonic() > deadline:
                 return code, output
-            said = self.log.read_bytes()[begun:].decode(errors="replace")
-            if "pre-existing shared memory block" not in said and "lock file" not in said:
+            logged = self.log.read_bytes()[begun:].decode(errors="replace")
+            if "pre-existing shared memory block" not in logged and "lock file" not in logged:
                 return code, output
             time.sleep(0.1)
 

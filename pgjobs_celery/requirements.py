@@ -48,8 +48,8 @@ def end(error: PgJobsError) -> PgJobsError:
         return error
     kind = type(error)
     # Whoever catches ours still does, and click shows what is raised here without a traceback.
-    said = type(kind.__name__, (kind, click.ClickException), {"__module__": kind.__module__})
-    raised: PgJobsError = said(str(error))
+    combined = type(kind.__name__, (kind, click.ClickException), {"__module__": kind.__module__})
+    raised: PgJobsError = combined(str(error))
     raised.message = str(error)  # type: ignore[attr-defined]
     raised.show_color = None  # type: ignore[attr-defined]
     return raised

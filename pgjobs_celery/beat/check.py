@@ -57,7 +57,7 @@ def check_schedules(app: Any, entries: Iterable[Schedule], now: datetime) -> lis
             continue
         if entry is not None:
             try:
-                findings += [Finding(name, *said) for said in _check(app, entry, now, clocks)]
+                findings += [Finding(name, *finding) for finding in _check(app, entry, now, clocks)]
             except Exception as error:  # as in a beat, whose row has a schedule that cannot be
                 findings.append(Finding(name, "wrong", f"beat cannot compute it: {error}"))
         if name not in found and has_started:
@@ -69,7 +69,7 @@ def check_schedules(app: Any, entries: Iterable[Schedule], now: datetime) -> lis
 def _read_own(app: Any, name: Any, now: datetime) -> Schedule | None:
     """The program's own entry of this name, as its row will have it; None if there is none."""
     own = find_own(app, name)
-    return own and to_handle(to_row(own, now, is_configured=True), app)
+    return to_handle(to_row(own, now, is_configured=True), app) if own else None
 
 
 def _check(
@@ -80,7 +80,7 @@ def _check(
     schedule = entry.schedule
     if schedule is None and entry.is_configured:
         own = find_own(app, entry.name)
-        schedule = own and own.schedule
+        schedule = own.schedule if own else None
     if schedule is None:
         if entry.spec.get("type") != OTHER:
             yield "unread", f"its schedule cannot be read here: {dict(entry.spec)}"
@@ -124,9 +124,9 @@ def check_clocks(given: crontab, zone: tzinfo, now: datetime) -> Iterator[str]:
     while change is not None:
         theirs = set(_ticks(lambda after: next_tick(given, after), change))
         ours = set(_cron_ticks(given, zone, change))
-        if said := _difference(_times(theirs - ours, zone), _times(ours - theirs, zone)):
+        if difference := _difference(_times(theirs - ours, zone), _times(ours - theirs, zone)):
             day = change.astimezone(zone).date()
-            yield f"on {day}, when the clocks change, it is {said}"
+            yield f"on {day}, when the clocks change, it is {difference}"
         change = next_change(change, end, zone)
 
 

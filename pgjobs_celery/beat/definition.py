@@ -9,9 +9,10 @@ from typing import Any
 from celery.canvas import Signature
 from celery.schedules import BaseSchedule
 
-from ..config import check_queue_name, did_you_mean
+from ..config import check_queue_name
 from ..control.filters import to_json
 from ..errors import InvalidOption, UnknownOption
+from ..job.checks import did_you_mean, is_whole_number
 from ..job.options import NAMES, check_max_attempts, check_meta, normalise_tags
 from ..job.rows import HIGHEST_RANK, LOWEST_RANK
 from ..job.unique import as_unique
@@ -75,8 +76,8 @@ def read_entry(
         for word in ("args", "kwargs", "options"):
             to_json(word, getattr(entry, word))
     except (InvalidOption, UnknownOption) as error:
-        said = str(error)
-        raise type(error)(said if said.startswith(where) else f"{where}: {said}") from None
+        message = str(error)
+        raise type(error)(message if message.startswith(where) else f"{where}: {message}") from None
     return entry
 
 
@@ -116,15 +117,11 @@ def _check_options(options: Mapping[str, Any], task: Any) -> dict[str, Any]:
                 f"unique is for tasks of the class PgTask, which {task.name} is not"
             )
         rule = as_unique(given["unique"])
-        given["unique"] = rule and rule.__json__()
+        given["unique"] = rule.__json__() if rule else None
     if given.get("queue") is not None:
         given["queue"] = check_queue_name(getattr(given["queue"], "name", given["queue"]))
     priority = given.get("priority")
-    if priority is not None and (
-        isinstance(priority, bool)
-        or not isinstance(priority, int)
-        or not LOWEST_RANK <= priority <= HIGHEST_RANK
-    ):
+    if priority is not None and not is_whole_number(priority, LOWEST_RANK, HIGHEST_RANK):
         raise InvalidOption(f"priority must be {LOWEST_RANK} to {HIGHEST_RANK}, not {priority!r}")
     if not isinstance(given.get("headers") or {}, Mapping):
         raise InvalidOption(f"headers must be a mapping, not {given['headers']!r}")

@@ -248,7 +248,7 @@ def _put(
     if there is None:
         action = ADDED
     else:
-        is_same = _said(there) == _said(row) and there.is_paused is not is_enabled
+        is_same = _compared(there) == _compared(row) and there.is_paused is not is_enabled
         action = UNCHANGED if is_same else CHANGED
     if action == ADDED and is_enabled and row.next_run_at <= control.now():
         notes.append("it is overdue there, and runs with the first beat")
@@ -264,7 +264,7 @@ def _put(
     return Outcome(entry.name, action, notes)
 
 
-def _said(row: ScheduleRow) -> tuple[Any, ...]:
+def _compared(row: ScheduleRow) -> tuple[Any, ...]:
     return row.task, row.args, row.kwargs, row.options, row.definition
 
 

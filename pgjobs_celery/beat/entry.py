@@ -10,10 +10,10 @@ from typing import Any
 from celery.beat import ScheduleEntry
 from kombu.utils.json import dumps, loads
 
-from ..config import did_you_mean
 from ..control.filters import text
 from ..db.rows.schedules import ScheduleRow
 from ..errors import InvalidOption, PgJobsError, UnknownOption
+from ..job.checks import did_you_mean, is_whole_number
 from ..job.envelope import LONGEST_NAME
 from ..job.options import check_text
 from .missed import MISSED, MOST, ONCE
@@ -82,7 +82,7 @@ def _missed(given: Any) -> str:
 
 
 def _limit(given: Any) -> int:
-    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST:
+    if not is_whole_number(given, 1, MOST):
         raise InvalidOption(
             f"missed_limit must be a whole number from 1 to {MOST:,}, not {given!r}"
         )

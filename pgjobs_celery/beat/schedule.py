@@ -11,9 +11,9 @@ from typing import Any
 from celery.schedules import BaseSchedule
 from kombu.utils.json import loads
 
-from ..config import did_you_mean
 from ..db.rows.schedules import NEVER, ScheduleRow
 from ..errors import PgJobsError
+from ..job.checks import did_you_mean
 from ..job.states import State
 from .entry import PgEntry, damage_of, to_entry
 from .spec import from_spec

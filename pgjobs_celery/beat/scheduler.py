@@ -76,7 +76,7 @@ class PgScheduler(TickPublisher):
         self._next_look = 0.0
         #: The server's clock, and this process's when it showed that.
         self._server = (datetime.now(timezone.utc), time.monotonic())
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         #: Why nothing can be done at the moment; empty if it can.
         self._lost = ""
         super().__init__(app, *args, **kwargs)
@@ -143,10 +143,10 @@ class PgScheduler(TickPublisher):
             wait = min(wait, self._clock.seconds(self._heap[0][0] - self.now()))
         return min(max(wait, 0.001), self.max_interval)
 
-    def _say(self, text: str) -> None:
+    def _log_once(self, text: str) -> None:
         """Log an error that stays for a while, once."""
-        if text not in self._said:
-            self._said.add(text)
+        if text not in self._logged:
+            self._logged.add(text)
             logger.error("beat: %s", text)
 
     # Know what there is
@@ -182,7 +182,7 @@ class PgScheduler(TickPublisher):
             try:
                 row = to_row(entry, after, is_configured=True)
             except Exception as error:
-                self._say(f"entry {entry.name!r} cannot be computed: {error!r}")
+                self._log_once(f"entry {entry.name!r} cannot be computed: {error!r}")
             else:
                 self._definitions[entry.name] = row.definition
                 yield row
@@ -243,7 +243,7 @@ class PgScheduler(TickPublisher):
         self._rows[row.name] = row
         if damage := damage_of(row):
             what = "is set aside" if row.next_run_at == NEVER else "goes on"
-            self._say(
+            self._log_once(
                 f"entry {row.name!r} {what}: {damage}; `celery -A proj pgjobs schedules repair` "
                 "gives it others, `delete` takes it away"
             )
@@ -254,14 +254,14 @@ class PgScheduler(TickPublisher):
                 entry = own
         else:
             if own is not None:
-                self._say(
+                self._log_once(
                     f"entry {row.name!r} was made at run time before it was in beat_schedule, and "
                     "stays as it was made: delete it, or give the new one another name"
                 )
             try:
                 entry = to_entry(row, self.app)
             except PgJobsError as error:
-                self._say(str(error))
+                self._log_once(str(error))
         if entry is not None and not row.is_paused and row.next_run_at != NEVER:
             self.schedule[row.name] = entry
             self._wait(row.name, row.next_run_at)
@@ -300,7 +300,7 @@ class PgScheduler(TickPublisher):
             try:
                 found[row.name] = self._find_due(row, now)
             except Exception as error:
-                self._say(f"entry {row.name!r} cannot be computed: {error!r}")
+                self._log_once(f"entry {row.name!r} cannot be computed: {error!r}")
                 self._wait(row.name, self._in(RETRY_INTERVAL))
             else:
                 (alone if is_lazy(self.schedule[row.name]) else together).append(row)

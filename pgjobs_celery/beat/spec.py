@@ -61,15 +61,15 @@ def definition_of(given: BaseSchedule) -> str:
 
     For a class of somebody's own: if class, repr and attributes are the same.
     """
-    said: list[Any] = [to_spec(given)]
+    parts: list[Any] = [to_spec(given)]
     if not ((type(given) is schedule and not given.relative) or type(given) is solar):
-        said.append(str(zone_of(given)))
-    if said[0]["type"] == OTHER:
+        parts.append(str(zone_of(given)))
+    if parts[0]["type"] == OTHER:
         left_out = ("_app", "nowfun", "tz", "utc_enabled")
-        said += [
+        parts += [
             (name, _same(v)) for name, v in sorted(vars(given).items()) if name not in left_out
         ]
-    return digest(*said)
+    return digest(*parts)
 
 
 def _same(value: Any) -> str:
@@ -85,16 +85,16 @@ def _same(value: Any) -> str:
 
 def from_spec(spec: Mapping[str, Any], app: Any) -> BaseSchedule | None:
     """The schedule that :func:`to_spec` has described; None where only a program knows it."""
-    said = {name: value for name, value in spec.items() if name != "type"}
+    fields = {name: value for name, value in spec.items() if name != "type"}
     kind = spec.get("type")
     if kind == "cron":
-        return cron(said["expression"], said.get("tz"), app=app)
+        return cron(fields["expression"], fields.get("tz"), app=app)
     if kind == "crontab":
-        return crontab(**said, app=app)
+        return crontab(**fields, app=app)
     if kind == "solar":
-        return solar(said["event"], said["lat"], said["lon"], app=app)
+        return solar(fields["event"], fields["lat"], fields["lon"], app=app)
     if kind == "interval":
-        return schedule(said["every"], said.get("relative", False), app=app)
+        return schedule(fields["every"], fields.get("relative", False), app=app)
     return None
 
 
@@ -116,7 +116,7 @@ def to_expression(given: crontab) -> str | None:
 
 
 def digest(*parts: Any) -> str:
-    """The same for what was said alike."""
+    """The same text for equal parts."""
     text = json.dumps(parts, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -12,7 +12,7 @@ from ..config import Options, is_news, read_options
 from ..db.dsn import bare_url, first_url, parse_url, write_ours
 from ..db.failures import SERVER_ERRORS
 from ..errors import PgJobsError
-from .output import failure, say
+from .output import echo, failure
 
 #: What each command needs to be allowed; for one that is not here, as much as a worker.
 RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -108,5 +108,5 @@ def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, O
         )
     for warning in warnings if broker or backend else ():
         if is_news(warning):
-            say(f"Warning: {warning}", err=True)
+            echo(f"Warning: {warning}", err=True)
     return parse_url(url), options

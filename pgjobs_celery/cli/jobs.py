@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..config import did_you_mean
 from ..errors import InvalidOption
+from ..job.checks import did_you_mean
 from ..job.states import State
 from ..printable import one_line
 from .database import database_options, find_database, reported, rights_of
 from .filters import FILTER_OPTIONS, filter_options, read_duration
-from .output import failure, say, say_json, say_lines, show_table
+from .output import echo, echo_json, echo_lines, failure, show_table
 
 if TYPE_CHECKING:
     from ..control.jobs import Selection
@@ -60,7 +60,7 @@ def action(name: str, done: str) -> Callable[[F], click.Command]:
                     changed = act(jobs, on_batch=on_batch, **options) if count else []
                 report(jobs, changed, ids, done, as_json)
                 if not count and (hint := near_tasks(ctx, jobs, tasks)):
-                    say(hint, err=True)
+                    echo(hint, err=True)
                 ctx.exit(1 if ids and set(ids) - set(changed) else 0)
 
         run.__doc__ = act.__doc__
@@ -103,13 +103,13 @@ def list_jobs(
     with selected(ctx, url, schema, options) as (jobs, _):
         found = jobs.list(limit or None, newest=not oldest_first)
         if as_json:
-            say_json([as_data(job) for job in found])
+            echo_json([as_data(job) for job in found])
         elif found:
             print_table(found, no_color=bool(getattr(ctx.obj, "no_color", False)))
             if limit and len(found) == limit:
-                say(f"The first {limit}; --limit 0 shows all.")
+                echo(f"The first {limit}; --limit 0 shows all.")
         else:
-            say(" ".join(filter(None, ("No jobs.", near_tasks(ctx, jobs, tasks)))))
+            echo(" ".join(filter(None, ("No jobs.", near_tasks(ctx, jobs, tasks)))))
 
 
 @click.command("show")
@@ -127,9 +127,9 @@ def show(
             raise click.ClickException(f"there is no job {id!r}")
         data = as_data(job) | result_of(jobs, job)
     if as_json:
-        say_json(data)
+        echo_json(data)
     else:
-        say_lines("\n".join(described(data)))
+        echo_lines("\n".join(described(data)))
 
 
 @action("cancel", "cancelled, or told to stop")
@@ -277,13 +277,13 @@ def near_tasks(ctx: click.Context, jobs: Selection, given: tuple[str, ...]) -> s
         with suppress(Exception):  # it is only a hint
             app.loader.import_default_modules()
             known |= {name for name in app.tasks if not name.startswith("celery.")}
-    said = []
+    hints = []
     for name in given:
         if name not in known:
             ends = sorted(each for each in known if each.rpartition(".")[2] == name)
             near = f"; did you mean {ends[0]!r}?" if ends else did_you_mean(name, known)
-            said.append(f"No task {name!r} is known here{near}")
-    return one_line(" ".join(said))
+            hints.append(f"No task {name!r} is known here{near}")
+    return one_line(" ".join(hints))
 
 
 def confirm(jobs: Selection, method: str, name: str, is_sure: bool) -> int:
@@ -320,15 +320,15 @@ def report(
 ) -> None:
     """What was done; and of what was named and not changed, why."""
     if as_json:
-        say_json({"count": len(changed), "ids": changed})
+        echo_json({"count": len(changed), "ids": changed})
     else:
-        say(f"{jobs_of(len(changed))} {done}")
+        echo(f"{jobs_of(len(changed))} {done}")
     left = [id for id in dict.fromkeys(ids) if id not in set(changed)]
     there = {job.task_id: job for job in jobs.filter(id=left)} if left else {}
     for id in left:
         job = there.get(id)
         why = f"it is {job.state}" if job else "there is no such job, or the filters exclude it"
-        say(f"Not changed: {id}: {why}", err=True)
+        echo(f"Not changed: {id}: {why}", err=True)
 
 
 def jobs_of(count: int) -> str:

@@ -32,7 +32,7 @@ from . import jobs as cli_jobs
 from . import queues as cli_queues
 from . import schedules as cli_schedules
 from .database import RIGHTS, database_options, find_database, reported
-from .output import say, say_json, say_lines, show_table
+from .output import echo, echo_json, echo_lines, show_table
 
 
 @click.group()
@@ -83,7 +83,7 @@ def migrate(
     with opened(ctx, url, schema) as db:
         if as_sql:
             steps = migrations.plan(db.connection, db.schema, to)
-            say_lines(migration_files.script(steps, lock_timeout))
+            echo_lines(migration_files.script(steps, lock_timeout))
         elif check:
             ctx.exit(0 if check_version(db, to) else 1)
         else:
@@ -93,10 +93,10 @@ def migrate(
                 to,
                 lock_timeout=lock_timeout,
                 wait=wait,
-                on_step=lambda step: say(f"{step}  {step.seconds:.2f} s"),
+                on_step=lambda step: echo(f"{step}  {step.seconds:.2f} s"),
             )
             version = versions.status(db.connection, db.schema).version
-            say(f"{db} is at version {version}" + ("" if steps else ": nothing to do"))
+            echo(f"{db} is at version {version}" + ("" if steps else ": nothing to do"))
 
 
 @pgjobs.command()
@@ -112,13 +112,13 @@ def status(ctx: click.Context, *, url: str | None, schema: str | None, as_json: 
         with versions.permitted(db.connection, db.schema, RIGHTS["status"]):
             queues = count_jobs(db)
     if as_json:
-        say_json(as_data(db, now, queues))
+        echo_json(as_data(db, now, queues))
         return
     if queues:
         print_table(queues, no_color=bool(getattr(ctx.obj, "no_color", False)))
     else:
-        say("No jobs.")
-    say(describe_version(db, now))
+        echo("No jobs.")
+    echo(describe_version(db, now))
 
 
 @pgjobs.command()
@@ -144,7 +144,7 @@ def maintain(ctx: click.Context, *, url: str | None, schema: str | None, once: b
         node = get_node(database)
         node.configure(f"maintenance@{socket.gethostname()}", settings)
         node.start()
-        say(f"maintaining schema {database.schema} at {describe(database.conninfo)}")
+        echo(f"maintaining schema {database.schema} at {describe(database.conninfo)}")
         if once:
             node.services.hurry_all()
             # Who is dead can be told only by who has lived for a while.
@@ -197,16 +197,16 @@ def check_version(db: Opened, to: int | None) -> bool:
     now = versions.status(db.connection, db.schema)
     steps = migrations.plan(db.connection, db.schema, to)
     if steps:
-        say(f"{db} is at version {now.version}, to be done:")
+        echo(f"{db} is at version {now.version}, to be done:")
         for step in steps:
-            say(f"  {step}")
-        say(f"run `{versions.COMMAND}{'' if to is None else f' --to {to}'}`")
+            echo(f"  {step}")
+        echo(f"run `{versions.COMMAND}{'' if to is None else f' --to {to}'}`")
     elif to is None:
-        say(describe_version(db, now))
+        echo(describe_version(db, now))
     else:
-        say(f"{db} is at version {now.version}: nothing to do")
+        echo(f"{db} is at version {now.version}: nothing to do")
     for file in now.changed:
-        say(f"note: {file}.sql is not what was applied; the file was edited since")
+        echo(f"note: {file}.sql is not what was applied; the file was edited since")
     return not steps
 
 

@@ -14,19 +14,19 @@ import click
 from ..printable import one_line, printable, printable_lines, to_json
 
 
-def say(text: str, *, err: bool = False) -> None:
+def echo(text: str, *, err: bool = False) -> None:
     """Print one line."""
     with writing():
         click.echo(printable(text), err=err)
 
 
-def say_lines(text: str) -> None:
+def echo_lines(text: str) -> None:
     """Print a text of several lines, which is ours but for what stands within them."""
     with writing():
         click.echo(printable_lines(text).rstrip("\n"))
 
 
-def say_json(data: Any) -> None:
+def echo_json(data: Any) -> None:
     """Print for machines."""
     with writing():
         click.echo(to_json(data))

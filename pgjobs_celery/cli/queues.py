@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .database import database_options, find_database, reported, rights_of
-from .output import say
+from .output import echo
 
 if TYPE_CHECKING:
     from ..control.queues import Queues
@@ -33,7 +33,7 @@ def pause(ctx: click.Context, queues: tuple[str, ...], url: str | None, schema: 
     with controlled(ctx, url, schema) as control:
         for queue in queues:
             control.pause(queue)
-            say(f"{queue} is paused")
+            echo(f"{queue} is paused")
 
 
 @click.command()
@@ -47,7 +47,7 @@ def resume(
     with controlled(ctx, url, schema) as control:
         for queue in queues:
             was_paused = control.resume(queue)
-            say(f"{queue} is resumed" if was_paused else f"{queue} was not paused")
+            echo(f"{queue} is resumed" if was_paused else f"{queue} was not paused")
 
 
 @click.command()
@@ -62,9 +62,9 @@ def limit(
     with controlled(ctx, url, schema) as control:
         control.limit(queue, number)
         if number is None:
-            say(f"{queue} has no limit")
+            echo(f"{queue} has no limit")
         else:
-            say(f"{queue} is limited to {number} at once")
+            echo(f"{queue} is limited to {number} at once")
 
 
 COMMANDS = (pause, resume, limit)

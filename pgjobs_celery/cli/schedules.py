@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import did_you_mean
+from ..job.checks import did_you_mean
 from .database import reported, rights_of
 from .filters import read_duration, read_json
 from .jobs import moment
-from .output import failure, say, say_json
+from .output import echo, echo_json, failure
 from .schedule_views import as_data, print_entries, when
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ def list_schedules(ctx: click.Context, *, as_json: bool) -> None:
     with controlled(ctx) as control:
         entries = list(control)
         if as_json:
-            say_json([as_data(entry) for entry in entries])
+            echo_json([as_data(entry) for entry in entries])
         elif entries:
             zone = control.app.timezone
             print_entries(entries, zone, no_color=bool(getattr(ctx.obj, "no_color", False)))
-            say(f"Times are those of {zone}.")
+            echo(f"Times are those of {zone}.")
         else:
-            say(
+            echo(
                 f"No entries of app {control.app.main!r}; those of beat_schedule are here once a "
                 "beat has started."
             )
@@ -72,13 +72,13 @@ def show(ctx: click.Context, *, as_json: bool, name: str) -> None:
         job = jobs(control.app).get(entry.last_task_id) if entry.last_task_id else None
         data = as_data(entry) | {"last_errors": job.errors if job else []}
     if as_json:
-        say_json(data)
+        echo_json(data)
         return
     width = max(map(len, data))
     for key, value in data.items():
         if value not in (None, [], {}, ""):
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            say(f"{key:<{width}}  {shown}")
+            echo(f"{key:<{width}}  {shown}")
 
 
 def schedule_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -149,7 +149,7 @@ def add(
     for key in options or {}:
         if key in ARGUMENTS:
             raise click.UsageError(f"{key!r} is no option of a job; there is an option for it here")
-    said = {key: value for key, value in given.items() if value not in (None, ())}
+    declared = {key: value for key, value in given.items() if value not in (None, ())}
     with controlled(ctx) as control:
         schedule = read_schedule(control.app, every, cron, tz, crontab, solar)
         entry = (control.put if replace else control.add)(
@@ -161,9 +161,9 @@ def add(
             missed=missed,
             missed_limit=missed_limit,
             next_run_at=moment(first),
-            **{**(options or {}), **said},
+            **{**(options or {}), **declared},
         )
-        say(f"{entry.name} {when(entry, control.app.timezone)}")
+        echo(f"{entry.name} {when(entry, control.app.timezone)}")
 
 
 @schedules.command()
@@ -175,7 +175,7 @@ def pause(ctx: click.Context, names: tuple[str, ...]) -> None:
         for name in names:
             if not control.pause(name):
                 raise no_entry(control, name)
-            say(f"{name} is paused")
+            echo(f"{name} is paused")
 
 
 @schedules.command()
@@ -189,8 +189,8 @@ def resume(ctx: click.Context, names: tuple[str, ...]) -> None:
             entry = control.get(name)
             if entry is None:
                 raise no_entry(control, name)
-            said = when(entry, control.app.timezone)
-            say(f"{name} {said}" if was_paused else f"{name} was not paused")
+            due = when(entry, control.app.timezone)
+            echo(f"{name} {due}" if was_paused else f"{name} was not paused")
 
 
 @schedules.command()
@@ -203,7 +203,7 @@ def run(ctx: click.Context, names: tuple[str, ...]) -> None:
             result = control.run(name)
             if result is None:
                 raise no_entry(control, name)
-            say(f"{name} is published as {result.id}")
+            echo(f"{name} is published as {result.id}")
 
 
 @schedules.command()
@@ -217,10 +217,10 @@ def repair(ctx: click.Context, names: tuple[str, ...]) -> None:
             if entry is None:
                 raise no_entry(control, name)
             if not entry.damage:
-                say(f"{name} needs no repair")
+                echo(f"{name} needs no repair")
                 continue
             control.repair(name)
-            say(f"{name} {when(control.get(name) or entry, control.app.timezone)}")
+            echo(f"{name} {when(control.get(name) or entry, control.app.timezone)}")
 
 
 @schedules.command()
@@ -232,7 +232,7 @@ def delete(ctx: click.Context, names: tuple[str, ...]) -> None:
         for name in names:
             if not control.delete(name):
                 raise no_entry(control, name)
-            say(f"{name} is deleted")
+            echo(f"{name} is deleted")
 
 
 @schedules.command()
@@ -245,12 +245,12 @@ def check(ctx: click.Context, *, as_json: bool) -> None:
     with controlled(ctx) as control:
         findings = check_schedules(control.app, control, control.now())
     if as_json:
-        say_json([finding._asdict() for finding in findings])
+        echo_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            say(f"{finding.name}: {finding.rule}: {finding.text}")
+            echo(f"{finding.name}: {finding.rule}: {finding.text}")
         if not findings:
-            say("Nothing to say.")
+            echo("Nothing to say.")
     ctx.exit(1 if findings else 0)
 
 
@@ -269,14 +269,14 @@ def import_django(ctx: click.Context, *, url: str | None, dry_run: bool, as_json
         there = read_django_entries(parse_url(url) if url else control.database.conninfo)
         outcomes = list(import_entries(control, there, dry_run=dry_run))
     if as_json:
-        say_json([asdict(outcome) for outcome in outcomes])
+        echo_json([asdict(outcome) for outcome in outcomes])
     else:
         for outcome in outcomes:
-            said = "; ".join((outcome.action, *outcome.notes))
-            say(f"{outcome.name}: {said}")
+            actions = "; ".join((outcome.action, *outcome.notes))
+            echo(f"{outcome.name}: {actions}")
         counts = Counter(outcome.action for outcome in outcomes)
-        said = ", ".join(f"{count} {action}" for action, count in sorted(counts.items()))
-        say(f"{said or 'No entries there'}{': nothing was written' if dry_run else ''}")
+        totals = ", ".join(f"{count} {action}" for action, count in sorted(counts.items()))
+        echo(f"{totals or 'No entries there'}{': nothing was written' if dry_run else ''}")
     ctx.exit(1 if any(outcome.action == LEFT_OUT for outcome in outcomes) else 0)
 
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from kombu.utils import json as kombu_json
 
-from ..config import did_you_mean
 from ..errors import InvalidOption, UnknownOption
+from ..job.checks import did_you_mean, is_number
 from ..job.options import check_text, normalise_tags
 from ..job.states import BY_CELERY_NAME, FINAL, State
 
@@ -205,7 +205,7 @@ def seconds(name: str, value: Any) -> float:
     """A duration, from seconds or a timedelta. Raises InvalidOption."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not is_number(value):
         raise InvalidOption(f"{name} must be seconds or a timedelta, not {value!r}")
     if not 0 <= value <= GREATEST_AGE:
         raise InvalidOption(f"{name} must be between 0 and {GREATEST_AGE:.0e} s, not {value!r}")

@@ -10,6 +10,7 @@ from typing import Any
 from ..config import check_queue_name
 from ..db.database import Database
 from ..errors import InvalidOption
+from ..job.checks import is_whole_number
 from .app import database_of
 
 #: The most that a limit can be: PostgreSQL's integer.
@@ -60,11 +61,7 @@ class Queues:
         have ended nothing is claimed. Raises InvalidOption for what is no whole number from 0.
         """
         check_queue_name(name)
-        if concurrency is not None and (
-            not isinstance(concurrency, int)
-            or isinstance(concurrency, bool)
-            or not 0 <= concurrency <= MOST
-        ):
+        if concurrency is not None and not is_whole_number(concurrency, 0, MOST):
             raise InvalidOption(
                 f"the limit of queue {name!r} must be a whole number from 0, or None for no limit, "
                 f"not {concurrency!r}"

@@ -49,7 +49,7 @@ def is_job(message: Mapping[str, Any]) -> bool:
 
 
 def is_durable(message: Mapping[str, Any]) -> bool:
-    """False where the publisher said ``transient``: remote control, replies, events."""
+    """False where the publisher declared ``transient``: remote control, replies, events."""
     return bool(message["properties"].get("delivery_mode") != TRANSIENT)
 
 
@@ -101,15 +101,15 @@ def encode_envelope(message: Mapping[str, Any], exchange: str, routing_key: str)
 def rename(envelope: str, task_id: str, new_id: str) -> str:
     """The envelope of one job as that of another."""
     loads = kombu_json.loads if _KOMBU_TYPE in envelope else json.loads
-    said = loads(envelope)
+    fields = loads(envelope)
     for part, name in (
         ("headers", "id"),
         ("headers", "root_id"),
         ("properties", "correlation_id"),
     ):
-        if said[part].get(name) == task_id:
-            said[part][name] = new_id
-    return str(kombu_json.dumps(said))
+        if fields[part].get(name) == task_id:
+            fields[part][name] = new_id
+    return str(kombu_json.dumps(fields))
 
 
 def decode_envelope(text: str, queue: str) -> Envelope:

@@ -14,6 +14,7 @@ from typing import Any
 from celery.exceptions import Ignore, Retry
 
 from ..errors import InvalidOption
+from .checks import is_number
 
 #: The longest delay, in seconds: a hundred years. PostgreSQL's time goes on, but not for ever.
 LONGEST_DELAY = 100 * 365 * 86_400.0
@@ -93,7 +94,7 @@ def seconds_from_now(when: Any, what: str) -> float:
             raise InvalidOption(f"{what} needs a time with a time zone, not {when!r}")
         return max(0.0, (when - datetime.now(timezone.utc)).total_seconds())
     seconds = when.total_seconds() if isinstance(when, timedelta) else when
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+    if not is_number(seconds):
         raise InvalidOption(f"{what} needs seconds, a timedelta or a datetime, not {when!r}")
     if not math.isfinite(seconds) or seconds < 0:
         raise InvalidOption(f"{what} needs 0 seconds or more, not {when!r}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import InvalidOption, UnknownOption
+from .checks import did_you_mean, is_whole_number
 from .unique import UniqueJob, read_unique
 
 #: The message header they travel in: canvas, ``retry()`` and other brokers keep headers.
@@ -52,15 +52,15 @@ def check_names(names: Iterable[str], where: str, known: Iterable[str] = ()) -> 
     for name in names:
         if name in known or name.startswith("_"):
             continue
-        close = difflib.get_close_matches(name, (*NAMES, "backoff"), 1, _OURS_LIKE)
-        close = close or difflib.get_close_matches(name, _CELERYS, 1, _CELERYS_LIKE)
-        if close:
-            raise UnknownOption(f"{where} has no option {name!r}; did you mean {close[0]!r}?")
+        near = did_you_mean(name, (*NAMES, "backoff"), _OURS_LIKE)
+        near = near or did_you_mean(name, _CELERYS, _CELERYS_LIKE)
+        if near:
+            raise UnknownOption(f"{where} has no option {name!r}{near}")
 
 
 def check_max_attempts(value: Any) -> int:
     """How often a job may be begun, the first time included. Raises InvalidOption."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_ATTEMPTS:
+    if not is_whole_number(value, 1, MOST_ATTEMPTS):
         raise InvalidOption(
             f"max_attempts must be a whole number from 1 on (the first run counts), not {value!r}"
         )
@@ -71,7 +71,7 @@ def attempts_from_retries(max_retries: Any) -> int:
     """Celery's ``max_retries`` as max_attempts: without the first run, and None for any number."""
     if max_retries is None:
         return MOST_ATTEMPTS
-    if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
+    if not is_whole_number(max_retries, 0):
         raise InvalidOption(f"max_retries must be a whole number from 0 on, not {max_retries!r}")
     return min(max_retries + 1, MOST_ATTEMPTS)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from kombu.utils import json as kombu_json
 
 from ..errors import InvalidOption, UnknownOption
+from .checks import did_you_mean, is_number
 from .states import WAITING, State
 
 #: What may tell jobs apart; ``args`` are the arguments by name, however they were passed.
@@ -95,11 +95,11 @@ class Unique:
 
     def to_header(self, digest: bytes) -> dict[str, Any]:
         """The rule and what it comes to for one job, as it travels in the message."""
-        said = self.__json__()
+        fields = self.__json__()
         return {
             "key": digest.hex(),
             "queue": "queue" in self.fields,
-            **{name: said[name] for name in ("period", "states", "replace")},
+            **{name: fields[name] for name in ("period", "states", "replace")},
         }
 
     def digest(self, task: str, arguments: Any, meta: Mapping[str, Any]) -> bytes:
@@ -137,9 +137,8 @@ def as_unique(value: Any, base: Unique | None = None) -> Unique | None:
         known = [each.name for each in fields(Unique)]
         for name in value:
             if name not in known:
-                close = difflib.get_close_matches(str(name), known, 1, 0.6)
-                meant = f"; did you mean {close[0]!r}?" if close else ""
-                raise UnknownOption(f"unique has no option {name!r}{meant}")
+                near = did_you_mean(str(name), known)
+                raise UnknownOption(f"unique has no option {name!r}{near}")
         return Unique(**{**(base.__json__() if base else {}), **value})
     if not isinstance(value, Unique):
         raise InvalidOption(f"unique must be a Unique(...), not {value!r}")
@@ -187,7 +186,7 @@ def _check_period(period: Any) -> float | None:
     if period is None:
         return None
     seconds = period.total_seconds() if isinstance(period, timedelta) else period
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+    if not is_number(seconds) or not seconds > 0:
         raise InvalidOption(
             f"unique: period must be seconds above 0, a timedelta, or None, not {period!r}"
         )
@@ -209,8 +208,7 @@ def _check_names(what: str, names: Any, known: Sequence[str]) -> tuple[str, ...]
     checked = _check_texts(what, names)
     for name in checked:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1, 0.5)
-            meant = f"; did you mean {close[0]!r}?" if close else f": {', '.join(known)}"
+            meant = did_you_mean(name, known, 0.5) or f": {', '.join(known)}"
             raise InvalidOption(f"unique: {what} cannot name {name!r}{meant}")
     return checked
 

@@ -152,9 +152,9 @@ def _short_entry(entry: str) -> str:
     """An entry for ``errors`` without its traceback, where the whole could not be written."""
     if len(entry) <= LIMIT:
         return entry
-    said = json.loads(entry)
-    said.pop("traceback", None)
-    return json.dumps({name: shorten(text, LONGEST_TEXT // 4) for name, text in said.items()})
+    fields = json.loads(entry)
+    fields.pop("traceback", None)
+    return json.dumps({name: shorten(text, LONGEST_TEXT // 4) for name, text in fields.items()})
 
 
 def _text(error: BaseException) -> str:

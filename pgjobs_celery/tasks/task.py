@@ -20,8 +20,8 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Producer
 
-from ..config import did_you_mean
 from ..errors import InvalidOption, UnknownOption
+from ..job.checks import did_you_mean
 from ..job.exceptions import Discard
 from ..job.options import (
     HEADER,
@@ -68,8 +68,8 @@ class PgTask(AttemptedTask):
 
     #: What ``meta`` was in the decorator or class body; ``self.meta`` is the running job's.
     _default_meta: Mapping[str, Any] = {}
-    #: What class or decorator said of attempts, before annotations.
-    _said: Mapping[str, Any] = {}
+    #: What class or decorator declares of attempts, before annotations.
+    _declared: Mapping[str, Any] = {}
     #: The parameters of ``run``, once they were needed.
     _signature: inspect.Signature | None = None
     #: The header of a job of which the call says nothing.
@@ -78,7 +78,7 @@ class PgTask(AttemptedTask):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _check_names(cls, cls.__dict__.get("name") or f"{cls.__module__}.{cls.__qualname__}")
-        cls._said = _said(cls)
+        cls._declared = _declared(cls)
         _keep_meta(cls)
 
     @classmethod
@@ -161,8 +161,8 @@ class PgTask(AttemptedTask):
         of them. Raises UnknownOption and InvalidOption."""
         given = {name: options.pop(name) for name in NAMES if name in options}
         if "max_retries" in options:
-            said = {"max_retries": options.pop("max_retries"), **given}
-            given["max_attempts"] = _attempts(said)
+            declared = {"max_retries": options.pop("max_retries"), **given}
+            given["max_attempts"] = _attempts(declared)
         stamps = options.get("stamped_headers") or ()
         check_names(options, f"task {self.name}", {*CELERYS_OPTIONS, *stamps})
         headers = options.get("headers") or {}
@@ -268,8 +268,8 @@ def _is_option(value: Any) -> bool:
 def _check_names(cls: type[PgTask], name: str) -> None:
     """Raise UnknownOption for a slip in what the class, or by now an annotation, says itself."""
     known = {name for base in cls.__mro__[1:] for name in vars(base)}
-    said = [name for name, value in vars(cls).items() if _is_option(value)]
-    check_names(said, f"task {name}", known)
+    declared = [name for name, value in vars(cls).items() if _is_option(value)]
+    check_names(declared, f"task {name}", known)
 
 
 def _check_retrying(cls: type[PgTask]) -> None:
@@ -293,33 +293,37 @@ def _keep_meta(cls: type[PgTask]) -> None:
         del cls.meta
 
 
-def _said(cls: type[PgTask]) -> dict[str, Any]:
+def _declared(cls: type[PgTask]) -> dict[str, Any]:
     """What a class, or a decorator, says of attempts itself."""
-    said = {name: vars(cls)[name] for name in ("max_attempts", "max_retries") if name in vars(cls)}
+    declared = {
+        name: vars(cls)[name] for name in ("max_attempts", "max_retries") if name in vars(cls)
+    }
     retries = vars(cls).get("retry_kwargs", {})
     if isinstance(retries, Mapping) and "max_retries" in retries:
-        said.setdefault("max_retries", retries["max_retries"])
-    return said
+        declared.setdefault("max_retries", retries["max_retries"])
+    return declared
 
 
 def _max_attempts(cls: type[PgTask]) -> int:
-    """What is said of a task's attempts, in our words or (``max_retries``) in Celery's.
+    """What is declared of a task's attempts, in our words or (``max_retries``) in Celery's.
 
     An annotation (``task_annotations``) goes before the task; but not before what Celery's own
     tasks need, ``chord_unlock`` above all, which asks again and again.
     """
-    annotated = {name: value for name, value in _said(cls).items() if value != cls._said.get(name)}
+    annotated = {
+        name: value for name, value in _declared(cls).items() if value != cls._declared.get(name)
+    }
     if annotated and not str(cls.name).startswith("celery."):
         return _attempts(annotated)
     for each in cls.__mro__:
-        if said := vars(each).get("_said"):
-            return _attempts(said)
+        if declared := vars(each).get("_declared"):
+            return _attempts(declared)
     return PgTask.max_attempts
 
 
-def _attempts(said: Mapping[str, Any]) -> int:
-    ours = check_max_attempts(said["max_attempts"]) if "max_attempts" in said else None
-    theirs = attempts_from_retries(said["max_retries"]) if "max_retries" in said else None
+def _attempts(declared: Mapping[str, Any]) -> int:
+    ours = check_max_attempts(declared["max_attempts"]) if "max_attempts" in declared else None
+    theirs = attempts_from_retries(declared["max_retries"]) if "max_retries" in declared else None
     if ours is not None and theirs is not None and ours != theirs:
         raise InvalidOption(
             f"max_attempts ({ours}, the first run included) and max_retries ({theirs - 1}, "

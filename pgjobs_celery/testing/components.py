@@ -84,8 +84,8 @@ class PgjobsContainer(CeleryTestContainer):  # type: ignore[misc]
 
     @property
     def _env(self) -> dict[str, str]:
-        said = dict(each.split("=", 1) for each in self.attrs["Config"]["Env"] or ())
-        return {name: said.get(name, default) for name, default in PGJOBS_ENV.items()}
+        environment = dict(each.split("=", 1) for each in self.attrs["Config"]["Env"] or ())
+        return {name: environment.get(name, default) for name, default in PGJOBS_ENV.items()}
 
     def ready(self) -> bool:
         """True once the server takes connections, and the database is migrated."""

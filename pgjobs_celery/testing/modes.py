@@ -18,8 +18,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..config import did_you_mean
 from ..errors import InvalidOption, PgJobsError
+from ..job.checks import did_you_mean
 from .capturing import escapes, forked
 from .capturing.capture import Enqueued, Inbox, receive_into
 from .capturing.results import MemoryBackend

@@ -13,6 +13,7 @@ from celery.canvas import Signature
 from celery.local import maybe_evaluate
 
 from ..errors import InvalidOption, PgJobsError
+from ..job.checks import is_whole_number
 from .capturing.capture import Enqueued, Inbox, receive_into
 from .capturing.results import MemoryBackend
 from .capturing.transport import make_pool
@@ -49,7 +50,7 @@ def perform_job(
     >>> perform_job(fetch, ["/prices"], attempt=3)
     <retried error=Timeout() delay=81.0>
     """
-    if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:
+    if not is_whole_number(attempt, 1):
         raise InvalidOption(f"attempt must be a whole number from 1 on, not {attempt!r}")
     if isinstance(task, Enqueued):
         if args or kwargs or options:

@@ -19,7 +19,7 @@ _SERVERS = ("broker_url", "broker_read_url", "broker_write_url", "result_backend
 #: The settings of which a test says something else.
 _SETTINGS = frozenset([*_SERVERS, "task_always_eager"])
 #: Where settings keep what they say for now: no setting has such a name.
-_SAID = "_pgjobs_said"
+_LAID_OVER = "_pgjobs_said"
 
 
 class Place:
@@ -85,28 +85,30 @@ def lay_over(conf: Any) -> dict[str, Any]:
     hide what their source says from then on (Django's ``override_settings``), what is set meanwhile
     would be lost, and variables of the environment would come first.
     """
-    said: dict[str, Any] = {}
+    laid_over: dict[str, Any] = {}
     kind: Any = type(conf)
 
     class Settings(kind):  # type: ignore[misc]
         def __getitem__(self, key: str) -> Any:
-            said = self.__dict__.get(_SAID, {})  # nothing in a copy
-            return said[key] if key in said else kind.__getitem__(self, key)
+            laid_over = self.__dict__.get(_LAID_OVER, {})  # nothing in a copy
+            return laid_over[key] if key in laid_over else kind.__getitem__(self, key)
 
         def __getattribute__(self, name: str) -> Any:
-            if name in _SETTINGS and name in (said := self.__dict__.get(_SAID, {})):
-                return said[name]  # several are properties, which look into the environment first
+            if name in _SETTINGS and name in (laid_over := self.__dict__.get(_LAID_OVER, {})):
+                return laid_over[
+                    name
+                ]  # several are properties, which look into the environment first
             return kind.__getattribute__(self, name)
 
-    conf.__dict__[_SAID] = said
+    conf.__dict__[_LAID_OVER] = laid_over
     # Past the settings' own way to set an attribute.
     object.__setattr__(conf, "__class__", Settings)
-    return said
+    return laid_over
 
 
 def lay_off(conf: Any) -> None:
     """Have them say again what they do."""
-    if conf.__dict__.pop(_SAID, None) is not None:
+    if conf.__dict__.pop(_LAID_OVER, None) is not None:
         object.__setattr__(conf, "__class__", type(conf).__base__)
 
 
@@ -120,7 +122,7 @@ class Stage:
         self._own = self._here = Place()
         bool(app.conf.task_always_eager)  # reads them, where nobody has before
         self._conf = app.conf
-        self._said = lay_over(self._conf)
+        self._laid_over = lay_over(self._conf)
         # A child that multiprocessing forks drops its pools: it is not to make real ones.
         app._ensure_after_fork()
         app.on_after_fork.connect(self._after_fork, weak=False, dispatch_uid=id(self))
@@ -172,9 +174,9 @@ class Stage:
             self._here.keep(self._app)
             place.take(self._app)
             self._here = place
-        self._said.clear()
+        self._laid_over.clear()
         # Eager tasks are not published at all.
-        self._said.update(place.settings, task_always_eager=False)
+        self._laid_over.update(place.settings, task_always_eager=False)
 
     def _place(self) -> Place:
         """That of the innermost block; of one in mode real, where those around it have a server."""

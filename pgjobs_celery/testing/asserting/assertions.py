@@ -18,8 +18,8 @@ from uuid import UUID
 
 from celery.result import ResultBase
 
-from ...config import did_you_mean
 from ...errors import InvalidOption, UnknownOption
+from ...job.checks import did_you_mean
 from ...job.states import State
 from ...scopes.steady import monotonic
 from ..capturing import escapes
@@ -34,7 +34,7 @@ from .values import NOTHING
 __tracebackhide__ = True
 
 #: The words by which a job is described.
-WORDS = frozenset(each.name for each in fields(Expected)) - {"task", "signature", "said"}
+WORDS = frozenset(each.name for each in fields(Expected)) - {"task", "signature", "given"}
 #: How often something is looked for while it is waited for on an event loop, in seconds.
 INTERVAL = 0.01
 
@@ -56,7 +56,7 @@ def expected(task: Any = None, **words: Any) -> Expected:
         raise InvalidOption(f"args must be a list or tuple, not {words['args']!r}")
     if "kwargs" in words and not hasattr(words["kwargs"], "items"):
         raise InvalidOption(f"kwargs must be a dict, not {words['kwargs']!r}")
-    said = dict(words)
+    given = dict(words)
     if "tags" in words:
         tags = [words["tags"]] if isinstance(words["tags"], str) else words["tags"]
         # As they are kept.
@@ -79,7 +79,7 @@ def expected(task: Any = None, **words: Any) -> Expected:
         raise InvalidOption(
             f"what is expected is a task or the name of one, with args= and kwargs=, not {task!r}"
         )
-    found = Expected(task=name, signature=get_signature(task), said=said, **words)
+    found = Expected(task=name, signature=get_signature(task), given=given, **words)
     found.check()
     return found
 
@@ -349,10 +349,10 @@ class Assertion(list[Enqueued]):
         pool = self._source.enqueued(None, self._after)
         numbers = {job.number for job in pool}
         others = [job for job in self._source.published(self._after) if job.number not in numbers]
-        said = describe_missing(self._expected, self._count, self, pool, others)
+        message = describe_missing(self._expected, self._count, self, pool, others)
         if error is not None:
-            said = f"{said}\n\nand the block raised {type(error).__name__}: {error}"
-        raise AssertionError(said)
+            message = f"{message}\n\nand the block raised {type(error).__name__}: {error}"
+        raise AssertionError(message)
 
 
 def _is_outcome(error: BaseException) -> bool:

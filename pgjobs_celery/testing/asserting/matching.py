@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ...config import did_you_mean
 from ...errors import InvalidOption
+from ...job.checks import did_you_mean, is_number
 from ...job.unique import Unique
 from ..capturing.capture import Enqueued
 from .steps import follow
@@ -92,7 +92,7 @@ class Expected:
     #: What the job as a whole must satisfy.
     where: Callable[[Enqueued], Any] | None = None
     #: As the caller wrote it, to be shown.
-    said: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise InvalidOption for arguments that no job of the task can have."""
@@ -300,7 +300,7 @@ _WEIGHTS = {"task": 100.0, "args": 2.0, "where": 2.0}
 
 
 def _is_duration(value: Any) -> bool:
-    return isinstance(value, (int, float, timedelta)) and not isinstance(value, bool)
+    return is_number(value) or isinstance(value, timedelta)
 
 
 def _unique_differences(expected: Any, got: Unique | None) -> Iterator[Difference]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import Task
 
-from ...config import did_you_mean
+from ...job.checks import did_you_mean
 from ..capturing.capture import Enqueued
 from .matching import Expected
 from .values import NOTHING, Difference
@@ -49,15 +49,15 @@ def describe_unwanted(expected: Expected, found: Sequence[Enqueued]) -> str:
     """Which jobs are there, and should not be."""
     what = "1 job is" if len(found) == 1 else f"{len(found)} jobs are"
     lines = [f"{what} enqueued, and none was to be, of {_name(expected)}"]
-    return "\n".join([*lines, *_said(expected), "", *_each(expected, found)])
+    return "\n".join([*lines, *_criteria(expected), "", *_each(expected, found)])
 
 
 def describe_escaped(expected: Expected, names: Sequence[str]) -> str:
     """Nobody can say what is enqueued, for something was published elsewhere."""
-    said = ", ".join(f"{name} ({number})" for name, number in Counter(names).most_common(8))
+    counts = ", ".join(f"{name} ({number})" for name, number in Counter(names).most_common(8))
     lines = [
         f"what is enqueued of {_name(expected)} cannot be said: past this block was published",
-        f"  {said}",
+        f"  {counts}",
         "by another app (a shared task's is the current one), or over a connection that the code",
         "has opened itself: have that app in testing(), or let the task take the app's own pool",
     ]
@@ -69,7 +69,7 @@ def describe_order(
 ) -> str:
     """Why jobs are not in order: the step that has no job after the one before it."""
     step = steps[done]
-    lines = [f"out of order: no job of {_name(step)} was enqueued", *_said(step)]
+    lines = [f"out of order: no job of {_name(step)} was enqueued", *_criteria(step)]
     if after is not None:
         lines.append(f"after {short(after)}")
     earlier = [job for job in pool if step.matches(job)]
@@ -104,22 +104,22 @@ def short(job: Enqueued) -> str:
     """A job in one line: its place, its call, and what is not as ever."""
     call = [show(arg) for arg in job.args]
     call += [f"{name}={show(value)}" for name, value in job.kwargs.items()]
-    said = [f"queue={job.queue}"]
+    details = [f"queue={job.queue}"]
     if job.priority:
-        said.append(f"priority={job.priority}")
+        details.append(f"priority={job.priority}")
     if job.countdown:
-        said.append(f"countdown={job.countdown:.0f}")
+        details.append(f"countdown={job.countdown:.0f}")
     if job.tags:
-        said.append(f"tags={list(job.tags)}")
+        details.append(f"tags={list(job.tags)}")
     if job.retries:
-        said.append(f"retries={job.retries}")
+        details.append(f"retries={job.retries}")
     if job.group_id:
-        said.append(f"group={job.group_id[:8]}")
+        details.append(f"group={job.group_id[:8]}")
     if job.chain:
-        said.append("then " + " | ".join(_last(step["task"]) for step in job.chain))
+        details.append("then " + " | ".join(_last(step["task"]) for step in job.chain))
     if not job.is_waiting:
-        said.append(str(job.state))
-    return f"#{job.number} {_last(job.task)}({_cut(', '.join(call))})  {', '.join(said)}"
+        details.append(str(job.state))
+    return f"#{job.number} {_last(job.task)}({_cut(', '.join(call))})  {', '.join(details)}"
 
 
 def show(value: Any) -> str:
@@ -146,25 +146,25 @@ def show(value: Any) -> str:
 def _headline(expected: Expected, count: int | None, found: int) -> str:
     name = _name(expected)
     if count is None:
-        line = f"no job of {name} is enqueued" if expected.said else f"{name} is not enqueued"
+        line = f"no job of {name} is enqueued" if expected.given else f"{name} is not enqueued"
     else:
         jobs = "1 job" if count == 1 else f"{count} jobs"
         line = f"expected {jobs} of {name}, and {found or 'none'} {'is' if found == 1 else 'are'}"
         line = f"{line} enqueued" if found or count else line
-    return "\n".join([line, *_said(expected)])
+    return "\n".join([line, *_criteria(expected)])
 
 
-def _said(expected: Expected) -> list[str]:
-    return [f"  with {', '.join(_words(expected))}"] if expected.said else []
+def _criteria(expected: Expected) -> list[str]:
+    return [f"  with {', '.join(_words(expected))}"] if expected.given else []
 
 
 def _words(expected: Expected) -> list[str]:
-    return [f"{name}={_said_value(value)}" for name, value in expected.said.items()]
+    return [f"{name}={_shown_value(value)}" for name, value in expected.given.items()]
 
 
-def _said_value(value: Any) -> str:
+def _shown_value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k!r}: {_said_value(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{k!r}: {_shown_value(v)}" for k, v in value.items()) + "}"
     return show(value)
 
 
@@ -242,18 +242,18 @@ def _hints(expected: Expected, pool: Sequence[Enqueued], others: Sequence[Enqueu
     lines: list[str] = []
     over = Counter(str(job.state) for job in others if expected.matches(job))
     if over:
-        said = ", ".join(f"{number} {state}" for state, number in over.items())
-        lines += ["", f"it was enqueued, but waits no more: {said}"]
+        counts = ", ".join(f"{number} {state}" for state, number in over.items())
+        lines += ["", f"it was enqueued, but waits no more: {counts}"]
     if expected.task is NOTHING:
         return lines if pool else [*lines, "", "nothing is enqueued"]
     if not any(job.task == expected.task for job in pool):
         lines += _following(str(expected.task), pool)
         names = Counter(job.task for job in pool)
         if names:
-            said = ", ".join(f"{name} ({number})" for name, number in names.most_common(8))
+            counts = ", ".join(f"{name} ({number})" for name, number in names.most_common(8))
             more = f" and {len(names) - 8} other tasks" if len(names) > 8 else ""
             meant = did_you_mean(str(expected.task), names)
-            lines += ["", f"enqueued are: {said}{more}{meant}"]
+            lines += ["", f"enqueued are: {counts}{more}{meant}"]
         else:
             lines += ["", "nothing is enqueued"]
     return lines

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from kombu.serialization import dumps, loads
 
-from ...config import did_you_mean
 from ...errors import InvalidOption
+from ...job.checks import did_you_mean
 
 
 class Nothing:
@@ -146,17 +146,17 @@ def predicate_differences(
 ) -> Iterator[Difference]:
     """Nothing if the function says True to the value."""
     try:
-        said = expected(got)
-        if not inspect.isawaitable(said):
-            if not said:
+        answer = expected(got)
+        if not inspect.isawaitable(answer):
+            if not answer:
                 yield Difference(name, expected, got)
             return
     except Exception as error:  # of a value that it was not made for
         hint = f"raised {type(error).__name__}: {error}"
         yield Difference(name, expected, got, hint, error)
         return
-    if inspect.iscoroutine(said):
-        said.close()
+    if inspect.iscoroutine(answer):
+        answer.close()
     raise InvalidOption(f"{name} is asynchronous: what it gives is no answer, and always true")
 
 

@@ -6,6 +6,7 @@ import math
 from datetime import datetime, timedelta, timezone
 
 from ...errors import InvalidOption
+from ...job.checks import is_number
 from ..capturing.capture import Enqueued
 
 
@@ -53,7 +54,7 @@ def span(seconds: float | timedelta) -> timedelta:
     """By how much a clock is to be moved on. Raises InvalidOption."""
     if isinstance(seconds, timedelta):
         by = seconds
-    elif isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+    elif not is_number(seconds):
         raise InvalidOption(f"advance takes seconds or a timedelta, not {seconds!r}")
     elif not math.isfinite(seconds):
         raise InvalidOption(f"advance takes a number of seconds, not {seconds!r}")

@@ -11,6 +11,7 @@ from celery.app.task import Context
 from kombu.message import Message
 
 from ...errors import NeverEnds
+from ...job.checks import is_number
 from ...job.envelope import rank
 from ...job.options import HEADER
 from ...job.states import State
@@ -170,7 +171,7 @@ def _with_meta(job: Enqueued, performed: Performed) -> dict[str, Any]:
 
 def _number(value: Any) -> Any:
     """A count that a hand may have made something else of: as settle_jobs.sql takes it."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
+    return value if is_number(value) else 0
 
 
 def priority_order(app: Any) -> str:

@@ -63,9 +63,9 @@ class Performed:
         raise NotCompleted(f"the job was {self.outcome}{self.reason and ': '}{self.reason}")
 
     def __repr__(self) -> str:
-        said = {name: getattr(self, name) for name in ("result", "error", "delay", "reason")}
+        fields = {name: getattr(self, name) for name in ("result", "error", "delay", "reason")}
         shown = [
-            f"{name}={value!r:.200}" for name, value in said.items() if value not in (None, "")
+            f"{name}={value!r:.200}" for name, value in fields.items() if value not in (None, "")
         ]
         return f"<{' '.join([self.outcome, *shown])}>"
 
@@ -110,7 +110,7 @@ def execute(app: Any, attempt: Attempt) -> Performed:
 
 def _run(app: Any, task: Any, request: Any) -> Performed:
     *_, embed = request._payload
-    said = {**request.request_dict, "is_eager": False, **(embed or {})}
+    fields = {**request.request_dict, "is_eager": False, **(embed or {})}
     noted: dict[str, Any] = {}
 
     def note(sender: Any, task_id: str, **_: Any) -> None:
@@ -123,11 +123,11 @@ def _run(app: Any, task: Any, request: Any) -> Performed:
             tracer = trace.build_tracer(
                 task.name, task, loader=app.loader, hostname=HOSTNAME, app=app
             )
-            ended = tracer(request.id, said["args"], said["kwargs"], said)
+            ended = tracer(request.id, fields["args"], fields["kwargs"], fields)
     except Reject as error:  # Celery could not publish what comes after
         return Performed("retried" if error.requeue else "discarded", error=error, delay=0.0)
     except SystemExit as error:
-        return _left(task, Context(said), error, noted)
+        return _left(task, Context(fields), error, noted)
     finally:
         signals.task_postrun.disconnect(note)
     info = ended.info
@@ -146,9 +146,9 @@ def _left(task: Any, context: Any, error: SystemExit, meta: dict[str, Any]) -> P
 
 def is_ignored(app: Any, headers: Mapping[str, Any]) -> bool:
     """True for a message whose task's result is ignored."""
-    said = headers.get("ignore_result")
+    declared = headers.get("ignore_result")
     task = app.tasks.get(headers.get("task"))
-    return bool(getattr(task, "ignore_result", False) if said is None else said)
+    return bool(getattr(task, "ignore_result", False) if declared is None else declared)
 
 
 def _has_attempts(task: Any) -> bool:
