@@ -1,4 +1,4 @@
-"""What is to be said of entries that work, and maybe not as they are meant; changes nothing."""
+"""Findings about entries that work, but perhaps not as intended. Changes nothing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .next_tick import next_tick
 from .schedule import Schedule, find_own, to_handle, unknown_task
 from .spec import OTHER
 
-#: How far ahead changes of the clocks are looked at.
+#: How far ahead changes of the clocks are checked.
 AHEAD = timedelta(days=366)
-#: And how long before and after one: no hour that it takes or gives is further away.
+#: The span before and after a change: no hour that it skips or repeats is further away.
 AROUND = timedelta(hours=3)
-#: A tick that is not made up for is worth a word where the next one is further away.
+#: A finding mentions missed ticks that are not made up for where the next is further away.
 LONG = timedelta(hours=1)
-#: Many of them at once are, where they are closer together.
+#: It mentions many at once where they are closer together.
 SHORT = timedelta(seconds=60)
 
 
@@ -37,10 +37,10 @@ class Finding(NamedTuple):
 
 
 def check_schedules(app: Any, entries: Iterable[Schedule], now: datetime) -> list[Finding]:
-    """What there is to say of the entries of an app.
+    """Findings about the entries of an app.
 
-    Those of its ``beat_schedule`` are looked at as they are there, whether a beat has started with
-    them or not: in a CI job none has.
+    Those of its ``beat_schedule`` are checked as they are written there, whether a beat has started
+    with them or not: in a CI job none has.
     """
     found = {entry.name: entry for entry in entries}
     own = {str(key): key for key in app.conf.beat_schedule}
@@ -67,7 +67,7 @@ def check_schedules(app: Any, entries: Iterable[Schedule], now: datetime) -> lis
 
 
 def _read_own(app: Any, name: Any, now: datetime) -> Schedule | None:
-    """The program's own entry of this name, as its row will have it; None if there is none."""
+    """The program's own entry of this name, as its row will hold it; None if it has none."""
     own = find_own(app, name)
     return to_handle(to_row(own, now, is_configured=True), app) if own else None
 
@@ -117,8 +117,8 @@ def _check_missed(entry: Schedule, schedule: BaseSchedule, now: datetime) -> Ite
 
 
 def check_clocks(given: crontab, zone: tzinfo, now: datetime) -> Iterator[str]:
-    """For each change of the clocks in the year to come: what Celery's crontab makes of it, where
-    cron() would do something else."""
+    """For each change of the clocks in the coming year: how Celery's crontab handles it, where
+    cron() would differ."""
     end = now + AHEAD
     change = next_change(now, end, zone)
     while change is not None:

@@ -1,7 +1,7 @@
-"""The time that beats go by: the server's or, for a rehearsal, one that is derived from it.
+"""The time that beats use: the server's or, for a rehearsal, one derived from it.
 
 A day of schedules, a change of the clocks in it, passes in a minute where each second counts for
-1,440. All beats have to be told the same, and have the same time then.
+1,440. All beats need the same settings, and then have the same time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..errors import InvalidOption
 
 @dataclass(frozen=True)
 class Clock:
-    """What time it is when the server's clock says something."""
+    """A clock derived from the server's."""
 
-    #: What it shows ...
+    #: The time that it shows ...
     origin: datetime | None = None
-    #: ... when the server's shows this; None for the same.
+    #: ... when the server's shows this time; None for the same.
     anchor: datetime | None = None
     #: How many seconds pass in one of the server's.
     speed: float = 1.0
@@ -33,7 +33,7 @@ class Clock:
         return self.origin + (server - self.anchor) * self.speed
 
     def seconds(self, passing: timedelta) -> float:
-        """How long something takes for whoever waits, in seconds."""
+        """How many real seconds a span of this clock takes."""
         return passing.total_seconds() / self.speed
 
 

@@ -19,11 +19,10 @@ from croniter import CroniterBadDateError, croniter
 
 from ..errors import InvalidOption
 
-#: Clocks are looked at this often for whether they have changed; no zone has had two changes in
-#: less.
+#: The interval at which clocks are checked for a change; no zone has had two changes in less.
 STEP = timedelta(hours=12)
 SECOND = timedelta(seconds=1)
-#: ``3-3``, which croniter takes for ``*``.
+#: ``3-3``, which croniter reads as ``*``.
 _RANGE_OF_ONE = re.compile(r"(?<![\w-])(\w+)-\1(?:/\w+)?(?![\w-])")
 
 
@@ -31,7 +30,7 @@ _RANGE_OF_ONE = re.compile(r"(?<![\w-])(\w+)-\1(?:/\w+)?(?![\w-])")
 def parse(expression: str) -> tuple[str, ...]:
     """The five fields of an expression, nicknames such as ``@daily`` resolved.
 
-    Raises InvalidOption for what is none: six fields, ``H`` and ``R`` of other crons, nonsense.
+    Raises InvalidOption for anything else: six fields, ``H`` and ``R`` of other crons, nonsense.
     """
     try:
         written = croniter(_RANGE_OF_ONE.sub(r"\1", expression), datetime(2000, 1, 1)).expressions
@@ -49,9 +48,9 @@ def parse(expression: str) -> tuple[str, ...]:
 
 
 def has_either_day(expression: str) -> bool:
-    """True where a day of the month and one of the week are given: either will do.
+    """True where a day of the month and one of the week are given: a day of either kind counts.
 
-    That is cron's rule, and ``*/2`` is one that is given: so croniter has it, and not all crons.
+    That is cron's rule, and ``*/2`` counts as given: in croniter, though not in all crons.
     Celery's ``crontab`` asks for both.
     """
     expanded: list[list[int | str]] = croniter(" ".join(parse(expression))).expanded
@@ -97,7 +96,7 @@ def _offset(moment: datetime, zone: tzinfo) -> timedelta:
 
 
 def _wall(moment: datetime, zone: tzinfo) -> datetime:
-    """What the clocks show, as a moment in UTC."""
+    """The wall clock's time, written as a moment in UTC."""
     return moment + _offset(moment, zone)
 
 

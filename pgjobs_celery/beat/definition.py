@@ -22,7 +22,7 @@ from .missed import ONCE
 from .next_tick import next_tick
 from .spec import OTHER, to_schedule, to_spec
 
-#: What an entry's jobs may be published with: not what each of them has for itself, nor what lives
+#: The options that an entry's jobs may have: none that differs from job to job, and none that lives
 #: in one process only.
 OPTIONS = frozenset({
     *NAMES, "add_to_parent", "compression", "countdown", "delivery_mode", "eta", "exchange",
@@ -30,7 +30,7 @@ OPTIONS = frozenset({
     "priority", "queue", "retry", "retry_policy", "routing_key", "serializer", "shadow",
     "soft_time_limit", "time_limit",
 })  # fmt: skip
-#: What :meth:`Schedules.put` says beside them, for who has misspelt one.
+#: Further parameters of :meth:`Schedules.put`, as suggestions for a misspelt option.
 WORDS = ("task", "schedule", "missed", "missed_limit", "next_run_at")
 
 
@@ -45,7 +45,7 @@ def read_entry(
     missed_limit: int = 100,
     options: Mapping[str, Any] | None = None,
 ) -> PgEntry:
-    """The entry that is meant. Raises InvalidOption and UnknownOption."""
+    """The entry of these parameters. Raises InvalidOption and UnknownOption."""
     name = check_name("name", name)
     where = f"entry {name!r}"
     options = options or {}
@@ -99,7 +99,7 @@ def _check_schedule(given: Any, app: Any) -> BaseSchedule:
 
 
 def _check_options(options: Mapping[str, Any], task: Any) -> dict[str, Any]:
-    """What jobs are published with; wrong here, it would be with every tick."""
+    """The options of an entry's jobs, checked: a wrong one would fail with every tick."""
     given = dict(options)
     for name in given:
         if name not in OPTIONS:

@@ -35,23 +35,23 @@ UTC = frozenset(
 )
 #: In which clocks change, if they do.
 YEAR = timedelta(days=366)
-#: What it calls the options of a job.
+#: Its names for a job's options.
 OPTIONS = ("queue", "exchange", "routing_key", "priority")
 
-#: What becomes of an entry.
+#: The actions on an entry.
 ADDED, CHANGED, UNCHANGED = "added", "changed", "unchanged"
 PUBLISHED, NOT_NEEDED, LEFT_OUT = "published", "not needed", "left out"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one entry."""
+    """The outcome of one entry's import."""
 
     name: str
     #: ``added``, ``changed``, ``unchanged``: an entry here; ``published``: a job that runs once;
     #: ``not needed``, ``left out``: nothing, and the first note says why.
     action: str
-    #: What is different here.
+    #: Differences to the original.
     notes: list[str] = field(default_factory=list)
 
 
@@ -136,7 +136,7 @@ def _check_times(entry: DjangoEntry) -> list[str]:
     return notes
 
 
-# What it is
+# Read an entry
 
 
 def _schedule(app: Any, entry: DjangoEntry, notes: list[str]) -> BaseSchedule:
@@ -229,7 +229,7 @@ def _aware(moment: datetime, zone: tzinfo) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=zone)
 
 
-# What becomes of it
+# Write it
 
 
 def _put(

@@ -20,7 +20,7 @@ from .missed import MISSED, MOST, ONCE
 from .next_tick import next_tick
 from .spec import definition_of, from_spec, to_schedule, to_spec
 
-#: What an entry may say of itself.
+#: The keys of an entry in ``beat_schedule``.
 KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "missed", "missed_limit")
 
 

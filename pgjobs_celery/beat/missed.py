@@ -14,13 +14,13 @@ GRACE = 60.0
 #: not every one that counts: those of an entry of seconds after a month.
 MOST = 10_000
 
-#: What becomes of ticks that no beat was there for.
+#: How missed ticks are treated: those for which no beat was running.
 SKIP, ONCE, ALL = "skip", "once", "all"
 MISSED = (SKIP, ONCE, ALL)
 
 
 class Due(NamedTuple):
-    """What is to be published of an entry now, oldest first, and the tick that comes then."""
+    """The ticks of an entry to publish now, oldest first, and the tick after them."""
 
     ticks: list[datetime]
     next: datetime
@@ -36,11 +36,11 @@ def find_due(
     grace: float = GRACE,
     deadline: float | None = None,
 ) -> Due:
-    """What to publish of an entry whose next tick is ``due_at``.
+    """The ticks to publish of an entry whose next tick is ``due_at``.
 
     Ticks of the last ``grace`` seconds are all published. Of those before, which were missed,
     ``"all"`` publishes the last ``limit``, ``"once"`` the last one, if none follows it, and
-    ``"skip"`` none. What is more than ``deadline`` seconds late is not published in any case.
+    ``"skip"`` none. A tick more than ``deadline`` seconds late is never published.
     """
     in_time_from = now - timedelta(seconds=grace)
     late: deque[datetime] = deque(maxlen=limit if missed == ALL else 1)

@@ -10,11 +10,11 @@ from celery.schedules import BaseSchedule, crontab, schedule, solar
 from ..errors import InvalidOption
 from .cron import cron
 
-#: Celery's own classes, of which we know that remaining_estimate() tells all.
+#: Celery's own classes, for which remaining_estimate() is enough.
 CELERYS = (schedule, crontab, solar)
 #: How often a schedule of another class is asked on the way to one tick.
 MOST_ANSWERS = 1000
-#: What is no further away is the event itself: it is computed anew, and never quite the same.
+#: A solar event this close is the same event, computed again: the results differ a little.
 SAME_EVENT = timedelta(seconds=1)
 
 
@@ -37,7 +37,7 @@ def next_tick(given: BaseSchedule, after: datetime) -> datetime:
 
 
 def _estimate(asked: BaseSchedule, after: datetime) -> datetime:
-    """What it says comes after a moment, or that moment where it names no later one."""
+    """Its own estimate of the next tick after a moment; that moment where it names no later one."""
     last = after
     for _ in range(MOST_ANSWERS):
         asked.nowfun = lambda last=last: last
@@ -53,7 +53,7 @@ def _estimate(asked: BaseSchedule, after: datetime) -> datetime:
 
 
 def _next_of_other(asked: BaseSchedule, after: datetime) -> datetime:
-    """When one of a class of somebody's own is due: when it says so itself, asked as it wants."""
+    """When a schedule of another class is due: when its own is_due() says so."""
     try:
         now = _estimate(asked, after)
     except NotImplementedError:

@@ -20,16 +20,16 @@ from .entry import PgEntry
 from .missed import Due
 from .run import noted
 
-#: In which an entry, and a tick, give a task id.
+#: The namespace of task ids that are made of an entry and a tick.
 NAMESPACE = UUID("4f1dbd7c-6c1e-5d0a-9a55-0f3f0b6c2f5e")
 
 
 class Outage(Exception):
-    """The broker is not there."""
+    """The broker cannot be reached."""
 
 
 class _TakenBack(Exception):
-    """Ends a transaction whose work is not to be."""
+    """Rolls back a transaction whose work must not take effect."""
 
 
 class TickPublisher(Scheduler):  # type: ignore[misc]
@@ -37,7 +37,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
 
     Entry = PgEntry
 
-    #: What the last job could not be published for.
+    #: The error of the last job that could not be published.
     _failure: Exception | None = None
 
     @cached_property
@@ -61,7 +61,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
     def publish_ticks(
         self, rows: Sequence[ScheduleRow], found: Mapping[str, Due]
     ) -> tuple[set[str], dict[str, Exception]]:
-        """The names that were ours to publish; or, with nothing done, the ones that fail."""
+        """The names that this beat has published; or, with nothing done, the ones that fail."""
         failed: dict[str, Exception] = {}
         try:
             with self._transaction(rows) as producer:
@@ -98,7 +98,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
     def to_advances(
         self, rows: Sequence[ScheduleRow], found: Mapping[str, Due], *, is_lost: bool = False
     ) -> list[Advance]:
-        """What becomes of the rows: they go on with what comes next, published or lost."""
+        """The new next tick of each row, whether its due ticks were published or lost."""
         advances = []
         for row in rows:
             due = found[row.name]
@@ -118,9 +118,9 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
         return advances
 
     def _check_outage(self, error: Exception) -> None:
-        """Raise if it is not this entry's fault: the others are to wait as well.
+        """Raise if it is not this entry's fault: then the others must wait as well.
 
-        Not known from the error, for an entry may ask other servers for its arguments.
+        The error does not tell, because an entry may ask other servers for its arguments.
         """
         if not self.is_atomic:
             try:
@@ -145,7 +145,7 @@ class TickPublisher(Scheduler):  # type: ignore[misc]
             raise self._failure
 
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kw: Any) -> Any:
-        """As Celery's, which tells nobody but the log that it could not."""
+        """As Celery's, which only logs a failure to publish."""
         try:
             return super().apply_async(entry, producer=producer, advance=advance, **kw)
         except Exception as error:

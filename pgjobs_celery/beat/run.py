@@ -23,7 +23,7 @@ def publish_entry(
     options: Mapping[str, Any],
     known: Mapping[str, Any],
 ) -> Any:
-    """Publish a job of an entry, with what is known of it in its meta; the handle on its result."""
+    """Publish a job of an entry with ``known`` in its meta; return the handle on its result."""
     given = [_called(value) for value in args]
     named = {key: _called(value) for key, value in kwargs.items()}
     sent = noted(app, task, options, known)
@@ -34,7 +34,7 @@ def publish_entry(
 
 
 def _called(value: Any) -> Any:
-    """Celery's way to say an argument that is known when it is due only."""
+    """The argument's value: a BeatLazyFunc computes it when the job is due."""
     return value() if isinstance(value, BeatLazyFunc) else value
 
 
@@ -56,9 +56,9 @@ def read_published(row: ScheduleRow, app: Any) -> tuple[Any, Any, Any]:
 def noted(
     app: Any, task: str, options: Mapping[str, Any], known: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a job of an entry is published with: its options, and in its meta what is known of it.
+    """The options of an entry's job, with ``known`` added to its meta.
 
-    Raises InvalidOption for what only a PgTask can have.
+    Raises InvalidOption for an option that only a PgTask can have.
     """
     noted = dict(options)
     headers = dict(noted.get("headers") or {})

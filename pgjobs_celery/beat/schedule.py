@@ -1,4 +1,4 @@
-"""An entry of beat as people say it, as its row shows it, and as it is published by hand."""
+"""An entry of beat as it is shown to people."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from .spec import from_spec
 
 @dataclass(frozen=True)
 class Schedule:
-    """An entry as it is now; what only the program knows of it, or nobody, is None."""
+    """An entry as it is now; a field that this process cannot know is None."""
 
     name: str
     task: str
     args: list[Any] | None
     kwargs: dict[str, Any] | None
-    #: What its jobs are published with: ``queue``, ``priority``, ``tags``, ...
+    #: The options of its jobs: ``queue``, ``priority``, ``tags``, ...
     options: dict[str, Any] | None
     schedule: BaseSchedule | None
     #: The schedule as its row has it.
     spec: Mapping[str, Any]
-    #: What becomes of ticks that no beat was there for: ``"skip"``, ``"once"`` or ``"all"``.
+    #: How missed ticks are treated: ``"skip"``, ``"once"`` or ``"all"``.
     missed: str
     missed_limit: int
     #: None while it is paused, or where its row has none that can be read.
     next_run_at: datetime | None
     last_run_at: datetime | None
-    #: The job that was published last, and what has become of it; None where its row has gone.
+    #: The job that was published last, and its state; None where its row has been deleted.
     last_task_id: str | None
     last_state: State | None
     #: How often it was published.
@@ -48,7 +48,7 @@ class Schedule:
     is_configured: bool
     #: None of its ticks is published.
     is_paused: bool = False
-    #: How its row cannot be read, which somebody has written by hand; empty for one that can be.
+    #: Why its row, written by hand, cannot be read; empty for one that can be.
     damage: str = ""
 
 
@@ -79,7 +79,7 @@ def to_handle(row: ScheduleRow, app: Any) -> Schedule:
 def find_damage(row: ScheduleRow, app: Any) -> str:
     """Why beats cannot publish it, or not all of it can be shown; empty if nothing is wrong.
 
-    What one of the program's own is to publish is not read from its row.
+    The arguments of one of the program's own entries are not read from its row.
     """
     damage = damage_of(row)
     if not row.is_configured:
@@ -99,15 +99,15 @@ def find_schedule(row: ScheduleRow, app: Any) -> BaseSchedule | None:
 
 
 def find_own(app: Any, name: Any) -> PgEntry | None:
-    """The program's own entry of this name. Raises what is wrong with it."""
+    """The program's own entry of this name. Raises the error that it has."""
     program = app.conf.beat_schedule
     return PgEntry(**dict(program[name], name=name, app=app)) if name in program else None
 
 
 def unknown_task(app: Any, name: str) -> str:
-    """That no task of this name is registered, with the nearest that is; nothing if one is.
+    """A message that no task of this name is registered, with the nearest; empty if one is.
 
-    Nor where none is registered at all: who publishes by names only has loaded none.
+    Empty, too, where no task at all is registered: a program that publishes by name loads none.
     """
     own = {each for each in app.tasks if not each.startswith("celery.")}
     if name in app.tasks or not own:
@@ -116,7 +116,7 @@ def unknown_task(app: Any, name: str) -> str:
 
 
 def _loaded(text: str | None, kind: type) -> Any:
-    """What a column says; None where it is of another kind, or cannot be read."""
+    """The value of a column; None where it is of another kind, or cannot be read."""
     try:
         value = None if text is None else loads(text)
     except Exception:  # kombu's way with dates and others raises what it likes

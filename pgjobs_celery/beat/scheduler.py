@@ -59,7 +59,7 @@ class PgScheduler(TickPublisher):
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
         guard_celery()
-        self._clock = read_clock(app.conf)  # a misspelt setting is said before anything is done
+        self._clock = read_clock(app.conf)  # fail on a misspelt setting before anything is done
         #: The program's own entries, and the names of those that are wrong.
         self._own: dict[str, PgEntry] = {}
         self._wrong: list[str] = []
@@ -112,7 +112,7 @@ class PgScheduler(TickPublisher):
 
     @property
     def info(self) -> str:
-        """What ``celery beat`` shows of it at its start."""
+        """The lines that ``celery beat`` shows at its start."""
         return f"    . db -> {describe(self.database.conninfo)}"
 
     def now(self) -> datetime:

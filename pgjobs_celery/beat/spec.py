@@ -14,12 +14,12 @@ from ..errors import InvalidOption
 from .cron import cron
 from .next_tick import zone_of
 
-#: What a schedule that is not ours to describe is called in its row.
+#: The type, in a row, of a schedule of a class that is neither Celery's nor ours.
 OTHER = "other"
 
 
 def to_schedule(given: Any, *, relative: bool = False, app: Any = None) -> BaseSchedule:
-    """A schedule from what ``beat_schedule`` takes, or a cron expression.
+    """A schedule from a value that ``beat_schedule`` accepts, or a cron expression.
 
     Raises InvalidOption for anything else.
     """
@@ -57,9 +57,9 @@ def to_spec(given: BaseSchedule) -> dict[str, Any]:
 
 
 def definition_of(given: BaseSchedule) -> str:
-    """The same for schedules that have the same ticks, in every process that makes them.
+    """The same text for schedules that have the same ticks, in every process that makes them.
 
-    For a class of somebody's own: if class, repr and attributes are the same.
+    Schedules of another class are the same if class, repr and attributes are.
     """
     parts: list[Any] = [to_spec(given)]
     if not ((type(given) is schedule and not given.relative) or type(given) is solar):
@@ -101,7 +101,7 @@ def from_spec(spec: Mapping[str, Any], app: Any) -> BaseSchedule | None:
 def to_expression(given: crontab) -> str | None:
     """Celery's crontab as a cron expression that is due at the same times by the wall clock.
 
-    None where it names a day of the month and one of the week: cron has no word for both.
+    None where it names a day of the month and one of the week: cron cannot require both.
     """
     if len(given.day_of_month) < 31 and len(given.day_of_week) < 7:
         return None
@@ -127,7 +127,7 @@ def _field(value: Any) -> Any:
 
 
 def _cron_field(written: Any, numbers: set[int], count: int) -> str:
-    """A field in numbers; a step stays one, for what changes of the clocks do to it."""
+    """A field in numbers; a step stays one, because changes of the clocks affect it differently."""
     if len(numbers) == count:
         return "*"
     if isinstance(written, str) and re.fullmatch(r"\*/[0-9]+", written):
