@@ -2,7 +2,7 @@
 
     app = Celery("proj", broker="pgjobs://app@db/app", backend="pgjobs://app@db/app")
 
-Importing this package is cheap, and needed only where Celery itself is not: a process that imports
+Importing this package is cheap, and needed only in a process without Celery: one that imports
 Celery knows ``pgjobs://`` already.
 """
 

@@ -2,7 +2,7 @@
 
 kombu finds transports in ``kombu.transport.TRANSPORT_ALIASES`` and nowhere else. It loads the
 entry points of the group ``kombu.serializers`` when Celery imports it, and that is where this
-module is named: loading it extends the table. What it registers as a serializer can neither encode
+module is named: loading it extends the table. The serializer that it registers can neither encode
 nor decode.
 
 Nor does kombu take a URL apart that is ours to parse, or tell anybody when it makes a connection or
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from kombu.transport import TRANSPORT_ALIASES
 
-#: The schemes, as kombu takes them from a URL: what stands before ``+`` or ``://``.
+#: The scheme, as kombu takes it from a URL: the part before ``+`` or ``://``.
 SCHEME = "pgjobs"
 
 #: What kombu's ``register()`` is called with: encoder, decoder, content type, encoding.
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> Any:
 
 
 def find_transport() -> str:
-    """Where our transport is; raises RequirementMissing where it cannot be loaded."""
+    """The path of our transport; raises RequirementMissing if it cannot be loaded."""
     from .requirements import check
 
     check()
@@ -43,7 +43,7 @@ def find_transport() -> str:
 
 
 def refuse() -> NoReturn:
-    """Of PostgreSQL's own scheme kombu says only that it knows none of that name."""
+    """Raise our error for PostgreSQL's own scheme: kombu's only says that it is unknown."""
     from .requirements import refusal
 
     raise refusal()

@@ -1,4 +1,4 @@
-"""What can be set, in one place: transport options and ``pgjobs_*`` settings, read once."""
+"""All that can be set: transport options and ``pgjobs_*`` settings, read once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from .errors import InvalidOption, UnknownOption
 from .job.checks import did_you_mean, is_whole_number
 
-#: A schema name is written into statements, so it is held to what needs no quoting rules.
+#: A schema name is written into statements, so it must not need quoting.
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_$]{0,62}\Z")
 
 #: Options that kombu itself, or Celery through it, puts into ``transport_options``.
@@ -22,7 +22,7 @@ _KOMBU_OPTIONS = frozenset({
     "polling_interval", "login_method", "on_revive",
 })  # fmt: skip
 
-#: Options of kombu's other transports, which somebody who comes from there may leave in.
+#: Options of kombu's other transports, which may be left over from a move.
 _OTHERS_OPTIONS = {
     **dict.fromkeys((
         "ack_emulation", "fanout_patterns", "fanout_prefix", "global_keyprefix",
@@ -59,31 +59,31 @@ class Options:
     poll_interval: float = 0.0
     #: Wait by LISTEN. Off behind a transaction pooler without ``listen_url``: then polling only.
     listen: bool = True
-    #: Where LISTEN connects when the main URL leads to a transaction pooler.
+    #: The URL that LISTEN connects to when the main URL leads to a transaction pooler.
     listen_url: str | None = None
     #: Use server-side prepared statements. Off for a pooler that cannot carry them
     #: (pgbouncer before 1.21, or with ``max_prepared_statements = 0``).
     prepare: bool = True
     #: ``"asc"``: priority 0 runs first, as on Redis; ``"desc"``: the highest, as on RabbitMQ.
     priority_order: str = "asc"
-    #: How long to wait for the server when connecting. Celery's ``broker_connection_timeout``
-    #: where that is set.
+    #: How long to wait for the server when connecting; Celery's ``broker_connection_timeout``
+    #: if that is set.
     connect_timeout: float = 4.0
-    #: For how long an answer may be missing before the server is asked, over a new connection,
-    #: whether it works on it. If not, the connection has died without a word: it is a lost one.
+    #: Seconds to wait for an answer before checking, over a new connection, that the server still
+    #: works on it. If it does not, the connection counts as lost.
     ask_after: float = 10.0
     #: The largest message body accepted, in bytes.
     max_body_size: int = 100 * 1024 * 1024
     #: The most jobs one statement claims.
     max_claim: int = 100
-    #: How far ahead a worker may claim beyond what its pool can begin, as time: never more than it
-    #: finishes in this long at its present rate. What it costs: a worker that is killed takes as
-    #: much with it, and another could not have started it.
+    #: How far a worker may claim beyond the jobs that its pool can start, as time: never more than
+    #: it finishes in this long at its present rate. The price: a worker that is killed takes as
+    #: many with it, and another could not have started them.
     read_ahead: float = 0.02
     #: The most connections one process opens for publishing and results together.
     pool_size: int = 10
-    #: After how many seconds a connection is closed that nobody uses; 0 for never. A worker's own
-    #: are in use all the time: this is for children and programs that publish now and then.
+    #: Seconds after which an unused connection is closed; 0 for never. A worker's own are in use
+    #: all the time: this is for children and for programs that publish now and then.
     idle_timeout: float = 10.0
 
     def __post_init__(self) -> None:
@@ -113,10 +113,10 @@ class Options:
 def read_options(
     given: Mapping[str, Any] | None, base: Options | None = None
 ) -> tuple[Options, list[str]]:
-    """Options from a mapping, and a warning line for each name that is not ours.
+    """Options from a mapping, and a warning line for each unknown name.
 
-    Names that belong to another transport (``visibility_timeout`` left over from Redis) must
-    never stop an app, so they come back as warnings. Raises InvalidOption for a value that
+    A name that belongs to another transport (``visibility_timeout`` left over from Redis) must
+    not stop an app, so it comes back as a warning. Raises InvalidOption for a value that
     cannot be used.
     """
     known = {field.name: field.type for field in fields(Options)}
@@ -162,29 +162,29 @@ class Settings:
     lease: float = 13.0
     #: How often a worker renews its node row.
     heartbeat_interval: float = 2.0
-    #: How long completed jobs are kept; 0: for ever. Where it is not set, Celery's
-    #: ``result_expires`` says it, which is a day by default; and no more than a day where results
-    #: are kept elsewhere.
+    #: How long completed jobs are kept; 0: for ever. Unless it is set, Celery's
+    #: ``result_expires`` counts, a day by default; but at most a day where results are kept
+    #: elsewhere.
     prune_max_age: float = 86_400.0
-    #: How long discarded and cancelled jobs are kept; 0 for ever. Where it is not set, Celery's
-    #: ``result_failure_expires`` says it, if that is, or ``pgjobs_prune_max_age``; else a week, or
-    #: ``result_expires`` if that is longer.
+    #: How long discarded and cancelled jobs are kept; 0 for ever. Unless it is set, Celery's
+    #: ``result_failure_expires`` counts, if that is set, or ``pgjobs_prune_max_age``; otherwise a
+    #: week, or ``result_expires`` if that is longer.
     prune_failed_max_age: float = 7 * 86_400.0
     #: How many finished jobs of each state are kept at most; 0 for any number.
     prune_max_count: int = 0
-    #: The queues that this worker consumes from unless ``-Q`` says otherwise, each with how many of
-    #: its jobs it runs at once at most. A queue that is not in it has no such limit.
+    #: The queues that this worker consumes from unless ``-Q`` names others, each with the most of
+    #: its jobs that this worker runs at once. A queue that is not listed has no such limit.
     queues: Mapping[str, int] | None = None
     #: How long a chord may take from one of its tasks to the next before it fails; 0 for ever.
-    #: Where it is not set, Celery's ``result_chord_expires`` says it, or its ``result_expires``.
+    #: Unless it is set, Celery's ``result_chord_expires`` counts, or its ``result_expires``.
     chord_max_age: float = 86_400.0
-    #: A result of which nothing was stored (an ignored one, or Ignore) reads as its job ended,
-    #: SUCCESS or FAILURE, and not as what was stored last.
+    #: A result that was never stored (an ignored one, or Ignore) reads as its job ended, SUCCESS or
+    #: FAILURE, instead of the state that was stored last.
     result_from_row: bool = False
     #: For rehearsals and tests: the time, with its offset, that beats begin with. None: the
     #: server's.
     beat_clock_origin: str | datetime | None = None
-    #: When they do so, by the server's clock; the same for all beats.
+    #: The moment when they begin with it, by the server's clock; the same for all beats.
     beat_clock_anchor: str | datetime | None = None
     #: How many of beat's seconds pass in one.
     beat_clock_speed: float = 1.0
@@ -215,7 +215,7 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
     expires = _seconds(conf.get("result_expires", Settings.prune_max_age))
     failure_expires = conf.get("result_failure_expires")
     if _are_results_elsewhere(conf):
-        # They say nothing of rows that hold no results, but that they need not be kept for longer.
+        # Rows that hold no results need not be kept for longer than these say.
         expires = min(expires or math.inf, Settings.prune_max_age)
         failed = min(_seconds(failure_expires) or math.inf, Settings.prune_failed_max_age)
     elif failure_expires is not None:
@@ -223,7 +223,7 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
     else:
         failed = expires and max(expires, Settings.prune_failed_max_age)
     if failure_expires is None and "prune_max_age" in chosen:
-        failed = chosen["prune_max_age"]  # one number says it of all
+        failed = chosen["prune_max_age"]  # one number covers all jobs
     chosen.setdefault("prune_max_age", expires)
     chosen.setdefault("prune_failed_max_age", failed)
     chord_expires = conf.get("result_chord_expires")
@@ -244,7 +244,7 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
 
 
 def _are_results_elsewhere(conf: Mapping[str, Any]) -> bool:
-    """True where another backend keeps the results, or none does."""
+    """True if another backend keeps the results, or none does."""
     return not str(conf.get("result_backend") or "").startswith("pgjobs")
 
 
@@ -266,7 +266,7 @@ def _check_queues(queues: Any) -> None:
 
 
 def check_queue_name(name: Any) -> str:
-    """The name; raises InvalidOption where no queue can be called that."""
+    """The name; raises InvalidOption if a queue cannot have it."""
     if not isinstance(name, str) or not name or "\x00" in name:
         raise InvalidOption(f"a queue cannot be called {name!r}")
     return name

@@ -1,4 +1,4 @@
-"""Every error this package raises; each says what happened and what to do about it."""
+"""Every error this package raises; each names the cause and the remedy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Text that others have written, as a terminal or a log may show it.
+"""Make text from other programs safe to show in a terminal or a log.
 
-A task's name, id, queue and arguments are said by whoever may publish. Shown as they are, they
-could clear a terminal, retitle it, or write lines into a log that look like the worker's own.
+Any publisher chooses a task's name, id, queue and arguments. Shown as they are, they could clear a
+terminal, retitle it, or write lines into a log that look like the worker's own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import traceback
 from typing import Any
 
-#: Celery's loggers that show what a message says: names and ids of tasks, and what they raise.
+#: Celery's loggers that show parts of a message: names and ids of tasks, and their exceptions.
 CELERYS = (
     "celery.app.trace",
     "celery.beat",
@@ -23,7 +23,7 @@ CELERYS = (
 
 
 def printable(text: str) -> str:
-    """One line, without what a terminal obeys or what turns the direction of writing."""
+    """One line, without control characters and changes of the writing direction."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
@@ -50,7 +50,7 @@ def to_json(data: Any) -> str:
 
 
 class Printable(logging.Filter):
-    """Has a logger of ours write one printable line for each record, and a printable traceback."""
+    """Make a logger of ours write one printable line a record, and a printable traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always True; the record is changed only where it has to be."""
@@ -86,7 +86,7 @@ def _clean(value: Any, name: str = "") -> Any:
 
 
 def _clean_traceback(record: logging.LogRecord) -> None:
-    # A formatter takes exc_text for what it has made of exc_info itself, and makes it no more.
+    # A formatter takes exc_text for its own rendering of exc_info, and does not render it again.
     if isinstance(record.exc_info, tuple) and record.exc_info[0] and not record.exc_text:
         text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
         clean = printable_lines(text)

@@ -1,4 +1,4 @@
-"""What has to be installed, looked at before anything of ours is loaded that needs it."""
+"""Check the required packages before any module that needs them is loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OLDEST = (5, 5)
 
 
 def check() -> None:
-    """Raise RequirementMissing unless Celery, kombu and psycopg are there as they have to be."""
+    """Raise RequirementMissing unless Celery, kombu and psycopg are installed and new enough."""
     import kombu
 
     # A process that publishes with kombu alone has no Celery.
@@ -47,7 +47,7 @@ def end(error: PgJobsError) -> PgJobsError:
     if context is None or main is None or context.find_root().command is not main.celery:
         return error
     kind = type(error)
-    # Whoever catches ours still does, and click shows what is raised here without a traceback.
+    # It can still be caught as our error, and click shows it without a traceback.
     combined = type(kind.__name__, (kind, click.ClickException), {"__module__": kind.__module__})
     raised: PgJobsError = combined(str(error))
     raised.message = str(error)  # type: ignore[attr-defined]

@@ -1,13 +1,13 @@
-"""Signals that Celery has no word for; connect as to Celery's own.
+"""Signals that Celery does not have; connect as to Celery's own.
 
     from pgjobs_celery.signals import job_discarded
 
     @job_discarded.connect(sender="proj.tasks.welcome")
     def tell(sender, task_id, error, **_): ...
 
-All are sent in the worker's main process, after what they tell of was committed, from whichever of
-its threads wrote it: a receiver must be quick. What it raises is logged, and changes nothing. While
-nobody listens they cost nothing.
+All are sent in the worker's main process, after the change was committed, from the thread that
+wrote it: a receiver must be quick. An exception in a receiver is logged, and changes nothing. A
+signal without receivers costs nothing.
 """
 
 from __future__ import annotations
@@ -40,5 +40,5 @@ jobs_pruned = Signal(name="jobs_pruned", providing_args={"count"})
 
 
 def is_end_heard() -> bool:
-    """True if somebody wants to know when a job ends."""
+    """True if a receiver is connected for the end of jobs."""
     return bool(job_finished.receivers or job_discarded.receivers)

@@ -148,7 +148,7 @@ def maintain(ctx: click.Context, *, url: str | None, schema: str | None, once: b
         if once:
             node.services.hurry_all()
             # Who is dead can be told only by who has lived for a while.
-            stopped.wait(Heartbeat.patience + 2 * settings.heartbeat_interval)
+            stopped.wait(Heartbeat.grace + 2 * settings.heartbeat_interval)
         else:
             stopped.wait()
         node.close()

@@ -9,8 +9,8 @@ from ..errors import PgJobsError
 
 
 def database_of(app: Any) -> Database:
-    """Where the app's jobs are; nothing is connected to yet."""
-    # In a test without a server nothing is to be read from, or done to, the one of the settings.
+    """The database of the app's jobs; this does not connect yet."""
+    # A test without a server must not touch the database of the settings.
     is_captured = getattr(app._backend_cache, "stands_in", False)
     for place in () if is_captured else (app.connection_for_write().transport, app.backend):
         database = getattr(place, "database", None)

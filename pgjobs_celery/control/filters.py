@@ -34,7 +34,7 @@ class Filter(NamedTuple):
 
     #: From what was given, under which name, to what the statement takes. Raises InvalidOption.
     read: Callable[[str, Any], Any]
-    #: What stands for two values that both have to hold. Raises InvalidOption if nothing does.
+    #: Combines two values that must both hold. Raises InvalidOption if no job can meet both.
     both: Callable[[Any, Any], Any]
     #: The column to index, for who filters by it often; none where an index is there or can't help.
     column: str | None = None
@@ -42,7 +42,7 @@ class Filter(NamedTuple):
 
 @dataclass(frozen=True)
 class Filters:
-    """What a job must be like to be meant: all that is given here holds."""
+    """The conditions of a selection; a job must meet all of them."""
 
     given: Mapping[str, Any] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class Filters:
         return {column for name in self.given if (column := FILTERS[name].column)}
 
     def parameters(self) -> dict[str, Any]:
-        """What the statement match_jobs takes; None for what was not given."""
+        """The parameters of the statement match_jobs; None for a filter that was not given."""
         values: dict[str, Any] = dict.fromkeys(FILTERS)
         for name, value in self.given.items():
             values[name] = sorted(value) if isinstance(value, frozenset) else value
@@ -241,7 +241,7 @@ def to_json(name: str, value: Any) -> str:
     """As Celery's JSON serializer writes it, dates and UUIDs too. Raises InvalidOption."""
     try:
         encoded = str(kombu_json.dumps(value, allow_nan=False))
-        # What is no Unicode can be escaped in JSON, but jsonb will not have it.
+        # Invalid Unicode can be escaped in JSON, but jsonb refuses it.
         json.dumps(json.loads(encoded), ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidOption(f"{name} cannot be written as JSON: {error}") from None

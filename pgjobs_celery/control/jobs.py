@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = guarded(logging.getLogger(__name__))
 
-#: From about how many rows on a search without an index is worth a warning.
+#: About how many rows a table must have for a warning of a search without an index.
 LARGE = 100_000
 
 #: The states that each action applies to; a job in another is left as it is.
@@ -58,12 +58,12 @@ def jobs(app: Any) -> Selection:
 
 
 class Selection:
-    """Jobs that filters describe. What they are is looked up each time that it is asked for.
+    """The jobs that match filters. They are looked up each time that they are read.
 
-    An action changes those of them that are in a state it applies to, in batches of 1,000, each
-    in a transaction of its own, and returns the task ids of those that it has changed. It comes to
-    an end although others publish: later jobs are not its. A row that a worker is just claiming is
-    waited for.
+    An action changes the matching jobs in a state it applies to, in batches of 1,000, each in its
+    own transaction, and returns the task ids of the jobs that it has changed. Jobs published after
+    its start are left alone, so it ends even while others publish. It waits for a row that a
+    worker is just claiming.
     """
 
     def __init__(
@@ -81,22 +81,22 @@ class Selection:
         return f"<jobs: {self._filters if self.is_filtered else 'all'}>"
 
     def filter(self, **filters: Any) -> Selection:
-        """Those of the jobs that these filters describe, too; this selection stays as it is.
+        """A narrower selection, with these filters too; this one stays as it is.
 
-        Each takes one value, or a list, tuple or set of which any will do; tags must all be there.
-        A filter that was given before holds as well: two queues one after the other are no job.
-        Raises UnknownOption for a name that there is not, InvalidOption for a value.
+        Each takes one value, or a list, tuple or set of which any may match; of tags all must.
+        Earlier filters still hold: two different queues, one after the other, match no job.
+        Raises UnknownOption for an unknown name, InvalidOption for an invalid value.
         """
         return Selection(self.database, self._filters.narrow(**filters), self._zone)
 
     @property
     def is_filtered(self) -> bool:
-        """False if all jobs are meant."""
+        """False if this selects all jobs."""
         return bool(self._filters.given)
 
     @property
     def uses_index(self) -> bool:
-        """False if every row has to be looked at to find these."""
+        """False if finding these takes a scan of all rows."""
         return self._filters.uses_index
 
     # Look
@@ -116,7 +116,7 @@ class Selection:
         return next(self._read(newest=False, limit=1), None)
 
     def get(self, id: Any) -> Job | None:
-        """The one with this task id; None if it is not among these."""
+        """The job with this task id; None if it is not in this selection."""
         return self.filter(id=id).first()
 
     def exists(self) -> bool:
@@ -128,7 +128,7 @@ class Selection:
         return sum(self.count_by_state().values())
 
     def count_by_state(self) -> dict[State, int]:
-        """How many there are in each state, 0 for those that none is in."""
+        """How many there are in each state, 0 included."""
         counts = dict.fromkeys(State, 0)
         if not self._filters.is_impossible:
             self._advise()
@@ -152,11 +152,11 @@ class Selection:
         signal: str | int = "SIGTERM",
         on_batch: OnBatch | None = None,
     ) -> TaskIds:
-        """Cancel them: what waits will never start, what runs is told.
+        """Cancel them: waiting jobs will never start, running tasks are told.
 
-        A running task goes on until it asks, or is ended with ``signal`` if ``terminate``. Whoever
-        waits for the result of a job that waited gets TaskRevokedError at once. What has finished
-        stays as it is.
+        A running task goes on until it asks, or is ended with ``signal`` if ``terminate``. The
+        result of a job that was waiting raises TaskRevokedError at once. Finished jobs stay as they
+        are.
         """
         values = {
             "reason": text("reason", reason) or None,
@@ -165,16 +165,16 @@ class Selection:
         return self._act("cancel", self._matches.cancel_jobs, on_batch, **values)
 
     def retry(self, *, on_batch: OnBatch | None = None) -> TaskIds:
-        """Put them in line again, at its end: what waits for its time, and what has finished.
+        """Put jobs that wait for their time, and finished ones, at the end of the line.
 
-        It is the same job: id and errors stay, the result goes, and it may run once more than it
-        has, however often that was. Not a job whose unique key has passed to another that is still
-        to run, nor a result whose task went through another broker.
+        It is the same job: id and errors stay, the result is deleted, and it may run once more than
+        it has, however often that was. Left alone are a job whose unique key has passed to another
+        that has not run yet, and a result whose task went through another broker.
         """
         return self._act("retry", self._matches.retry_jobs, on_batch)
 
     def delete(self, *, on_batch: OnBatch | None = None) -> TaskIds:
-        """Take their rows away, results and all; not what runs. What waits will never have been."""
+        """Delete their rows with their results, except those of running jobs."""
         return self._act("delete", self._matches.delete_jobs, on_batch)
 
     def reschedule(
@@ -184,7 +184,7 @@ class Selection:
         countdown: float | timedelta | None = None,
         on_batch: OnBatch | None = None,
     ) -> TaskIds:
-        """Have what waits run at ``eta``, or ``countdown`` seconds from now; at once if it is past.
+        """Run waiting jobs at ``eta``, or ``countdown`` seconds from now; at once if that is past.
 
         An ``eta`` without a time zone is in the app's; a countdown goes by the database's clock.
         """
@@ -200,9 +200,9 @@ class Selection:
         )
 
     def set_priority(self, priority: int, *, on_batch: OnBatch | None = None) -> TaskIds:
-        """Give what waits another priority, 0 to 255, as ``priority_order`` counts them.
+        """Give waiting jobs another priority, 0 to 255, counted as by ``priority_order``.
 
-        A retry by the task itself brings back that of the message.
+        A retry by the task itself restores the priority of the message.
         """
         if not isinstance(priority, int) or not LOWEST_RANK <= priority <= HIGHEST_RANK:
             raise InvalidOption(f"priority must be {LOWEST_RANK} to {HIGHEST_RANK}: {priority!r}")
@@ -210,10 +210,10 @@ class Selection:
         return self._act("set_priority", self._matches.prioritize_jobs, on_batch, priority=place)
 
     def move(self, queue: Any, *, on_batch: OnBatch | None = None) -> TaskIds:
-        """Put what waits at the end of another queue.
+        """Put waiting jobs at the end of another queue.
 
-        The message stays as it was published: one that went to an exchange takes that way again
-        when the task retries itself.
+        The message stays as it was published: one that went to an exchange goes there again when
+        the task retries itself.
         """
         name = text("queue", getattr(queue, "name", queue))
         if not 0 < len(name.encode()) <= LONGEST_NAME:
@@ -242,7 +242,7 @@ class Selection:
         return act(filters.parameters(), survey.newest, tell, **values)
 
     def _advise(self) -> None:
-        """Before the jobs are looked for: the warning, where there may be a reason."""
+        """Warn, before a search, if it may be slow."""
         if not self.uses_index:
             self._warn(self._filters, self._matches.survey_jobs())
 

@@ -58,7 +58,7 @@ class Queues:
         """Have no more than ``concurrency`` jobs of the queue run at once; None for any number.
 
         On all workers together, from the moment this returns; where more run already, until so many
-        have ended nothing is claimed. Raises InvalidOption for what is no whole number from 0.
+        have ended nothing is claimed. Raises InvalidOption unless it is a whole number from 0.
         """
         check_queue_name(name)
         if concurrency is not None and not is_whole_number(concurrency, 0, MOST):
@@ -69,7 +69,7 @@ class Queues:
         self._limits.limit_queue(name, concurrency)
 
     def get(self, name: str) -> Queue:
-        """What holds for a queue, whether it is there or not."""
+        """The limits of a queue, whether it exists or not."""
         return Queue(*self._limits.get_limits(check_queue_name(name)))
 
     def __iter__(self) -> Iterator[Queue]:

@@ -1,8 +1,7 @@
-"""A revoke on its way to the workers: the rows are told first, and need no worker for it.
+"""Revoke jobs in their rows, before the command reaches the workers.
 
-What Celery's workers remember of a revoke is lost with them, and a worker that starts later knows
-nothing of it. A job has one row, whoever is asked to revoke it, so that ``destination`` makes no
-difference.
+A worker's memory of a revoke is lost with the worker, and a worker that starts later knows nothing
+of it. A job has one row, so ``destination`` makes no difference.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from .jobs import Selection, jobs
 if TYPE_CHECKING:
     from ..db.database import Database
 
-#: How the exchange is called over which workers are remote controlled (``control_exchange``).
+#: The exchange over which workers are remote controlled (``control_exchange``).
 PIDBOX = ".pidbox"
 
 #: Celery's commands that revoke.
@@ -29,8 +28,8 @@ BY_ID, BY_STAMP = ("revoke", "terminate"), "revoke_by_stamped_headers"
 def revoke_jobs(database: Database, message: Mapping[str, Any]) -> bool:
     """Cancel the jobs that a remote control command revokes; False for another command.
 
-    Of a task that is not published yet it is remembered: it will be cancelled when it is. Raises
-    InvalidOption for what is no signal.
+    The revoke of a task that is not yet published is kept: the task is cancelled on publishing.
+    Raises InvalidOption for an unknown signal.
     """
     command = read_command(message)
     method, arguments = command.get("method"), command.get("arguments")
@@ -66,7 +65,7 @@ def _stamps(headers: Any) -> Iterator[tuple[str, list[Any]]]:
 
 
 def read_command(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The remote control command in a message; empty if unreadable: the workers will complain."""
+    """The remote control command in a message; empty if unreadable: the workers will report it."""
     try:
         # This process has just written it.
         command = loads(

@@ -18,13 +18,13 @@ from .options import HEADER, NAMES, JobOptions, read_options
 from .properties import kept_properties
 from .rows import HIGHEST_RANK, LOWEST_RANK, NewJob
 
-#: kombu's delivery mode for what need not survive a server crash.
+#: kombu's delivery mode for messages that need not survive a server crash.
 TRANSIENT = 1
 
 #: The longest name or id, in bytes: it goes into an index (2,704 bytes) and a notification (7,999).
 LONGEST_NAME = 1000
 
-#: The place of those in a group that have none.
+#: The place in a group of a task without a place.
 LAST_INDEX = 2**31 - 1
 
 #: Markers that only kombu's JSON decoder understands.
@@ -125,7 +125,7 @@ def decode_envelope(text: str, queue: str) -> Envelope:
             read.get("exchange", ""),
             read.get("routing-key", queue),
         )
-    except Exception as error:  # also of what stands behind a marker of kombu's, or too deep
+    except Exception as error:  # kombu may fail on the value behind a marker; too deep a nesting
         raise UndecodableRow(f"its message is not what was published: {error!r}") from error
     if not isinstance(envelope.headers, dict) or not isinstance(envelope.properties, dict):
         raise UndecodableRow("its message is not what was published: no headers or properties")
@@ -171,7 +171,7 @@ def to_job(
     max_body_size: int,
     timezone: Callable[[], tzinfo],
 ) -> NewJob:
-    """The row of a task message. ``timezone`` is asked for an eta that has none of its own."""
+    """The row of a task message. ``timezone()`` is for an eta that has none of its own."""
     headers = message["headers"]
     return NewJob(
         task_id=text(headers["id"]),
@@ -194,9 +194,9 @@ def to_job(
 
 
 def group_index(group_id: Any, index: Any) -> int | None:
-    """The place of a task in its group; None if it is in none.
+    """The place of a task in its group; None if it is not in a group.
 
-    Celery numbers the tasks of a group; one that was added later comes behind all of them.
+    Celery numbers the tasks of a group; a task added later comes after all of them.
     """
     if not group_id:
         return None
@@ -204,9 +204,9 @@ def group_index(group_id: Any, index: Any) -> int | None:
 
 
 def job_options(message: Mapping[str, Any]) -> JobOptions:
-    """What the publisher says of the job beyond what Celery knows. Raises MessageRefused.
+    """The job's options that Celery does not know. Raises MessageRefused.
 
-    ``send_task(name, tags=...)`` goes around the task class: then they are among the properties.
+    ``send_task(name, tags=...)`` bypasses the task class: then they are among the properties.
     """
     header, properties = message["headers"].get(HEADER), message["properties"]
     try:
@@ -219,9 +219,9 @@ def job_options(message: Mapping[str, Any]) -> JobOptions:
 
 
 def moment(value: Any, timezone: Callable[[], tzinfo]) -> datetime | None:
-    """An eta or expiry from a header; None where there is none or it cannot be read.
+    """An eta or expiry from a header; None where it is missing or cannot be read.
 
-    An unreadable one is left to Celery's worker, which refuses the task and says why.
+    Celery's worker refuses a task with an unreadable one, and logs why.
     """
     if value is None:
         return None

@@ -1,8 +1,7 @@
 """How a task may end its attempt: not now (Snooze), not at all (Cancel), never again (Discard).
 
-Raised by a task, or returned. On its way to the worker's main process, which writes what becomes of
-the job, each is one of Celery's own words for it, so that its signals, hooks and logs keep their
-meaning.
+A task raises or returns them. On the way to the worker's main process, which writes the outcome,
+each is one of Celery's own exceptions, so that its signals, hooks and logs keep their meaning.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from celery.exceptions import Ignore, Retry
 from ..errors import InvalidOption
 from .checks import is_number
 
-#: The longest delay, in seconds: a hundred years. PostgreSQL's time goes on, but not for ever.
+#: The longest delay, in seconds: a hundred years, well within PostgreSQL's range of times.
 LONGEST_DELAY = 100 * 365 * 86_400.0
 
 
 class TaskEnd(Exception):
-    """How a task ends its attempt; by itself, outside of a :class:`PgTask`, a failure."""
+    """Ends a task's attempt. Outside of a :class:`PgTask` it is an ordinary failure."""
 
 
 class Snooze(TaskEnd):
-    """Run the job again later; it costs no attempt, and says nothing bad about the job.
+    """Run the job again later; this costs no attempt and is not an error.
 
     ``when`` is a number of seconds from now, a timedelta, or a time with a time zone.
     """
@@ -65,9 +64,9 @@ for _kind in (Snooze, Cancel, Discard):
 
 
 class Postponed(Retry):  # type: ignore[misc]
-    """What the worker is told of an attempt after which the job goes back in line.
+    """Tells the worker of an attempt after which the job goes back in line.
 
-    ``error`` is the entry for ``errors``, empty if the row has it already; None for a snooze.
+    ``error`` is the entry for ``errors``; empty if the row has it already, None for a snooze.
     """
 
     def __init__(self, delay: float, exc: BaseException, error: str | None) -> None:
@@ -80,7 +79,7 @@ class Postponed(Retry):  # type: ignore[misc]
 
 
 class CancelledByTask(Ignore):  # type: ignore[misc]
-    """What the worker is told of a task that has cancelled its job."""
+    """Tells the worker that the task has cancelled its job."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -88,7 +87,7 @@ class CancelledByTask(Ignore):  # type: ignore[misc]
 
 
 def seconds_from_now(when: Any, what: str) -> float:
-    """A delay that somebody gave as seconds, timedelta or datetime. Raises InvalidOption."""
+    """Seconds until ``when``: seconds, a timedelta or a datetime. Raises InvalidOption."""
     if isinstance(when, datetime):
         if when.tzinfo is None:
             raise InvalidOption(f"{what} needs a time with a time zone, not {when!r}")

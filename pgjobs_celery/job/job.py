@@ -11,9 +11,9 @@ from .states import State
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it is shown to people and to a task's ``backoff``; what it carries is decoded.
+    """A job as it is shown to people and to a task's ``backoff``; its contents are decoded.
 
-    What stands behind ``tags`` and is not known where the job comes from is None or empty.
+    Fields after ``tags`` are None or empty when their source does not know them.
     """
 
     #: Celery's id of the task.
@@ -21,15 +21,15 @@ class Job:
     task: str
     queue: str
     state: State
-    #: How often it was begun; the run in progress included.
+    #: How often it has started; the run in progress included.
     attempt: int
-    #: How often it may be, at most.
+    #: How often it may start, at most.
     max_attempts: int
     #: Its rank in line: 0 runs first.
     priority: int = 0
     tags: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
-    #: None where they are not plain JSON: another serializer, compressed, encrypted.
+    #: None if they are not plain JSON: another serializer, compressed, encrypted.
     args: list[Any] | None = None
     kwargs: dict[str, Any] | None = None
     #: An entry for each failed attempt: attempt, at, type, message, and maybe module and traceback.

@@ -1,4 +1,4 @@
-"""What a task may say of its jobs beyond what Celery knows: checked once, sent in one header."""
+"""Options of a job that Celery does not know: checked once, sent in one header."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ HEADER = "pgjobs"
 #: The names of the options, in the header too.
 NAMES = ("max_attempts", "tags", "meta", "unique")
 
-#: What the column holds.
+#: The greatest number that the column holds.
 MOST_ATTEMPTS = 2**31 - 1
 #: The longest tag, in characters, and the most of them: they are for people and for filters.
 LONGEST_TAG, MOST_TAGS = 255, 100
 
-#: Options of Celery that are near enough to ours, or to each other, to be meant.
+#: Options of Celery that a misspelt name may mean.
 _CELERYS = (
     "acks_late", "autoretry_for", "dont_autoretry_for", "default_retry_delay", "ignore_result",
     "max_retries", "priority", "queue", "rate_limit", "reject_on_worker_lost", "retry_backoff",
     "retry_backoff_max", "retry_jitter", "retry_kwargs", "routing_key", "serializer",
     "soft_time_limit", "throws", "time_limit", "track_started",
 )  # fmt: skip
-#: How alike two names are of which one is a slip of the other (difflib's ratio): ``tag`` and
+#: How alike two names must be for one to be a slip of the other (difflib's ratio): ``tag`` and
 #: ``tags`` 0.86, ``uniq`` and ``unique`` 0.8, ``max_retries`` and ``max_attempts`` 0.52.
 _OURS_LIKE, _CELERYS_LIKE = 0.8, 0.9
 
@@ -44,9 +44,9 @@ class JobOptions(NamedTuple):
 
 
 def check_names(names: Iterable[str], where: str, known: Iterable[str] = ()) -> None:
-    """Raise UnknownOption for a name that is a slip of an option's: it would do nothing.
+    """Raise UnknownOption for a misspelt option: it would have no effect.
 
-    Any other name is the application's own business: Celery makes it an attribute of the task.
+    Any other name is the application's: Celery makes it an attribute of the task.
     """
     known = {*known, *NAMES, *_CELERYS, "backoff"}
     for name in names:
@@ -59,7 +59,7 @@ def check_names(names: Iterable[str], where: str, known: Iterable[str] = ()) -> 
 
 
 def check_max_attempts(value: Any) -> int:
-    """How often a job may be begun, the first time included. Raises InvalidOption."""
+    """How often a job may start, the first run included. Raises InvalidOption."""
     if not is_whole_number(value, 1, MOST_ATTEMPTS):
         raise InvalidOption(
             f"max_attempts must be a whole number from 1 on (the first run counts), not {value!r}"
@@ -87,7 +87,7 @@ def check_exceptions(name: str, value: Any) -> tuple[type[BaseException], ...]:
 def normalise_tags(tags: Any) -> tuple[str, ...]:
     """Tags as Oban keeps them: trimmed, in lower case, each once, in the order given.
 
-    Raises InvalidOption for one that is empty (Oban drops it), too long, or no text.
+    Raises InvalidOption for one that is empty (Oban drops it), too long, or not a text.
     """
     if isinstance(tags, str) or not isinstance(tags, Iterable):
         raise InvalidOption(f"tags must be a list of texts, not {tags!r}")
@@ -133,7 +133,7 @@ def encode_json(value: Any, what: str) -> str:
 def merge(
     base: Mapping[str, Any], given: Mapping[str, Any], header: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The header of one job: what the call says, then what it was published with, then the task's.
+    """The header of one job. The call's options count first, then the header's, then the task's.
 
     Tags and meta of the call add to the task's (in Oban they replace them). Raises InvalidOption.
     """
@@ -149,7 +149,7 @@ def merge(
 
 
 def read_options(header: Any) -> JobOptions:
-    """The options in a message: anybody may have written it. Raises InvalidOption."""
+    """The options in a message, which any program may have written. Raises InvalidOption."""
     if header is None:
         return JobOptions()
     if not isinstance(header, Mapping):
@@ -164,8 +164,8 @@ def read_options(header: Any) -> JobOptions:
 
 
 def published_options(request: Any) -> dict[str, Any]:
-    """The header that a running job was published with; what a hand has made of it may be no
-    header: it counts as empty."""
+    """The header that a running job was published with; one edited by hand into something else
+    counts as empty."""
     header = (request.headers or {}).get(HEADER)
     return dict(header) if isinstance(header, Mapping) else {}
 

@@ -12,7 +12,7 @@ MESSAGE_LIMIT, TRACEBACK_LIMIT = 4_000, 40_000
 
 
 class Result(NamedTuple):
-    """What a task's attempt came to, encoded."""
+    """The encoded result of a task's attempt."""
 
     task_id: str
     result: bytes | None
@@ -26,7 +26,7 @@ class Result(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What is to be written for one claim, which (id, attempt) and the node fence."""
+    """The change to write for one claim, fenced by (id, attempt) and the node."""
 
     id: int
     attempt: int
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
     is_stored: bool = True
     #: False where the process that ran the task may have written its outcome before us.
     is_sole: bool = True
-    #: What the task returned, where the process that ran it left that to be written with the rest.
+    #: The task's result, where the process that ran it left this to be written with the rest.
     result: Result | None = None
     #: The task's id, where somebody may wait for it to finish.
     awaited: str | None = None
@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
 
     @property
     def leaves_report(self) -> bool:
-        """True where what the task last said of itself stands, for nothing is stored of its end."""
+        """True if the state that the task last reported stays, because its end is not stored."""
         return not self.is_stored or (self.state is State.COMPLETED and self.result is None)
 
 
@@ -91,7 +91,7 @@ def requeued(id: int, attempt: int, error: str | None = None) -> Outcome:
 def retried(id: int, attempt: int, delay: float, error: str, *, was_lost: bool = False) -> Outcome:
     """Failed, or lost with its process, and to run again in ``delay`` seconds.
 
-    No ``error`` where the row has it already.
+    ``error`` is empty where the row has it already.
     """
     return Outcome(id, attempt, State.RETRYABLE, error or None, delay=delay, was_lost=was_lost)
 
@@ -102,12 +102,12 @@ def snoozed(id: int, attempt: int, delay: float) -> Outcome:
 
 
 def replaced(id: int, attempt: int) -> Outcome:
-    """Its task has put others in its place, the last of which has its id and comes later."""
+    """Its task was replaced by others, the last of which has its id and comes later."""
     return Outcome(id, attempt, State.EXECUTING, is_sole=False)
 
 
 def cancelled(id: int, attempt: int, reason: str) -> Outcome:
-    """Not to be run, or not any more: Celery says REVOKED."""
+    """Must not run, or not any longer: Celery says REVOKED."""
     entry = error_entry("TaskRevokedError", reason, None, "celery.exceptions")
     return Outcome(id, attempt, State.CANCELLED, entry)
 

@@ -1,4 +1,4 @@
-"""The properties of a message: those that AMQP has, and whatever else a publisher said.
+"""The properties of a message: those that AMQP has, and any that a publisher added.
 
 ``apply_async(my_user_id="42")`` makes a property of what Celery does not know, and the worker finds
 it in ``request.properties``: so it is on Redis, and software relies on it. AMQP drops it.

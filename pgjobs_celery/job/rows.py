@@ -9,7 +9,7 @@ from uuid import UUID
 
 #: A priority's rank: 0 runs first, 255 last.
 LOWEST_RANK, HIGHEST_RANK = 0, 255
-#: Before every place in line, those that somebody made up included.
+#: Before every place in line, those written by hand included.
 FIRST_PLACE = -(2**63)
 
 
@@ -22,7 +22,7 @@ class NewJob(NamedTuple):
     root_id: str | None
     parent_id: str | None
     group_id: str | None
-    #: When it is not worth running any more.
+    #: The time after which it is not worth running.
     expires_at: datetime | None
     #: The envelope as JSON text; see :mod:`pgjobs_celery.job.envelope`.
     message: str
@@ -31,31 +31,31 @@ class NewJob(NamedTuple):
     priority: int
     #: When it may run; None for at once.
     eta: datetime | None
-    #: The same in seconds from now, where it is meant that way: an ``eta`` that was made of a
-    #: countdown goes by the clock of the machine that made it.
+    #: The same in seconds from now, where a countdown was given: an ``eta`` made of a countdown
+    #: would go by the clock of the machine that made it.
     delay: float | None = None
     #: For how many seconds it may wait in line; None for ever.
     ttl: float | None = None
-    #: How often it may be begun; None for a task that has no say in it.
+    #: How often it may start; None for a task that sets no limit.
     max_attempts: int | None = None
     tags: Sequence[str] = ()
     #: As JSON.
     meta: str = "{}"
-    #: Its place in its group; None where it is in none.
+    #: Its place in its group; None where it is not in a group.
     group_index: int | None = None
-    #: Its place in line, where it has one already; None for the last.
+    #: Its place in line, if it has one already; None for the end.
     seq: int | None = None
 
 
 class Fence(NamedTuple):
-    """The claim that a write stands on: without it, nothing is changed."""
+    """The claim that a write depends on: once it is lost, the write changes nothing."""
 
     node: UUID
     attempt: int
 
 
 class Bucket(NamedTuple):
-    """Where one claim looks: a queue, a span of ranks and the place in line to start from."""
+    """Part of a claim's search: a queue, a span of ranks and the place in line to start from."""
 
     queue: str
     lowest: int = LOWEST_RANK
@@ -68,13 +68,13 @@ class Bucket(NamedTuple):
 class Slots(NamedTuple):
     """How many more jobs of a queue may run, on all workers together."""
 
-    #: Now, and before those were counted that had ended.
+    #: Now, and before the jobs that have ended were counted.
     free: int
     before: int
 
 
 class Claim(NamedTuple):
-    """A job that is ours for one attempt."""
+    """A job that this process holds for one attempt."""
 
     id: int
     attempt: int
@@ -85,15 +85,15 @@ class Claim(NamedTuple):
     redelivered: bool
     message: str
     body: bytes
-    #: In how many seconds it is not worth running any more; None for never.
+    #: Seconds until it is not worth running any longer; None for never.
     expires_in: float | None = None
 
 
 class Cancellation(NamedTuple):
-    """Somebody wants a job that runs to be cancelled."""
+    """A request to cancel a running job."""
 
     id: int
     task_id: str
     reason: str
-    #: The signal that ends its task; None where it is only told.
+    #: The signal that ends its task; None if the task is only told.
     signal: str | None

@@ -51,7 +51,7 @@ FROM_CELERY: dict[str, State] = {
 }
 
 
-#: The states that each of Celery's names may stand for, for whoever looks for jobs by it.
+#: The states that each of Celery's names may stand for, when jobs are looked for by it.
 BY_CELERY_NAME: dict[str, frozenset[State]] = {
     "PENDING": frozenset({State.SCHEDULED, State.AVAILABLE}),
     "RECEIVED": frozenset({State.EXECUTING}),
@@ -65,7 +65,7 @@ def celery_state(
 ) -> str:
     """Celery's name for a row in ``state`` whose task last reported ``reported``.
 
-    ``reported`` is what the running task said of itself (STARTED, PROGRESS, RETRY or any custom
+    ``reported`` is the state that the running task reported (STARTED, PROGRESS, RETRY or any custom
     state). In a row that has finished it stands where nothing was stored of the end: the task
     raised Ignore, or its result is ignored. So it is with Celery's other backends, where
     the last stored state stands, and PENDING is that nothing ever was. ``from_row``: as the row

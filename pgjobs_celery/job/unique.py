@@ -1,4 +1,4 @@
-"""When two jobs are the same: which of their fields count, for how long, and in which states."""
+"""When two jobs are equal: which fields count, for how long, and in which states."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..errors import InvalidOption, UnknownOption
 from .checks import did_you_mean, is_number
 from .states import WAITING, State
 
-#: What may tell jobs apart; ``args`` are the arguments by name, however they were passed.
+#: The fields that may tell jobs apart; ``args`` are the arguments by name, however passed.
 FIELDS = ("task", "queue", "args", "meta")
-#: What may be replaced in a job that waits.
+#: The fields that may be replaced in a waiting job.
 REPLACEABLE = ("args", "queue", "priority", "eta", "max_attempts", "tags", "meta")
 
-#: What is longer, in seconds, is for ever: a hundred years. PostgreSQL cannot reckon with more.
+#: A longer period, in seconds, is for ever: a hundred years. PostgreSQL cannot compute more.
 LONGEST_PERIOD = 100 * 365 * 86_400.0
 
 _INCOMPLETE = (State.SCHEDULED, State.AVAILABLE, State.EXECUTING, State.RETRYABLE)
@@ -35,26 +35,26 @@ GROUPS: dict[str, tuple[State, ...]] = {
 
 @dataclass(frozen=True)
 class Unique:
-    """A job is not published while another that is the same is there.
+    """A job is not published while another, equal one exists.
 
         @app.task(base=PgTask, unique=Unique(period=3600, keys=["user_id"]))
 
-    The names and defaults are Oban's. Raises InvalidOption for values that mean nothing.
+    The names and defaults are Oban's. Raises InvalidOption for a value without a meaning.
     """
 
     #: How long a job counts after it was published: seconds, a timedelta, or None for as long as
     #: its row is kept.
     period: float | timedelta | None = 60.0
-    #: What has to be equal: any of ``task``, ``queue``, ``args`` and ``meta``.
+    #: The fields that must be equal: any of ``task``, ``queue``, ``args`` and ``meta``.
     fields: Sequence[str] = ("task", "queue", "args")
     #: Of the arguments (or of ``meta``, where only that counts) just these; empty for all.
     keys: Sequence[str] = ()
-    #: In which states it counts: a list, or "all", "incomplete", "successful", "scheduled" or
+    #: The states in which it counts: a list, or "all", "incomplete", "successful", "scheduled" or
     #: "waiting" (scheduled, available, retryable).
     states: str | Sequence[str | State] = "successful"
-    #: What of the waiting job is replaced by the new one's: any of ``args``, ``queue``,
-    #: ``priority``, ``eta``, ``max_attempts``, ``tags`` and ``meta``; or a mapping that says it for
-    #: each state.
+    #: The fields of the waiting job that the new one's replace: any of ``args``, ``queue``,
+    #: ``priority``, ``eta``, ``max_attempts``, ``tags`` and ``meta``; or a mapping of states to
+    #: such lists.
     replace: Sequence[str] | Mapping[str, Sequence[str]] = ()
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Unique:
         return self.period
 
     def replaced(self, state: State) -> Sequence[str]:
-        """What is replaced of a job in this state; nothing once it runs."""
+        """The fields to replace of a job in this state; none once it runs."""
         if state not in WAITING:
             return ()
         if isinstance(self.replace, Mapping):
@@ -84,7 +84,7 @@ class Unique:
         return self.replace
 
     def __json__(self) -> dict[str, Any]:
-        """As a signature carries it to another process (kombu's JSON asks for it)."""
+        """The form in which a signature carries it to another process (for kombu's JSON)."""
         return {
             "period": self.period,
             "fields": list(self.fields),
@@ -94,7 +94,7 @@ class Unique:
         }
 
     def to_header(self, digest: bytes) -> dict[str, Any]:
-        """The rule and what it comes to for one job, as it travels in the message."""
+        """The rule and its digest for one job, as the message carries them."""
         fields = self.__json__()
         return {
             "key": digest.hex(),
@@ -103,8 +103,8 @@ class Unique:
         }
 
     def digest(self, task: str, arguments: Any, meta: Mapping[str, Any]) -> bytes:
-        """What two jobs that are the same have in common, but for the queue: that is not known
-        until the task is routed. Raises InvalidOption for arguments that JSON cannot hold.
+        """A hash that equal jobs share. The queue is left out: it is not known until the task is
+        routed. Raises InvalidOption for arguments that JSON cannot hold.
         """
         parts: dict[str, Any] = {}
         if "task" in self.fields:
@@ -124,8 +124,8 @@ class Unique:
 
 
 def as_unique(value: Any, base: Unique | None = None) -> Unique | None:
-    """What a task or call says of uniqueness: a Unique, options (of which those that are left out
-    are those of ``base``), True for "as long as the first one's row is kept", or nothing.
+    """The rule that a task or call declares: a Unique; a mapping of options (missing ones are
+    those of ``base``); True for "as long as the first one's row is kept"; or none.
 
     Raises InvalidOption and UnknownOption.
     """
@@ -146,13 +146,13 @@ def as_unique(value: Any, base: Unique | None = None) -> Unique | None:
 
 
 class UniqueJob(NamedTuple):
-    """What makes one job unique."""
+    """The uniqueness of one job: its rule and its digest."""
 
     rule: Unique
     digest: bytes
 
     def key(self, queue: str) -> bytes:
-        """The value that no other row may have."""
+        """The key that only one row may have."""
         if "queue" not in self.rule.fields:
             return self.digest
         return hashlib.sha256(self.digest + queue.encode("utf-8", "surrogatepass")).digest()

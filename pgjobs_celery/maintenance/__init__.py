@@ -1,1 +1,1 @@
-"""What runs beside the tasks: a service is a name, an interval and a method."""
+"""Services that run beside the tasks: each is a name, an interval and a method."""

@@ -1,4 +1,4 @@
-"""Publish the bodies of chords whose header has finished, and nobody has published."""
+"""Publish the bodies of chords whose header has finished, where no worker has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ChordKeeper(Protocol):
 
 
 class Complete(Service):
-    """The net under chords: their last task was cancelled, or lost with its worker."""
+    """The safety net of chords whose last task was cancelled, or lost with its worker."""
 
     name = "chords"
     interval = 5.0
@@ -29,7 +29,7 @@ class Complete(Service):
         self._has_run = False
 
     def run(self, database: Database) -> dict[str, int]:
-        """Look for complete chords, and for those that have had their time."""
+        """Look for complete chords, and for those whose time has run out."""
         self._has_run = True
         return {"completed": self._backend.complete_chords(self._max_age)}
 

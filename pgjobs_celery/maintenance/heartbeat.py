@@ -1,4 +1,4 @@
-"""Say that this process is alive, from another thread: a long task must not look like death."""
+"""Report that this process is alive, from another thread: a long task must not look like death."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Heartbeat(Service):
     #: For how long heartbeats must have come without a gap before this node calls another one
     #: dead, in seconds: after an outage that hit all of them the others need time to come back.
     #: With a short lease it is no longer than that.
-    patience = 5.0
+    grace = 5.0
 
     def __init__(
         self,
@@ -33,12 +33,12 @@ class Heartbeat(Service):
         on_back: Callable[[], None] = lambda: None,
     ) -> None:
         self.interval = interval
-        self.patience = min(self.patience, lease)
+        self.grace = min(self.grace, lease)
         self._lease = lease
         self._node = node
         self._describe = describe
         self._on_dead = on_dead
-        #: We live, and others may have taken us for dead.
+        #: Called when this node lives, and others may have taken it for dead.
         self._on_back = on_back
         self._connection: Connection | None = None
         self._last = float("-inf")
@@ -51,7 +51,7 @@ class Heartbeat(Service):
     def run(self, database: Database) -> dict[str, int]:
         """Write one row."""
         if self._connection is None or not self._connection.is_usable:
-            # A server that has vanished must be known to have while there is time for another try.
+            # A vanished server must be noticed while there is time for another try.
             self._connection = database.connect(
                 ask_after=self._lease / 4, tcp_user_timeout=round(self._lease * 500)
             )
@@ -60,7 +60,7 @@ class Heartbeat(Service):
         sent = time.monotonic()
         is_back = self.is_overdue and self._last > float("-inf")
         others_are_dead = database.nodes.beat_node(
-            self._node, name, queues, self._lease, self.patience, lost_claims, self._connection
+            self._node, name, queues, self._lease, self.grace, lost_claims, self._connection
         )
         self._last = sent
         if is_back:

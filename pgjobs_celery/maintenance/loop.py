@@ -19,15 +19,15 @@ logger = guarded(logging.getLogger(__name__))
 
 
 class Service:
-    """Something to be done again and again."""
+    """Work that is repeated at an interval."""
 
-    #: What log lines call it.
+    #: Its name in log lines.
     name = ""
     #: Seconds between two runs, unless :meth:`next_delay` knows better.
     interval = 1.0
 
     def run(self, database: Database) -> dict[str, int]:
-        """Do it once; what was done and how often, for the log line."""
+        """Do the work once; return its counts for the log line."""
         raise NotImplementedError
 
     def next_delay(self) -> float:
@@ -100,13 +100,13 @@ class Loop:
             self._ended.set()
 
     def _next(self) -> Service | None:
-        """The service whose turn it is, once it is; None when it is time to stop."""
+        """Wait for the next service that is due, and return it; None when it is time to stop."""
         with self._changed:
             while not self._stopping:
                 service, due = min(self._due.items(), key=lambda item: item[1])
                 wait = due - time.monotonic()
                 if wait <= 0:
-                    # What hurries it from now on is about something that this run may not see.
+                    # A hurry from now on concerns a change that this run may not see.
                     self._due[service] = float("inf")
                     return service
                 self._changed.wait(wait)
@@ -118,7 +118,7 @@ class Loop:
             done = service.run(self._database)
             delay = service.next_delay()
             if outage.is_noticed_by(service.name):
-                self._database.verify()  # what had nothing to do has asked nobody
+                self._database.verify()  # a service without work has not asked the server
                 outage.works(service.name)
         except CONNECTION_ERRORS as error:
             outage.lost(service.name, error)

@@ -1,4 +1,4 @@
-"""Send a worker's events, many at a time: nobody waits for one, and mostly nobody listens."""
+"""Send a worker's events in batches: no caller waits for one, and mostly no program listens."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ LIMIT = 10_000
 
 
 class Post(Service):
-    """Publish what was collected for ``patience``."""
+    """Publish the events that were collected for ``linger``."""
 
     name = "post"
     #: Runs when there is something to send; this is only how often it makes sure.
     interval = 1.0
     #: How long an event waits for others, in seconds.
-    patience = 0.05
-    #: For how long events of a kind that nobody listened to are dropped unseen, in seconds, unless
-    #: we are told that somebody has begun to.
+    linger = 0.05
+    #: Seconds for which events of a kind without listeners are dropped unseen, unless a program is
+    #: reported to have begun to listen.
     deafness = 1.0
 
     def __init__(self) -> None:
         self._events: deque[Routed] = deque(maxlen=LIMIT)
         self._since = 0.0
-        #: Until when nobody is taken to listen to these routing keys; replaced when somebody may.
+        #: Until when these routing keys count as unheard; emptied when a program may listen again.
         self._unheard: dict[str, float] = {}
 
     def is_heard(self, routing_key: str) -> bool:
-        """False if nobody has listened to such events just now."""
+        """False if no program listened to such events a moment ago."""
         return self._unheard.get(routing_key, 0.0) <= time.monotonic()
 
     def listen_again(self) -> None:
-        """Somebody may have begun to listen."""
+        """A program may have begun to listen."""
         self._unheard = {}
 
     def put(self, event: Routed) -> None:
@@ -49,7 +49,7 @@ class Post(Service):
         self._events.append(event)
 
     def run(self, database: Database) -> dict[str, int]:
-        """Send what there is, in one transaction."""
+        """Send the collected events in one transaction."""
         unheard = self._unheard
         events = [self._events.popleft() for _ in range(len(self._events))]
         if not events:
@@ -68,4 +68,4 @@ class Post(Service):
         """Until the oldest event has waited long enough."""
         if not self._events:
             return self.interval
-        return max(0.0, self.patience - (time.monotonic() - self._since))
+        return max(0.0, self.linger - (time.monotonic() - self._since))

@@ -1,4 +1,4 @@
-"""Delete finished jobs once they are older, or more, than is to be kept, and what has expired."""
+"""Delete finished jobs beyond the age or number to keep, and expired entries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Prune(Service):
-    """Delete what has finished, in batches that never hold up a claim."""
+    """Delete finished jobs, in batches that never hold up a claim."""
 
     name = "prune"
     interval = 60.0
@@ -37,7 +37,7 @@ class Prune(Service):
         self._runs = 0
 
     def run(self, database: Database) -> dict[str, int]:
-        """Delete all that is too old, or too much."""
+        """Delete all jobs that are too old, or too many."""
         if self._runs % self.full == 0:
             self._since.clear()
         self._runs += 1

@@ -1,4 +1,4 @@
-"""Take away what is left behind: queues that nobody can use, messages past their time."""
+"""Delete leftovers: queues that no program can use any longer, and expired messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Reap(Service):
     batch = 1000
 
     def run(self, database: Database) -> dict[str, int]:
-        """Delete it all."""
+        """Delete all of them."""
         queues = database.routes.reap_queues()
         messages = 0
         while count := database.messages.reap_messages(self.batch):

@@ -1,4 +1,4 @@
-"""Take from the dead what they held."""
+"""Rescue the jobs of dead nodes."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ logger = guarded(logging.getLogger(__name__))
 class Rescue(Service):
     """Put back, or discard, the jobs of nodes that have been silent for longer than their lease.
 
-    The heartbeat says when: a node of which it has heard, while it was not cut off itself.
+    The heartbeat tells when: it has heard of dead nodes, and was not cut off itself.
     """
 
     name = "rescue"
-    #: When it is not told: for what is held in the name of a node that has no row.
+    #: The interval unless it is told: for jobs that are held by a node without a row.
     interval = 300.0
 
     def __init__(self, on_buried: Callable[[], None] = lambda: None) -> None:
-        #: Nodes are gone, and have left queues behind.
+        #: Called when nodes are gone, and have left queues behind.
         self._on_buried = on_buried
         self._is_told = False
 
     def tell(self) -> None:
-        """Others are dead, and we may say so."""
+        """Other nodes are dead, and this one may call them so."""
         self._is_told = True
 
     def run(self, database: Database) -> dict[str, int]:
-        """Rescue whatever is to be rescued."""
+        """Rescue all jobs of dead nodes."""
         is_told, self._is_told = self._is_told, False
         rescue = database.jobs.rescue_jobs(dead=is_told)
         for name in rescue.nodes:

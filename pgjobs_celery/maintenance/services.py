@@ -1,4 +1,4 @@
-"""What runs beside the claims in a process: its services, in threads of their own."""
+"""The services of a process, which run beside its claims in their own threads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Services:
         self._reap = Reap()
         self._rescue = Rescue(on_buried=lambda: self._loop.hurry(self._reap))
         if not database.options.listen:
-            # Nobody tells us of a job that is due before the others.
+            # No notification tells of a job that is due before the others.
             self._stage.interval = min(self._stage.interval, database.options.poll)
         #: None while this process claims nothing.
         self.heartbeat: Heartbeat | None = None
@@ -40,14 +40,14 @@ class Services:
 
     def _make_loops(self) -> None:
         self._loop = Loop(self._database)
-        # Apart from the rest: a statement that takes long must not look like death either.
+        # Apart from the rest: a slow statement must not look like death either.
         self.pulse = Pulse(self._database)
-        # Nor may whoever looks after the claims wait for them.
+        # Nor may the watch over claims wait for them.
         self._watch = Loop(self._database)
         self._is_pruning = False
 
     def start(self, heartbeat: Heartbeat, watch: Watch, settings: Settings) -> None:
-        """Run what a process needs that claims; its heart has beaten once."""
+        """Run the services of a process that claims, after its first heartbeat."""
         self.pulse.add(heartbeat)
         self._watch.add(watch)
         self._loop.add(self.settle)
@@ -59,7 +59,7 @@ class Services:
         self.heartbeat = heartbeat
 
     def serve_results(self, complete: Service, settings: Settings) -> None:
-        """Run what results need, ``complete`` for their chords."""
+        """Run the services of results, ``complete`` for their chords."""
         self._complete = complete
         self._loop.add(complete)
         self._start_pruning(settings)
@@ -70,13 +70,13 @@ class Services:
             self._loop.add(Prune(settings))
 
     def stop(self) -> None:
-        """Run nothing any more; may be started again."""
+        """Stop all services; they may be started again."""
         for loop in (self._loop, self.pulse, self._watch):
             loop.stop()
         self._make_loops()
 
     def expect_outcome(self) -> None:
-        """There is something to write."""
+        """An outcome waits to be written."""
         self._loop.expect(self.settle)
 
     def expect_due(self) -> None:
@@ -89,20 +89,20 @@ class Services:
         self._loop.expect(self.post)
 
     def announce(self) -> None:
-        """Have the others see at once how we are."""
+        """Tell other nodes at once of this one's state."""
         if self.heartbeat is not None:
             self.pulse.hurry(self.heartbeat)
 
     def rescue(self) -> None:
-        """Others are dead: take what they held."""
+        """Rescue the jobs of other nodes, which are dead."""
         self._rescue.tell()
         self._loop.hurry(self._rescue)
 
     def complete_chords(self) -> None:
-        """A chord may be complete; nothing where nobody has results."""
+        """A chord may be complete; does nothing in a process without results."""
         if self._complete is not None:
             self._loop.hurry(self._complete)
 
     def hurry_all(self) -> None:
-        """Have every service run that need not be told."""
+        """Run every service at once, but for those that wait to be told."""
         self._loop.hurry_all()

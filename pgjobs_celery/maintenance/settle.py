@@ -1,8 +1,8 @@
-"""Write what became of jobs when nobody else does.
+"""Write the outcomes of jobs when no claim does.
 
 The next claim carries the outcomes along. Where no claim comes, because the solo pool's main thread
 is inside a long task, the worker shuts down or a plain consumer works on a message, the rows would
-say ``executing`` of what has long ended.
+read ``executing`` although the jobs have long ended.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
 
 
 class Ledger(Protocol):
-    """Who keeps the outcomes."""
+    """The keeper of outcomes that are not yet written."""
 
     @property
     def unwritten(self) -> int:
-        """How many."""
+        """How many outcomes it keeps."""
 
     @property
     def unwritten_since(self) -> float:
-        """When the oldest came, by the monotonic clock."""
+        """The arrival of the oldest, by the monotonic clock."""
 
     def flush(self) -> None:
         """Write them."""
 
 
 class Settle(Service):
-    """Flush outcomes that have waited for ``patience``."""
+    """Flush outcomes that have waited for ``linger``."""
 
     name = "settle"
     #: Runs when there is something to write; this is only how often it makes sure.
     interval = 1.0
     #: How long an outcome waits for a claim to carry it along, in seconds.
-    patience = 0.05
+    linger = 0.05
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     def run(self, database: Database) -> dict[str, int]:
-        """Write what is overdue."""
-        if self._ledger.unwritten and self._waited() >= self.patience:
+        """Write the outcomes that are overdue."""
+        if self._ledger.unwritten and self._waited() >= self.linger:
             self._ledger.flush()
         return {}
 
@@ -53,7 +53,7 @@ class Settle(Service):
         """Until the oldest outcome has waited long enough."""
         if not self._ledger.unwritten:
             return self.interval
-        return max(0.0, self.patience - self._waited())
+        return max(0.0, self.linger - self._waited())
 
     def _waited(self) -> float:
         return time.monotonic() - self._ledger.unwritten_since

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class Stage(Service):
-    """Move due jobs into line: at the time of the nearest one, and when told of a new one."""
+    """Move due jobs into line: when the next one is due, and when told of a new one."""
 
     name = "stage"
     #: The safety net, in seconds: how late a job may be staged whose announcement got lost.
     interval = 5.0
     #: How many jobs one statement moves.
     batch = 1000
-    #: After how many seconds the other services have their turn, the heartbeat above all.
+    #: Seconds after which the other services have their turn.
     turn = 1.0
     #: When to look again while another worker is moving what is due, in seconds.
     pause = 0.05

@@ -1,8 +1,8 @@
-"""Notice that jobs wait which nobody looks for, and have the worker connect anew.
+"""Notice jobs that wait although no consumer looks for them, and make the worker reconnect.
 
-Whatever the reason: a broker connection that Celery believes to have and does not is what years of
-reports are about. Who waits for work looks at every poll, so that a healthy worker is asked
-nothing but for the time of its last look.
+The reason does not matter: years of reports are about a broker connection that Celery believes to
+have and does not. A consumer that waits for work looks at every poll, so a healthy worker is only
+asked for the time of its last look.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ logger = guarded(logging.getLogger(__name__))
 
 
 class Looker(Protocol):
-    """Who claims jobs, in another thread."""
+    """A claimer of jobs, in another thread."""
 
     def neglected(self, seconds: float) -> list[str]:
-        """The queues for which there is room, and in which it has not looked for so long."""
+        """The queues that it has room for, and has not looked into for so long."""
 
     def reconnect(self, why: str) -> None:
-        """Give its connection up for lost."""
+        """Treat its connection as lost."""
 
 
 class Watch(Service):
-    """See that whoever claims jobs looks for them."""
+    """Check that claimers look for jobs."""
 
     name = "watch"
     #: How many polls may be missed.
@@ -49,7 +49,7 @@ class Watch(Service):
         self._suspects: list[Looker] = []
 
     def run(self, database: Database) -> dict[str, int]:
-        """Ask, and look where somebody else should have."""
+        """Ask each claimer, and look where one should have looked."""
         if oversee := self._oversee():
             oversee()
         overdue = self.polls * self.interval

@@ -1,8 +1,7 @@
-"""What holds within a block of code, for the thread or asyncio task that has entered it, and for
-nobody else.
+"""Values that hold within a block of code, only for the thread or asyncio task that entered it.
 
 A context variable alone goes further: asyncio copies it into every task that is started in the
-block, where it goes on after the block's end.
+block, where it outlives the block.
 """
 
 from __future__ import annotations
@@ -20,50 +19,50 @@ from ..errors import CannotJoin
 
 T = TypeVar("T")
 
-#: After how many seconds a thread looks whether the event loop that it waits for is still there.
+#: Seconds after which a thread checks that the event loop that it waits for is still open.
 CLOSED_AFTER = 1.0
 
 
 class Scope(Generic[T]):
-    """A value that holds from now until the scope is closed, for who has opened it."""
+    """A value that holds until the scope is closed, for the task or thread that opened it."""
 
     def __init__(
         self, value: T, outer: Scope[T] | None = None, *, loan: Loan | None = None
     ) -> None:
         self.value = value
-        #: What holds when this is closed.
+        #: The scope that counts when this one is closed.
         self.outer = outer
-        #: How the value came here, where somebody else has it.
+        #: The loan that brought the value here, if another scope holds it.
         self.loan = loan
         self.owner = whoever_runs()
         #: False when its block has ended.
         self.is_open = True
 
     def close(self) -> None:
-        """Its block has ended. What was started in it may go on, and is not to keep the value."""
+        """Close the scope. Tasks started inside it may outlive it and must not see the value."""
         if self.is_open:
             self.is_open = False
             del self.value
 
 
 class Scoped(Generic[T]):
-    """A kind of value that scopes hold: what is entered last counts."""
+    """A kind of value that scopes hold: the scope entered last counts."""
 
     def __init__(self, name: str) -> None:
         self._current: ContextVar[Scope[T] | None] = ContextVar(name, default=None)
         _kinds.append(self)
 
     def enter(self, value: T) -> Scope[T]:
-        """Have the value hold from now on, for whoever runs."""
+        """Make the value hold from now on, for the running task or thread."""
         outer = self._current.get()
         while outer is not None and not outer.is_open:
-            outer = outer.outer  # was left elsewhere: nobody is to keep it
+            outer = outer.outer  # was left elsewhere, and must not be kept
         scope = Scope(value, outer)
         self._current.set(scope)
         return scope
 
     def leave(self, scope: Scope[T]) -> None:
-        """The scope's value holds no more; also where this is not the context it was entered in."""
+        """End the scope's value; possible from another context than the one it was entered in."""
         scope.close()
         if self._current.get() is scope:
             self._current.set(scope.outer)
@@ -73,15 +72,15 @@ class Scoped(Generic[T]):
         self._current.set(scope.outer)
 
     def resume(self, scope: Scope[T]) -> None:
-        """It counts again, before what was entered meanwhile."""
+        """The scope counts again, before those entered meanwhile."""
         scope.outer = self._current.get()
         self._current.set(scope)
 
     def find(self) -> Scope[T] | None:
         """The scope whose value holds here; None outside of any.
 
-        Raises CannotJoin where it was lent, and is not any more: what is done here was to be part
-        of something, and must not be done without it.
+        Raises CannotJoin if it was lent and the loan has ended: work meant as part of a block must
+        not be done outside of it.
         """
         scope = self._current.get()
         while scope is not None and not scope.is_open:
@@ -113,22 +112,22 @@ class Scoped(Generic[T]):
 
 
 class Entered(Generic[T]):
-    """What an object keeps of the blocks that it was entered for, also by several at a time."""
+    """The values of the blocks that an object was entered for, also by several tasks at a time."""
 
     def __init__(self) -> None:
         self._kept: dict[object, list[T]] = {}
 
     def push(self, value: T) -> None:
-        """Whoever runs has entered a block."""
+        """The running task or thread has entered a block."""
         self._kept.setdefault(whoever_runs(), []).append(value)
 
     def last(self) -> T | None:
-        """What is kept of the last block of whoever runs, or of another who has entered one."""
+        """The value of the last block of the running task or thread; else of another's."""
         owner = self._owner()
         return None if owner is None else self._kept[owner][-1]
 
     def pop(self) -> T:
-        """The same, of a block that ends."""
+        """The same, removed: its block ends."""
         owner = self._owner()
         value = self._kept[owner].pop()
         if not self._kept[owner]:
@@ -141,14 +140,14 @@ class Entered(Generic[T]):
         return owner if owner in self._kept else next(reversed(list(self._kept)), None)
 
 
-#: All kinds that there are.
+#: All kinds of scoped values.
 _kinds: list[Scoped[Any]] = []
 
 
 class Loan:
-    """All that holds where this is made, for a thread that is waited for there.
+    """All scoped values of the place where this is made, for a thread that is waited for there.
 
-    It ends with any of the blocks that it is from.
+    It ends when any of the lending blocks ends.
     """
 
     def __init__(self) -> None:
@@ -164,7 +163,7 @@ class Loan:
     def check(self) -> None:
         """Raise CannotJoin if it has ended."""
         if self._is_recalled:
-            # No error of anybody's: nothing may go on, and nobody hears of it.
+            # Not an error: the work must stop, and no caller is told.
             raise asyncio.CancelledError
         if not all(scope.is_open for _, scope in self._lent):
             raise CannotJoin(
@@ -181,9 +180,9 @@ class Loan:
             yield
 
     def recall(self) -> None:
-        """Nobody waits for the thread any more; on the event loop, which does nothing else for it.
+        """Stop the thread's use of the loan, because its caller no longer waits. Runs on the loop.
 
-        What the loop is just doing for it is cancelled.
+        The loop's running work for it is cancelled.
         """
         self._is_recalled = True
         for task in self._running:
@@ -192,10 +191,10 @@ class Loan:
     def have_done(
         self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]
     ) -> T:
-        """In the thread: have the event loop do something, and wait until it has."""
+        """In the thread: run ``work`` on the event loop, and wait for it."""
 
         async def do() -> T:
-            # Here nothing comes between: who recalls does it on this loop.
+            # Nothing comes between: a recall happens on this loop, too.
             self.check()
             task = asyncio.current_task()
             assert task is not None

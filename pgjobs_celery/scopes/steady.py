@@ -1,8 +1,8 @@
 """A monotonic clock that goes on while a test has stopped the program's.
 
-freezegun replaces ``time.monotonic`` wherever a module has it: what waits by that waits for ever,
-and what has noted a time while it stood still is decades off afterwards. ``clock_gettime`` it
-leaves alone, as time-machine does for this clock.
+freezegun replaces ``time.monotonic`` in every module: a wait by it never ends, and a time noted
+while it stood still is decades off afterwards. It leaves ``clock_gettime`` alone, as time-machine
+does for this clock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Have a thread do what blocks, for an asyncio program."""
+"""Run blocking calls in a thread, for an asyncio program."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ T = TypeVar("T")
 
 #: How many tasks a process publishes at a time. More gains little: building messages is Python.
 PUBLISHERS = 4
-#: How many write into transactions at a time. There is to be a thread for each: one may wait for a
-#: lock that another transaction holds, which needs a thread to come to its end.
+#: How many write into transactions at a time. Each needs its own thread: one may wait for a lock
+#: that another transaction holds, which needs a thread to end.
 BORROWERS = 1000
 
 
 async def in_thread(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """``call(*args, **kwargs)`` in another thread, for which all holds that does here."""
+    """``call(*args, **kwargs)`` in another thread, with all scoped values of this place."""
     return await in_thread_with(Loan(), functools.partial(call, *args, **kwargs))
 
 
 async def in_thread_with(loan: Loan | None, call: Callable[[], T], *, waits: bool = True) -> T:
-    """``call()`` in another thread, for which that holds which is lent.
+    """``call()`` in another thread, with the values that ``loan`` lends.
 
-    If this is cancelled, a thread that uses a loan does nothing more with it, and has ended before
-    whoever waits goes on. ``waits``: false for what sends nothing over what was lent.
+    If this is cancelled, a thread that uses a loan stops using it, and has ended before the
+    waiting task goes on. ``waits``: false for a call that sends nothing over the loan.
     """
     context = contextvars.copy_context()
     if not loan:
@@ -47,7 +47,7 @@ async def in_thread_with(loan: Loan | None, call: Callable[[], T], *, waits: boo
         while not waiting.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([waiting])
-        waiting.cancelled() or waiting.exception()  # which nobody is to hear of
+        waiting.cancelled() or waiting.exception()  # which no caller must see
         raise
     return waiting.result()
 

@@ -53,15 +53,15 @@ def test_an_outcome_waits_for_a_claim_to_carry_it_and_no_longer_than_that(ledger
     ledger.note()
     service.run(database)
     assert ledger.flushed == []
-    assert 0 < service.next_delay() <= service.patience
-    ledger.unwritten_since -= service.patience
+    assert 0 < service.next_delay() <= service.linger
+    ledger.unwritten_since -= service.linger
     assert service.next_delay() == 0.0
     ledger.note()
     service.run(database)
     assert ledger.flushed == [2]
 
 
-def test_in_the_loop_an_outcome_is_written_after_its_patience(ledger, database):
+def test_in_the_loop_an_outcome_is_written_after_it_lingered(ledger, database):
     loop, service = Loop(database), Settle(ledger)
     loop.add(service)
     try:
@@ -69,7 +69,7 @@ def test_in_the_loop_an_outcome_is_written_after_its_patience(ledger, database):
         began = time.monotonic()
         loop.expect(service)
         assert ledger.was_flushed.wait(10)
-        assert service.patience <= time.monotonic() - began < service.interval
+        assert service.linger <= time.monotonic() - began < service.interval
     finally:
         loop.stop()
 

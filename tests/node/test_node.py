@@ -32,7 +32,7 @@ CELERY = [Bucket("celery")]
 def node(database: Database) -> Iterator[Node]:
     node = Node(database)
     # What is written is written by the test, and it is the test that finds a cut connection.
-    node.services.settle.patience = node.services.settle.interval = 60
+    node.services.settle.linger = node.services.settle.interval = 60
     node.configure("node@host", Settings(maintenance=False, heartbeat_interval=100, lease=200))
     yield node
     node.close()

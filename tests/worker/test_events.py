@@ -130,7 +130,7 @@ def test_who_begins_to_listen_hears_what_happens_a_second_later(
 def test_what_happens_while_there_is_no_connection_is_told_later(
     dispatcher: EventDispatcher, listener: Listener, connection: Connection, node: Node
 ):
-    node.services.post.patience = 0.3
+    node.services.post.linger = 0.3
     send(dispatcher, 1, 2)
     cut_all(connection)
     send(dispatcher, 3)
@@ -141,7 +141,7 @@ def test_what_happens_while_there_is_no_connection_is_told_later(
 def test_what_is_left_is_sent_when_the_worker_leaves(
     dispatcher: EventDispatcher, listener: Listener, node: Node
 ):
-    node.services.post.patience = 60.0
+    node.services.post.linger = 60.0
     send(dispatcher, 1)
     node.close()
     assert listener.listen(1) == ["1"]
