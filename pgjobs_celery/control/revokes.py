@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kombu.serialization import loads
 from kombu.utils.functional import maybe_list
 
 from ..db.rows.results import possible_ids
+from ..job.envelope import read_command
 from .jobs import Selection, jobs
 
 if TYPE_CHECKING:
@@ -62,15 +62,3 @@ def _stamps(headers: Any) -> Iterator[tuple[str, list[Any]]]:
         words = [str(each).partition("=") for each in maybe_list(headers) or ()]
         given = [(name, [value]) for name, _, value in words]
     yield from ((name, values) for name, values in given if values)
-
-
-def read_command(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The remote control command in a message; empty if unreadable: the workers will report it."""
-    try:
-        # This process has just written it.
-        command = loads(
-            message["body"], message["content-type"], message["content-encoding"], force=True
-        )
-    except Exception:  # whatever its serializer raises
-        return {}
-    return command if isinstance(command, Mapping) else {}

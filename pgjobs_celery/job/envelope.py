@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 
+from kombu.serialization import loads
 from kombu.utils import json as kombu_json
 
 from ..errors import BodyTooLarge, InvalidOption, MessageRefused, UndecodableRow
@@ -216,6 +217,18 @@ def job_options(message: Mapping[str, Any]) -> JobOptions:
         return read_options(header)
     except InvalidOption as error:
         raise MessageRefused(str(error)) from None
+
+
+def read_command(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The remote control command in a message; empty if unreadable: the workers will report it."""
+    try:
+        # This process has just written it.
+        command = loads(
+            message["body"], message["content-type"], message["content-encoding"], force=True
+        )
+    except Exception:  # whatever its serializer raises
+        return {}
+    return command if isinstance(command, Mapping) else {}
 
 
 def moment(value: Any, timezone: Callable[[], tzinfo]) -> datetime | None:

@@ -95,9 +95,8 @@ def lay_over(conf: Any) -> dict[str, Any]:
 
         def __getattribute__(self, name: str) -> Any:
             if name in _SETTINGS and name in (laid_over := self.__dict__.get(_LAID_OVER, {})):
-                return laid_over[
-                    name
-                ]  # several are properties, which look into the environment first
+                # Several are properties, which look into the environment first.
+                return laid_over[name]
             return kind.__getattribute__(self, name)
 
     conf.__dict__[_LAID_OVER] = laid_over

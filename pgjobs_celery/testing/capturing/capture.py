@@ -12,8 +12,7 @@ from kombu.compression import decompress
 from kombu.serialization import loads
 from kombu.utils.functional import maybe_list
 
-from ...control.revokes import read_command
-from ...job.envelope import encode_body, is_job, job_options, moment
+from ...job.envelope import encode_body, is_job, job_options, moment, read_command
 from ...job.options import HEADER, JobOptions, check_meta
 from ...job.states import WAITING, State
 from ...job.unique import Unique
