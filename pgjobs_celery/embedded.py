@@ -5,8 +5,8 @@ Needs the extra: ``pip install "pgjobs-celery[embedded]"``.
     with embedded_server() as url:
         app = Celery("proj", broker=url, backend=url)
 
-The server listens on a Unix socket only, in a folder that nobody else may enter, and trusts who
-gets there. PostgreSQL refuses to run as root, so root gets a server that runs as ``nobody``. It
+The server listens on a Unix socket only, in a folder that no other user may enter, and trusts all
+that connect. PostgreSQL refuses to run as root, so root gets a server that runs as ``nobody``. It
 ends with the process that started it, a ``kill -9`` included.
 
 The wheel is used for its programs alone. Its own ``get_server`` would create a system account and
@@ -39,16 +39,16 @@ DEFAULT_SETTINGS: dict[str, str | int | bool] = {
     "unix_socket_permissions": "0700",
 }
 
-#: Who runs the server when root asks for one: there everywhere, and owner of nothing.
+#: The account of the server when root asks for one: it exists everywhere, and owns nothing.
 _ACCOUNT = "nobody"
 
-#: What a server's folder may hold.
+#: The files that a server's folder may hold.
 _OURS = {"data", "data.partial", "programs", "server.log", ".s.PGSQL.5432", ".s.PGSQL.5432.lock"}
 
 #: sun_path holds 104 bytes on macOS and the BSDs, 108 on Linux, the final NUL included.
 _LONGEST_SOCKET = 103
 
-#: For how long the processes of a server that was killed may hold on to its memory, in seconds.
+#: Seconds for which the processes of a killed server may hold on to its memory.
 _GHOSTS = 15.0
 
 #: Reads a line and leaves, or sees its input end because we are gone, and cleans up after us.
@@ -64,10 +64,10 @@ class EmbeddedServerFailed(PgJobsError):
 
 
 class EmbeddedServer:
-    """A PostgreSQL server of one's own; a context manager that starts and stops it.
+    """A private PostgreSQL server; a context manager that starts and stops it.
 
-    The data live in ``path`` and stay there; without a path, in a temporary folder that is gone
-    afterwards. A server that already runs on ``path`` is taken over. ``settings`` are PostgreSQL's
+    The data live in ``path`` and stay there; without a path, in a temporary folder that is deleted
+    afterwards. A server that already runs on ``path`` is adopted. ``settings`` are PostgreSQL's
     (``{"max_connections": 200}``). Raises EmbeddedServerMissing and EmbeddedServerFailed.
 
     >>> with EmbeddedServer(settings={"max_connections": 200}) as server:
@@ -275,8 +275,8 @@ class EmbeddedServer:
         partial.rename(self.data)
 
     def _call(self, program: str, *args: str, pgdata: Path | None = None) -> tuple[int, str]:
-        """Run one of PostgreSQL's programs; its exit code and what it said."""
-        # What a caller's PGPORT or LC_ALL says must not reach this server.
+        """Run one of PostgreSQL's programs; its exit code and output."""
+        # A caller's PGPORT or LC_ALL must not reach this server.
         env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         # A file, not a pipe: the server would hold the pipe's end open and we would never see it.
         with tempfile.TemporaryFile() as output:
@@ -350,12 +350,12 @@ def embedded_server(
 
 
 def _is_dead(pid: int) -> bool:
-    """True of a process that has ended and that its parent has not taken note of: a zombie.
+    """True for a zombie: a process that has ended and that its parent has not yet waited for.
 
-    ``pg_ctl`` takes a server that was killed for one that runs until then.
+    Until then ``pg_ctl`` takes a killed server for a running one.
     """
     try:
-        # The state stands behind the name, which may hold anything.
+        # The state follows the name, which may hold anything.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
         pass  # it has gone, or there is no /proc
@@ -375,7 +375,7 @@ def _find_programs() -> Path:
 
 
 def _find_account() -> dict[str, Any]:
-    """The subprocess arguments that make a program run as somebody who is not root."""
+    """The subprocess arguments that make a program run as a user other than root."""
     if os.geteuid() != 0:
         return {}
     try:
@@ -426,7 +426,7 @@ def _quote_setting(value: str | int | bool) -> str:
     return f"'{text}'"
 
 
-#: What a message from PostgreSQL or the system means for the reader, by what is found in it.
+#: The remedy for a message from PostgreSQL or the system, by a text that it contains.
 _REMEDIES = {
     "No space left": "free some disk space, or set TMPDIR to where there are about 100 MB",
     "Disk quota": "free some disk space, or set TMPDIR to where there are about 100 MB",

@@ -1,4 +1,4 @@
-"""What the commands of ``celery pgjobs`` share: which database, and errors as one line."""
+"""Shared by the commands of ``celery pgjobs``: the database, and errors as one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..db.failures import SERVER_ERRORS
 from ..errors import PgJobsError
 from .output import echo, failure
 
-#: What each command needs to be allowed; for one that is not here, as much as a worker.
+#: The privileges that each command needs; a command that is not listed needs as many as a worker.
 RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "status": {"jobs": ("SELECT",), "queues": ("SELECT",), "limits": ("SELECT",)},
     "jobs": {"jobs": ("SELECT",)},
@@ -25,7 +25,7 @@ RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "reschedule": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
     "prioritize": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
     "move": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
-    # Claims wait behind whoever has locked the nodes.
+    # Claims wait for the transaction that has locked the nodes.
     "pause": {"limits": ("SELECT", "INSERT", "UPDATE"), "nodes": ("UPDATE",)},
     "resume": {"limits": ("SELECT", "UPDATE")},
     "limit": {
@@ -74,7 +74,7 @@ def reported() -> Iterator[None]:
 
 
 def rights_of(ctx: click.Context) -> dict[str, tuple[str, ...]] | None:
-    """What the command that runs needs to be allowed; None for everything."""
+    """The privileges that the running command needs; None for all."""
     words = [ctx.info_name or ""]
     if ctx.parent is not None and ctx.parent.info_name == "schedules":
         words.insert(0, "schedules")

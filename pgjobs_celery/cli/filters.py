@@ -1,4 +1,4 @@
-"""The options of ``celery pgjobs`` that say which jobs are meant."""
+"""The options of ``celery pgjobs`` that select jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def read_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Seconds, from a number and maybe one of s, m, h, d, w; an option's callback."""
+    """Seconds, from a number with an optional s, m, h, d or w; an option's callback."""
     if value is None:
         return None
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw]?)", value.strip().lower())
@@ -29,7 +29,7 @@ def read_duration(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 def read_json(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
-    """What a JSON text says; an option's callback."""
+    """The value of a JSON text; an option's callback."""
     try:
         return None if value is None else json.loads(value)
     except (ValueError, RecursionError) as error:

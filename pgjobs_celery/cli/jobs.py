@@ -33,7 +33,7 @@ SEARCH_SECONDS = 5.0
 def action(name: str, done: str) -> Callable[[F], click.Command]:
     """A command that acts on the jobs that ids and filters name; ``done`` is its participle.
 
-    What it decorates takes a selection, how to report progress, and the command's own options.
+    The decorated function takes a selection, a progress callback, and the command's own options.
     """
 
     def decorate(act: F) -> click.Command:
@@ -53,7 +53,7 @@ def action(name: str, done: str) -> Callable[[F], click.Command]:
             with selected(ctx, url, schema, options, given) as (jobs, ids):
                 if not jobs.is_filtered and not is_all:
                     raise click.UsageError("name ids or filters, or give --all for every job")
-                # With no job it acts on none, but says what is wrong with the options.
+                # An action on no job still reports a wrong option.
                 act(jobs.filter(id=[]), on_batch=None, **options)
                 count = confirm(jobs, act.__name__, name, yes or bool(ids))
                 with progress(count, as_json) as on_batch:
@@ -194,7 +194,7 @@ ACTIONS: dict[str, click.Command] = {
     "set_priority": set_priority,
     "move": move,
 }
-#: What ``celery pgjobs`` takes from here.
+#: The commands for ``celery pgjobs``.
 COMMANDS = [list_jobs, show, *ACTIONS.values()]
 
 
@@ -206,7 +206,7 @@ def selected(
     options: dict[str, Any],
     ids: tuple[str, ...] = (),
 ) -> Iterator[tuple[Selection, tuple[str, ...]]]:
-    """The jobs that ids, and the filters among the options, mean; takes these out of there.
+    """The jobs that ids, and the filters among the options, select; removes the filters.
 
     With them the ids, each in full. Every error in the block is one line.
     """
@@ -235,7 +235,7 @@ def selected(
 
 
 def full_ids(jobs: Selection, given: tuple[str, ...]) -> tuple[str, ...]:
-    """The ids that are meant by ids, or by the beginning of one that no other begins with."""
+    """Full ids, from ids or from the beginning of exactly one."""
     if not given:
         return ()
     there = {job.task_id for job in jobs.filter(id=given)}
@@ -267,7 +267,7 @@ def ids_from(jobs: Selection, beginning: str) -> list[str]:
 
 
 def near_tasks(ctx: click.Context, jobs: Selection, given: tuple[str, ...]) -> str:
-    """For a task of which there is no job: the task that is meant, perhaps."""
+    """Hints for task names without a job: the task that may be meant."""
     from ..control.jobs import jobs as jobs_of_database
 
     if not given:
@@ -287,7 +287,7 @@ def near_tasks(ctx: click.Context, jobs: Selection, given: tuple[str, ...]) -> s
 
 
 def confirm(jobs: Selection, method: str, name: str, is_sure: bool) -> int:
-    """How many jobs the action is about; asks whether that is what is meant."""
+    """How many jobs the action will change; asks for confirmation."""
     from ..control.jobs import ACTS_ON
 
     count = jobs.filter(state=ACTS_ON[method]).count()
@@ -301,13 +301,13 @@ def confirm(jobs: Selection, method: str, name: str, is_sure: bool) -> int:
 
 
 def has_terminal() -> bool:
-    """True if somebody is there to be asked."""
+    """True if a person can be asked."""
     return sys.stdin.isatty()
 
 
 @contextmanager
 def progress(count: int, as_json: bool) -> Iterator[Callable[[int], object]]:
-    """A bar on a terminal, for what takes several batches."""
+    """Show a bar on a terminal, for an action of several batches."""
     if as_json or count <= 1000 or not sys.stderr.isatty():
         yield lambda done: None
     else:
@@ -318,7 +318,7 @@ def progress(count: int, as_json: bool) -> Iterator[Callable[[int], object]]:
 def report(
     jobs: Selection, changed: list[str], ids: tuple[str, ...], done: str, as_json: bool
 ) -> None:
-    """What was done; and of what was named and not changed, why."""
+    """Print the result, and why a named job was not changed."""
     if as_json:
         echo_json({"count": len(changed), "ids": changed})
     else:
@@ -358,7 +358,7 @@ def as_data(job: Job) -> dict[str, Any]:
 
 
 def result_of(jobs: Selection, job: Job) -> dict[str, Any]:
-    """What the task said of itself, what came of it, and the last traceback."""
+    """The state that the task reported, its result, and the last traceback."""
     for row in jobs.database.results.get_results([job.task_id]):
         result: Any = row.result and f"{len(row.result):,} bytes of {row.result_type}"
         children: Any = row.children
@@ -374,7 +374,7 @@ def result_of(jobs: Selection, job: Job) -> dict[str, Any]:
 
 
 def described(data: dict[str, Any]) -> Iterator[str]:
-    """A line for each thing that there is to say of a job; its errors last."""
+    """The lines that describe a job; its errors last."""
     errors = data.pop("errors")
     if not data.pop("has_own_limit"):
         many = data["max_attempts"]
@@ -398,7 +398,7 @@ def described(data: dict[str, Any]) -> Iterator[str]:
 
 
 def print_table(jobs: list[Job], *, no_color: bool) -> None:
-    """One line per job; what holds for none of them gets no column."""
+    """One line per job; a column that no job needs is left out."""
     has_retries = any(job.retries for job in jobs)
     columns: list[tuple[str, dict[str, Any]]] = [
         ("id", {"no_wrap": True}),
@@ -420,7 +420,7 @@ def print_table(jobs: list[Job], *, no_color: bool) -> None:
 
 
 def attempts(job: Job) -> str:
-    """How often it was begun; of how often, where the task says that itself."""
+    """How often it has started, and the limit if the task sets one."""
     return f"{job.attempt}/{job.max_attempts}" if job.has_own_limit else str(job.attempt)
 
 

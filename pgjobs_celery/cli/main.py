@@ -147,7 +147,7 @@ def maintain(ctx: click.Context, *, url: str | None, schema: str | None, once: b
         echo(f"maintaining schema {database.schema} at {describe(database.conninfo)}")
         if once:
             node.services.hurry_all()
-            # Who is dead can be told only by who has lived for a while.
+            # Only a node that has lived for a while can call others dead.
             stopped.wait(Heartbeat.grace + 2 * settings.heartbeat_interval)
         else:
             stopped.wait()
@@ -178,7 +178,7 @@ class QueueCount:
     states: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
     #: Seconds since the oldest ready job could have run; None where none is ready.
     oldest_wait: float | None = None
-    #: Since when nothing is claimed from it, and how many of its jobs may run at once.
+    #: The time since which it is paused, and how many of its jobs may run at once.
     paused_at: datetime | None = None
     concurrency: int | None = None
 
@@ -193,7 +193,7 @@ def opened(ctx: click.Context, url: str | None, schema: str | None) -> Iterator[
 
 
 def check_version(db: Opened, to: int | None) -> bool:
-    """Say what ``migrate`` would do; True if that is nothing."""
+    """Print the steps of ``migrate``; True if there are none."""
     now = versions.status(db.connection, db.schema)
     steps = migrations.plan(db.connection, db.schema, to)
     if steps:
@@ -224,7 +224,7 @@ def describe_version(db: Opened, now: versions.Status) -> str:
 
 
 def count_jobs(db: Opened) -> list[QueueCount]:
-    """What each queue holds; reads every retained row."""
+    """The jobs of each queue; reads every retained row."""
     queues: dict[str, QueueCount] = {}
     rows = db.connection.execute(statement("count_jobs", db.schema)).fetchall()
     for queue, state, jobs, oldest_wait in rows:
@@ -242,7 +242,7 @@ def count_jobs(db: Opened) -> list[QueueCount]:
 
 
 def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[str, Any]:
-    """What ``status --json`` prints; waits in seconds."""
+    """The data of ``status --json``; waits in seconds."""
     waits = [queue.oldest_wait for queue in queues if queue.oldest_wait is not None]
     return {
         "database": describe(db.conninfo),
@@ -265,7 +265,7 @@ def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[
 
 
 def print_table(queues: list[QueueCount], *, no_color: bool) -> None:
-    """One line per queue; what holds for none of them gets no column."""
+    """One line per queue; a column that no queue needs is left out."""
     states = [state for state in State if any(queue.states[state] for queue in queues)]
     right = {"justify": "right"}
     columns: list[tuple[str, dict[str, Any]]] = [

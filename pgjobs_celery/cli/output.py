@@ -1,4 +1,4 @@
-"""All that ``celery pgjobs`` prints: printable, whoever has written it."""
+"""Print for ``celery pgjobs``: only printable text, even of values from other programs."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def show_table(
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """What cannot be written in the block, to a full disk, ends the command with one line."""
+    """A failed write in the block, to a full disk, ends the command with one line."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # click leaves without a word: nobody reads any more
-        # What is buffered would be tried once more when the interpreter ends.
+        # The interpreter would try to write the buffer once more at its end.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         why = error.strerror or str(error)

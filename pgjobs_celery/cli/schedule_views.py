@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def as_data(entry: Schedule) -> dict[str, Any]:
     """An entry as ``--json`` prints it: its fields, the schedule as its row has it, times in ISO
     8601."""
-    # What an option may hold besides (dates, UUIDs), as Celery's JSON serializer writes it.
+    # Options may hold dates and UUIDs: written as by Celery's JSON serializer.
     from kombu.utils.json import dumps
 
     data: dict[str, Any] = {}
@@ -57,12 +57,12 @@ def readable(spec: Mapping[str, Any]) -> str:
         if kind == "solar":
             return f"{spec['event']} at {spec['lat']:g}, {spec['lon']:g}"
         return str(spec["repr"])
-    except Exception:  # of a row that somebody has written by hand, there may be anything in it
+    except Exception:  # a row that was written by hand may hold anything
         return json.dumps(dict(spec))
 
 
 def print_entries(entries: list[Schedule], zone: tzinfo, *, no_color: bool) -> None:
-    """One line per entry; what holds for none of them gets no column."""
+    """One line per entry; a column that no entry needs is left out."""
     columns: dict[str, Callable[[Schedule], str]] = {
         "name": lambda entry: entry.name,
         "schedule": lambda entry: readable(entry.spec),

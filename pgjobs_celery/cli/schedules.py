@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..beat.schedules import Schedules
 
-#: What cannot stand in --options.
+#: Names that cannot stand in --options.
 ARGUMENTS = (
     "name", "task", "schedule", "args", "kwargs", "missed", "missed_limit", "next_run_at",
 )  # fmt: skip
@@ -82,7 +82,7 @@ def show(ctx: click.Context, *, as_json: bool, name: str) -> None:
 
 
 def schedule_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The ways to say when an entry is due."""
+    """The options for when an entry is due."""
     for option in (
         click.option(
             "--solar", type=(str, float, float), metavar="EVENT LAT LON", help="Celery's."

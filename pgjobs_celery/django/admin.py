@@ -21,7 +21,7 @@ from .place import jobs_database
 
 #: Read only where one job is looked at: these may be large.
 LARGE = ("body", "message", "result", "traceback", "errors", "children")
-#: What the address of the list may ask for, beside what its filters do.
+#: Fields that the list's URL may filter by, besides its filters.
 LOOKUPS = ("id", "task_id", "task", "queue", "state", "group_id", "parent_id", "root_id")
 #: The highest number that a row can have.
 HIGHEST_ID = 2**63 - 1
@@ -130,7 +130,7 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
         return _shown(job.meta)
 
     def arguments(self, job: Job) -> str:
-        """As it was called, where that can be read."""
+        """The arguments of its call, if they can be read."""
         if job.args is None:
             return "not plain JSON"
         named = job.kwargs.items() if isinstance(job.kwargs, dict) else ()
@@ -139,7 +139,7 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
 
     @admin.display(description="result")  # type: ignore[untyped-decorator]
     def returned(self, job: Job) -> str:
-        """What it has returned or raised, where that can be read."""
+        """The value that it returned or raised, if that can be read."""
         if job.result is None:
             return "-"
         try:
@@ -167,11 +167,11 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
         return False
 
     def has_change_permission(self, request: Any, obj: Any = None) -> bool:
-        """Nothing is edited."""
+        """Rows are not edited."""
         return False
 
     def has_delete_permission(self, request: Any, obj: Any = None) -> bool:
-        """Not by Django's own ways, which know nothing of workers."""
+        """Not by Django's own action, which does not know of workers."""
         return False
 
     def has_act_permission(self, request: Any) -> bool:
@@ -186,14 +186,14 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
         description="Run the selected jobs again", permissions=["act"]
     )
     def retry_jobs(self, request: Any, queryset: Any) -> None:
-        """What has finished, and what waits for its time."""
+        """Run finished jobs again, and now those that wait for their time."""
         self._act(request, queryset, "retry")
 
     @admin.action(  # type: ignore[untyped-decorator]
         description="Cancel the selected jobs", permissions=["act"]
     )
     def cancel_jobs(self, request: Any, queryset: Any) -> Any:
-        """What waits never starts, what runs is told."""
+        """Waiting jobs never start, running ones are told."""
         if "confirmed" not in request.POST:
             return self._confirm(request, queryset, "cancel")
         return self._act(

@@ -1,4 +1,4 @@
-"""What the admin page of jobs filters by, and how it counts: no page reads a large table whole."""
+"""Filters and counts of the admin page of jobs: no page reads all of a large table."""
 
 from __future__ import annotations
 

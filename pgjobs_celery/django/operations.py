@@ -77,7 +77,7 @@ class RunFile(Operation):  # type: ignore[misc]
                 migrations.migrate(connection, schema, self.version - 1)
 
     def describe(self) -> str:
-        """What ``migrate --plan`` shows."""
+        """The line that ``migrate --plan`` shows."""
         return f"Run {self.file}.sql of pgjobs-celery"
 
 

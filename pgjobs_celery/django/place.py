@@ -1,6 +1,6 @@
 """Which of Django's databases has the jobs, and in which schema: the Celery app says so.
 
-There is no setting for it, which could say something else than the URL by which jobs are published.
+It has no setting of its own, which could contradict the URL by which jobs are published.
 """
 
 from __future__ import annotations

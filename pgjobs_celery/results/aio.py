@@ -29,19 +29,19 @@ from .consumer import ResultConsumer
 
 logger = guarded(logging.getLogger(__name__))
 
-#: For how long the thread that waits stays when nobody waits, in seconds.
+#: Seconds for which the waiting thread stays when no program waits.
 LINGER = 5.0
 
 
 def aget(
     result: Any, timeout: float | None = None, propagate: bool = True
 ) -> Coroutine[Any, Any, Any]:
-    """What a result, or a group of results, comes to; as ``result.get()``.
+    """The value of a result, or of a group of results; as ``result.get()``.
 
     Raises the task's exception, unless ``propagate`` is false, and Celery's ``TimeoutError`` if the
-    result is not there after ``timeout`` seconds.
+    result does not arrive within ``timeout`` seconds.
     """
-    # In whose transaction it is called is decided here: ``gather`` and others make tasks of it.
+    # The transaction is found here: ``gather`` and others make a task of the rest.
     return _aget(result, timeout, propagate, _require_committed(result))
 
 
@@ -62,8 +62,8 @@ async def _wait(result: Any, propagate: bool) -> Any:
         return [await _wait(each, propagate) for each in result.results]
     if result.ignored or (result._cache and result.parent is None):
         return result.get(propagate=propagate, disable_sync_subtasks=False)
-    # What its parents have come to may have to be asked for.
-    # For that nothing is lent: who gives up does not wait until the thread has.
+    # The states of its parents may have to be read.
+    # Nothing is lent for that: a task that gives up must not wait for the thread.
     get = functools.partial(result.get, propagate=propagate, disable_sync_subtasks=False)
     return await in_thread_with(None, get)
 
@@ -86,7 +86,7 @@ async def _until_ready(result: Any) -> None:
     def tell(_: Any) -> None:
         try:
             loop.call_soon_threadsafe(set_ready)
-        except RuntimeError:  # its loop is closed by now
+        except RuntimeError:  # its loop has been closed
             logger.debug("nobody waits for the result of %s any more", result.id)
 
     waiter = _waiter(result.backend)
@@ -100,7 +100,7 @@ async def _until_ready(result: Any) -> None:
 def _require_committed(result: Any) -> Callable[[], Any] | None:
     """Raise NotCommitted where waiting could never end: see ``results.uncommitted``.
 
-    Returns what is to be awaited for that, where only the event loop's own connection can tell.
+    Returns a function to await for that, where only the event loop's own connection can tell.
     """
     one = result
     while isinstance(one, ResultSet):
@@ -126,7 +126,7 @@ class Waiter:
         self._idle_since = 0.0
 
     def add(self, result: Any, tell: Callable[[Any], Any]) -> None:
-        """Have ``tell`` called, in this thread, when the result is there."""
+        """Call ``tell``, in this thread, when the result arrives."""
         result.then(tell)
         with self._lock:
             self._count += 1
@@ -137,7 +137,7 @@ class Waiter:
                 self._thread.start()
 
     def discard(self, result: Any) -> None:
-        """Nobody waits for it any more."""
+        """End the wait for it."""
         self._backend.remove_pending_result(result)
         with self._lock:
             self._count -= 1

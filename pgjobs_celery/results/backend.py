@@ -3,7 +3,7 @@
     app = Celery("proj", broker="pgjobs://app@db/app", backend="pgjobs://app@db/app")
 
 Options are the transport's (:class:`pgjobs_celery.config.Options`), taken from
-``result_backend_transport_options`` and, where that says nothing, ``broker_transport_options``.
+``result_backend_transport_options`` and, for options not in there, ``broker_transport_options``.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
 
     @property
     def database(self) -> Database:  # type: ignore[override]
-        """Where the rows are; the transport's own, if broker and backend are the same."""
+        """The database of the rows; the transport's own, if broker and backend are the same."""
         return get_database(self._target.conninfo, self._options, self._alternates)
 
     def _find_alternates(self) -> list[str]:
-        """Those of the broker's URLs, if ours is the first of them: it is one database, and where
-        the broker goes on to the next one, so do the results."""
+        """The broker's URLs, if ours is the first of them: it is one database, and when the broker
+        fails over to the next one, so do the results."""
         urls = urls_of(self.app.conf.broker_read_url)
         if len(urls) < 2 or not urls[0].startswith(("pgjobs:", "pgjobs+")):
             return []
@@ -99,7 +99,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         return read_options(given)[0]
 
     def forget_waiters(self) -> None:
-        """In a forked child: who waits is the parent's."""
+        """In a forked child: the waiting threads are the parent's."""
         self._pending_results.concrete.clear()
         self._pending_results.weak.clear()
         self.result_consumer._after_fork()
@@ -110,12 +110,12 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         return super().add_pending_result(result, *args, **kwargs)
 
     def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
-        """Wait for a result. Raises NotCommitted where that could never end."""
+        """Wait for a result. Raises NotCommitted if the wait could never end."""
         self.require_committed(result)
         return super().wait_for_pending(result, *args, **kwargs)
 
     def iter_native(self, result: Any, *args: Any, **kwargs: Any) -> Any:
-        """The results of a group as they come. Raises NotCommitted where that could never end."""
+        """The results of a group as they come. Raises NotCommitted if the wait could never end."""
         self.require_committed(result)
         return super().iter_native(result, *args, **kwargs)
 
@@ -123,10 +123,10 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
     require_committed = staticmethod(require_committed)
 
     def remove_pending_result(self, result: Any) -> Any:
-        """Nobody waits for it any more.
+        """End the wait for it.
 
-        Celery before 5.7 stops waiting for the id when any handle on it goes, as that of a worker's
-        thread in this process does, which has published a chain's next step.
+        Celery before 5.7 stops waiting for the id when any handle on it is deleted, as by a
+        worker's thread in this process that has published a chain's next step.
         """
         for mapping in self._pending_results:
             waiter = mapping.get(result.id)
@@ -135,18 +135,18 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         return super().remove_pending_result(result)
 
     def as_uri(self, include_password: bool = False) -> str:
-        """The URI without its secrets, whatever is asked for: it is meant to be shown."""
+        """The URI without its secrets, whatever the argument: it is meant to be shown."""
         return self._target.uri
 
     def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), "url": self.url})
 
     def close(self) -> None:
-        """Close what waits for results; the next wait opens it again."""
+        """Close the connection that waits for results; the next wait opens it again."""
         self.result_consumer.stop()
 
     def cleanup(self) -> None:
-        """Delete what has expired, as every worker does from time to time (``backend_cleanup``)."""
+        """Delete expired rows, as every worker does from time to time (``backend_cleanup``)."""
         Prune(read_settings(self.app.conf)).run(self.database)
 
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
@@ -156,14 +156,14 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
     # Store
 
     def mark_as_done(self, task_id: str, *args: Any, **kwargs: Any) -> None:
-        """The task has returned: the one result that may travel with that news."""
+        """The task has returned: its result may travel with the success report."""
         with returned(task_id):
             super().mark_as_done(task_id, *args, **kwargs)
 
     def mark_as_failure(self, task_id: str, *args: Any, **kwargs: Any) -> Any:
         """The task has failed: stored, and its errbacks called, once.
 
-        Celery says it again where ``on_failure`` raises.
+        Celery calls this again if ``on_failure`` raises.
         """
         decide(task_id)
         if not has_failed(task_id):
@@ -222,8 +222,8 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
                 _report_lost(database, new.task_id, fence, state)
         elif becomes is not State.EXECUTING or not results.report_job(new, state, None):
             if becomes.is_final:
-                # Of the task that runs here, whose request says that it is another: a message may
-                # say so. Its worker knows which job it is.
+                # It may be the task that runs here, under another id: a message may give its
+                # request one. Its worker knows which job it is.
                 lose_claim(new.task_id)
             reported = None if becomes.is_final else state
             stored = results.upsert_result(new, becomes, reported, self._origin(request))
@@ -238,10 +238,10 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
             _report_lost(database, new.task_id, fence, state)
 
     def _is_followed(self, name: str) -> bool:
-        """True for a task with hooks that run once it has succeeded.
+        """True for a task with hooks that run after its success.
 
-        Its process may be lost in one: that it has succeeded must stand in the row by then. And the
-        hook may look.
+        Its process may be lost in a hook: by then the row must show the success. And the hook may
+        read it.
         """
         is_followed = self._followed.get(name)
         if is_followed is None:
@@ -258,7 +258,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         database.retrying(lambda: database.results.forget_result(task_id))
 
     def _origin(self, request: Any) -> Origin:
-        """What can be known of a task that has no row."""
+        """The state of a task that has no row."""
         delivery_info = getattr(request, "delivery_info", None) or {}
         body = None
         if request is not None and self._is_extended:
@@ -321,7 +321,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
             has_result=row.result_type is not None,
             from_row=from_row,
         )
-        # What stands beside a report is of that.
+        # The value stored with a report belongs to it.
         is_of_it = not row.reported_state or state == row.reported_state
         result = self._decode_as(row.result_type, row.result) if is_of_it else None
         if result is None and state in self.EXCEPTION_STATES:
@@ -352,7 +352,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         return loads(_decompress(payload), content_type, "utf-8", accept=self.accept)
 
     def _extended_meta(self, row: StoredResult) -> dict[str, Any]:
-        """What ``result_extended`` adds: it stands in the row anyway."""
+        """The fields that ``result_extended`` adds: the row has them anyway."""
         meta = {
             "name": row.task,
             "args": None,
@@ -440,7 +440,7 @@ def _iso(row: StoredResult) -> str | None:
 
 @signals.worker_ready.connect(dispatch_uid="pgjobs-results")  # type: ignore[untyped-decorator]
 def _on_worker_ready(sender: Any, **_: Any) -> None:
-    """Have a worker see to its results: through whatever broker the tasks come."""
+    """Run the services of results in a worker, whatever broker its tasks come from."""
     backend = sender.app.backend
     if isinstance(backend, PgBackend):
         settings = read_settings(sender.app.conf)

@@ -1,11 +1,11 @@
-"""Chords, and the groups that were saved: the results of more than one task.
+"""Chords and saved groups: the results of more than one task.
 
-A chord's header has finished when as many of its tasks have as it has. That is not counted along
-but looked up: whoever finishes one of them asks, after the commit, how many are missing, so that
-the last sees all the others, and nothing can be counted twice. Then the body is published, and the
-chord marked as done, in one transaction. Whoever dies before its commit has published nothing, and
-a service of any worker (:mod:`pgjobs_celery.maintenance.complete`) does it instead; so it does
-where no task was the last: it was cancelled while it waited, or discarded with its worker.
+A chord's header has finished when all of its tasks have. This is not counted along but looked up:
+the process that finishes one of them asks, after the commit, how many are missing, so that the last
+sees all the others, and none can be counted twice. Then the body is published, and the chord marked
+as done, in one transaction. A process that dies before that commit has published nothing, and a
+service of any worker (:mod:`pgjobs_celery.maintenance.complete`) publishes the body instead; so it
+does if no task was the last: it was cancelled while it waited, or discarded with its worker.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 logger = guarded(get_logger(__name__))
 
 #: No chord ends more tasks per second than this, on all workers together: until all but a few of
-#: the missing ones can have ended at this rate nobody needs to ask again (1 ms per 1,000 of them).
+#: the missing ones can have ended at this rate, no process needs to ask again (1 ms per 1,000).
 FASTEST = 20_000.0
-#: A few: as many may end at once, their commits in one flush, right after somebody has asked.
+#: A few: as many may end at once, their commits in one flush, right after a process has asked.
 AT_ONCE = 100
-#: Of how many chords a process remembers when it may ask again.
+#: The number of chords of which a process remembers when it may ask again.
 REMEMBERED = 1_000
-#: How often a body is tried to be published by workers that stand in for another.
+#: How often workers that stand in for another try to publish a body.
 TRIES = 5
-#: What may be better next time: the chord is left to the service.
+#: Errors that may be gone the next time: the chord is left to the service.
 TRANSIENT = (*CONNECTION_ERRORS, OperationalError)
 
 
@@ -67,7 +67,7 @@ class Chords:
     _to_meta: Callable[..., dict[str, Any]]
 
     def _encoded(self, value: Any) -> bytes:
-        """In the result serializer, which may make text of it."""
+        """Encode in the result serializer, which may return text."""
         encoded: str | bytes = self.encode(value)
         return encoded.encode() if isinstance(encoded, str) else encoded
 
@@ -140,7 +140,7 @@ class Chords:
             # The task ignores its result, but the body does not.
             self.store_result(request.id, result, state, request=request)
         if self.database.is_in_transaction:
-            # The failure of another chord, which has to be seen by all who look.
+            # The failure of another chord, which every process that looks must see.
             self._undecided.append((group_id, request))
         else:
             self._look(group_id, request)
@@ -167,7 +167,7 @@ class Chords:
             logger.warning("the body of chord %s is left to another worker: %s", group_id, error)
 
     def _warn_of_unknown(self, group_id: str, request: Any) -> None:
-        """Say once that this chord is not counted here: its body would be missing silently."""
+        """Warn once that this chord is not counted here: its body would be missing silently."""
         if group_id in self._next_looks:
             return
         self._remember(group_id, float("inf"))
@@ -197,7 +197,7 @@ class Chords:
     def _complete(
         self, group_id: str, request: Any = None, error: ChordError | None = None
     ) -> bool:
-        """Publish the body of a chord, or fail it; False if somebody else does."""
+        """Publish the body of a chord, or fail it; False if another process does."""
         groups = self.database.groups
         self._undecided.clear()
         with self.database.transaction():
@@ -207,7 +207,7 @@ class Chords:
             parts = groups.get_parts(group_id)
             body = self._decode_as(chord.type, chord.body) or (request and request.chord)
             if body is None:
-                raise LookupError("nobody said what its body is")
+                raise LookupError("its body is not known")
             callback = maybe_signature(body, app=self.app)
             try:
                 if error is not None:
@@ -223,15 +223,15 @@ class Chords:
         return True
 
     def _fail(self, callback: Any, error: ChordError) -> None:
-        """The body is not to run; it may be part of a chord itself."""
+        """Fail the body, which may be part of a chord itself."""
         logger.error("%s, and the body of their chord fails: %s", error, callback)
         if not callback.id:
-            # Before Celery 5.7 a chain has none: what is waited for is its last task.
+            # Before Celery 5.7 a chain has no id: callers wait for its last task.
             steps = getattr(callback, "tasks", None) or [callback]
             callback.options["task_id"] = steps[-1].id or uuid()
         outer = callback.options.get("chord")
         if outer:
-            # What Celery links to a nested chord as well is called when the outer one fails.
+            # Errbacks that Celery links to a nested chord as well run when the outer one fails.
             outer_errbacks = _errbacks(maybe_signature(outer, app=self.app))
             callback.options["link_error"] = [
                 errback for errback in _errbacks(callback) if errback not in outer_errbacks
@@ -245,7 +245,7 @@ class Chords:
     def _publish_body(self, callback: Any, results: list[Any], parts: Sequence[Part]) -> None:
         options = {}
         if parts and _current_request(self.app) is None:
-            # Celery takes these from the task that runs; here none does.
+            # Celery takes these from the running task; here is none.
             last = max(parts, key=lambda part: str(part.result.finished_at))
             task_id = last.result.task_id
             options = {"parent_id": task_id, "root_id": last.root_id or task_id}
@@ -262,7 +262,7 @@ class Chords:
         values: dict[str, Any] = {}
         for part, _ in parts:
             try:
-                # The body waits for what became of them, not for what was stored of it.
+                # The body waits for how they ended, whatever was stored of it.
                 meta = self._to_meta(part, False, from_row=True)
             except Exception as error:
                 raise ChordError(f"Join error: {error!r}") from error
@@ -279,7 +279,7 @@ class Chords:
     # The service
 
     def complete_chords(self, max_age: float | None, limit: int = 100) -> int:
-        """Publish the bodies that nobody has published; how many."""
+        """Publish the bodies that no process has published; return how many."""
         count = 0
         for group_id, is_too_old in self.database.groups.find_chords(max_age, limit):
             tries = self.database.groups.try_chord(group_id)
@@ -314,6 +314,6 @@ def _in_structure(result: Any, values: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _current_request(app: Any) -> Any:
-    """The task that runs here; None where none does."""
+    """The request of the task that runs here; None if none does."""
     task = app.current_worker_task
-    return task and task.request
+    return task.request if task else None

@@ -1,4 +1,4 @@
-"""Wait for results: by LISTEN, with a poll as the net; one connection for all threads."""
+"""Wait for results: by LISTEN, with a poll as the safety net; one connection for all threads."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ..db.database import CONNECTION_ERRORS, OutOfTime, answered_by, unhurried
 from ..db.notify import Listener, waiter
 from ..scopes.steady import monotonic
 
-#: How many announcements of results that nobody waits for any more are kept: taking one back costs
-#: a round trip, leaving it only now and then a notification for nothing.
+#: How many announcements of results without a waiter are kept: taking one back costs a round trip,
+#: keeping it only now and then a notification for nothing.
 STALE = 64
 #: How many results are read at a time.
 CHUNK = 100
-#: How long the connection is kept when nobody waits, in seconds. Nobody reads from it then, but
-#: what others wait for is told to it too: a session whose client does not read stops when the
-#: socket is full, and with it the end of the server's queue of notifications.
+#: How long the connection is kept without a waiter, in seconds. No thread reads from it then, but
+#: it still receives the notifications for others: a session whose client does not read stops when
+#: the socket is full, and with it the end of the server's queue of notifications.
 IDLE = 30.0
-#: How long the server may take to answer however short the timeout is, in seconds: a result that is
-#: there is handed over, and a server that says nothing is not waited for.
+#: Seconds that the server may take to answer, however short the timeout is: a stored result is
+#: handed over, but a silent server is not waited for.
 GRACE = 1.0
 
 
@@ -50,7 +50,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         #: Those of them that came after the last look at all.
         self._new: set[str] = set()
         self._announced: set[str] = set()
-        #: Not only results were announced, but every state: there is an ``on_message``.
+        #: Every state was announced, not only results: a caller has given an ``on_message``.
         self._sees_states = False
         self._listener: Listener | None = None
         self._next_poll = self._last_turn = 0.0
@@ -71,7 +71,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
                 self._drop_listener()
 
     def on_after_fork(self) -> None:
-        """The connection is the parent's, and so are those who wait."""
+        """In a forked child: the connection and the waiters are the parent's."""
         self._reset()
 
     def consume_from(self, task_id: str) -> None:
@@ -84,7 +84,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
                     self._waker[1].send(b"\0")
 
     def cancel_for(self, task_id: str) -> None:
-        """Nobody waits for this result any more."""
+        """End the wait for this result."""
         with self._changed:
             self._waiting.discard(task_id)
             self._new.discard(task_id)
@@ -155,7 +155,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
                 self._changed.notify_all()
 
     def _look_anew(self) -> None:
-        """What was announced is not any more, or was not: all is new to who reads next."""
+        """Treat all results as new for the next reader: announcements may have been lost."""
         self._drop_listener()
         with self._changed:
             self._new.update(self._waiting)
@@ -167,9 +167,10 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             if self.on_message is not None and not self._sees_states:
                 new = self._all()
             if new and self._listener is not None and self._listener.is_refused:
-                new = self._all()  # what was refused may be granted now, and has been missed
+                # A refused LISTEN may be granted now, and notifications were missed.
+                new = self._all()
             if new:
-                # In this order: what came before the announcement woke nobody.
+                # In this order: a result that came before the announcement did not notify.
                 self._announce(new)
                 if self._look(new, with_states=self._sees_states):
                     return
@@ -186,7 +187,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
                 return
 
     def _announce(self, new: set[str]) -> None:
-        """Have the results that are new to us announced."""
+        """Announce the results that are new to this consumer."""
         if not self.backend.database.options.listen:
             return
         if self._listener is None:
@@ -214,7 +215,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             return set(self._waiting)
 
     def _wait(self, seconds: float) -> set[str]:
-        """Until results are announced or somebody else begins to wait; the ids announced."""
+        """Wait until results arrive or another thread begins to wait; return the arrived ids."""
         if heard := self._read_listener():  # it came while an announcement ran
             return heard
         # Not select(): a web server may have more than 1,024 files open.
@@ -230,15 +231,15 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
     def _read_listener(self) -> set[str]:
         payloads = self._listener.read() if self._listener is not None else set()
         kinds = notify.RESULT if self.on_message is None else notify.RESULT + notify.STATE
-        # Anybody may NOTIFY, and say nothing.
+        # Any program may NOTIFY with an empty payload.
         return {payload[1:] for payload in payloads if payload and payload[0] in kinds}
 
     def _look(self, task_ids: Iterable[str], *, with_states: bool = False) -> bool:
-        """Hand over those that have finished, or say anything of themselves; True if any had."""
+        """Hand over those that have finished, or reported a state; True if any had."""
         wanted = list(task_ids)
         database = self.backend.database
         options = database.options
-        # Without LISTEN the poll is all there is, and somebody waits for the answer.
+        # Without LISTEN only the poll finds results, and a thread waits for the answer.
         self._next_poll = monotonic() + (options.poll if options.listen else options.poll / 2)
         if self._listener is not None:
             self._next_poll = min(self._next_poll, self._listener.refusals.due_at)
@@ -255,13 +256,13 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         for start in range(0, len(wanted), CHUNK):
             for meta in self.backend.read_results(wanted[start : start + CHUNK]):
                 if meta["status"] != states.PENDING:
-                    with unhurried():  # callbacks of others, too
+                    with unhurried():  # this runs callbacks of applications, too
                         self.on_state_change(meta, None)
                     is_any = True
         return is_any
 
     def _close_idle(self, listener: Listener) -> None:
-        """In a thread: close the connection when nobody has waited for a while."""
+        """In a thread: close the connection when no thread has waited for a while."""
         pause = IDLE
         while pause > 0:
             time.sleep(pause)
@@ -285,7 +286,7 @@ _consumers: weakref.WeakSet[ResultConsumer] = weakref.WeakSet()
 
 
 def _forget_parent() -> None:
-    """In a forked child, however it was forked: who waits, and on which socket, is the parent's."""
+    """In a forked child, however it was forked: waiters and their sockets are the parent's."""
     for consumer in list(_consumers):
         consumer.backend.forget_waiters()
 

@@ -3,7 +3,7 @@
 A result that each pool child commits by itself costs a commit per task: 1,500 tasks a second where
 ignored results make 3,000 (prefork -c 2). So the child hands a small result of a task that
 succeeded to the worker's main process together with the news that it did, and the batch that
-finishes the rows writes it: one write after the claim, whatever is kept of the result.
+finishes the rows writes it: one write after the claim, whether the result is kept or not.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _local = threading.local()
 
 
 class Summary(str):
-    """What Celery's pool returns of a task that succeeded, its result's repr; and the result.
+    """A succeeded task's report in Celery's pool, its result's repr; with the result itself.
 
-    None for a result that could not be written: somebody else has the job by now.
+    ``result`` is None if it could not be written because another worker has the job.
     """
 
     result: Result | None
@@ -75,8 +75,8 @@ def _trace(caught: Any, trace: Callable[..., Any], name: str, task_id: str, *arg
             failed, returned, runtime = trace(name, task_id, *args)
         except BaseException as error:
             if not isinstance(error, caught) or terminate_handler_fired():
-                # The process leaves (sys.exit in a signal's receiver, say), and with it what the
-                # task has returned: nobody else will write that.
+                # The process leaves (sys.exit in a signal's receiver, for one), and with it the
+                # task's result: no other process will write that.
                 if _local.write is not None:
                     _local.write()
                 raise
@@ -107,7 +107,7 @@ def _end(name: str, task_id: str, error: BaseException) -> tuple[int, Any, float
     in any hook. A pool of threads or greenlets would drop it, and the worker would wait for ever.
     """
     if _local.has_returned:
-        # What it has returned stands, and what comes after it was published.
+        # Its result is stored, and its successors are published.
         logger.error(
             "task %s[%s] had returned when what follows it raised %r", name, task_id, error,
             exc_info=error,
@@ -130,13 +130,13 @@ def failure(error: BaseException) -> ExceptionInfo:
 
 
 def note_failed(task_id: str) -> None:
-    """That the task in this thread has failed is said: its errbacks were called."""
+    """Note that the failure of the task in this thread was stored, and its errbacks were called."""
     if getattr(_local, "task_id", None) == task_id:
         _local.has_failed = True
 
 
 def has_failed(task_id: str) -> bool:
-    """True if that was said before."""
+    """True if that was noted before."""
     return getattr(_local, "task_id", None) == task_id and bool(_local.has_failed)
 
 
@@ -148,7 +148,7 @@ def _note_internal_error(task_id: str, exception: Exception, **_: Any) -> None:
 
 @contextmanager
 def returned(task_id: str) -> Iterator[None]:
-    """In this block, SUCCESS is the task's end, and not what it says of itself on the way."""
+    """In this block, SUCCESS is the task's end, not a state that the task reports itself."""
     decide(task_id)
     _local.returned = task_id
     try:
@@ -160,15 +160,15 @@ def returned(task_id: str) -> Iterator[None]:
 
 
 def decide(task_id: str) -> None:
-    """What becomes of this task is decided: its soft time limit does not change it any more."""
+    """Note that this task's outcome is decided: its soft time limit no longer changes it."""
     if getattr(_local, "task_id", None) == task_id:
         reports.end()
 
 
 def hand_over(result: Result, write: Callable[[], Any] | None = None) -> bool:
-    """Leave what the task in this thread has returned to the worker; False if it won't do.
+    """Leave the result of the task in this thread to the worker; False if that is not possible.
 
-    ``write`` writes it, should this process leave instead.
+    ``write`` writes it, should this process exit instead.
     """
     if getattr(_local, "task_id", None) != result.task_id:
         return False
@@ -183,15 +183,15 @@ def hand_over(result: Result, write: Callable[[], Any] | None = None) -> bool:
 
 
 def note_written(task_id: str) -> None:
-    """The end of the task in this thread stands in its row."""
+    """Note that the end of the task in this thread stands in its row."""
     if getattr(_local, "task_id", None) == task_id:
         _local.is_written = True
 
 
 def lose_claim(task_id: str) -> bool:
-    """Leave it to the worker to say that the job is somebody else's by now; False if it won't.
+    """Leave it to the worker to report that another worker has the job; False if it cannot.
 
-    It is not where this thread has written already what became of it.
+    The job is not lost if this thread has already written its outcome.
     """
     if getattr(_local, "task_id", None) != task_id:
         return False
@@ -200,7 +200,7 @@ def lose_claim(task_id: str) -> bool:
 
 
 class TracingPool:
-    """A pool, to Celery's ``Request``, that traces our way what it is given."""
+    """A pool for Celery's ``Request`` that runs tasks through our tracer."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool

@@ -3,7 +3,7 @@
     app.backend.set("last-import", "2027-01-31")
     app.backend.get("last-import")          # b"2027-01-31", as on Redis
 
-Celery's own results are no such values here: they stand in the rows of their jobs.
+Celery's own results are not such values here: they stand in the rows of their jobs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class KeyValues:
     app: Any
     database: Database
     prepare_expires: Callable[[Any], float | None]
-    #: What Celery calls a backend whose counting is atomic.
+    #: Celery's mark of a backend whose counting is atomic.
     implements_incr = True
 
     def get(self, key: str | bytes) -> bytes | None:
@@ -41,8 +41,8 @@ class KeyValues:
     ) -> None:
         """Set the value of a key: bytes, text or a number.
 
-        It expires in that many seconds or, where that is not said, after ``result_expires``, as on
-        Redis; with ``result_expires=None`` it stays.
+        It expires in ``expires`` seconds or, without that, after ``result_expires``, as on Redis;
+        with ``result_expires=None`` it stays.
         """
         if expires is None:
             expires = self.prepare_expires(None)
@@ -52,19 +52,19 @@ class KeyValues:
         database.retrying(lambda: database.entries.set_entry(name, content, seconds))
 
     def delete(self, key: str | bytes) -> int:
-        """Take a key and its value away; how many that were, 0 or 1."""
+        """Delete a key and its value; return how many were deleted, 0 or 1."""
         database = self.database
         return database.retrying(lambda: database.entries.delete_entry(_bytes(key)))
 
     def incr(self, key: str | bytes) -> int:
-        """Count one more, from 0 where there is nothing yet; how many that are.
+        """Add 1 to a number, from 0 if the key does not exist, and return it.
 
-        Atomic: no two callers get the same. Raises InvalidOption where the value is no number.
+        Atomic: no two callers get the same. Raises InvalidOption if the value is not a number.
         """
         return self.database.entries.increment_entry(_bytes(key))
 
     def expire(self, key: str | bytes, value: float | timedelta) -> bool:
-        """Have a key go in ``value`` seconds; False if it is not there."""
+        """Let a key expire in ``value`` seconds; False if it does not exist."""
         seconds = value.total_seconds() if isinstance(value, timedelta) else value
         database = self.database
         return database.retrying(lambda: database.entries.expire_entry(_bytes(key), seconds))

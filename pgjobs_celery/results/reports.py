@@ -1,12 +1,13 @@
-"""What a child of a prefork pool reports of a task: short enough that nothing can cut it in two.
+"""A prefork child's report of a task, short enough that nothing can cut it in two.
 
-A write to a pipe is all or nothing up to PIPE_BUF bytes, however full the pipe is. Of a longer one
-half may stand in the pipe when the child is killed, or told of its soft time limit; what comes
-behind it is garbage to the main process, and ends it, or leaves it waiting for the rest. So a child
-writes long results into their rows itself (``tracing.py``), and what else it says is cut to size.
+A write to a pipe is all or nothing up to PIPE_BUF bytes, however full the pipe is. Half of a
+longer one may stand in the pipe when the child is killed, or told of its soft time limit; the next
+report is then garbage to the main process, and ends it, or leaves it waiting for the rest. So a
+child writes long results into their rows itself (``handover.py``), and the rest of its report is
+cut to size.
 
-And once a task is over, its soft time limit has nothing left to end: the signal would only undo
-what the task has achieved.
+And once a task is over, its soft time limit has nothing left to end: the signal would only undo the
+task's work.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from celery.utils.serialization import UnpickleableExceptionWrapper
 from ..job.exceptions import CancelledByTask, Postponed
 from ..job.outcome import Result, shorten
 
-#: What is left of PIPE_BUF (4096 bytes on Linux) for what became of a task; the rest is billiard's:
-#: the message's length, and which of its jobs this is about.
+#: The share of PIPE_BUF (4096 bytes on Linux) for a task's outcome; the rest is billiard's: the
+#: message's length, and the number of the job.
 ROOM = select.PIPE_BUF - 256
 #: Results, and entries for ``errors``, above this size are written by the child itself.
 LIMIT = 2048
-#: The least that is kept of a traceback, and what is kept of each text of a long exception.
+#: The least length kept of a traceback, and the most of each text of a long exception.
 SHORTEST_TRACEBACK, LONGEST_TEXT = 512, 512
 
 _SOFT_LIMIT = pool.SIG_SOFT_TIMEOUT
@@ -50,8 +51,8 @@ class _Child:
         if _SOFT_LIMIT and signal.getsignal(_SOFT_LIMIT) is pool.soft_timeout_sighandler:
             self.is_one = True
             signal.signal(_SOFT_LIMIT, self._on_soft_limit)
-            # Of what leaves Celery's tracer (sys.exit, a message that cannot be pickled) billiard
-            # makes a report by itself.
+            # An exception that leaves Celery's tracer (sys.exit, a message that cannot be pickled)
+            # is reported by billiard itself.
             pool.ExceptionInfo = _make_short_info
 
     def _on_soft_limit(self, *args: Any) -> None:
@@ -88,7 +89,7 @@ def is_too_long_entry(entry: str) -> bool:
 
 
 def fit(text: str, result: Result | None) -> str:
-    """What is shown of a returned value, cut where it would not fit beside the result itself."""
+    """The shown text of a returned value, cut if it would not fit beside the result itself."""
     if not _child.is_one:
         return text
     beside = 0 if result is None else 256 + sum(map(_length, result))
@@ -99,7 +100,7 @@ def fit_failure(info: Any) -> Any:
     """The same of a failure: its traceback is cut, and if need be its exception."""
     if not _child.is_one or not isinstance(info, ExceptionInfo):
         return info
-    # In the main process nobody looks at the frames, which are most of it.
+    # The main process does not use the frames, which are most of it.
     info.tb = None
     if _size(info) > ROOM:
         _shorten_failure(info)
@@ -125,7 +126,7 @@ def _shorten_failure(info: Any) -> None:
 
 
 def _outline(error: BaseException) -> Any:
-    """An exception that says the same to Celery, and is short and can be pickled."""
+    """An exception with the same meaning to Celery that is short and can be pickled."""
     text = _cut(_text(error), LONGEST_TEXT)
     if isinstance(error, Postponed):
         return Postponed(

@@ -1,4 +1,4 @@
-"""Refuse to wait for the result of a job that is published only when the wait is over."""
+"""Refuse to wait for the result of a job that is only published after the wait."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..publishing.insertion import Insertion
 
 
 class WaitsForItself(NotCommitted, CeleryTimeoutError):  # type: ignore[misc]
-    """To Celery's callers it is a wait that has come to nothing, and is over at once."""
+    """A NotCommitted that Celery's callers treat as a timeout."""
 
 
 def require_committed(result: Any) -> None:
-    """Raise NotCommitted for a result that nobody can come to while we wait for it.
+    """Raise NotCommitted for a result that cannot arrive while this thread waits for it.
 
-    That is one of a job, or of what follows a job, that was published in the transaction that is
+    That is the result of a job, or of its successor, that was published in the transaction that is
     open here, or is collected and not written yet. The error is a Celery TimeoutError as well:
     software that waits for ten seconds and then goes on does so at once.
     """

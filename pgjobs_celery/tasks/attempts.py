@@ -39,11 +39,11 @@ logger = guarded(logging.getLogger(__name__))
 class AttemptedTask(Task):  # type: ignore[misc]
     """The running half of :class:`~pgjobs_celery.PgTask`."""
 
-    #: How often a job may run, the first time included. An attempt that its worker was lost in
+    #: How often a job may run, the first time included. An attempt that was lost with its worker
     #: counts; the last failure discards the job.
     max_attempts: int = 20
 
-    #: Exceptions after which there is no other attempt, as in Celery.
+    #: Exceptions that end the job without another attempt, as in Celery.
     throws: tuple[type[BaseException], ...] = ()
 
     #: Acknowledged when it ends: a killed worker costs an attempt.
@@ -65,17 +65,17 @@ class AttemptedTask(Task):  # type: ignore[misc]
                 request.max_attempts = published or self.max_attempts
             else:
                 request.attempt = held.fence.attempt
-                # The row knows best, unless whoever published the job knew nothing of it.
+                # The row counts, unless the publisher did not know of attempts.
                 request.max_attempts = held.max_attempts if published else self.max_attempts
         return request
 
     @property
     def meta(self) -> Meta:
-        """What is noted of the running job: a mapping that reads and writes its row."""
+        """The running job's meta: a mapping that reads and writes its row."""
         return running_job(self.request).meta
 
     def is_cancelled(self) -> bool:
-        """True once the running job is not to go on: somebody cancelled it, or it was taken away.
+        """True once the running job must stop: it was cancelled, or taken away.
 
         Cheap enough for a loop: the database is asked twice a second at most.
         """
@@ -127,7 +127,7 @@ class AttemptedTask(Task):  # type: ignore[misc]
             raise
 
     def next_delay(self, request: Any, error: BaseException) -> float | None:
-        """In how many seconds the job runs again after this exception; None if it does not."""
+        """Seconds until the job runs again after this exception; None if it does not."""
         self.count_attempts(request)
         if request.attempt >= request.max_attempts or hasattr(request, "is_at_its_limit"):
             return None
@@ -173,10 +173,10 @@ class AttemptedTask(Task):  # type: ignore[misc]
         )
 
     def _run_attempt(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run the task's body, and turn how it ends into what the worker understands."""
+        """Run the task's body, and translate its end into Celery's exceptions."""
         request = self.request
         if request.called_directly or request.is_eager or hasattr(request, "is_in_body"):
-            # The last: it called the body of the class that it inherits from.
+            # The last: the body called that of its base class.
             return run(*args, **kwargs)
         request.is_in_body = True
         try:
@@ -228,7 +228,7 @@ class AttemptedTask(Task):  # type: ignore[misc]
 def run_in_attempts(cls: type[AttemptedTask]) -> None:
     """Have the task's body run through ``_run_attempt``.
 
-    As Celery's autoretry does, and for its reason: ``__call__`` is what applications override.
+    As Celery's autoretry does, for the same reason: applications override ``__call__``.
     """
     found = inspect.getattr_static(cls, "run")
     if getattr(found, "_is_attempt", False):
@@ -243,7 +243,7 @@ def run_in_attempts(cls: type[AttemptedTask]) -> None:
     # Celery's autoretry stays out of the way: what it would do is done here.
     cls._orig_run = run
     if isinstance(found, staticmethod):
-        # The signature of what has no ``self`` would lose its first parameter.
+        # The signature of a function without ``self`` would lose its first parameter.
         own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
         signature = inspect.signature(body)
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The handle on a job that a PgTask returns: Celery's AsyncResult, and what it does not know."""
+"""The handle on a job that a PgTask returns: Celery's AsyncResult, extended."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..results.aio import aget
 class PgResult(AsyncResult):  # type: ignore[misc]
     """Celery's handle on a result, from a :class:`~pgjobs_celery.PgTask`."""
 
-    #: True where the job was not published, because another one that is the same is there: this is
-    #: the handle on that one.
+    #: True if the job was not published because an equal one exists: this is the handle on that
+    #: one.
     conflict = False
 
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:
@@ -39,9 +39,9 @@ class PgResult(AsyncResult):  # type: ignore[misc]
         """Cancel the job, waiting or running, with or without a worker; True if it had not ended.
 
         A running task is told (``self.is_cancelled()``), or ended by ``signal`` if ``terminate``.
-        It is done in the job's row, so that there is no reply to ``wait`` for. A job that is not
-        published yet is cancelled when it is. Where the app's jobs are elsewhere it is Celery's
-        own, which asks the workers.
+        This happens in the job's row, so there is no reply to ``wait`` for. A job that is not
+        published yet is cancelled when it is. If the app's jobs are elsewhere, this is Celery's own
+        revoke, which asks the workers.
 
             >>> add.apply_async((2, 2), countdown=60).revoke(reason="no longer needed")
             True

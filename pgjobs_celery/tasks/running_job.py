@@ -1,4 +1,4 @@
-"""A job as its running task sees it: is it to go on, and what is noted of it?"""
+"""A job as its running task sees it: whether it must stop, and its meta."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class RunningJob:
     def __init__(self, request: Any) -> None:
         self.task_id = str(request.id)
         self.held: HeldClaim | None = held_claim(request)
-        self.database: Database | None = self.held and find_database(self.held.key)
+        self.database: Database | None = find_database(self.held.key) if self.held else None
         self.meta = Meta(self, published_options(request).get("meta") or {})
         self._is_cancelled = False
         self._look_at = 0.0
 
     def is_cancelled(self) -> bool:
-        """True once the job is not to go on. Asks the database twice a second at most."""
+        """True once the job must stop. Asks the database twice a second at most."""
         now = time.monotonic()
         if self._is_cancelled or self.held is None or self.database is None or now < self._look_at:
             return self._is_cancelled
@@ -47,7 +47,7 @@ class RunningJob:
         return self._is_cancelled
 
     def record(self, entry: str) -> bool:
-        """Add an entry to ``errors`` of a job that is to be tried again; False if that fails."""
+        """Add an entry to ``errors`` of a job that will be retried; False if that fails."""
         if self.held is None or self.database is None:
             return False
         new = Result(self.task_id, None, None, None, None, entry)
@@ -60,11 +60,12 @@ class RunningJob:
 
 
 class Meta(MutableMapping[str, Any]):
-    """What is noted of a job: read from its row when first asked, written to it at once.
+    """A job's meta: read from its row at the first access, written to it at once.
 
-    Each assignment is one statement, and so is :meth:`update` as a whole. Values are JSON. Where
-    there is no row (eager, another broker) it lives as long as the run.
-    Writing raises InvalidOption for what JSON cannot hold, and ClaimLost once the job is another's.
+    Each assignment is one statement, and so is :meth:`update` as a whole. Values are JSON.
+    Without a row (eager, another broker) it lives as long as the run.
+    Writing raises InvalidOption for a value that JSON cannot hold, and ClaimLost once another
+    worker has the job.
     """
 
     def __init__(self, job: RunningJob, published: Mapping[str, Any]) -> None:
@@ -96,7 +97,7 @@ class Meta(MutableMapping[str, Any]):
         self._write(dict(*args, **kwargs))
 
     def refresh(self) -> None:
-        """Read the row again: somebody else may have written to it."""
+        """Read the row again: another program may have written to it."""
         self._values = None
 
     def _read(self) -> dict[str, Any]:

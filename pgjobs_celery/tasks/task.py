@@ -6,7 +6,7 @@
     def welcome(self, user_id): ...
 
 Works with any broker. On ``pgjobs://`` a failed attempt is scheduled again in the job's own row, by
-the batch that writes what becomes of jobs; elsewhere by Celery's ``retry()``.
+the batch that writes outcomes; elsewhere by Celery's ``retry()``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from ..publishing.receipt import publication
 from .attempts import AttemptedTask, run_in_attempts
 from .result import PgResult
 
-#: What a call may say besides: some of it reads like a slip of ours (``eta`` and ``meta``).
+#: Celery's options of a call: some look like a misspelt one of ours (``eta`` and ``meta``).
 CELERYS_OPTIONS = frozenset(
     name
     for takes in (Celery.send_task, AMQP.as_task_v2, Producer.publish)
@@ -56,23 +56,23 @@ class PgTask(AttemptedTask):
     decorator or in the call (``apply_async``, ``.set``).
 
     Unlike Celery's own, it is acknowledged when it ends (``acks_late``): a job whose worker is
-    killed has lost an attempt, and not its life.
+    killed loses an attempt, and runs again.
     """
 
-    #: What a job is about, for people and filters; trimmed and in lower case.
+    #: Labels of a job, for people and filters; trimmed and in lower case.
     tags: Sequence[str] = ()
 
-    #: When two jobs are the same, and the second is not published; True for "as long as the first
+    #: When two jobs are equal, and the second is not published; True for "as long as the first
     #: one's row is kept".
     unique: Unique | Mapping[str, Any] | bool | None = None
 
-    #: What ``meta`` was in the decorator or class body; ``self.meta`` is the running job's.
+    #: The ``meta`` of the decorator or class body; ``self.meta`` is the running job's.
     _default_meta: Mapping[str, Any] = {}
-    #: What class or decorator declares of attempts, before annotations.
+    #: The limits of attempts that class or decorator declare, before annotations.
     _declared: Mapping[str, Any] = {}
     #: The parameters of ``run``, once they were needed.
     _signature: inspect.Signature | None = None
-    #: The header of a job of which the call says nothing.
+    #: The header of a job whose call has no options of ours.
     _header: Mapping[str, Any] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -99,7 +99,7 @@ class PgTask(AttemptedTask):
                 )
         except (InvalidOption, UnknownOption) as error:
             raise type(error)(f"task {cls.name}: {error}") from None
-        # What Celery's own retry() goes by.
+        # Celery's own retry() goes by it.
         cls.max_retries = cls.max_attempts - 1
         cls._header = {"max_attempts": cls.max_attempts}
         if cls.tags:
@@ -129,14 +129,14 @@ class PgTask(AttemptedTask):
     ) -> PgResult:
         """As Celery's, with the options of this class.
 
-        Raises UnknownOption for a slip of one of their names, and InvalidOption for a value that
-        cannot be used; then nothing was published.
+        Raises UnknownOption for a misspelt one, and InvalidOption for a value that cannot be used;
+        then nothing was published.
         """
         header, given = self._take_header(options)
         headers = options.get("headers") or {}
         if "unique" in given or "unique" not in header:
             rule = as_unique(given.get("unique", self.unique), as_unique(self.unique))
-            header["unique"] = rule and self._identify(rule, args, kwargs, header)
+            header["unique"] = self._identify(rule, args, kwargs, header) if rule else None
         options["headers"] = {**headers, HEADER: header}
         if not producer and "connection" not in options and "publisher" not in options:
             producer = find_collector(self.app)
@@ -157,8 +157,8 @@ class PgTask(AttemptedTask):
         return result
 
     def _take_header(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the options of a call come to, and what of that they say themselves; takes these out
-        of them. Raises UnknownOption and InvalidOption."""
+        """The job's header, and the options of ours that the call gives; removes these from
+        ``options``. Raises UnknownOption and InvalidOption."""
         given = {name: options.pop(name) for name in NAMES if name in options}
         if "max_retries" in options:
             declared = {"max_retries": options.pop("max_retries"), **given}
@@ -182,7 +182,7 @@ class PgTask(AttemptedTask):
         return {**rest, "headers": {**(rest.get("headers") or {}), HEADER: header}}
 
     def _identify(self, rule: Unique, args: Any, kwargs: Any, header: Any) -> dict[str, Any]:
-        """What makes a job with these arguments unique, for its header."""
+        """The uniqueness of a job with these arguments, for its header."""
         signature = self._signature
         if signature is None:  # asked for once: it takes longer than all the rest
             signature = type(self)._signature = inspect.signature(self.run)
@@ -198,7 +198,7 @@ class PgTask(AttemptedTask):
                     arguments.update(arguments.pop(parameter.name))
                     break
             else:
-                # A key that is never there would make all jobs the same.
+                # A key that no job has would make all jobs equal.
                 self._check_keys(rule, arguments)
         return rule.to_header(rule.digest(self.name, arguments, header.get("meta") or {}))
 
@@ -211,7 +211,7 @@ class PgTask(AttemptedTask):
                 )
 
     def _handle_on(self, task_id: str, instead_of: Any) -> PgResult:
-        """The handle on the job that is there, also where the parent remembers its children."""
+        """The handle on the existing job; it replaces the other in the parent's children, too."""
         result = self.AsyncResult(task_id)
         result.conflict = True
         parent = self._get_app().current_worker_task
@@ -226,11 +226,11 @@ class PgTask(AttemptedTask):
         return PgResult(task_id, **kwargs)
 
     def adelay(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, PgResult]:
-        """As ``delay()``, in an asyncio program, and to be awaited: does not block its loop."""
+        """As ``delay()``, for asyncio programs: await it; it does not block the event loop."""
         return adelay(self, *args, **kwargs)
 
     def aapply_async(self, *args: Any, **options: Any) -> Coroutine[Any, Any, PgResult]:
-        """As ``apply_async()``, in an asyncio program, and to be awaited."""
+        """As ``apply_async()``, for asyncio programs: await it."""
         return aapply_async(self, *args, **options)
 
     def enqueue_many(
@@ -266,17 +266,17 @@ def _is_option(value: Any) -> bool:
 
 
 def _check_names(cls: type[PgTask], name: str) -> None:
-    """Raise UnknownOption for a slip in what the class, or by now an annotation, says itself."""
+    """Raise UnknownOption for a misspelt option of the class itself, annotations included."""
     known = {name for base in cls.__mro__[1:] for name in vars(base)}
     declared = [name for name, value in vars(cls).items() if _is_option(value)]
     check_names(declared, f"task {name}", known)
 
 
 def _check_retrying(cls: type[PgTask]) -> None:
-    """Celery's options, which would fail when a job has failed, and nobody would know what next."""
+    """Check options of Celery that would otherwise fail only when a job has failed."""
     throws = cls.throws or ()
     throws = (throws,) if isinstance(throws, type) else check_exceptions("throws", throws)
-    # What a task has decided is no surprise: not to Celery's log, nor to what reports errors.
+    # A task's own decision is expected: neither Celery's log nor error trackers report it.
     cls.throws = throws if Discard in throws else (*throws, Discard)
     for name in ("autoretry_for", "dont_autoretry_for"):
         if value := getattr(cls, name, None):
@@ -287,14 +287,14 @@ def _check_retrying(cls: type[PgTask]) -> None:
 
 
 def _keep_meta(cls: type[PgTask]) -> None:
-    """Have ``self.meta`` be the running job's, whatever the class says of its jobs' meta."""
+    """Keep ``self.meta`` for the running job, whatever the class declares as ``meta``."""
     if "meta" in vars(cls):
         cls._default_meta = vars(cls)["meta"]
         del cls.meta
 
 
 def _declared(cls: type[PgTask]) -> dict[str, Any]:
-    """What a class, or a decorator, says of attempts itself."""
+    """The limits of attempts that a class, or its decorator, declares itself."""
     declared = {
         name: vars(cls)[name] for name in ("max_attempts", "max_retries") if name in vars(cls)
     }
@@ -305,10 +305,10 @@ def _declared(cls: type[PgTask]) -> dict[str, Any]:
 
 
 def _max_attempts(cls: type[PgTask]) -> int:
-    """What is declared of a task's attempts, in our words or (``max_retries``) in Celery's.
+    """A task's attempts, declared as ``max_attempts`` or as Celery's ``max_retries``.
 
-    An annotation (``task_annotations``) goes before the task; but not before what Celery's own
-    tasks need, ``chord_unlock`` above all, which asks again and again.
+    An annotation (``task_annotations``) overrides the task; but not the limits that Celery's own
+    tasks need, above all ``chord_unlock``, which asks again and again.
     """
     annotated = {
         name: value for name, value in _declared(cls).items() if value != cls._declared.get(name)

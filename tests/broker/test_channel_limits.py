@@ -78,7 +78,7 @@ class Watcher:
 @pytest.fixture
 def node(database: Database) -> Iterator[Node]:
     node = Node(database)
-    node.services.settle.patience = node.services.settle.interval = 60
+    node.services.settle.linger = node.services.settle.interval = 60
     settings = Settings(maintenance=False, heartbeat_interval=100, lease=200, queues={"own": 2})
     node.configure("node@host", settings)
     yield node

@@ -8,7 +8,7 @@ from ..operations import RunFile
 
 
 class Migration(migrations.Migration):  # type: ignore[misc]
-    """What beat publishes, and when."""
+    """The schedules that beat publishes."""
 
     atomic = False
     dependencies = (("pgjobs", "0003_add_groups"),)
