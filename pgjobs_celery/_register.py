@@ -20,7 +20,7 @@ from kombu.transport import TRANSPORT_ALIASES
 #: The scheme, as kombu takes it from a URL: the part before ``+`` or ``://``.
 SCHEME = "pgjobs"
 
-#: What kombu's ``register()`` is called with: encoder, decoder, content type, encoding.
+#: The arguments of kombu's ``register()``: encoder, decoder, content type, encoding.
 _SERIALIZER = (None, None, "application/x-pgjobs", "utf-8")
 
 
