@@ -80,7 +80,7 @@ def captured_events(app: Celery) -> Iterator[Callable[..., list[dict[str, Any]]]
 
 def test_every_question_is_answered(running: Worker, app: Celery, tmp_path: Path) -> None:
     held = tasks.hold.delay(str(tmp_path / "started"), str(tmp_path / "release"))
-    tasks.add.apply_async((1, 2), countdown=60)
+    waiting = tasks.add.apply_async((1, 2), countdown=60)
     wait_for((tmp_path / "started").exists)
     inspect = app.control.inspect([running.name], timeout=5)
 
@@ -90,8 +90,9 @@ def test_every_question_is_answered(running: Worker, app: Celery, tmp_path: Path
     assert ask("ping") == {"ok": "pong"}
     assert [each["id"] for each in ask("active")] == [held.id]
     assert ask("query_task", [held.id, "unknown"])[held.id][0] == "active"
-    # What is scheduled is a row, and not in a worker's memory.
-    assert (ask("reserved"), ask("scheduled"), ask("revoked")) == ([], [], [])
+    # A scheduled task is a row and not in a worker's memory; the worker looks it up.
+    assert [each["request"]["id"] for each in ask("scheduled")] == [waiting.id]
+    assert (ask("reserved"), ask("revoked")) == ([], [])
     assert ask("stats")["pool"]["max-concurrency"] >= 1
     assert "tests.e2e.tasks.add" in ask("registered")
     assert "psycopg" in ask("report")["ok"]
