@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .job.unique import Unique as Unique
     from .publishing.aio import aapply_async as aapply_async
     from .publishing.aio import adelay as adelay
-    from .publishing.batch import bulk as bulk
+    from .publishing.bulk import bulk as bulk
     from .publishing.enqueue_many import enqueue_many as enqueue_many
     from .publishing.using import using as using
     from .results.aio import aget as aget
@@ -41,7 +41,7 @@ _MODULES = {
     "aapply_async": "publishing.aio",
     "adelay": "publishing.aio",
     "aget": "results.aio",
-    "bulk": "publishing.batch",
+    "bulk": "publishing.bulk",
     "enqueue_many": "publishing.enqueue_many",
     "cron": "beat.cron",
     "jobs": "control.jobs",

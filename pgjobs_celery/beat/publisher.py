@@ -15,7 +15,7 @@ from celery.beat import BeatLazyFunc, Scheduler
 from ..control.app import database_of
 from ..db.database import CONNECTION_ERRORS, Database
 from ..db.rows.schedules import Advance, ScheduleRow, Schedules
-from ..publishing.batch import bulk
+from ..publishing.bulk import bulk
 from .entry import PgEntry
 from .missed import Due
 from .run import noted

@@ -15,7 +15,8 @@ from ..db.rows.schedules import ScheduleRow
 from ..db.rows.schedules import Schedules as Rows
 from ..errors import ConfiguredEntry, InvalidOption, PgJobsError
 from ..printable import guarded
-from ..publishing.batch import bulk, take_part
+from ..publishing.batch import take_part
+from ..publishing.bulk import bulk
 from .clock import read_clock
 from .definition import read_entry
 from .entry import PgEntry, to_entry, to_row

@@ -24,7 +24,7 @@ from ..job.envelope import (
 )
 from ..job.held_claim import held_claim
 from ..printable import guarded
-from ..publishing.batch import PublishBatch, find_batch, take_part
+from ..publishing.batch import Batch, batches, find_batch, take_part
 from ..publishing.insertion import Insertion, put_job
 from ..publishing.receipt import current_publication
 from ..publishing.replacement import take_mark
@@ -187,6 +187,33 @@ class Publisher(Topology):
             priority=rank(message["properties"].get("priority"), self.options.priority_order),
             ttl=time_to_live(message),
         )
+
+
+class PublishBatch:
+    """What kombu's ``Producer.batch()`` collects in."""
+
+    def __init__(self, channel: Any, max_size: int) -> None:
+        self.channel = channel
+        self._batch = Batch(max_size)
+
+    def publish(self, message: Any, **options: Any) -> None:
+        """Collect a message, if it is a job's."""
+        scope = batches.enter(self._batch)
+        try:
+            self.channel.basic_publish(message, **options)
+        finally:
+            batches.leave(scope)
+
+    def flush(self) -> None:
+        """Write what was collected, or leave it to a :func:`bulk` around it."""
+        self._batch.hand_over()
+
+    def discard(self) -> None:
+        """Forget what was collected."""
+        self._batch.discard()
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 def _current_request() -> Any:

@@ -1,9 +1,4 @@
-"""Collect what is published in a block, and write it in as few statements as can be.
-
-with bulk():
-    for user in users:
-        welcome.delay(user.id)
-"""
+"""Collect what is published in a block, and write it in as few statements as can be."""
 
 from __future__ import annotations
 
@@ -20,8 +15,7 @@ from ..db.callers.watching import Watch
 from ..db.database import CONNECTION_ERRORS, Database
 from ..db.joining import Places
 from ..errors import CannotJoin, InvalidOption
-from ..scopes.scopes import Entered, Scope, Scoped, whoever_runs
-from ..scopes.threads import in_thread
+from ..scopes.scopes import Scoped, whoever_runs
 from .flush import Flush, Step
 from .insertion import Insertion
 
@@ -299,78 +293,3 @@ def take_part(database: Database, act: Callable[[], None]) -> None:
         act_there()
     else:
         batch.add(database, act_there)
-
-
-class bulk:  # noqa: N801
-    """Collect every task that is published in the block, and write them in multi-row statements.
-
-        with bulk():
-            for user in users:
-                welcome.delay(user.id)
-
-    Their order is kept, and their ids are known at once. They are there when the block ends: all of
-    them or, where it raises, none but those written before, for a block of more than ``size`` jobs,
-    or 16 MiB of arguments, is written on the way. Inside of :func:`using` they are part of the
-    caller's transaction. ``as`` gives the :class:`Batch`, whose ``flush()`` writes at once.
-
-    Also as ``async with``, where what is collected is written without blocking the event loop.
-    """
-
-    def __init__(self, size: int = SIZE) -> None:
-        check_size(size)
-        self._size = size
-        self._entered: Entered[tuple[Scope[Batch], Batch]] = Entered()
-
-    def __enter__(self) -> Batch:
-        batch = Batch(self._size)
-        self._entered.push((batches.enter(batch), batch))
-        return batch
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        batch = self._leave()
-        if kind is None:
-            batch.hand_over()
-        else:
-            batch.discard()
-
-    async def __aenter__(self) -> Batch:
-        return self.__enter__()
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        batch = self._leave()
-        if kind is None:
-            await in_thread(batch.hand_over)
-        else:
-            batch.discard()
-
-    def _leave(self) -> Batch:
-        scope, batch = self._entered.pop()
-        batches.leave(scope)
-        return batch
-
-
-class PublishBatch:
-    """What kombu's ``Producer.batch()`` collects in."""
-
-    def __init__(self, channel: Any, max_size: int) -> None:
-        self.channel = channel
-        self._batch = Batch(max_size)
-
-    def publish(self, message: Any, **options: Any) -> None:
-        """Collect a message, if it is a job's."""
-        scope = batches.enter(self._batch)
-        try:
-            self.channel.basic_publish(message, **options)
-        finally:
-            batches.leave(scope)
-
-    def flush(self) -> None:
-        """Write what was collected, or leave it to a :func:`bulk` around it."""
-        self._batch.hand_over()
-
-    def discard(self) -> None:
-        """Forget what was collected."""
-        self._batch.discard()
-
-    def close(self) -> None:
-        """Nothing is held open."""

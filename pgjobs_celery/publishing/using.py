@@ -8,19 +8,17 @@ with using(connection):
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from ..db.callers import find_caller
 from ..db.callers.base import Caller, callers
 from ..db.callers.bridge import AsyncCaller
-from ..db.database import Database
 from ..errors import TransactionFailed
-from ..scopes.scopes import Entered, Loan, Scope, whoever_runs
-from ..scopes.threads import in_thread, in_thread_with
+from ..scopes.scopes import Entered, Scope
+from ..scopes.threads import in_thread
+from .aio import Backlog, in_order
 from .batch import Batch, batches
-from .insertion import Insertion, put_job
 
 T = TypeVar("T")
 
@@ -96,91 +94,7 @@ class using:  # noqa: N801
         """
         block = self._entered.last()
         work = functools.partial(function, *args, **kwargs)
-        return await in_thread(_in_order, block and block.backlog, work)
-
-
-def publish(call: Callable[[], T]) -> Coroutine[Any, Any, T]:
-    """``call()`` in a thread, where it takes part in what this is called in.
-
-    That is decided here, and not where it is awaited: ``gather`` and others make tasks of it.
-    """
-    caller, batch = callers.find(), batches.find()
-    if caller is None or caller.value is None:
-        return in_thread_with(Loan(), call)
-    if batch is None or isinstance(batch.value, Backlog):
-        return _publish(call, Publishing(), Loan(), batch.value if batch else None)
-    return in_thread_with(Loan(), call, waits=False)  # a bulk() collects it
-
-
-async def _publish(
-    call: Callable[[], T], published: Publishing, loan: Loan, backlog: Batch | None
-) -> T:
-    """Publish in a transaction.
-
-    Who waits for it must hold nothing that the event loop may wait for itself. So it is written
-    when the call is over, and has given kombu's producer back.
-    """
-    result = await in_thread_with(loan, functools.partial(published.collect, call), waits=False)
-    await in_thread_with(loan, functools.partial(_in_order, backlog, published.flush))
-    return result
-
-
-def _in_order(backlog: Batch | None, call: Callable[[], T]) -> T:
-    """``call()``, after what was published before it."""
-    if isinstance(backlog, Backlog) and len(backlog) and backlog.is_due:
-        backlog.flush()
-    return call()
-
-
-class Publishing(Batch):
-    """What one call publishes."""
-
-    def __init__(self) -> None:
-        super().__init__(sys.maxsize, is_promised=False)
-
-    def _watch(self, caller: Caller, database: Database) -> None:
-        """Nothing: whoever awaits the call ends no transaction meanwhile."""
-
-    def collect(self, call: Callable[[], T]) -> T:
-        """``call()``, and nothing of it is written."""
-        scope = batches.enter(self)
-        try:
-            return call()
-        finally:
-            batches.leave(scope)
-
-    def flush(self) -> None:
-        """Write it; a single job by itself, which saves a statement."""
-        with self._lock:
-            one = self._steps[0] if len(self) == 1 else None
-            if one is None or not isinstance(one.step, Insertion):
-                super().flush()
-                return
-            put_job(one.database, one.step)
-            self.discard()
-
-
-class Backlog(Batch):
-    """What ``delay()`` has published on an event loop, where nothing may wait for a connection."""
-
-    def __init__(self, caller: AsyncCaller) -> None:
-        super().__init__(sys.maxsize)
-        self._caller = caller
-        self._began_at = caller.position()
-
-    def takes(self, database: Database) -> bool:
-        """True on the event loop, and in the savepoint that this began in."""
-        return (
-            whoever_runs() == self._owner
-            and database.find_place().caller == self._caller
-            and self._caller.position() == self._began_at
-        )
-
-    async def write(self) -> None:
-        """Write what was collected, in the transaction in which it was published."""
-        if len(self):
-            self._check()
-            await in_thread(self.flush)
+        return await in_thread(in_order, block and block.backlog, work)
 
 
 def _raise_cause(error: BaseException | None) -> None:
