@@ -96,7 +96,7 @@ def evil_rows(app: Celery, database: Database, connection: Connection) -> None:
         body=json.dumps([[EVIL], {EVIL: EVIL}, {}]).encode(),
     )
     alive(database, A)
-    database.jobs.claim_jobs(A, EVIL, [Bucket("celery")], 2)
+    database.claims.claim_jobs(A, EVIL, [Bucket("celery")], 2)
     for number, task_id in enumerate(("waiting", "running", "failed")):
         texts = {
             name: f"{number}{EVIL}"

@@ -38,6 +38,7 @@ from .outage import Outage
 from .places import wait_for_place
 from .resends import Unanswered
 from .rights import Rights
+from .rows.claims import Claims
 from .rows.entries import Entries
 from .rows.filtered import Matches
 from .rows.groups import Groups
@@ -103,6 +104,11 @@ class Database(Joining):
     def jobs(self) -> Jobs:
         """The rows of ``jobs``."""
         return Jobs(self)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """The rows of ``jobs`` that workers claim."""
+        return Claims(self)
 
     @cached_property
     def unique_jobs(self) -> UniqueJobs:

@@ -59,13 +59,13 @@ class Prune(Service):
 
     def _prune(self, database: Database, state: State) -> int:
         age = self._ages[state]
-        excess = database.jobs.find_excess(state, self._count) if self._count else None
+        excess = database.claims.find_excess(state, self._count) if self._count else None
         if age is None and excess is None:
             return 0
         total = 0
         while True:
             since = self._since.get(state)
-            count, last = database.jobs.prune_jobs(state, age, excess, since, self.batch)
+            count, last = database.claims.prune_jobs(state, age, excess, since, self.batch)
             total += count
             self._since[state] = last or since
             if count < self.batch:

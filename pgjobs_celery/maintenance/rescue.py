@@ -38,7 +38,7 @@ class Rescue(Service):
     def run(self, database: Database) -> dict[str, int]:
         """Rescue all jobs of dead nodes."""
         is_told, self._is_told = self._is_told, False
-        rescue = database.jobs.rescue_jobs(dead=is_told)
+        rescue = database.claims.rescue_jobs(dead=is_told)
         for name in rescue.nodes:
             logger.warning("node %s is dead: it has not renewed its lease", name)
         if rescue.nodes:

@@ -31,11 +31,11 @@ class Stage(Service):
         """Move what is due, batch by batch."""
         until = time.monotonic() + self.turn
         total = 0
-        due = database.jobs.next_due()
+        due = database.claims.next_due()
         while due is not None and due <= 0 and time.monotonic() < until:
-            count = sum(database.jobs.stage_jobs(self.batch).values())
+            count = sum(database.claims.stage_jobs(self.batch).values())
             total += count
-            due = database.jobs.next_due() if count else self.pause
+            due = database.claims.next_due() if count else self.pause
         self._delay = self.interval if due is None else min(max(due, 0.0), self.interval)
         return {"staged": total}
 

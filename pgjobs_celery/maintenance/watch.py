@@ -57,7 +57,7 @@ class Watch(Service):
         # Twice in a row: it may have had no room until just now.
         suspects, self._suspects = self._suspects, [each for each in neglected if neglected[each]]
         for looker in self._suspects:
-            if looker in suspects and (waiting := database.jobs.find_ready(neglected[looker])):
+            if looker in suspects and (waiting := database.claims.find_ready(neglected[looker])):
                 why = (
                     f"jobs wait in {', '.join(waiting)}, there is room for them, and nobody has "
                     f"looked for {overdue:g} s or more"

@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from ..config import Settings
 from ..db.database import CONNECTION_ERRORS, REFUSALS, Database
-from ..db.rows.jobs import Turn
+from ..db.rows.claims import Turn
 from ..db.rows.messages import Delivery
 from ..errors import PgJobsError
 from ..job.outcome import Ended, Outcome, discarded, error_from
@@ -328,7 +328,7 @@ class Node:
         begun = _take_all(self._begun)
         try:
             if begun:
-                self.database.jobs.begin_jobs(self.id, begun)
+                self.database.claims.begin_jobs(self.id, begun)
         except REFUSALS as error:  # no reason to claim nothing
             logger.error("attempts that have begun could not be marked: %s", error)
         except BaseException:
@@ -365,7 +365,7 @@ class Node:
         limited: Collection[str],
     ) -> Turn:
         def claim(outcomes: Sequence[Outcome]) -> Turn:
-            turn = self.database.jobs.claim_limited_jobs(
+            turn = self.database.claims.claim_limited_jobs(
                 self.id, self.name, buckets, limit, outcomes, read, returned, late, limited
             )
             self.limits.learn(turn.places, (claim.queue for claim in turn.claims))
@@ -383,7 +383,7 @@ class Node:
 
     def _settle_alone(self, outcome: Outcome) -> list[Outcome]:
         try:
-            return self.database.jobs.settle_jobs(self.id, [outcome])
+            return self.database.claims.settle_jobs(self.id, [outcome])
         except REFUSALS as error:
             logger.error(
                 "job %s: its outcome (%s) was refused: %s", outcome.id, outcome.state, error
@@ -391,7 +391,7 @@ class Node:
             why = error_from(error)
         try:
             instead = discarded(outcome.id, outcome.attempt, why)
-            return self.database.jobs.settle_jobs(self.id, [instead])
+            return self.database.claims.settle_jobs(self.id, [instead])
         except REFUSALS as error:
             logger.error("job %s cannot be set aside either: %s", outcome.id, error)
             return []
@@ -403,7 +403,7 @@ class Node:
     def _put_back_unknown(self) -> None:
         # Copies, for other threads go on noting; held before noted, see settle().
         known = [*self.holdings, *(outcome.id for outcome in list(self._outcomes))]
-        count = self.database.jobs.release_unknown_jobs(self.id, sorted(self._queues), known)
+        count = self.database.claims.release_unknown_jobs(self.id, sorted(self._queues), known)
         known = [*self._held_messages, *self._read, *self._returned]
         self.database.messages.release_unknown_messages(self.id, known)
         self._look_back_pause = LOOK_BACK if self._is_uncertain else self._look_back_pause * 4
@@ -429,7 +429,7 @@ class Node:
         if outcome.state is not State.AVAILABLE or not outcome.counts:
             return False
         try:
-            return self.database.jobs.requeue_success(outcome.id, outcome.attempt)
+            return self.database.claims.requeue_success(outcome.id, outcome.attempt)
         except CONNECTION_ERRORS as error:  # the claims that came with it must not be lost
             logger.warning("job %s was not put back: %s", outcome.id, error)
             return False

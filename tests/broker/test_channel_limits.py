@@ -119,7 +119,7 @@ def test_a_node_wakes_others_for_a_place_it_does_not_fill(database, node):
     (claim,) = node.claim_jobs([Bucket("q")], 1)
     listener = database.listen_for_work()
     listener.announce(["q"])
-    database.jobs.settle_jobs(node.id, [completed(claim.id, claim.attempt)])
+    database.claims.settle_jobs(node.id, [completed(claim.id, claim.attempt)])
     node.done(claim.id, claim.attempt)
     assert node.unwritten == 1
     node.flush()
@@ -144,7 +144,7 @@ def test_what_a_cut_connection_kept_from_being_told_is_told_later(database, node
     def cut(*args: object) -> None:
         raise ConnectionError("cut off")
 
-    monkeypatch.setattr(database.jobs, "claim_limited_jobs", cut)
+    monkeypatch.setattr(database.claims, "claim_limited_jobs", cut)
     with pytest.raises(ConnectionError):
         node.flush()
     monkeypatch.undo()

@@ -9,7 +9,7 @@ from itertools import count
 from typing import NamedTuple
 from uuid import UUID
 
-from pgjobs_celery.db.rows.jobs import Rescue
+from pgjobs_celery.db.rows.claims import Rescue
 from pgjobs_celery.job.outcome import Outcome, Result
 from pgjobs_celery.job.rows import Bucket, Fence, NewJob
 from pgjobs_celery.job.states import State

@@ -51,7 +51,14 @@ def sized(database: Database, size: int) -> Database:
 
 def test_nothing_is_connected_before_it_is_used():
     database = Database("host=nowhere.invalid", Options())
-    parts = [database.jobs, database.results, database.messages, database.routes, database.nodes]
+    parts = [
+        database.jobs,
+        database.claims,
+        database.results,
+        database.messages,
+        database.routes,
+        database.nodes,
+    ]
     assert all(parts)
     database.close()
 
@@ -132,8 +139,8 @@ def test_dead_connections_are_found_out_once_and_replaced(database):
         pass
     end_sessions(database)
     with pytest.raises(CONNECTION_ERRORS):
-        database.jobs.next_due()
-    assert database.jobs.next_due() is None
+        database.claims.next_due()
+    assert database.claims.next_due() is None
 
 
 def test_what_may_run_twice_does_not_notice_a_restart(database, connection):
@@ -228,7 +235,7 @@ def test_a_forked_child_opens_its_own_connections_and_leaves_the_parents_alone(d
         def work() -> None:
             with database.connection() as connection, database.connection():
                 assert pid(connection) not in before
-            assert database.jobs.next_due() is None
+            assert database.claims.next_due() is None
             held.close()
 
         with database.connection() as busy:
@@ -266,7 +273,7 @@ def test_a_fork_while_threads_are_at_work_deadlocks_nobody(database):
 
     def busy() -> None:
         while not stop.is_set():
-            database.jobs.next_due()
+            database.claims.next_due()
 
     threads = [threading.Thread(target=busy) for _ in range(4)]
     try:

@@ -34,11 +34,11 @@ def put_header(database: Database, count: int, group_id: str = "g", *, sized: bo
 
 
 def finish(database: Database, count: int = 1, result: bytes = b"1") -> None:
-    claims, _ = database.jobs.claim_jobs(A, "node", [Bucket("celery")], count)
+    claims, _ = database.claims.claim_jobs(A, "node", [Bucket("celery")], count)
     assert len(claims) == count
     for claim in claims:
         stored = Result("", result, "application/json", None, None, None)
-        database.jobs.settle_jobs(A, [completed(claim.id, claim.attempt, stored)])
+        database.claims.settle_jobs(A, [completed(claim.id, claim.attempt, stored)])
 
 
 def age(connection: Connection, seconds: float) -> None:
@@ -90,9 +90,9 @@ def test_a_chord_is_complete_when_all_of_its_header_has_finished(database):
 ])  # fmt: skip
 def test_what_failed_has_finished(database, outcome):
     put_header(database, 1)
-    ((claim,), _) = database.jobs.claim_jobs(A, "node", [Bucket("celery")], 1)
+    ((claim,), _) = database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
     assert database.groups.count_missing("g") == 1
-    database.jobs.settle_jobs(A, [outcome(claim.id, claim.attempt)])
+    database.claims.settle_jobs(A, [outcome(claim.id, claim.attempt)])
     assert database.groups.count_missing("g") == 0
 
 
@@ -107,18 +107,18 @@ def test_nothing_is_complete_before_its_size_is_known(database):
 
 def test_a_task_that_was_delivered_again_counts_once(database):
     put_header(database, 2)
-    ((claim,), _) = database.jobs.claim_jobs(A, "node", [Bucket("celery")], 1)
+    ((claim,), _) = database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
     database.nodes.delete_node(A)
-    database.jobs.rescue_jobs()
+    database.claims.rescue_jobs()
     finish_as(database, B, 1)
     late = completed(claim.id, claim.attempt)
-    assert database.jobs.settle_jobs(A, [late]) == [late]
+    assert database.claims.settle_jobs(A, [late]) == [late]
     assert database.groups.count_missing("g") == 1
 
 
 def finish_as(database: Database, node: UUID, count: int) -> None:
-    claims, _ = database.jobs.claim_jobs(node, "node", [Bucket("celery")], count)
-    database.jobs.settle_jobs(node, [completed(claim.id, claim.attempt) for claim in claims])
+    claims, _ = database.claims.claim_jobs(node, "node", [Bucket("celery")], count)
+    database.claims.settle_jobs(node, [completed(claim.id, claim.attempt) for claim in claims])
 
 
 def test_tasks_that_are_added_are_waited_for(database):
@@ -248,13 +248,13 @@ def test_what_a_body_waits_for_is_neither_pruned_nor_forgotten(database, connect
     finish_as(database, A, 2)
     age(connection, 100)
     database.results.forget_result("g0")
-    count, _ = database.jobs.prune_jobs(State.COMPLETED, 50, None, None, 10)
+    count, _ = database.claims.prune_jobs(State.COMPLETED, 50, None, None, 10)
     assert (count, names(connection)) == (2, {"g0", "g1"})
     finish_all(database)
     database.groups.close_chord("g")
     database.results.forget_result("g0")
     age(connection, 100)
-    count, _ = database.jobs.prune_jobs(State.COMPLETED, 50, None, None, 10)
+    count, _ = database.claims.prune_jobs(State.COMPLETED, 50, None, None, 10)
     assert (count, names(connection)) == (1, set())
 
 

@@ -25,9 +25,9 @@ A, B = UUID(int=1), UUID(int=2)
 def claim(
     database: Database, limit: int = 10, node: UUID = A, buckets: tuple[Bucket, ...] = ()
 ) -> list[Claim]:
-    return database.jobs.claim_jobs(node, f"node{node.int}", buckets or (Bucket("celery"),), limit)[
-        0
-    ]
+    return database.claims.claim_jobs(
+        node, f"node{node.int}", buckets or (Bucket("celery"),), limit
+    )[0]
 
 
 def names(connection: psycopg.Connection, claims: list[Claim]) -> list[str]:
@@ -36,7 +36,7 @@ def names(connection: psycopg.Connection, claims: list[Claim]) -> list[str]:
 
 
 def finish(database: Database, claims: list[Claim], node: UUID = A) -> None:
-    assert database.jobs.settle_jobs(node, [completed(c.id, c.attempt) for c in claims]) == []
+    assert database.claims.settle_jobs(node, [completed(c.id, c.attempt) for c in claims]) == []
 
 
 # -- in line -------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_the_holder_puts_its_own_job_back_in_line(database, connection, eta, sta
     assert (found["state"], found["attempt"], found["claimed_by"]) == (state, 1, None)
     assert (found["body"], found["max_attempts"]) == (b"again", 21)
     assert found["seq"] > row(connection, "last")["seq"]
-    assert database.jobs.settle_jobs(A, [completed(claims[1].id, 1)]) != []
+    assert database.claims.settle_jobs(A, [completed(claims[1].id, 1)]) != []
 
 
 def test_a_finished_id_runs_again_as_a_new_job(database, connection):
@@ -271,22 +271,22 @@ def test_what_a_node_claimed_without_learning_of_it_goes_back(database, connecti
     put(database, "known", "unknown", "others", "waits")
     known, unknown = claim(database, 2)
     (others,) = claim(database, 1, B)
-    assert database.jobs.release_unknown_jobs(A, ["celery"], [known.id]) == 1
+    assert database.claims.release_unknown_jobs(A, ["celery"], [known.id]) == 1
     assert states(connection) == {
         "known": "executing", "unknown": "available", "others": "executing", "waits": "available",
     }  # fmt: skip
     found = row(connection, "unknown")
     assert (found["attempt"], found["redelivered"], found["claimed_by"]) == (0, True, None)
     assert found["seq"] == unknown.seq
-    assert database.jobs.release_unknown_jobs(A, ["other"], []) == 0
-    assert database.jobs.release_unknown_jobs(A, [], []) == 0
+    assert database.claims.release_unknown_jobs(A, ["other"], []) == 0
+    assert database.claims.release_unknown_jobs(A, [], []) == 0
     assert others.attempt == 1
 
 
 def test_a_job_that_goes_back_keeps_its_place_in_line(database, connection):
     put(database, "a", "b")
     (one,) = claim(database, 1)
-    assert database.jobs.settle_jobs(A, [released(one.id, one.attempt)]) == []
+    assert database.claims.settle_jobs(A, [released(one.id, one.attempt)]) == []
     again = claim(database)
     assert names(connection, again) == ["a", "b"]
     assert [(c.attempt, c.redelivered) for c in again] == [(1, True), (1, False)]
@@ -308,9 +308,9 @@ def test_due_jobs_go_to_the_tail_of_the_line_in_the_order_of_their_times(databas
     put(database, "x", "y", "z", "not yet", eta=600)
     put(database, "ready")
     make_due(connection, "z", "x", "y")
-    assert database.jobs.stage_jobs(2) == {"celery": 2}
-    assert database.jobs.stage_jobs(10) == {"celery": 1}
-    assert database.jobs.stage_jobs(10) == {}
+    assert database.claims.stage_jobs(2) == {"celery": 2}
+    assert database.claims.stage_jobs(10) == {"celery": 1}
+    assert database.claims.stage_jobs(10) == {}
     assert names(connection, claim(database)) == ["ready", "z", "x", "y"]
     assert row(connection, "not yet")["state"] == "scheduled"
 
@@ -321,8 +321,8 @@ def test_staging_counts_by_queue_and_passes_over_what_others_stage(database, con
     make_due(connection, "a", "b", "c")
     with connection.transaction():
         connection.execute("SELECT 1 FROM pgjobs.jobs WHERE task_id = 'a' FOR UPDATE")
-        assert database.jobs.stage_jobs(10) == {"celery": 1, "other": 1}
-    assert database.jobs.stage_jobs(10) == {"celery": 1}
+        assert database.claims.stage_jobs(10) == {"celery": 1, "other": 1}
+    assert database.claims.stage_jobs(10) == {"celery": 1}
 
 
 def test_a_retry_that_is_due_is_staged_like_a_first_run(database, connection):
@@ -330,19 +330,19 @@ def test_a_retry_that_is_due_is_staged_like_a_first_run(database, connection):
     claim(database)
     database.jobs.insert_job(new_job("a", eta=60), Fence(A, 1))
     make_due(connection, "a")
-    assert database.jobs.stage_jobs(10) == {"celery": 1}
+    assert database.claims.stage_jobs(10) == {"celery": 1}
     assert [one.attempt for one in claim(database)] == [2]
 
 
 def test_the_next_due_time_is_in_seconds_by_the_databases_clock(database, connection):
-    assert database.jobs.next_due() is None
+    assert database.claims.next_due() is None
     put(database, "ready")
-    assert database.jobs.next_due() is None
+    assert database.claims.next_due() is None
     put(database, "b", eta=600)
     put(database, "a", eta=300)
-    assert 290 < database.jobs.next_due() <= 300
+    assert 290 < database.claims.next_due() <= 300
     make_due(connection, "b")
-    assert -62 < database.jobs.next_due() < -58
+    assert -62 < database.claims.next_due() < -58
 
 
 # -- the rest ------------------------------------------------------------------------------------
@@ -382,8 +382,8 @@ def test_another_schema_is_another_set_of_jobs(database, connection, url):
         put(other, "a", "b")
         put(other, "later", eta=60)
         assert len(claim(other, 1)) == 1
-        assert other.jobs.stage_jobs(1) == {}
-        assert other.jobs.next_due() > 0
+        assert other.claims.stage_jobs(1) == {}
+        assert other.claims.next_due() > 0
         assert states(connection) == {}
     finally:
         other.close()

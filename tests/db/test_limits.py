@@ -33,14 +33,14 @@ def claim(
 ) -> list[Claim]:
     """Claim from a queue of which the node knows that it is limited, or does not."""
     limited = [queue] if knows else []
-    return database.jobs.claim_limited_jobs(
+    return database.claims.claim_limited_jobs(
         node, "n", [Bucket(queue)], count, (), (), (), None, limited
     ).claims
 
 
 def finish(database: Database, *claims: Claim, node: UUID = A) -> None:
     outcomes = [completed(claim.id, claim.attempt) for claim in claims]
-    assert database.jobs.settle_jobs(node, outcomes) == []
+    assert database.claims.settle_jobs(node, outcomes) == []
 
 
 def put_many(database: Database, count: int, queue: str = "q") -> None:
@@ -55,7 +55,7 @@ def test_nothing_is_claimed_from_a_paused_queue_until_it_is_resumed(database):
     put_many(database, 2, "other")
     database.limits.pause_queue("q")
     both = [Bucket("q"), Bucket("other")]
-    claims, _ = database.jobs.claim_jobs(A, "n", both, 10)
+    claims, _ = database.claims.claim_jobs(A, "n", both, 10)
     assert [claim.queue for claim in claims] == ["other", "other"]
     assert database.limits.resume_queue("q") is True
     assert len(claim(database)) == 3
@@ -166,7 +166,7 @@ def test_a_place_is_free_however_its_job_has_ended(database, connection, end):
     database.limits.limit_queue("q", 1)
     (job,) = claim(database, node=B)
     if end == "released":
-        database.jobs.settle_jobs(B, [released(job.id, job.attempt)])
+        database.claims.settle_jobs(B, [released(job.id, job.attempt)])
         assert [each.id for each in claim(database)] == [job.id]
         return
     if end == "by hand":
@@ -180,7 +180,7 @@ def test_a_place_is_free_however_its_job_has_ended(database, connection, end):
             "UPDATE pgjobs.nodes SET heartbeat_at = now() - interval '2 hours' WHERE node = %s",
             (B,),
         )
-        database.jobs.rescue_jobs()
+        database.claims.rescue_jobs()
     elif end == "deleted":
         connection.execute("DELETE FROM pgjobs.jobs WHERE id = %s", (job.id,))
     else:
@@ -194,7 +194,7 @@ def test_a_claim_says_how_many_places_there_were(database):
     database.limits.limit_queue("q", 3)
 
     def look(outcomes: list[Any], limit: int) -> tuple[list[Claim], dict[str, Slots]]:
-        turn = database.jobs.claim_limited_jobs(
+        turn = database.claims.claim_limited_jobs(
             A, "n", [Bucket("q")], limit, outcomes, (), (), None, ["q", "unlimited"]
         )
         assert turn.lost == []
@@ -220,7 +220,7 @@ def test_other_queues_fill_what_a_limited_one_leaves(database):
     put_many(database, 5)
     put_many(database, 5, "other")
     database.limits.limit_queue("q", 1)
-    turn = database.jobs.claim_limited_jobs(
+    turn = database.claims.claim_limited_jobs(
         A, "n", [Bucket("q"), Bucket("other")], 4, (), (), (), None, ["q"]
     )
     assert [each.queue for each in turn.claims] == ["q", "other", "other", "other"]
@@ -228,7 +228,7 @@ def test_other_queues_fill_what_a_limited_one_leaves(database):
 
 def test_a_bucket_gives_no_more_than_its_places(database):
     put_many(database, 5)
-    claims, _ = database.jobs.claim_jobs(A, "n", [Bucket("q", places=2)], 10)
+    claims, _ = database.claims.claim_jobs(A, "n", [Bucket("q", places=2)], 10)
     assert len(claims) == 2
 
 
@@ -241,7 +241,7 @@ def test_who_waits_for_a_full_queue_is_woken_when_it_is_not_any_more(database):
 
     def finish_and_look(job: Claim) -> set[str]:
         outcomes = [completed(job.id, job.attempt)]
-        database.jobs.claim_limited_jobs(A, "n", (), 0, outcomes, (), (), None, ["q"])
+        database.claims.claim_limited_jobs(A, "n", (), 0, outcomes, (), (), None, ["q"])
         return listener.wait(0.2)
 
     assert finish_and_look(first) == {f"{notify.BACK}q"}
@@ -306,13 +306,13 @@ class Race:
         while sum(self.finished.values()) < jobs:
             done, held = held[:1], held[1:]
             outcomes = [completed(each.id, each.attempt) for each in done]
-            turn = database.jobs.claim_limited_jobs(
+            turn = database.claims.claim_limited_jobs(
                 node, "n", [Bucket(queue) for queue in queues], 2, outcomes, (), (), None, queues
             )
             assert turn.lost == []
             self.finished.update(each.queue for each in done)
             held += turn.claims
-        database.jobs.settle_jobs(node, [completed(each.id, each.attempt) for each in held])
+        database.claims.settle_jobs(node, [completed(each.id, each.attempt) for each in held])
         database.close()
 
     def count(self) -> None:

@@ -182,7 +182,7 @@ def test_a_retry_is_the_same_job_with_nothing_left_but_its_errors(database, conn
         "cancel_requested_at", "cancel_reason", "cancel_signal",
     ):  # fmt: skip
         assert after[column] is None, column
-    ((claim,), _) = database.jobs.claim_jobs(A, "n", [Bucket("celery", floor=newest + 1)], 10)
+    ((claim,), _) = database.claims.claim_jobs(A, "n", [Bucket("celery", floor=newest + 1)], 10)
     assert (claim.id, claim.attempt) == (after["id"], 2)
 
 
@@ -256,7 +256,7 @@ def test_another_queue_is_entered_at_its_end(database, connection):
     put(database, "first", "second")
     put(database, "third", queue="mail")
     assert jobs(database).move("mail") == ["first", "second"]
-    claims, _ = database.jobs.claim_jobs(A, "n", [Bucket("mail")], 10)
+    claims, _ = database.claims.claim_jobs(A, "n", [Bucket("mail")], 10)
     ids = {each["id"]: task_id for task_id, each in rows(connection).items()}
     assert [ids[claim.id] for claim in claims] == ["third", "first", "second"]
 
@@ -401,13 +401,13 @@ def test_a_job_that_is_claimed_first_is_not_waiting_any_more(database, connectio
 def test_a_claim_passes_over_what_is_being_cancelled(database, connection, other):
     put(database, "a")
     other.execute("SELECT FROM pgjobs.jobs WHERE task_id = 'a' FOR NO KEY UPDATE")
-    assert database.jobs.claim_jobs(A, "n", [Bucket("celery")], 10) == ([], [])
+    assert database.claims.claim_jobs(A, "n", [Bucket("celery")], 10) == ([], [])
 
 
 @pytest.mark.parametrize("name", ["cancel", "retry", "delete"])
 def test_a_job_that_is_finished_meanwhile_is_what_it_is_then(database, connection, other, name):
     put(database, "a")
-    database.jobs.claim_jobs(A, "n", [Bucket("celery")], 10)
+    database.claims.claim_jobs(A, "n", [Bucket("celery")], 10)
     other.execute(
         "UPDATE pgjobs.jobs SET state = 'completed', finished_at = now(), claimed_by = NULL"
     )
@@ -422,7 +422,7 @@ def test_a_job_that_is_finished_meanwhile_is_what_it_is_then(database, connectio
 def test_a_retry_and_a_rescue_do_not_both_put_a_job_back(database, connection, other):
     """It is rescued while the retry looks on: then it is in line, and no retry's business."""
     put(database, "a")
-    database.jobs.claim_jobs(A, "n", [Bucket("celery")], 10)
+    database.claims.claim_jobs(A, "n", [Bucket("celery")], 10)
     seq = row(connection, "a")["seq"]
     other.execute(
         "UPDATE pgjobs.jobs SET state = 'available', claimed_by = NULL, redelivered = true"
@@ -437,16 +437,16 @@ def test_a_retry_and_a_rescue_do_not_both_put_a_job_back(database, connection, o
 
 def test_a_discarding_rescue_can_be_retried_at_once(database, connection):
     put(database, "a")
-    database.jobs.claim_jobs(A, "n", [Bucket("celery")], 10, late=[])
+    database.claims.claim_jobs(A, "n", [Bucket("celery")], 10, late=[])
     connection.execute("UPDATE pgjobs.nodes SET heartbeat_at = '-infinity'")
-    assert database.jobs.rescue_jobs().discarded == 1
+    assert database.claims.rescue_jobs().discarded == 1
     assert jobs(database).filter(state="discarded").retry() == ["a"]
     assert row(connection, "a")["errors"][0]["type"] == "WorkerLostError"
 
 
 def test_a_worker_that_settles_in_another_order_is_never_the_one_to_fail(database, connection):
     put(database, *(str(number) for number in range(200)))
-    claims, _ = database.jobs.claim_jobs(A, "n", [Bucket("celery")], 200)
+    claims, _ = database.claims.claim_jobs(A, "n", [Bucket("celery")], 200)
     outcomes = [completed(claim.id, claim.attempt) for claim in reversed(claims)]
     with psycopg.connect(database.conninfo) as worker:
         # Row by row, as slowly as needs be to cross the other's way.
@@ -481,7 +481,7 @@ def work(database: Database) -> Iterator[notify.Listener]:
 
 def test_a_worker_is_told_of_what_it_runs_and_a_client_of_what_waited(database, work):
     put(database, "a", "b")
-    database.jobs.claim_jobs(A, "n", [Bucket("celery")], 1)
+    database.claims.claim_jobs(A, "n", [Bucket("celery")], 1)
     results = database.listen_for_results()
     results.announce([notify.waiter("a"), notify.waiter("b")])
     work.wait(0.2)

@@ -30,11 +30,11 @@ def bodies(deliveries: list[Delivery]) -> list[bytes]:
 
 
 def acknowledge(database: Database, *ids: int, node: UUID = A) -> None:
-    database.jobs.claim_jobs(node, "n", (), 0, read=ids)
+    database.claims.claim_jobs(node, "n", (), 0, read=ids)
 
 
 def give_back(database: Database, *ids: int, node: UUID = A) -> None:
-    database.jobs.claim_jobs(node, "n", (), 0, returned=ids)
+    database.claims.claim_jobs(node, "n", (), 0, returned=ids)
 
 
 @pytest.mark.parametrize("durable", [True, False])

@@ -246,7 +246,7 @@ class Workers(RuleBasedStateMachine):
         """Settle and claim, in one transaction."""
         lost = self.model.settle_jobs(node, outcomes)
         expected = self.model.claim_jobs(node, buckets, limit, LATE)
-        claims, found = self.database.jobs.claim_jobs(
+        claims, found = self.database.claims.claim_jobs(
             node, "n", buckets, limit, outcomes, late=LATE
         )
         assert found == lost
@@ -287,7 +287,7 @@ class Workers(RuleBasedStateMachine):
         token = self.draw_held(data)
         outcome = ENDS[end](token, self.result_of(token))
         assert self.model.settle_jobs(token.node, [outcome]) == []
-        assert self.database.jobs.settle_jobs(token.node, [outcome]) == []
+        assert self.database.claims.settle_jobs(token.node, [outcome]) == []
 
     @rule(data=st.data(), node=a_node, queues=some_queues, limit=st.integers(0, 3))
     @precondition(lambda self: self.past)
@@ -326,7 +326,7 @@ class Workers(RuleBasedStateMachine):
         jobs, results = self.database.jobs, self.database.results
         result = self.result_of(token, "Stale")
         outcome = ENDS[end](token, result)
-        assert jobs.settle_jobs(token.node, [outcome]) == [outcome]
+        assert self.database.claims.settle_jobs(token.node, [outcome]) == [outcome]
         assert not results.finish_job(result, state, token.fence)
         assert not results.report_job(result, "STARTED", token.fence)
         assert not jobs.insert_job(new_job(token.task_id, message="{}"), token.fence)
@@ -391,19 +391,19 @@ class Workers(RuleBasedStateMachine):
         )
 
     def rescue(self, spared: Collection[UUID] = ()) -> None:
-        found, expected = self.database.jobs.rescue_jobs(), self.model.rescue_jobs(spared)
+        found, expected = self.database.claims.rescue_jobs(), self.model.rescue_jobs(spared)
         assert sorted(found.nodes) == sorted(expected.nodes)
         assert found[1:] == expected[1:]
 
     def stage(self) -> None:
-        assert self.database.jobs.stage_jobs(2) == self.model.stage_jobs(2)
+        assert self.database.claims.stage_jobs(2) == self.model.stage_jobs(2)
 
     def release_unknown(self, data: st.DataObject, node: UUID) -> None:
         queues = data.draw(some_queues)
         held = [token.id for token in self.model.held if token.node == node]
         known = [id for id in held if data.draw(st.booleans())]
         expected = self.model.release_unknown_jobs(node, queues, known)
-        assert self.database.jobs.release_unknown_jobs(node, queues, known) == expected
+        assert self.database.claims.release_unknown_jobs(node, queues, known) == expected
 
     # -- what others do now and then -------------------------------------------------------------
 
@@ -441,7 +441,7 @@ class Workers(RuleBasedStateMachine):
 
     def prune(self, state: State, max_age: float, limit: int = 2) -> None:
         old = self.model.find_old(state, max_age)
-        number, _ = self.database.jobs.prune_jobs(state, max_age, None, None, limit)
+        number, _ = self.database.claims.prune_jobs(state, max_age, None, None, limit)
         assert number == min(len(old), limit)
         left = self.read_rows()
         kept = [job for job in old if job.task_id in left]

@@ -72,12 +72,12 @@ def locks(database: Database) -> int:
 
 def finish(database: Database, task_id: str, *, by_child: bool = False) -> None:
     put(database, task_id)
-    (claim,), _ = database.jobs.claim_jobs(NODE, "n", [Bucket("celery")], 1)
+    (claim,), _ = database.claims.claim_jobs(NODE, "n", [Bucket("celery")], 1)
     result = Result(task_id, b"1", "application/json", None, None, None)
     if by_child:
         database.results.finish_job(result, State.COMPLETED, Fence(NODE, 1))
     else:
-        database.jobs.settle_jobs(NODE, [completed(claim.id, 1, result)])
+        database.claims.settle_jobs(NODE, [completed(claim.id, 1, result)])
 
 
 # -- the gate ------------------------------------------------------------------------------------
@@ -156,15 +156,15 @@ def test_staging_wakes_who_waits_for_the_queue_once(heard, database, connection,
     put(database, "c", eta=60, queue="other")
     connection.execute("UPDATE pgjobs.jobs SET due_at = now()")
     worker.announce(["celery"])
-    database.jobs.stage_jobs(10)
+    database.claims.stage_jobs(10)
     assert heard() == ["jcelery"]
 
 
 def test_what_is_put_back_wakes_with_the_word_that_it_may_stand_anywhere(heard, database, worker):
     put(database, "a", "b")
-    claims, _ = database.jobs.claim_jobs(NODE, "n", [Bucket("celery")], 2)
+    claims, _ = database.claims.claim_jobs(NODE, "n", [Bucket("celery")], 2)
     worker.announce(["celery"])
-    database.jobs.settle_jobs(NODE, [released(claim.id, 1) for claim in claims])
+    database.claims.settle_jobs(NODE, [released(claim.id, 1) for claim in claims])
     assert set(heard()) == {"bcelery"}
 
 
@@ -275,12 +275,12 @@ def test_no_job_is_missed_between_the_announcement_and_the_look(database, worker
     while seen < count * producers:
         worker.announce(["celery"])
         while True:
-            claims, _ = database.jobs.claim_jobs(NODE, "n", [Bucket("celery")], 3)
+            claims, _ = database.claims.claim_jobs(NODE, "n", [Bucket("celery")], 3)
             if not claims:
                 break
             seen += len(claims)
             outcomes = [completed(claim.id, claim.attempt) for claim in claims]
-            assert database.jobs.settle_jobs(NODE, outcomes) == []
+            assert database.claims.settle_jobs(NODE, outcomes) == []
         if seen < count * producers and not worker.wait(5):
             silent += 1
         worker.announce([])

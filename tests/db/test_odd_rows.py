@@ -56,7 +56,7 @@ def odd(database: Database, connection: Connection) -> list[str]:
 
 
 def claim_all(database: Database, node: UUID = A) -> dict[str, tuple[int, int]]:
-    claims, _ = database.jobs.claim_jobs(node, "node", [Bucket("celery")], 100)
+    claims, _ = database.claims.claim_jobs(node, "node", [Bucket("celery")], 100)
     return {str(claim.id): (claim.id, claim.attempt) for claim in claims}
 
 
@@ -84,7 +84,7 @@ def test_they_are_settled_with_all_others(
     outcome: object, odd: list[str], database: Database, connection: Connection
 ) -> None:
     claims = claim_all(database)
-    assert database.jobs.settle_jobs(A, [outcome(*claim) for claim in claims.values()]) == []  # type: ignore[operator]
+    assert database.claims.settle_jobs(A, [outcome(*claim) for claim in claims.values()]) == []  # type: ignore[operator]
     assert "executing" not in states(connection).values()
 
 
@@ -104,7 +104,7 @@ def test_they_are_rescued_with_all_others(
     assert len(claim_all(database)) == len(odd)
     connection.execute("UPDATE pgjobs.jobs SET acks_late = length(task_id) % 2 = 0")
     connection.execute("UPDATE pgjobs.nodes SET heartbeat_at = '-infinity' WHERE node = %s", [A])
-    rescue = database.jobs.rescue_jobs()
+    rescue = database.claims.rescue_jobs()
     assert rescue.returned + rescue.discarded == len(odd)
     assert "executing" not in states(connection).values()
     without = "SELECT task_id FROM pgjobs.jobs WHERE errors = '[]'"
@@ -116,7 +116,7 @@ def test_they_are_put_back_when_nobody_knows_of_the_claim(
 ) -> None:
     claim_all(database)
     connection.execute("UPDATE pgjobs.jobs SET attempt = 0 WHERE task_id = 'empty'")
-    assert database.jobs.release_unknown_jobs(A, ["celery"], []) == len(odd)
+    assert database.claims.release_unknown_jobs(A, ["celery"], []) == len(odd)
     assert set(states(connection).values()) == {"available"}
 
 
@@ -128,11 +128,11 @@ def test_they_are_staged_with_all_others_and_infinity_is_never(
     connection.execute(
         "UPDATE pgjobs.jobs SET state = 'scheduled', due_at = 'infinity' WHERE task_id = 'parked'"
     )
-    due = database.jobs.next_due()
+    due = database.claims.next_due()
     assert due is not None
     assert due < 0
-    assert database.jobs.stage_jobs(100) == {"celery": len(odd)}
-    assert database.jobs.next_due() is None
+    assert database.claims.stage_jobs(100) == {"celery": len(odd)}
+    assert database.claims.next_due() is None
     assert states(connection).pop("parked") == "scheduled"
 
 
@@ -145,5 +145,5 @@ def test_they_are_purged_and_pruned_with_all_others(
     connection.execute(
         "UPDATE pgjobs.jobs SET finished_at = now() - interval '1 h' WHERE id % 2 = 1"
     )
-    count, _ = database.jobs.prune_jobs(State.CANCELLED, 60.0, None, None, 100)
+    count, _ = database.claims.prune_jobs(State.CANCELLED, 60.0, None, None, 100)
     assert count == len(odd)

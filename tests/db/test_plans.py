@@ -242,16 +242,16 @@ def test_a_worker_that_began_on_an_empty_table_claims_as_fast_on_a_full_one(make
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("ALTER TABLE pgjobs.jobs SET (autovacuum_enabled = off)")
         for _ in range(12):
-            assert database.jobs.claim_jobs(A, "n", [Bucket("celery")], 1) == ([], [])
-            database.jobs.next_due()
-            database.jobs.stage_jobs(10)
+            assert database.claims.claim_jobs(A, "n", [Bucket("celery")], 1) == ([], [])
+            database.claims.next_due()
+            database.claims.stage_jobs(10)
             database.results.get_results(["t1"])
             database.results.finished_ids(["t1"])
         connection.execute(FILL)
     # What runs stands in front: 3,000 entries to pass over.
-    assert fastest(lambda: database.jobs.claim_jobs(A, "n", [Bucket("celery")], 10)) < 10
-    assert fastest(database.jobs.next_due) < 10
-    assert fastest(lambda: database.jobs.stage_jobs(10)) < 10
+    assert fastest(lambda: database.claims.claim_jobs(A, "n", [Bucket("celery")], 10)) < 10
+    assert fastest(database.claims.next_due) < 10
+    assert fastest(lambda: database.claims.stage_jobs(10)) < 10
     assert fastest(lambda: database.results.get_results(["t1"])) < 5
     assert fastest(lambda: database.results.finished_ids(["t1"])) < 5
     database.close()
@@ -281,7 +281,7 @@ def test_claims_are_hot_updates(database, connection):
     put_many(connection, 2000)
     updates, hot = hot_updates(connection, database)
     claimed = 0
-    while claims := database.jobs.claim_jobs(A, "n", [Bucket("celery")], 50)[0]:
+    while claims := database.claims.claim_jobs(A, "n", [Bucket("celery")], 50)[0]:
         claimed += len(claims)
     assert claimed == 2000
     after, hot_after = hot_updates(connection, database)
@@ -307,8 +307,8 @@ def test_a_floor_takes_a_claim_past_100000_dead_entries(database, connection):
         database.jobs.insert_job(new_job(f"new{number}"))
 
     def claim(bucket: Bucket) -> None:
-        ((one,), _) = database.jobs.claim_jobs(A, "n", [bucket], 1)
-        assert database.jobs.settle_jobs(A, [completed(one.id, one.attempt)]) == []
+        ((one,), _) = database.claims.claim_jobs(A, "n", [bucket], 1)
+        assert database.claims.settle_jobs(A, [completed(one.id, one.attempt)]) == []
 
     with_floor = fastest(lambda: claim(Bucket("celery", 0, 0, floor)))
     without = fastest(lambda: claim(Bucket("celery")), times=3)

@@ -26,13 +26,13 @@ A, B = UUID(int=1), UUID(int=2)
 
 def claim(database: Database, node: UUID, limit: int = 1, **more: Any) -> list[Claim]:
     alive(database, node)
-    return database.jobs.claim_jobs(node, "n", [Bucket("celery")], limit, **more)[0]
+    return database.claims.claim_jobs(node, "n", [Bucket("celery")], limit, **more)[0]
 
 
 def bury(database: Database, connection: Connection, node: UUID) -> None:
     """Have the node's lease end, and its jobs rescued."""
     silence(connection, node)
-    database.jobs.rescue_jobs()
+    database.claims.rescue_jobs()
 
 
 def silence(connection: Connection, node: UUID) -> None:
@@ -60,11 +60,11 @@ def test_a_rescue_takes_no_job_that_came_to_a_live_node_meanwhile(
         locks = {id: stack.enter_context(psycopg.connect(database.conninfo)) for id in jobs}
         for id, lock in locks.items():
             lock.execute("SELECT FROM pgjobs.jobs WHERE id = %s FOR UPDATE", (id,))
-        rescuer = threading.Thread(target=database.jobs.rescue_jobs)
+        rescuer = threading.Thread(target=database.claims.rescue_jobs)
         rescuer.start()
         _, second = sorted(jobs, key=lambda id: not holds_up(connection, locks[id]))
         locks[second].rollback()
-        assert database.jobs.settle_jobs(A, [released(second, 1)]) == []
+        assert database.claims.settle_jobs(A, [released(second, 1)]) == []
         assert [job.id for job in claim(database, B)] == [second]
     rescuer.join()
     found = connection.execute("SELECT claimed_by FROM pgjobs.jobs WHERE id = %s", (second,))
@@ -95,7 +95,7 @@ def test_an_outcome_of_an_earlier_life_is_not_written_into_the_next(
     put(database, "a")
     claim(database, A)
     late = discarded(first.id, first.attempt, error_entry("E", "m"))
-    assert database.jobs.settle_jobs(A, [late]) == [late]
+    assert database.claims.settle_jobs(A, [late]) == [late]
     assert states(connection) == {"a": "executing"}
 
 
@@ -137,7 +137,7 @@ def test_a_publish_whose_answer_was_lost_runs_the_job_once(
         monkeypatch.setattr(database, "run", run)
         run(*transactions)
         (job,) = claim(database, A)
-        database.jobs.settle_jobs(A, [completed(job.id, job.attempt)])
+        database.claims.settle_jobs(A, [completed(job.id, job.attempt)])
         raise psycopg.OperationalError("cut off")
 
     monkeypatch.setattr(database, "run", run_and_cut)
@@ -151,7 +151,7 @@ def test_a_job_that_was_cancelled_while_the_answer_to_its_claim_was_lost_never_s
     put(database, "a")
     claim(database, A)
     assert selected(database).cancel("not needed") == ["a"]
-    assert database.jobs.release_unknown_jobs(A, ["celery"], []) == 1
+    assert database.claims.release_unknown_jobs(A, ["celery"], []) == 1
     found = row(connection, "a")
     assert (found["state"], found["attempt"]) == ("cancelled", 0)
     assert found["errors"][-1]["message"] == "not needed"
@@ -194,7 +194,7 @@ def test_a_retry_that_is_claimed_and_released_still_reads_retry(
     database.jobs.insert_job(new_job("a"), Fence(A, 1))
     assert database.results.record_retry(result_of("a", "E"), Fence(A, 1))
     (again,) = claim(database, A)
-    assert database.jobs.settle_jobs(A, [released(again.id, again.attempt)]) == []
+    assert database.claims.settle_jobs(A, [released(again.id, again.attempt)]) == []
     assert row(connection, "a")["reported_state"] == "RETRY"
 
 
@@ -205,13 +205,13 @@ def test_a_node_that_leaves_without_an_answer_to_its_claim_leaves_nothing_behind
     put(database, "a")
     node = Node(database)
     node.start()
-    claim_jobs = database.jobs.claim_limited_jobs
+    claim_jobs = database.claims.claim_limited_jobs
 
     def claim_and_cut(*args: Any, **values: Any) -> None:
         claim_jobs(*args, **values)
         raise psycopg.OperationalError("cut off")
 
-    monkeypatch.setattr(database.jobs, "claim_limited_jobs", claim_and_cut)
+    monkeypatch.setattr(database.claims, "claim_limited_jobs", claim_and_cut)
     with pytest.raises(psycopg.OperationalError):
         node.claim_jobs([Bucket("celery")], 1)
     monkeypatch.undo()
@@ -226,6 +226,6 @@ def test_what_is_held_in_the_name_of_nobody_is_rescued(database: Database, conne
     claim(database, B)
     connection.execute("DELETE FROM pgjobs.nodes WHERE node = %s", (A,))
     silence(connection, B)
-    assert database.jobs.rescue_jobs(dead=False) == ([], 1, 0)
+    assert database.claims.rescue_jobs(dead=False) == ([], 1, 0)
     assert states(connection) == {"a": "available", "b": "executing"}
     assert row(connection, "a")["errors"][0]["message"] == "n was lost"

@@ -23,7 +23,7 @@ def claim(
     database: Database, node: UUID = A, limit: int = 10, late: list[str] | None = None
 ) -> list[Claim]:
     buckets = [Bucket("celery")]
-    return database.jobs.claim_jobs(node, "n", buckets, limit, late=late)[0]
+    return database.claims.claim_jobs(node, "n", buckets, limit, late=late)[0]
 
 
 def silence(connection: Connection, node: UUID, seconds: float) -> None:
@@ -52,7 +52,7 @@ def test_late_acks_go_back_in_line_and_early_acks_are_discarded(
     put(database, "early", task="t.early")
     assert len(claim(database, late=["t.late"])) == 2
     silence(connection, A, 14)
-    rescue = database.jobs.rescue_jobs()
+    rescue = database.claims.rescue_jobs()
     assert (rescue.nodes, rescue.returned, rescue.discarded) == (["node1"], 1, 1)
     late, early = row(connection, "late"), row(connection, "early")
     assert (late["state"], late["attempt"], late["redelivered"]) == ("available", 1, True)
@@ -75,7 +75,7 @@ def test_a_job_whose_attempts_are_used_up_does_not_come_back(
         alive(database, A, lease=13)
         assert len(claim(database)) == 1
         silence(connection, A, 14)
-        database.jobs.rescue_jobs()
+        database.claims.rescue_jobs()
         assert states(connection) == {"a": expected}
 
 
@@ -87,9 +87,9 @@ def test_a_live_node_keeps_its_jobs(database: Database, connection: Connection):
     claim(database, B, 1)
     silence(connection, A, 12)
     silence(connection, B, 14)
-    database.jobs.rescue_jobs()
+    database.claims.rescue_jobs()
     assert states(connection) == {"a": "executing", "b": "available"}
-    assert database.jobs.settle_jobs(A, [completed(a.id, a.attempt)]) == []
+    assert database.claims.settle_jobs(A, [completed(a.id, a.attempt)]) == []
 
 
 def test_who_was_taken_for_dead_changes_nothing_any_more(
@@ -99,13 +99,13 @@ def test_who_was_taken_for_dead_changes_nothing_any_more(
     put(database, "a")
     (a,) = claim(database)
     silence(connection, A, 14)
-    database.jobs.rescue_jobs()
+    database.claims.rescue_jobs()
     alive(database, B, lease=13)
     (again,) = claim(database, B)
     outcome = completed(a.id, a.attempt)
-    assert database.jobs.settle_jobs(A, [outcome]) == [outcome]
+    assert database.claims.settle_jobs(A, [outcome]) == [outcome]
     assert states(connection) == {"a": "executing"}
-    assert database.jobs.settle_jobs(B, [completed(again.id, again.attempt)]) == []
+    assert database.claims.settle_jobs(B, [completed(again.id, again.attempt)]) == []
 
 
 def test_messages_of_the_dead_are_delivered_again(database: Database, connection: Connection):
@@ -114,7 +114,7 @@ def test_messages_of_the_dead_are_delivered_again(database: Database, connection
     database.messages.insert_messages(message, ["mail"])
     assert len(database.messages.claim_messages(A, ["mail"], 1)) == 1
     silence(connection, A, 14)
-    database.jobs.rescue_jobs()
+    database.claims.rescue_jobs()
     (again,) = database.messages.take_messages(["mail"], 1)
     assert again.redelivered
 
@@ -126,7 +126,7 @@ def test_several_rescuers_at_once_rescue_each_job_once(database: Database, conne
     silence(connection, A, 14)
     counts: list[int] = []
     threads = [
-        threading.Thread(target=lambda: counts.append(database.jobs.rescue_jobs().returned))
+        threading.Thread(target=lambda: counts.append(database.claims.rescue_jobs().returned))
         for _ in range(6)
     ]
     for thread in threads:
@@ -150,5 +150,5 @@ def test_a_claim_in_flight_keeps_the_rescuer_off(
                 "UPDATE pgjobs.nodes SET heartbeat_at = now() - interval '1 hour' WHERE node = %s",
                 (A,),
             )
-        assert database.jobs.rescue_jobs().nodes == []
-    assert database.jobs.rescue_jobs().nodes == ["node1"]
+        assert database.claims.rescue_jobs().nodes == []
+    assert database.claims.rescue_jobs().nodes == ["node1"]

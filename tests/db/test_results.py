@@ -27,7 +27,7 @@ def result_of(task_id: str = "a", **values: Any) -> Result:
 
 
 def claim(database: Database, node: UUID = A) -> Claim:
-    ((one,), _) = database.jobs.claim_jobs(node, "node", [Bucket("celery")], 1)
+    ((one,), _) = database.claims.claim_jobs(node, "node", [Bucket("celery")], 1)
     return one
 
 
@@ -135,7 +135,7 @@ def test_a_result_without_a_job_makes_a_row_that_nobody_runs(database, connectio
     found = row(connection, "a")
     assert (found["state"], found["task"], found["queue"]) == ("discarded", "tasks.far", "far")
     assert (found["attempt"], found["attempted_by"], found["message"]) == (3, "far@host", None)
-    assert database.jobs.claim_jobs(A, "n", [Bucket("far")], 5) == ([], [])
+    assert database.claims.claim_jobs(A, "n", [Bucket("far")], 5) == ([], [])
 
 
 def test_reports_of_a_task_from_elsewhere_end_with_its_result(database, connection):

@@ -146,12 +146,12 @@ def test_a_schema_that_was_renamed_works_under_its_new_name(bare_database, db):
     database = Database(bare_database, Options(schema="renamed"))
     alive(database, NODE)
     put(database, "failed", "cancelled", "spent")
-    failed, cancelled, spent = database.jobs.claim_jobs(NODE, "node", [Bucket("celery")], 3)[0]
+    failed, cancelled, spent = database.claims.claim_jobs(NODE, "node", [Bucket("celery")], 3)[0]
     db.execute(
         "UPDATE renamed.jobs SET cancel_requested_at = now() WHERE task_id = 'cancelled';"
         "UPDATE renamed.jobs SET max_attempts = 1 WHERE task_id = 'spent'"
     )
-    lost = database.jobs.settle_jobs(
+    lost = database.claims.settle_jobs(
         NODE,
         [discarded(failed.id, 1, error_entry("Failed", "x")), requeued(cancelled.id, 1),
          requeued(spent.id, 1)],
@@ -184,7 +184,7 @@ def test_a_dump_restores_all_that_there_is(
 ):
     alive(database, NODE)
     put(database, "runs", "waits")
-    database.jobs.claim_jobs(NODE, "node", [Bucket("celery")], 1)
+    database.claims.claim_jobs(NODE, "node", [Bucket("celery")], 1)
     dump = subprocess.run(
         [server.psql.with_name("pg_dump"), "--no-owner", database.conninfo],
         capture_output=True, check=True,
@@ -205,8 +205,8 @@ def test_a_dump_restores_all_that_there_is(
                 assert found[0] == found[1]
     copy = Database(restored, Options())
     assert states_of(copy) == {"runs": "executing", "waits": "available"}
-    [claim] = copy.jobs.claim_jobs(NODE, "node", [Bucket("celery")], 2)[0]
-    assert copy.jobs.settle_jobs(NODE, [requeued(claim.id, 1)]) == []
+    [claim] = copy.claims.claim_jobs(NODE, "node", [Bucket("celery")], 2)[0]
+    assert copy.claims.settle_jobs(NODE, [requeued(claim.id, 1)]) == []
     copy.close()
 
 

@@ -33,7 +33,7 @@ A, B = UUID(int=1), UUID(int=2)
 def claimed(database: Database, *task_ids: str, node: UUID = A) -> dict[str, Claim]:
     """Put these jobs in line and claim them."""
     put(database, *task_ids)
-    claims, lost = database.jobs.claim_jobs(node, "node", [Bucket("celery")], len(task_ids))
+    claims, lost = database.claims.claim_jobs(node, "node", [Bucket("celery")], len(task_ids))
     assert lost == []
     return dict(zip(task_ids, claims, strict=True))
 
@@ -65,7 +65,7 @@ def test_what_somebody_wants_cancelled_does_not_come_back(
     connection.execute(
         "UPDATE pgjobs.jobs SET cancel_requested_at = now(), cancel_reason = 'enough'"
     )
-    assert database.jobs.settle_jobs(A, [outcome._replace(id=job.id)]) == []
+    assert database.claims.settle_jobs(A, [outcome._replace(id=job.id)]) == []
     found = row(connection, "a")
     assert (found["state"], found["due_at"], found["claimed_by"]) == (state, None, None)
     assert [entry["type"] for entry in found["errors"]] == kinds
@@ -83,7 +83,7 @@ def test_what_a_snoozed_task_said_of_itself_goes_with_its_attempt(
         "UPDATE pgjobs.jobs SET reported_state = 'STARTED', result = '{}', result_type = 'x',"
         " cancel_requested_at = CASE WHEN %s THEN now() END", [is_cancelled],
     )  # fmt: skip
-    assert database.jobs.settle_jobs(A, [snoozed(job.id, 1, 60.0)]) == []
+    assert database.claims.settle_jobs(A, [snoozed(job.id, 1, 60.0)]) == []
     found = row(connection, "a")
     assert found["state"] == ("cancelled" if is_cancelled else "scheduled")
     assert (found["reported_state"], found["result"], found["result_type"]) == (None, None, None)
@@ -97,7 +97,7 @@ def test_what_failed_before_is_not_the_result_of_what_is_cancelled_before_it_beg
         "UPDATE pgjobs.jobs SET reported_state = 'RETRY', result = '{}', traceback = 'x',"
         " cancel_requested_at = now()"
     )
-    assert database.jobs.settle_jobs(A, [released(job.id, 1)]) == []
+    assert database.claims.settle_jobs(A, [released(job.id, 1)]) == []
     found = row(connection, "a")
     assert (found["state"], found["result"], found["traceback"]) == ("cancelled", None, None)
 
@@ -108,7 +108,7 @@ def test_what_is_taken_from_the_dead_and_was_to_be_cancelled_is(database, connec
         "UPDATE pgjobs.jobs SET cancel_requested_at = now(), acks_late = task_id = 'late'"
     )
     connection.execute("UPDATE pgjobs.nodes SET heartbeat_at = '-infinity'")
-    database.jobs.rescue_jobs()
+    database.claims.rescue_jobs()
     # It may have run, or not.
     assert states(connection) == {"late": "cancelled", "early": "discarded"}
     kinds = [entry["type"] for entry in row(connection, "late")["errors"]]
@@ -125,7 +125,7 @@ def test_only_an_attempt_that_was_lost_makes_a_retry_one_of_what_was_begun_befor
         retried(jobs["lost"].id, 1, 30.0, error, was_lost=True),
         snoozed(jobs["snoozed"].id, 1, 60.0),
     ]
-    assert database.jobs.settle_jobs(A, outcomes) == []
+    assert database.claims.settle_jobs(A, outcomes) == []
     found = {name: row(connection, name)["redelivered"] for name in jobs}
     assert found == {"failed": False, "lost": True, "snoozed": False}
 
@@ -139,7 +139,7 @@ def test_a_retry_waits_and_a_snooze_costs_nothing(database, connection):
         snoozed(jobs["snoozed"].id, 1, 60.0),
         retried(jobs["last"].id, 1, 30.0, error),
     ]
-    assert database.jobs.settle_jobs(A, outcomes) == []
+    assert database.claims.settle_jobs(A, outcomes) == []
     assert states(connection) == {
         "retried": "retryable", "snoozed": "scheduled", "last": "discarded"
     }  # fmt: skip
@@ -161,7 +161,7 @@ def test_outcomes_of_every_kind_go_out_in_one_statement(database, connection):
         requeued(jobs["back"].id, 1),
         Outcome(jobs["cancelled"].id, 1, State.CANCELLED, error_entry("Revoked", "why")),
     ]
-    assert database.jobs.settle_jobs(A, outcomes) == []
+    assert database.claims.settle_jobs(A, outcomes) == []
     assert states(connection) == {
         "ok": "completed", "kept": "completed", "failed": "discarded", "never": "available",
         "back": "available", "cancelled": "cancelled", "runs": "executing",
@@ -187,7 +187,7 @@ def test_outcomes_of_every_kind_go_out_in_one_statement(database, connection):
 def test_settling_goes_with_the_next_claim(database, connection):
     jobs = claimed(database, "a")
     put(database, "b")
-    claims, lost = database.jobs.claim_jobs(
+    claims, lost = database.claims.claim_jobs(
         A, "node", [Bucket("celery")], 5, [completed(jobs["a"].id, 1)]
     )
     assert (len(claims), lost) == (1, [])
@@ -197,7 +197,7 @@ def test_settling_goes_with_the_next_claim(database, connection):
 def test_what_is_put_back_may_be_claimed_in_the_same_transaction(database):
     jobs = claimed(database, "a")
     outcomes = [released(jobs["a"].id, 1)]
-    (again,), _ = database.jobs.claim_jobs(A, "node", [Bucket("celery")], 5, outcomes)
+    (again,), _ = database.claims.claim_jobs(A, "node", [Bucket("celery")], 5, outcomes)
     assert (again.id, again.attempt, again.redelivered) == (jobs["a"].id, 1, True)
 
 
@@ -219,7 +219,7 @@ def all_outcomes(id: int, attempt: int) -> list[Outcome]:
 def test_who_lost_the_claim_changes_nothing_and_learns_of_it(database, connection, index):
     """Another node, an earlier attempt, a later one, no such job, and a job that has finished."""
     jobs = claimed(database, "a", "b")
-    database.jobs.settle_jobs(A, [completed(jobs["b"].id, 1)])
+    database.claims.settle_jobs(A, [completed(jobs["b"].id, 1)])
     before = row(connection, "a"), row(connection, "b")
     for node, id, attempt in (
         (B, jobs["a"].id, 1),
@@ -229,33 +229,33 @@ def test_who_lost_the_claim_changes_nothing_and_learns_of_it(database, connectio
         (A, jobs["b"].id, 1),
     ):
         outcome = all_outcomes(id, attempt)[index]
-        assert database.jobs.settle_jobs(node, [outcome]) == [outcome]
+        assert database.claims.settle_jobs(node, [outcome]) == [outcome]
     assert (row(connection, "a"), row(connection, "b")) == before
 
 
 def test_a_lost_outcome_takes_no_other_with_it(database, connection):
     jobs = claimed(database, "a", "b")
     lost = completed(jobs["b"].id, 7)
-    assert database.jobs.settle_jobs(A, [lost, completed(jobs["a"].id, 1)]) == [lost]
+    assert database.claims.settle_jobs(A, [lost, completed(jobs["a"].id, 1)]) == [lost]
     assert states(connection) == {"a": "completed", "b": "executing"}
 
 
 def test_an_old_attempt_of_the_same_node_is_fenced_off(database, connection):
     """Early in the time-based rescues of others: the first run's ack marks the second one done."""
     jobs = claimed(database, "a")
-    database.jobs.settle_jobs(A, [requeued(jobs["a"].id, 1)])
-    database.jobs.claim_jobs(A, "node", [Bucket("celery")], 1)
+    database.claims.settle_jobs(A, [requeued(jobs["a"].id, 1)])
+    database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
     late = completed(jobs["a"].id, 1)
-    assert database.jobs.settle_jobs(A, [late]) == [late]
+    assert database.claims.settle_jobs(A, [late]) == [late]
     assert states(connection) == {"a": "executing"}
 
 
 def test_writing_twice_is_harmless(database, connection):
     jobs = claimed(database, "a")
     outcome = completed(jobs["a"].id, 1)
-    assert database.jobs.settle_jobs(A, [outcome]) == []
+    assert database.claims.settle_jobs(A, [outcome]) == []
     finished = row(connection, "a")
-    assert database.jobs.settle_jobs(A, [outcome]) == [outcome]
+    assert database.claims.settle_jobs(A, [outcome]) == [outcome]
     assert row(connection, "a") == finished
 
 
@@ -266,7 +266,7 @@ def test_one_job_twice_in_one_batch_is_settled_once(database, connection, pair):
     jobs = claimed(database, "a", "b")
     id = jobs["a"].id
     outcomes = [pair[0](id, 1), completed(jobs["b"].id, 1), pair[1](id, 1)]
-    assert database.jobs.settle_jobs(A, outcomes) == []
+    assert database.claims.settle_jobs(A, outcomes) == []
     found = row(connection, "a")
     assert found["claimed_by"] is None
     assert (found["state"], found["attempt"]) in {("completed", 1), ("available", 0)}
@@ -283,8 +283,8 @@ def test_a_job_that_was_started_as_often_as_it_may_be_is_discarded_and_says_why(
     connection.execute("UPDATE pgjobs.jobs SET max_attempts = 3")
     for attempt in (1, 2, 3):
         outcomes = [requeued(jobs["a"].id, attempt), released(jobs["b"].id, 1)]
-        assert database.jobs.settle_jobs(A, outcomes) == []
-        claims, _ = database.jobs.claim_jobs(A, "node", [Bucket("celery")], 2)
+        assert database.claims.settle_jobs(A, outcomes) == []
+        claims, _ = database.claims.claim_jobs(A, "node", [Bucket("celery")], 2)
     found = row(connection, "a")
     assert (found["state"], found["attempt"]) == ("discarded", 3)
     assert found["finished_at"] is not None
@@ -299,8 +299,8 @@ def test_a_job_that_never_started_goes_back_whatever_its_max_attempts(database, 
     jobs = claimed(database, "a")
     connection.execute("UPDATE pgjobs.jobs SET max_attempts = 1")
     for _ in range(3):
-        assert database.jobs.settle_jobs(A, [released(jobs["a"].id, 1)]) == []
-        (again,), _ = database.jobs.claim_jobs(A, "node", [Bucket("celery")], 1)
+        assert database.claims.settle_jobs(A, [released(jobs["a"].id, 1)]) == []
+        (again,), _ = database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
         assert again.attempt == 1
     assert row(connection, "a")["state"] == "executing"
 
@@ -308,16 +308,16 @@ def test_a_job_that_never_started_goes_back_whatever_its_max_attempts(database, 
 def test_a_job_that_was_the_last_may_still_complete(database, connection):
     jobs = claimed(database, "a")
     connection.execute("UPDATE pgjobs.jobs SET max_attempts = 1")
-    assert database.jobs.settle_jobs(A, [completed(jobs["a"].id, 1)]) == []
+    assert database.claims.settle_jobs(A, [completed(jobs["a"].id, 1)]) == []
     assert states(connection) == {"a": "completed"}
 
 
 def test_errors_of_all_attempts_are_kept(database, connection):
     jobs = claimed(database, "a")
     outcome = requeued(jobs["a"].id, 1)._replace(error=error_entry("First", "1"))
-    database.jobs.settle_jobs(A, [outcome])
-    database.jobs.claim_jobs(A, "node", [Bucket("celery")], 1)
-    database.jobs.settle_jobs(A, [discarded(jobs["a"].id, 2, error_entry("Second", "2"))])
+    database.claims.settle_jobs(A, [outcome])
+    database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
+    database.claims.settle_jobs(A, [discarded(jobs["a"].id, 2, error_entry("Second", "2"))])
     errors = row(connection, "a")["errors"]
     assert [(error["type"], error["attempt"]) for error in errors] == [("First", 1), ("Second", 2)]
 
@@ -331,7 +331,7 @@ def test_errors_of_all_attempts_are_kept(database, connection):
 def test_no_text_of_a_task_keeps_an_outcome_from_being_written(database, connection, text):
     jobs = claimed(database, "a", "b")
     broken = type("Broken", (Exception,), {"__qualname__": text or "x", "__module__": text})
-    database.jobs.settle_jobs(
+    database.claims.settle_jobs(
         A,
         [
             discarded(jobs["a"].id, 1, error_from(broken(text), text)),
@@ -346,7 +346,7 @@ def test_any_result_is_kept_byte_for_byte(database, connection):
     every = bytes(range(256)) * 10
     jobs = claimed(database, "a", "b", "c")
     given = {"a": every, "b": b"", "c": None}
-    database.jobs.settle_jobs(
+    database.claims.settle_jobs(
         A, [completed(jobs[i].id, 1, result_of(i, result=r)) for i, r in given.items()]
     )
     assert {i: row(connection, i)["result"] for i in given} == given
@@ -357,7 +357,7 @@ def test_a_batch_of_many_is_written_whole(database, connection):
     names = [str(number) for number in range(500)]
     jobs = claimed(database, *names)
     outcomes = [completed(job.id, 1, result_of(i, result=b"x" * 1000)) for i, job in jobs.items()]
-    assert database.jobs.settle_jobs(A, outcomes) == []
+    assert database.claims.settle_jobs(A, outcomes) == []
     assert set(states(connection).values()) == {"completed"}
 
 
@@ -366,7 +366,7 @@ def test_what_the_pool_child_wrote_first_stands(database, connection):
     result = result_of("a", result=b"child")
     assert database.results.finish_job(result, State.COMPLETED, Fence(A, 1))
     late = discarded(jobs["a"].id, 1, error_entry("E", "late"))
-    assert database.jobs.settle_jobs(A, [late]) == [late]
+    assert database.claims.settle_jobs(A, [late]) == [late]
     assert row(connection, "a")["result"] == b"child"
 
 
@@ -374,7 +374,7 @@ def test_an_outcome_about_an_attempt_that_published_its_own_retry_is_lost(databa
     jobs = claimed(database, "a")
     database.jobs.insert_job(new_job("a", eta=60), Fence(A, 1))
     late = completed(jobs["a"].id, 1)
-    assert database.jobs.settle_jobs(A, [late]) == [late]
+    assert database.claims.settle_jobs(A, [late]) == [late]
     assert states(connection) == {"a": "retryable"}
 
 
@@ -383,7 +383,7 @@ def test_of_many_errors_the_newest_stay(database, connection):
     connection.execute("UPDATE pgjobs.jobs SET max_attempts = 100")
     error = error_entry("KeyError", "no")
     for attempt in range(1, 54):
-        (claim,), _ = database.jobs.claim_jobs(A, "node", [Bucket("celery")], 1)
-        database.jobs.settle_jobs(A, [requeued(claim.id, attempt)._replace(error=error)])
+        (claim,), _ = database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
+        database.claims.settle_jobs(A, [requeued(claim.id, attempt)._replace(error=error)])
         kept = [entry["attempt"] for entry in row(connection, "a")["errors"]]
         assert kept == list(range(max(1, attempt - 49), attempt + 1))

@@ -244,7 +244,7 @@ def settle_job(
         result = None if error else result_of(job)
         entry = error and error_entry(error, "")
         outcome = Outcome(job.id, 1, state, entry, counts, delay, result=result)
-        return db.jobs.settle_jobs(ME, [outcome])
+        return db.claims.settle_jobs(ME, [outcome])
 
     return settle
 
@@ -280,15 +280,15 @@ def upsert_result(state: State, attempt: int) -> AboutOne:
 
 
 def claim_jobs(node: UUID, queue: str = "q", late: list[str] | None = None) -> AboutAll:
-    return lambda db: db.jobs.claim_jobs(node, "n", [Bucket(queue)], 100, late=late)
+    return lambda db: db.claims.claim_jobs(node, "n", [Bucket(queue)], 100, late=late)
 
 
 def release_unknown_jobs(queue: str = "q") -> AboutAll:
-    return lambda db: db.jobs.release_unknown_jobs(ME, [queue], [])
+    return lambda db: db.claims.release_unknown_jobs(ME, [queue], [])
 
 
 def prune_jobs(state: State, max_age: float = 3600.0) -> AboutAll:
-    return lambda db: db.jobs.prune_jobs(state, max_age, None, None, 100)
+    return lambda db: db.claims.prune_jobs(state, max_age, None, None, 100)
 
 
 def act(name: str, **values: Any) -> AboutAll:
@@ -345,8 +345,8 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     "settle_jobs with what is no outcome": [
         settle_job(state, counts=False) for state in (State.SCHEDULED, State.RETRYABLE)
     ],
-    "begin_jobs": [lambda db, job: db.jobs.begin_jobs(ME, [(job.id, 1)])],
-    "requeue_success": [lambda db, job: db.jobs.requeue_success(job.id, 1)],
+    "begin_jobs": [lambda db, job: db.claims.begin_jobs(ME, [(job.id, 1)])],
+    "requeue_success": [lambda db, job: db.claims.requeue_success(job.id, 1)],
     **{f"finish_job {state}": [finish_job(state, error) for error in ERRORS] for state in FINAL},
     "finish_job with what is no end": [finish_job(state) for state in (*WAITS, State.EXECUTING)],
     "merge_meta": [lambda db, job: db.held.merge_meta(job.task_id, MY_CLAIM, '{"k": 1}')],
@@ -368,8 +368,8 @@ ABOUT_ALL: dict[str, list[AboutAll]] = {
     "claim_jobs": [claim_jobs(ME), claim_jobs(ME, late=[])],
     "claim_jobs by a node that is not alive": [claim_jobs(DEAD), claim_jobs(UUID(int=4))],
     "claim_jobs of another queue": [claim_jobs(ME, "other")],
-    "stage_jobs": [lambda db: db.jobs.stage_jobs(100)],
-    "rescue_jobs": [lambda db: db.jobs.rescue_jobs()],
+    "stage_jobs": [lambda db: db.claims.stage_jobs(100)],
+    "rescue_jobs": [lambda db: db.claims.rescue_jobs()],
     "release_unknown_jobs": [release_unknown_jobs()],
     "release_unknown_jobs of another queue": [release_unknown_jobs("other")],
     "purge_jobs": [lambda db: db.jobs.purge_jobs("q")],

@@ -14,11 +14,12 @@ from functools import wraps
 from typing import Any
 
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.rows.claims import Claims
 from pgjobs_celery.db.rows.groups import Groups
 from pgjobs_celery.db.rows.jobs import Jobs
 from pgjobs_celery.db.rows.results import Results
 
-OWNERS: dict[str, type] = {"groups": Groups, "jobs": Jobs, "results": Results}
+OWNERS: dict[str, type] = {"claims": Claims, "groups": Groups, "jobs": Jobs, "results": Results}
 
 
 def kill_worker() -> None:

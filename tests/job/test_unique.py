@@ -234,10 +234,12 @@ def test_an_id_that_somebody_was_promised_has_a_row(define: Define, connection: 
         ("executing", lambda database, claim: settle(database, released(claim, 1))),
         ("executing", lambda database, claim: settle(database, retried(claim, 1, 60.0, "{}"))),
         ("executing", lambda database, claim: settle(database, snoozed(claim, 1, 60.0))),
-        ("executing", lambda database, claim: database.jobs.rescue_jobs()),
+        ("executing", lambda database, claim: database.claims.rescue_jobs()),
         (
             "executing",
-            lambda database, claim: database.jobs.release_unknown_jobs(UUID(int=1), ["celery"], []),
+            lambda database, claim: database.claims.release_unknown_jobs(
+                UUID(int=1), ["celery"], []
+            ),
         ),
         ("completed", lambda database, claim: jobs(database).retry()),
         ("discarded", lambda database, claim: jobs(database).retry()),
@@ -335,12 +337,12 @@ def test_a_retry_keeps_the_key_and_nobody_gets_in_between(
         assert welcome.delay(7).id == first.id
         settle(database, outcome)
         assert welcome.delay(7).id == first.id
-    database.jobs.stage_jobs(10)
+    database.claims.stage_jobs(10)
     assert welcome.delay(7).id == first.id
 
 
 def settle(database: Database, outcome: Outcome) -> None:
-    assert database.jobs.settle_jobs(UUID(int=1), [outcome]) == []
+    assert database.claims.settle_jobs(UUID(int=1), [outcome]) == []
 
 
 def test_a_group_with_duplicates_comes_to_an_end(define: Define, connection: Connection):

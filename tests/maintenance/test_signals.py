@@ -40,7 +40,7 @@ def test_a_rescue_says_whom_it_found_dead_and_what_became_of_the_jobs(
     node = UUID(int=7)
     alive(database, node)
     put(database, "a", "b")
-    database.jobs.claim_jobs(node, "n", [Bucket("celery")], 10)
+    database.claims.claim_jobs(node, "n", [Bucket("celery")], 10)
     rescue = Rescue()
     rescue.tell()
     rescue.run(database)

@@ -145,7 +145,7 @@ def test_what_was_claimed_without_an_answer_is_put_back_and_what_is_known_is_not
     held, settled = node.claim_jobs(CELERY, 2)
     node.settle(completed(settled.id, settled.attempt))
     # As if the answer to this had been cut off.
-    database.jobs.claim_jobs(node.id, node.name, CELERY, 1)
+    database.claims.claim_jobs(node.id, node.name, CELERY, 1)
     cut(database)
     with pytest.raises(CONNECTION_ERRORS):
         node.claim_jobs(CELERY, 1)
@@ -190,7 +190,7 @@ def test_a_claim_to_which_the_server_comes_when_it_was_given_up_is_put_back(
 
 def test_nothing_is_put_back_while_nothing_was_cut(database, connection, node):
     put(database, "a")
-    database.jobs.claim_jobs(node.id, node.name, CELERY, 1)
+    database.claims.claim_jobs(node.id, node.name, CELERY, 1)
     node.claim_jobs(CELERY, 1)
     assert states(connection) == {"a": "executing"}
 

@@ -23,7 +23,7 @@ def hold(app: Celery, node: UUID | None = None, name: str = "holder@test") -> Co
     database = app.backend.database
     node = node or uuid4()
     alive(database, node)
-    claims, _ = database.jobs.claim_jobs(node, name, [Bucket("celery")], 1)
+    claims, _ = database.claims.claim_jobs(node, name, [Bucket("celery")], 1)
     assert claims, "nothing to claim"
     envelope = decode_envelope(claims[0].message, "celery")
     body = claims[0].body

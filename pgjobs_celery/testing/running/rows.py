@@ -93,7 +93,7 @@ class RowDraining:
         self.database.nodes.beat_node(node, HOSTNAME, queues, LEASE)
         buckets = [Bucket(queue) for queue in queues]
         limit = min(len(ready), MOST_CLAIMS)
-        claims, _ = self.database.jobs.claim_jobs(node, HOSTNAME, buckets, limit)
+        claims, _ = self.database.claims.claim_jobs(node, HOSTNAME, buckets, limit)
         try:
             while claims:
                 claim = claims.pop(0)
@@ -143,7 +143,7 @@ class RowDraining:
 
     def _settle(self, node: UUID, outcomes: list[Outcome]) -> None:
         if outcomes:
-            self.database.jobs.settle_jobs(node, outcomes)
+            self.database.claims.settle_jobs(node, outcomes)
 
     def _complete_chords(self) -> None:
         backend = self.app.backend

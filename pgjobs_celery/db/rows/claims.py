@@ -1,0 +1,284 @@
+"""Claims of jobs: take, settle, release, stage, rescue; and prune what has ended."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from ...job.outcome import Outcome
+from ...job.rows import Bucket, Claim, Slots
+from ...job.states import State
+from .. import notify
+from ..connection import CONNECTION_ERRORS, Call
+from ..notify import waiter
+
+if TYPE_CHECKING:
+    from ..database import Database
+
+
+class Rescue(NamedTuple):
+    """What a rescue has found."""
+
+    #: The names of the dead.
+    nodes: list[str]
+    #: How many jobs went back in line, and how many were discarded.
+    returned: int
+    discarded: int
+
+
+class Turn(NamedTuple):
+    """What one transaction of a node has done."""
+
+    claims: list[Claim]
+    #: The outcomes that changed nothing because the claim was lost before.
+    lost: list[Outcome]
+    #: What became of the others, by the number of the row.
+    settled: dict[int, State]
+    #: How many places the limited queues had when the outcomes were written, before anything was
+    #: taken; not of one whose limit is gone.
+    places: dict[str, Slots]
+
+
+class Claims:
+    """What can be done to job rows that a worker claims; one method for each statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim_jobs(
+        self,
+        node: UUID,
+        name: str,
+        buckets: Sequence[Bucket],
+        limit: int,
+        outcomes: Sequence[Outcome] = (),
+        read: Sequence[int] = (),
+        returned: Sequence[int] = (),
+        late: Sequence[str] | None = None,
+    ) -> tuple[list[Claim], list[Outcome]]:
+        """Settle ``outcomes``, then take up to ``limit`` ready jobs, each for one attempt.
+
+        One transaction, in which messages are deleted (``read``) and put back (``returned``) too.
+        Returns the claims in the order of priority, buckets and place in line, and the outcomes
+        that changed nothing because the claim was lost before. ``late`` names the tasks that are
+        acknowledged when they end; None for all.
+        """
+        turn = self.claim_limited_jobs(
+            node, name, buckets, limit, outcomes, read, returned, late, ()
+        )
+        return turn.claims, turn.lost
+
+    def claim_limited_jobs(
+        self,
+        node: UUID,
+        name: str,
+        buckets: Sequence[Bucket],
+        limit: int,
+        outcomes: Sequence[Outcome],
+        read: Sequence[int],
+        returned: Sequence[int],
+        late: Sequence[str] | None,
+        limited: Collection[str],
+    ) -> Turn:
+        """As :meth:`claim_jobs`, where some queues are ``limited`` for all workers together.
+
+        Each of those may have one bucket only; from one that is limited and not named here nothing
+        is taken. Who waits for a queue that was full and is not any more is woken.
+        """
+        locked = sorted(limited)
+        calls = [self._database.call("pin_plans")]
+        if outcomes:
+            calls.append(self._settle(node, outcomes))
+        if read:
+            calls.append(self._database.call("delete_messages", node=node, ids=list(read)))
+        if returned:
+            calls.append(self._database.messages.release(node, returned))
+        counted = len(calls) + 1
+        if locked:
+            calls.append(self._database.call("lock_limits", locked=locked))
+            calls.append(self._database.call("free_slots", locked=locked))
+        if buckets and limit > 0:
+            calls.append(
+                self._database.call(
+                    "claim_jobs",
+                    node=node,
+                    name=name,
+                    late=late,
+                    queues=[bucket.queue for bucket in buckets],
+                    lowest=[bucket.lowest for bucket in buckets],
+                    highest=[bucket.highest for bucket in buckets],
+                    floors=[bucket.floor for bucket in buckets],
+                    places=[bucket.places for bucket in buckets],
+                    locked=locked,
+                    limit=limit,
+                )
+            )
+        rows = self._database.run(calls)
+        settled = {row[0]: State(row[1]) for row in rows[1]} if outcomes else {}
+        claims = [Claim(*row) for row in rows[-1]] if buckets and limit > 0 else []
+        order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
+        claims.sort(key=lambda claim: (claim.priority, order[claim.queue], claim.seq))
+        lost = [outcome for outcome in outcomes if outcome.id not in settled]
+        if not locked:
+            return Turn(claims, lost, settled, {})
+        places = {queue: Slots(*row) for queue, *row in rows[counted] if row[0] is not None}
+        self._wake_refused(places, Counter(claim.queue for claim in claims))
+        return Turn(claims, lost, settled, places)
+
+    def begin_jobs(self, node: UUID, attempts: Sequence[tuple[int, int]]) -> None:
+        """Have these (number of the row, attempt) not go back in line if ``node`` dies."""
+        ids, numbers = zip(*attempts, strict=True)
+        self._database.run(
+            [
+                self._database.call("pin_plans"),
+                self._database.call("begin_jobs", node=node, ids=list(ids), attempts=list(numbers)),
+            ]
+        )
+
+    def requeue_success(self, id: int, attempt: int) -> bool:
+        """Put back in line what that attempt finished with a SUCCESS of its own.
+
+        False where it did not, or where the job has no other attempt left.
+        """
+        rows = self._database.run(
+            [
+                self._database.call("pin_plans"),
+                self._database.call("requeue_success", id=id, attempt=attempt),
+            ]
+        )[1]
+        for (queue,) in rows:
+            self._database.run([self._database.wake(notify.BACK, queue)])
+        return bool(rows)
+
+    def settle_jobs(self, node: UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Write what became of claimed jobs; returns those whose claim was lost before."""
+        return self.claim_jobs(node, "", (), 0, outcomes)[1]
+
+    def release_unknown_jobs(self, node: UUID, queues: Sequence[str], known: Iterable[int]) -> int:
+        """Put back what ``node`` claimed without learning of it; how many those were."""
+        calls = [
+            self._database.call("pin_plans"),
+            self._database.call(
+                "release_unknown_jobs", node=node, queues=list(queues), known=list(known)
+            ),
+        ]
+        return len(self._database.run(calls)[1])
+
+    def stage_jobs(self, limit: int) -> dict[str, int]:
+        """Move up to ``limit`` due jobs into line and wake who waits; how many for each queue."""
+        rows = self._database.run(
+            [self._database.call("pin_plans"), self._database.call("stage_jobs", limit=limit)]
+        )[1]
+        if rows:
+            self._database.run(*([self._database.wake(notify.JOB, queue)] for queue, _ in rows))
+        return dict(rows)
+
+    def next_due(self) -> float | None:
+        """Seconds until the next job is due (0 or less if one is); None if none waits."""
+        rows = self._database.run(
+            [self._database.call("pin_plans"), self._database.call("next_due")]
+        )[1]
+        return rows[0][0] if rows else None
+
+    def rescue_jobs(self, *, dead: bool = True) -> Rescue:
+        """Take from nodes that are past their lease what they held, and wake who waits for it.
+
+        With ``dead`` false only from nodes that have no row any more.
+        """
+        names = (
+            ("pin_plans", "condemn_nodes", "rescue_jobs") if dead else ("pin_plans", "rescue_jobs")
+        )
+        rows = self._database.run([self._database.call(name) for name in names])[-1]
+        jobs = [row for row in rows if row[0] == "job"]
+        # Of a queue with a limit a place is free, even where the job was discarded.
+        back = {queue for _, queue, _, _ in jobs}
+        mail = {queue for kind, queue, _, _ in rows if kind == "message"}
+        if back or mail:
+            self._database.run(
+                *([self._database.wake(notify.BACK, queue)] for queue in back),
+                *([self._database.wake(notify.MESSAGE, queue)] for queue in mail),
+            )
+        return Rescue(
+            nodes=[name for kind, name, _, _ in rows if kind == "node"],
+            returned=sum(count for _, _, state, count in jobs if state == State.AVAILABLE),
+            discarded=sum(count for _, _, state, count in jobs if state != State.AVAILABLE),
+        )
+
+    def find_excess(self, state: State, count: int) -> datetime | None:
+        """When the newest of those ended that are more than ``count``; None if there are none."""
+        rows = self._database.fetch("find_excess", state=state.value, count=count)
+        return rows[0][0] if rows else None
+
+    def prune_jobs(
+        self,
+        state: State,
+        max_age: float | None,
+        until: datetime | None,
+        since: datetime | None,
+        limit: int,
+    ) -> tuple[int, datetime | None]:
+        """Delete up to ``limit`` jobs that ended in ``state`` and are old enough.
+
+        Old enough is longer than ``max_age`` seconds ago, or up to ``until``; what ended before
+        ``since`` is not looked at. Returns how many, and when the last of them ended.
+        """
+        rows = self._database.run(
+            [
+                self._database.call("pin_plans"),
+                self._database.call(
+                    "prune_jobs",
+                    state=state.value,
+                    max_age=max_age,
+                    until=until,
+                    since=since,
+                    limit=limit,
+                ),
+            ]
+        )[1]
+        return int(rows[0][0]), rows[0][1]
+
+    def find_ready(self, queues: Sequence[str]) -> list[str]:
+        """Those of the queues in which a job waits that a claim would take at once."""
+        calls = [self._database.call("pin_plans"), self._database.call("find_ready", queues=queues)]
+        return [queue for (queue,) in self._database.run(calls)[1]]
+
+    def _wake_refused(self, places: Mapping[str, Slots], taken: Mapping[str, int]) -> None:
+        """Wake who may have been refused by a queue that was full and has places now."""
+        wakes = [
+            # As if a job had been put back, for which everything is looked at again.
+            [self._database.wake(notify.BACK, queue)]
+            for queue, (free, before) in places.items()
+            if before <= 0 < free - taken.get(queue, 0)
+        ]
+        # The claims are committed, and must not be lost for a wake-up.
+        with contextlib.suppress(*CONNECTION_ERRORS):
+            if wakes:
+                self._database.run(*wakes)
+
+    def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:
+        return self._database.call(
+            "settle_jobs",
+            node=node,
+            ids=[outcome.id for outcome in outcomes],
+            attempts=[outcome.attempt for outcome in outcomes],
+            states=[outcome.state.value for outcome in outcomes],
+            counts=["t" if outcome.counts else "f" for outcome in outcomes],
+            delays=[outcome.delay for outcome in outcomes],
+            errors=[outcome.error for outcome in outcomes],
+            results=[outcome.result and outcome.result.result for outcome in outcomes],
+            result_types=[outcome.result and outcome.result.result_type for outcome in outcomes],
+            children=[outcome.result and outcome.result.children for outcome in outcomes],
+            leaves=["t" if outcome.leaves_report else "f" for outcome in outcomes],
+            waiters=[outcome.awaited and waiter(outcome.awaited) for outcome in outcomes],
+            losses=["t" if outcome.was_lost else "f" for outcome in outcomes],
+            channel=notify.result_channel(self._database.schema),
+            kind=notify.RESULT,
+            work_channel=notify.work_channel(self._database.schema),
+            back=notify.BACK,
+            due=notify.DUE,
+            space=notify.SLEEPERS,
+        )
