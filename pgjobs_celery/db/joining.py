@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import psycopg
 
@@ -15,9 +15,6 @@ from .callers.base import Caller, Place, callers
 from .callers.django import open_places, place_on
 from .connection import CONNECTION_ERRORS, Call, Connection, Row
 
-if TYPE_CHECKING:
-    from .database import Database
-
 #: How long a statement of ours, beside a caller's transaction in the same thread, waits for a row
 #: that somebody holds, in milliseconds. That may be this very transaction, which would wait for us:
 #: no server sees such a deadlock.
@@ -25,7 +22,7 @@ PATIENCE = 5_000
 
 
 class Joining:
-    """The part of a Database that knows of transactions that are not ours."""
+    """The part of a Session that knows of transactions that are not ours."""
 
     schema: str
     alias: str | None
@@ -200,6 +197,14 @@ class Joining:
         return found
 
 
+class HasAlias(Protocol):
+    """A database that Django's settings may have a name for."""
+
+    @property
+    def alias(self) -> str | None:
+        """That name, if they have."""
+
+
 class Places:
     """Where jobs are put here and now, whatever their database is."""
 
@@ -213,6 +218,6 @@ class Places:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def of(self, database: Database) -> Place:
-        """As :meth:`Database.find_place`, then."""
+    def of(self, database: HasAlias) -> Place:
+        """As :meth:`Joining.find_place`, then."""
         return self._on_aliases.get(database.alias or "", self._any)

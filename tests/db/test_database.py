@@ -178,7 +178,7 @@ def test_retrying_tries_a_lost_connection_once_more_and_nothing_else(database):
 def test_the_schema_is_checked_once(database, monkeypatch):
     checks = []
     monkeypatch.setattr(
-        "pgjobs_celery.db.database.check_schema", lambda *args, **_: checks.append(args)
+        "pgjobs_celery.db.session.check_schema", lambda *args, **_: checks.append(args)
     )
     with database.connection(), database.connection():
         pass

@@ -15,9 +15,10 @@ from ...job.states import State
 from .. import notify
 from ..connection import CONNECTION_ERRORS, Call
 from ..notify import waiter
+from .messages import Messages
 
 if TYPE_CHECKING:
-    from ..database import Database
+    from ..session import Session
 
 
 class Rescue(NamedTuple):
@@ -46,8 +47,8 @@ class Turn(NamedTuple):
 class Claims:
     """What can be done to job rows that a worker claims; one method for each statement."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def claim_jobs(
         self,
@@ -90,20 +91,20 @@ class Claims:
         is taken. Who waits for a queue that was full and is not any more is woken.
         """
         locked = sorted(limited)
-        calls = [self._database.call("pin_plans")]
+        calls = [self._session.call("pin_plans")]
         if outcomes:
             calls.append(self._settle(node, outcomes))
         if read:
-            calls.append(self._database.call("delete_messages", node=node, ids=list(read)))
+            calls.append(self._session.call("delete_messages", node=node, ids=list(read)))
         if returned:
-            calls.append(self._database.messages.release(node, returned))
+            calls.append(Messages(self._session).release(node, returned))
         counted = len(calls) + 1
         if locked:
-            calls.append(self._database.call("lock_limits", locked=locked))
-            calls.append(self._database.call("free_slots", locked=locked))
+            calls.append(self._session.call("lock_limits", locked=locked))
+            calls.append(self._session.call("free_slots", locked=locked))
         if buckets and limit > 0:
             calls.append(
-                self._database.call(
+                self._session.call(
                     "claim_jobs",
                     node=node,
                     name=name,
@@ -117,7 +118,7 @@ class Claims:
                     limit=limit,
                 )
             )
-        rows = self._database.run(calls)
+        rows = self._session.run(calls)
         settled = {row[0]: State(row[1]) for row in rows[1]} if outcomes else {}
         claims = [Claim(*row) for row in rows[-1]] if buckets and limit > 0 else []
         order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
@@ -132,10 +133,10 @@ class Claims:
     def begin_jobs(self, node: UUID, attempts: Sequence[tuple[int, int]]) -> None:
         """Have these (number of the row, attempt) not go back in line if ``node`` dies."""
         ids, numbers = zip(*attempts, strict=True)
-        self._database.run(
+        self._session.run(
             [
-                self._database.call("pin_plans"),
-                self._database.call("begin_jobs", node=node, ids=list(ids), attempts=list(numbers)),
+                self._session.call("pin_plans"),
+                self._session.call("begin_jobs", node=node, ids=list(ids), attempts=list(numbers)),
             ]
         )
 
@@ -144,14 +145,14 @@ class Claims:
 
         False where it did not, or where the job has no other attempt left.
         """
-        rows = self._database.run(
+        rows = self._session.run(
             [
-                self._database.call("pin_plans"),
-                self._database.call("requeue_success", id=id, attempt=attempt),
+                self._session.call("pin_plans"),
+                self._session.call("requeue_success", id=id, attempt=attempt),
             ]
         )[1]
         for (queue,) in rows:
-            self._database.run([self._database.wake(notify.BACK, queue)])
+            self._session.run([self._session.wake(notify.BACK, queue)])
         return bool(rows)
 
     def settle_jobs(self, node: UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -161,27 +162,27 @@ class Claims:
     def release_unknown_jobs(self, node: UUID, queues: Sequence[str], known: Iterable[int]) -> int:
         """Put back what ``node`` claimed without learning of it; how many those were."""
         calls = [
-            self._database.call("pin_plans"),
-            self._database.call(
+            self._session.call("pin_plans"),
+            self._session.call(
                 "release_unknown_jobs", node=node, queues=list(queues), known=list(known)
             ),
         ]
-        return len(self._database.run(calls)[1])
+        return len(self._session.run(calls)[1])
 
     def stage_jobs(self, limit: int) -> dict[str, int]:
         """Move up to ``limit`` due jobs into line and wake who waits; how many for each queue."""
-        rows = self._database.run(
-            [self._database.call("pin_plans"), self._database.call("stage_jobs", limit=limit)]
+        rows = self._session.run(
+            [self._session.call("pin_plans"), self._session.call("stage_jobs", limit=limit)]
         )[1]
         if rows:
-            self._database.run(*([self._database.wake(notify.JOB, queue)] for queue, _ in rows))
+            self._session.run(*([self._session.wake(notify.JOB, queue)] for queue, _ in rows))
         return dict(rows)
 
     def next_due(self) -> float | None:
         """Seconds until the next job is due (0 or less if one is); None if none waits."""
-        rows = self._database.run(
-            [self._database.call("pin_plans"), self._database.call("next_due")]
-        )[1]
+        rows = self._session.run([self._session.call("pin_plans"), self._session.call("next_due")])[
+            1
+        ]
         return rows[0][0] if rows else None
 
     def rescue_jobs(self, *, dead: bool = True) -> Rescue:
@@ -192,15 +193,15 @@ class Claims:
         names = (
             ("pin_plans", "condemn_nodes", "rescue_jobs") if dead else ("pin_plans", "rescue_jobs")
         )
-        rows = self._database.run([self._database.call(name) for name in names])[-1]
+        rows = self._session.run([self._session.call(name) for name in names])[-1]
         jobs = [row for row in rows if row[0] == "job"]
         # Of a queue with a limit a place is free, even where the job was discarded.
         back = {queue for _, queue, _, _ in jobs}
         mail = {queue for kind, queue, _, _ in rows if kind == "message"}
         if back or mail:
-            self._database.run(
-                *([self._database.wake(notify.BACK, queue)] for queue in back),
-                *([self._database.wake(notify.MESSAGE, queue)] for queue in mail),
+            self._session.run(
+                *([self._session.wake(notify.BACK, queue)] for queue in back),
+                *([self._session.wake(notify.MESSAGE, queue)] for queue in mail),
             )
         return Rescue(
             nodes=[name for kind, name, _, _ in rows if kind == "node"],
@@ -210,7 +211,7 @@ class Claims:
 
     def find_excess(self, state: State, count: int) -> datetime | None:
         """When the newest of those ended that are more than ``count``; None if there are none."""
-        rows = self._database.fetch("find_excess", state=state.value, count=count)
+        rows = self._session.fetch("find_excess", state=state.value, count=count)
         return rows[0][0] if rows else None
 
     def prune_jobs(
@@ -226,10 +227,10 @@ class Claims:
         Old enough is longer than ``max_age`` seconds ago, or up to ``until``; what ended before
         ``since`` is not looked at. Returns how many, and when the last of them ended.
         """
-        rows = self._database.run(
+        rows = self._session.run(
             [
-                self._database.call("pin_plans"),
-                self._database.call(
+                self._session.call("pin_plans"),
+                self._session.call(
                     "prune_jobs",
                     state=state.value,
                     max_age=max_age,
@@ -243,24 +244,24 @@ class Claims:
 
     def find_ready(self, queues: Sequence[str]) -> list[str]:
         """Those of the queues in which a job waits that a claim would take at once."""
-        calls = [self._database.call("pin_plans"), self._database.call("find_ready", queues=queues)]
-        return [queue for (queue,) in self._database.run(calls)[1]]
+        calls = [self._session.call("pin_plans"), self._session.call("find_ready", queues=queues)]
+        return [queue for (queue,) in self._session.run(calls)[1]]
 
     def _wake_refused(self, places: Mapping[str, Slots], taken: Mapping[str, int]) -> None:
         """Wake who may have been refused by a queue that was full and has places now."""
         wakes = [
             # As if a job had been put back, for which everything is looked at again.
-            [self._database.wake(notify.BACK, queue)]
+            [self._session.wake(notify.BACK, queue)]
             for queue, (free, before) in places.items()
             if before <= 0 < free - taken.get(queue, 0)
         ]
         # The claims are committed, and must not be lost for a wake-up.
         with contextlib.suppress(*CONNECTION_ERRORS):
             if wakes:
-                self._database.run(*wakes)
+                self._session.run(*wakes)
 
     def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:
-        return self._database.call(
+        return self._session.call(
             "settle_jobs",
             node=node,
             ids=[outcome.id for outcome in outcomes],
@@ -275,9 +276,9 @@ class Claims:
             leaves=["t" if outcome.leaves_report else "f" for outcome in outcomes],
             waiters=[outcome.awaited and waiter(outcome.awaited) for outcome in outcomes],
             losses=["t" if outcome.was_lost else "f" for outcome in outcomes],
-            channel=notify.result_channel(self._database.schema),
+            channel=notify.result_channel(self._session.schema),
             kind=notify.RESULT,
-            work_channel=notify.work_channel(self._database.schema),
+            work_channel=notify.work_channel(self._session.schema),
             back=notify.BACK,
             due=notify.DUE,
             space=notify.SLEEPERS,

@@ -10,7 +10,7 @@ import psycopg
 from ...errors import InvalidOption
 
 if TYPE_CHECKING:
-    from ..database import Database
+    from ..session import Session
 
 #: The longest key, in bytes: it stands in an index.
 LONGEST_KEY = 2_000
@@ -22,29 +22,29 @@ class Entries:
     All of them may run twice, but for :meth:`increment_entry`.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def get_entries(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The values of those of the keys that are there."""
-        return dict(self._database.fetch("get_entries", keys=list(keys)))
+        return dict(self._session.fetch("get_entries", keys=list(keys)))
 
     def set_entry(self, key: bytes, value: bytes, expires: float | None) -> None:
         """Set a value, for that many seconds or for good. Raises InvalidOption for a long key."""
-        self._database.fetch("set_entry", key=_checked(key), value=value, expires=expires)
+        self._session.fetch("set_entry", key=_checked(key), value=value, expires=expires)
 
     def delete_entry(self, key: bytes) -> int:
         """Take a key away; how many that were."""
-        return int(self._database.fetch("delete_entry", key=key)[0][0])
+        return int(self._session.fetch("delete_entry", key=key)[0][0])
 
     def expire_entry(self, key: bytes, expires: float) -> bool:
         """Have a key go in that many seconds; False if it is not there."""
-        return bool(self._database.fetch("expire_entry", key=key, expires=expires)[0][0])
+        return bool(self._session.fetch("expire_entry", key=key, expires=expires)[0][0])
 
     def increment_entry(self, key: bytes) -> int:
         """Count one more; how many that are. Raises InvalidOption for what is no number."""
         try:
-            return int(self._database.fetch("increment_entry", key=_checked(key))[0][0])
+            return int(self._session.fetch("increment_entry", key=_checked(key))[0][0])
         except psycopg.DataError as error:
             raise InvalidOption(
                 f"the value of {key!r} is not a whole number, or too large to count on: {error}"
@@ -52,7 +52,7 @@ class Entries:
 
     def prune_entries(self, limit: int) -> int:
         """Delete up to ``limit`` that have expired; how many."""
-        return int(self._database.fetch("prune_entries", limit=limit)[0][0])
+        return int(self._session.fetch("prune_entries", limit=limit)[0][0])
 
 
 def _checked(key: bytes) -> bytes:

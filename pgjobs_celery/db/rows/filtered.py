@@ -18,7 +18,7 @@ from ..notify import waiter
 
 if TYPE_CHECKING:
     from ..connection import Call, Row
-    from ..database import Database
+    from ..session import Session
 
 #: How many jobs are read at a time: their arguments may be large.
 PAGE = 100
@@ -58,13 +58,13 @@ class Changed:
 class Matches:
     """What can be done to jobs that filters find; one method for each statement."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def survey_jobs(self) -> Survey:
         """How large the table is, and how it is indexed."""
-        with self._database.joining():
-            rows = self._database.retrying(lambda: self._database.fetch("survey_jobs"))
+        with self._session.joining():
+            rows = self._session.retrying(lambda: self._session.fetch("survey_jobs"))
         return Survey(*rows[0])
 
     def list_jobs(
@@ -115,14 +115,14 @@ class Matches:
 
         def wakes(changed: Sequence[Changed]) -> Iterator[Call]:
             if any(job.state is State.EXECUTING for job in changed):
-                yield self._database.wake(notify.CANCEL)
+                yield self._session.wake(notify.CANCEL)
             if ids := [job.task_id for job in changed if job.state is State.CANCELLED]:
-                yield self._database.call(
+                yield self._session.call(
                     "wake_waiters",
-                    channel=notify.result_channel(self._database.schema),
+                    channel=notify.result_channel(self._session.schema),
                     kind=notify.RESULT,
                     space=notify.SLEEPERS,
-                    is_joined=self._database.is_joined,
+                    is_joined=self._session.is_joined,
                     task_ids=ids,
                     waiters=[waiter(task_id) for task_id in ids],
                 )
@@ -151,7 +151,7 @@ class Matches:
 
         def wakes(changed: Sequence[Changed]) -> Iterator[Call]:
             if any(job.state is not State.AVAILABLE for job in changed):
-                yield self._database.wake(notify.DUE)
+                yield self._session.wake(notify.DUE)
             yield from self._back(changed)
 
         values = {"eta": eta, "countdown": countdown}
@@ -172,12 +172,12 @@ class Matches:
 
     def _back(self, changed: Sequence[Changed]) -> Iterator[Call]:
         for queue in sorted({job.queue for job in changed if job.state is State.AVAILABLE}):
-            yield self._database.wake(notify.BACK, queue)
+            yield self._session.wake(notify.BACK, queue)
 
     def _read(self, name: str, values: Parameters) -> list[Row]:
-        calls = [self._database.call("plan_anew"), self._database.call(name, **values)]
-        with self._database.joining():
-            return self._database.retrying(lambda: self._database.run(calls)[1])
+        calls = [self._session.call("plan_anew"), self._session.call(name, **values)]
+        with self._session.joining():
+            return self._session.retrying(lambda: self._session.run(calls)[1])
 
     def _act(
         self,
@@ -195,24 +195,24 @@ class Matches:
         is a single row it waits for as long as it takes. In a caller's transaction, which giving
         way would end, it always does.
         """
-        with self._database.joining():
+        with self._session.joining():
             changed: list[str] = []
             after, size = None, BATCH
             while True:
                 span = {"after": after, "until": until, "newest": False, "limit": size}
                 try:
-                    rows = self._database.run(
+                    rows = self._session.run(
                         [
-                            self._database.call("plan_anew"),
-                            self._database.call(
+                            self._session.call("plan_anew"),
+                            self._session.call(
                                 "wait_briefly", milliseconds=PATIENCE if size > 1 else 0
                             ),
-                            self._database.call(name, **values, **span),
+                            self._session.call(name, **values, **span),
                         ]
                     )[2]
                 except (pg.LockNotAvailable, pg.DeadlockDetected, pg.UniqueViolation) as error:
                     # Whoever has the unique key of one of them is seen the next time.
-                    if self._database.is_joined or (
+                    if self._session.is_joined or (
                         size == 1 and not isinstance(error, pg.UniqueViolation)
                     ):
                         raise
@@ -222,7 +222,7 @@ class Matches:
                     Changed(row[1], row[2], State(row[3])) for row in rows if row[1] is not None
                 ]
                 if calls := list(wakes(batch)):
-                    self._database.run(*([call] for call in calls))
+                    self._session.run(*([call] for call in calls))
                 changed += [job.task_id for job in batch]
                 on_batch(len(rows))
                 if len(rows) < size:

@@ -9,7 +9,7 @@ from .results import StoredResult
 
 if TYPE_CHECKING:
     from ..connection import Row
-    from ..database import Database
+    from ..session import Session
 
 
 class UnknownChord(LookupError):
@@ -40,8 +40,8 @@ class Groups:
     All of them may run twice, but for :meth:`extend_chord`.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def save_group(self, group_id: str, result: bytes, result_type: str) -> None:
         """Keep the results of a group."""
@@ -74,7 +74,7 @@ class Groups:
 
     def extend_chord(self, group_id: str) -> None:
         """The header has one task more."""
-        self._database.fetch("extend_chord", group_id=group_id)
+        self._session.fetch("extend_chord", group_id=group_id)
 
     def count_missing(self, group_id: str) -> int | None:
         """How many tasks of the header have not finished.
@@ -122,6 +122,6 @@ class Groups:
         return int(self._fetch("prune_groups", max_age=max_age, limit=limit)[0][0])
 
     def _fetch(self, name: str, /, **values: Any) -> list[Row]:
-        database = self._database
-        calls = [database.call("pin_plans"), database.call(name, **values)]
-        return database.retrying(lambda: database.run(calls))[1]
+        session = self._session
+        calls = [session.call("pin_plans"), session.call(name, **values)]
+        return session.retrying(lambda: session.run(calls))[1]

@@ -15,7 +15,7 @@ from ..connection import Call, array_literal
 from .results import possible_ids
 
 if TYPE_CHECKING:
-    from ..database import Database
+    from ..session import Session
 
 
 #: How long a statement may take to reach the server, in seconds, a new connection included.
@@ -27,8 +27,8 @@ FORBID_PATIENCE = 2000
 class Jobs:
     """What can be done to job rows; one method for each statement."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def insert_job(
         self,
@@ -54,7 +54,7 @@ class Jobs:
             nonlocal first
             since = None if first is None else time.monotonic() - first + SLACK
             first = first or time.monotonic()
-            return self._database.call(
+            return self._session.call(
                 "insert_job",
                 holder=holder and holder.node,
                 holder_attempt=holder and holder.attempt,
@@ -63,21 +63,23 @@ class Jobs:
                 is_repeated=is_repeated,
                 is_holder_only=holder is not None and is_surely_here,
                 since=since,
-                channel=self._database.joined_channel,
+                channel=self._session.joined_channel,
                 **job._asdict(),
             )
 
-        if self._database.is_joined and holder is None and self.insert_new_job(job):
+        if self._session.is_joined and holder is None and self.insert_new_job(job):
             return True
         # Twice does no harm: the second finds what the first has put there.
         return bool(
-            self._database.retrying(lambda: self._database.run([insert()], *self.wakes(job)))[0]
+            self._session.retrying(
+                lambda: self._session.run([insert()], *wake_calls(self._session, job))
+            )[0]
         )
 
     def insert_new_job(self, job: NewJob) -> bool:
         """As :meth:`insert_job`, in less time; False, and nothing changed, if its id is there."""
-        rows = self._database.fetch(
-            "insert_new_job", channel=self._database.joined_channel, **job._asdict()
+        rows = self._session.fetch(
+            "insert_new_job", channel=self._session.joined_channel, **job._asdict()
         )
         return bool(rows)
 
@@ -94,7 +96,7 @@ class Jobs:
             are_first.append(not names & seen)
             seen |= names
         columns = dict(zip(NewJob._fields, zip(*jobs, strict=True), strict=True))
-        rows = self._database.fetch(
+        rows = self._session.fetch(
             "insert_jobs",
             task_ids=columns["task_id"],
             tasks=columns["task"],
@@ -117,16 +119,6 @@ class Jobs:
         )
         return dict(rows)
 
-    def wakes(self, job: NewJob) -> list[list[Call]]:
-        """The transactions that tell workers of a job, after its own; in a caller's transaction
-        the statement does, which saves a round trip."""
-        if self._database.is_joined:
-            return []
-        wakes = [[self._database.wake(notify.JOB, job.queue)]]
-        if job.eta is not None:
-            wakes.append([self._database.wake(notify.DUE)])
-        return wakes
-
     def forbid_jobs(self, task_ids: Sequence[str]) -> None:
         """Have jobs that are not published yet be cancelled when they are.
 
@@ -134,12 +126,12 @@ class Jobs:
         perhaps. Raises PgJobsError if that takes longer.
         """
         try:
-            with self._database.joining():
-                self._database.run(
+            with self._session.joining():
+                self._session.run(
                     [
-                        self._database.call("pin_plans"),
-                        self._database.call("wait_briefly", milliseconds=FORBID_PATIENCE),
-                        self._database.call("forbid_jobs", task_ids=possible_ids(task_ids)),
+                        self._session.call("pin_plans"),
+                        self._session.call("wait_briefly", milliseconds=FORBID_PATIENCE),
+                        self._session.call("forbid_jobs", task_ids=possible_ids(task_ids)),
                     ]
                 )
         except psycopg.errors.LockNotAvailable:
@@ -150,15 +142,26 @@ class Jobs:
 
     def count_ready(self, queue: str) -> int:
         """How many jobs and messages a consumer of the queue would get."""
-        return int(self._database.fetch("count_ready", queue=queue)[0][0])
+        return int(self._session.fetch("count_ready", queue=queue)[0][0])
 
     def has_due_job(self, queue: str) -> bool:
         """True if a job of the queue waits for its time."""
-        return bool(self._database.fetch("find_due_job", queue=queue))
+        return bool(self._session.fetch("find_due_job", queue=queue))
 
     def purge_jobs(self, queue: str, batch: int = 10_000) -> int:
         """Cancel every job of the queue that has not been claimed; how many."""
         total = 0
-        while count := self._database.fetch("purge_jobs", queue=queue, limit=batch)[0][0]:
+        while count := self._session.fetch("purge_jobs", queue=queue, limit=batch)[0][0]:
             total += count
         return total
+
+
+def wake_calls(session: Session, job: NewJob) -> list[list[Call]]:
+    """The transactions that tell workers of a job, after its own; in a caller's transaction
+    the statement does, which saves a round trip."""
+    if session.is_joined:
+        return []
+    wakes = [[session.wake(notify.JOB, job.queue)]]
+    if job.eta is not None:
+        wakes.append([session.wake(notify.DUE)])
+    return wakes

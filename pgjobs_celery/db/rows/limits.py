@@ -12,7 +12,7 @@ from ..sql import statement
 
 if TYPE_CHECKING:
     from ..connection import Row
-    from ..database import Database
+    from ..session import Session
 
 #: How long a change waits for the claims that began before it, in milliseconds.
 PATIENCE = 5000
@@ -29,8 +29,8 @@ class QueueRow(NamedTuple):
 class Limits:
     """What can be done to the limits of queues; one method for each statement."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def pause_queue(self, queue: str) -> None:
         """Have nothing claimed from a queue any more, from the moment this returns."""
@@ -40,7 +40,7 @@ class Limits:
 
     def resume_queue(self, queue: str) -> bool:
         """Have a queue claimed from again, at once; False if it was not paused."""
-        rows = self._database.fetch("resume_queue", queue=queue)
+        rows = self._session.fetch("resume_queue", queue=queue)
         self._announce()
         return bool(rows)
 
@@ -58,24 +58,24 @@ class Limits:
 
     def get_limits(self, queue: str) -> QueueRow:
         """What holds for a queue, which need not be there."""
-        rows = self._database.fetch("get_limits", queue=queue)
+        rows = self._session.fetch("get_limits", queue=queue)
         return QueueRow(queue, *rows[0]) if rows else QueueRow(queue)
 
     def list_limits(self) -> dict[str, int]:
         """The queues that are limited for all workers together, and to how many jobs."""
-        return dict(self._database.fetch("list_limits"))
+        return dict(self._session.fetch("list_limits"))
 
     def list_queues(self) -> list[QueueRow]:
         """The queues that were declared to stay, and those that are paused or limited; by name."""
-        return [QueueRow(*row) for row in self._database.fetch("list_queues")]
+        return [QueueRow(*row) for row in self._session.fetch("list_queues")]
 
     @contextmanager
     def _changing(self) -> Iterator[Callable[..., list[Row]]]:
         """A transaction of statements that are no part of the hot path, LOCK among them."""
-        with self._database.connection() as connection, connection.psycopg.transaction():
+        with self._session.connection() as connection, connection.psycopg.transaction():
 
             def run(name: str, **values: Any) -> list[Row]:
-                query = statement(name, self._database.schema)
+                query = statement(name, self._session.schema)
                 cursor = connection.psycopg.execute(query, values)
                 return cursor.fetchall() if cursor.description else []
 
@@ -85,4 +85,4 @@ class Limits:
 
     def _announce(self) -> None:
         """Have every worker look."""
-        self._database.run([self._database.wake(notify.QUEUE)])
+        self._session.run([self._session.wake(notify.QUEUE)])

@@ -10,7 +10,7 @@ from .. import notify
 
 if TYPE_CHECKING:
     from ..connection import Call
-    from ..database import Database
+    from ..session import Session
 
 
 class Delivery(NamedTuple):
@@ -47,8 +47,8 @@ class Routed(NamedTuple):
 class Messages:
     """What can be done to message rows; one method for each statement."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def insert_messages(self, message: NewMessage, queues: Sequence[str]) -> None:
         """Put a copy into each queue and wake who listens."""
@@ -61,7 +61,7 @@ class Messages:
     def publish_many(self, messages: Sequence[Routed]) -> list[int]:
         """Put copies of each where its exchange routes it to, in one transaction; how many."""
         calls = [
-            self._database.call(
+            self._session.call(
                 "publish_messages",
                 exchange=each.exchange,
                 routing_key=each.routing_key,
@@ -70,21 +70,21 @@ class Messages:
             )
             for each in messages
         ]
-        return [len(rows) for rows in self._database.run(calls)]
+        return [len(rows) for rows in self._session.run(calls)]
 
     def take_messages(self, queues: Sequence[str], limit: int) -> list[Delivery]:
         """Read up to ``limit`` messages and delete them."""
-        rows = self._database.fetch("take_messages", queues=list(queues), limit=limit)
+        rows = self._session.fetch("take_messages", queues=list(queues), limit=limit)
         return [Delivery(*row) for row in rows]
 
     def claim_messages(self, node: UUID, queues: Sequence[str], limit: int) -> list[Delivery]:
         """Take up to ``limit`` messages, to be deleted or released later."""
-        rows = self._database.fetch("claim_messages", node=node, queues=list(queues), limit=limit)
+        rows = self._session.fetch("claim_messages", node=node, queues=list(queues), limit=limit)
         return [Delivery(*row) for row in rows]
 
     def release(self, node: UUID, ids: Sequence[int]) -> Call:
         """The call that puts messages that ``node`` claimed back into their queues, redelivered."""
-        return self._database.call("release_messages", node=node, ids=list(ids), **self._wake())
+        return self._session.call("release_messages", node=node, ids=list(ids), **self._wake())
 
     def release_unknown_messages(self, node: UUID, known: Sequence[int]) -> None:
         """Put back what ``node`` claimed without learning of it."""
@@ -92,14 +92,14 @@ class Messages:
 
     def reap_messages(self, limit: int) -> int:
         """Delete up to ``limit`` messages past their time; how many."""
-        return int(self._database.fetch("reap_messages", limit=limit)[0][0])
+        return int(self._session.fetch("reap_messages", limit=limit)[0][0])
 
     def purge_messages(self, queue: str) -> int:
         """Delete what nobody has claimed; how many."""
-        return int(self._database.fetch("purge_messages", queue=queue)[0][0])
+        return int(self._session.fetch("purge_messages", queue=queue)[0][0])
 
     def _fetch(self, name: str, /, **values: Any) -> list[tuple[Any, ...]]:
-        return self._database.fetch(name, **self._wake(), **values)
+        return self._session.fetch(name, **self._wake(), **values)
 
     def _wake(self) -> dict[str, Any]:
-        return {"channel": notify.work_channel(self._database.schema), "kind": notify.MESSAGE}
+        return {"channel": notify.work_channel(self._session.schema), "kind": notify.MESSAGE}

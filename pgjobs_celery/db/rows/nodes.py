@@ -10,14 +10,14 @@ from ..._version import __version__
 
 if TYPE_CHECKING:
     from ..connection import Connection
-    from ..database import Database
+    from ..session import Session
 
 
 class Nodes:
     """What can be done to node rows; one method for each statement."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def beat_node(
         self,
@@ -35,7 +35,7 @@ class Nodes:
         heartbeats have had no gap for ``patience`` seconds is told of dead ones. ``lost_claims``:
         how many outcomes it could not write because others had the jobs by then.
         """
-        call = self._database.call(
+        call = self._session.call(
             "beat_node",
             node=node,
             name=name,
@@ -45,9 +45,9 @@ class Nodes:
             patience=patience,
             lost_claims=lost_claims,
         )
-        rows = connection.run([call]) if connection else self._database.run([call])
+        rows = connection.run([call]) if connection else self._session.run([call])
         return bool(rows[0][0][0])
 
     def delete_node(self, node: UUID) -> None:
         """Say that ``node`` is gone; it must hold no jobs any more."""
-        self._database.fetch("delete_node", node=node)
+        self._session.fetch("delete_node", node=node)

@@ -12,7 +12,7 @@ from ...job.states import State
 from .. import notify
 
 if TYPE_CHECKING:
-    from ..database import Database
+    from ..session import Session
 
 
 class StoredResult(NamedTuple):
@@ -56,8 +56,8 @@ class Origin(NamedTuple):
 class Results:
     """What can be done to results; one method for each statement."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def finish_job(self, result: Result, state: State, fence: Fence) -> bool:
         """Finish the job with its result; False if the claim was lost."""
@@ -130,12 +130,12 @@ class Results:
     def _fetch(self, name: str, /, **values: Any) -> list[tuple[Any, ...]]:
         # Pinned: a plan that was made while the table was small costs 15 to 35 ms a call at
         # 200,000 rows, until the statistics catch up; the pins cost 5 µs.
-        database = self._database
-        return database.run([database.call("pin_plans"), database.call(name, **values)])[1]
+        session = self._session
+        return session.run([session.call("pin_plans"), session.call(name, **values)])[1]
 
     def _wake(self, task_id: str, kind: str = notify.RESULT) -> dict[str, Any]:
         return {
-            "channel": notify.result_channel(self._database.schema),
+            "channel": notify.result_channel(self._session.schema),
             "kind": kind,
             "space": notify.SLEEPERS,
             "waiter": notify.waiter(task_id, kind),

@@ -13,7 +13,7 @@ from .. import notify
 from ..failures import QueueGone
 
 if TYPE_CHECKING:
-    from ..database import Database
+    from ..session import Session
 
 
 class Holder(NamedTuple):
@@ -37,15 +37,15 @@ class Found(NamedTuple):
 class Routes:
     """What can be done to exchanges, queues and bindings; one method for each statement."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def declare_exchange(
         self, name: str, type: str, durable: bool, auto_delete: bool, arguments: Mapping[str, Any]
     ) -> str:
         """Make an exchange unless it is there; the type it has."""
         with self._lasting():
-            rows = self._database.fetch(
+            rows = self._session.fetch(
                 "declare_exchange",
                 name=name,
                 type=type,
@@ -58,12 +58,12 @@ class Routes:
 
     def find_exchange(self, name: str) -> str | None:
         """The exchange's type; None if there is no such exchange."""
-        rows = self._database.fetch("find_exchange", name=name)
+        rows = self._session.fetch("find_exchange", name=name)
         return str(rows[0][0]) if rows else None
 
     def delete_exchange(self, name: str) -> None:
         """Take away an exchange and its bindings."""
-        self._database.fetch("delete_exchange", name=name)
+        self._session.fetch("delete_exchange", name=name)
 
     def declare_queue(
         self,
@@ -79,7 +79,7 @@ class Routes:
     ) -> Holder:
         """Make a queue unless it is there; whose it is."""
         with self._lasting():
-            rows = self._database.fetch(
+            rows = self._session.fetch(
                 "declare_queue",
                 name=name,
                 durable=durable,
@@ -95,25 +95,25 @@ class Routes:
 
     def find_queue(self, name: str, node: UUID) -> Found | None:
         """The queue as ``node`` finds it; None if it was not declared."""
-        rows = self._database.fetch("find_queue", name=name, node=node)
+        rows = self._session.fetch("find_queue", name=name, node=node)
         return Found(*rows[0]) if rows else None
 
     def leave_queues(self, names: Collection[str], node: UUID) -> None:
         """``node`` consumes no more: take away what goes with its last consumer."""
-        self._database.fetch("leave_queues", names=list(names), node=node)
+        self._session.fetch("leave_queues", names=list(names), node=node)
 
     def delete_queue(self, name: str) -> None:
         """Take away a queue, its bindings and its messages."""
-        self._database.fetch("delete_queue", name=name)
+        self._session.fetch("delete_queue", name=name)
 
     def touch_queues(self, names: Collection[str], node: UUID) -> None:
         """Keep these from being reaped: ``node`` uses them. QueueGone if one is not there."""
-        if len(self._database.fetch("touch_queues", names=list(names), node=node)) < len(names):
+        if len(self._session.fetch("touch_queues", names=list(names), node=node)) < len(names):
             raise QueueGone
 
     def reap_queues(self) -> int:
         """Take away the queues that nobody can use any more; how many."""
-        return int(self._database.fetch("reap_queues")[0][0])
+        return int(self._session.fetch("reap_queues")[0][0])
 
     def bind_queue(self, exchange: str, routing_key: str, queue: str) -> bool:
         """Route what comes to ``exchange`` with ``routing_key`` to ``queue``; workers hear of it.
@@ -121,7 +121,7 @@ class Routes:
         False if there is no such exchange.
         """
         with self._lasting():
-            rows = self._database.fetch(
+            rows = self._session.fetch(
                 "bind_queue",
                 exchange=exchange,
                 routing_key=routing_key,
@@ -129,27 +129,25 @@ class Routes:
                 pattern=topic_pattern(routing_key),
             )
             if rows:
-                self._database.run([self._database.wake(notify.BOUND)])
+                self._session.run([self._session.wake(notify.BOUND)])
         return bool(rows)
 
     def unbind_queue(self, exchange: str, routing_key: str, queue: str) -> None:
         """Take a binding away."""
-        self._database.fetch(
-            "unbind_queue", exchange=exchange, routing_key=routing_key, queue=queue
-        )
+        self._session.fetch("unbind_queue", exchange=exchange, routing_key=routing_key, queue=queue)
 
     def list_bindings(self) -> list[tuple[str, str, str]]:
         """Every binding: queue, exchange, routing key."""
-        return [(row[0], row[1], row[2]) for row in self._database.fetch("list_bindings")]
+        return [(row[0], row[1], row[2]) for row in self._session.fetch("list_bindings")]
 
     def route_message(self, exchange: str, routing_key: str) -> list[str]:
         """The queues that a message to a named exchange goes to."""
-        rows = self._database.fetch("route_message", exchange=exchange, routing_key=routing_key)
+        rows = self._session.fetch("route_message", exchange=exchange, routing_key=routing_key)
         return [row[0] for row in rows]
 
     def _lasting(self) -> AbstractContextManager[None]:
         """Not in the caller's transaction: kombu declares once, and hears of no rollback."""
-        return self._database.apart() if self._database.is_joined else nullcontext()
+        return self._session.apart() if self._session.is_joined else nullcontext()
 
 
 def topic_pattern(routing_key: str) -> str:

@@ -10,22 +10,22 @@ from ...job.rows import Cancellation, Fence
 
 if TYPE_CHECKING:
     from ..connection import Row
-    from ..database import Database
+    from ..session import Session
 
 
 class Held:
     """The rows of running tasks; one method for each statement. Statements may run twice."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def find_cancelled(self, node: UUID, ids: Sequence[int]) -> list[Cancellation]:
         """Those of the jobs that the node holds that are to be cancelled."""
         calls = [
-            self._database.call("pin_plans"),
-            self._database.call("find_cancelled", node=node, ids=list(ids)),
+            self._session.call("pin_plans"),
+            self._session.call("find_cancelled", node=node, ids=list(ids)),
         ]
-        return [Cancellation(*row) for row in self._database.run(calls)[1]]
+        return [Cancellation(*row) for row in self._session.run(calls)[1]]
 
     def find_claim(self, task_id: str, fence: Fence) -> bool:
         """True while the task holds its job, and nobody wants it cancelled."""
@@ -51,6 +51,6 @@ class Held:
         return dict(rows[0][0]) if rows else None
 
     def _fetch(self, name: str, /, task_id: str, **values: Any) -> list[Row]:
-        database = self._database
-        calls = [database.call("pin_plans"), database.call(name, task_id=task_id, **values)]
-        return database.retrying(lambda: database.run(calls))[1]
+        session = self._session
+        calls = [session.call("pin_plans"), session.call(name, task_id=task_id, **values)]
+        return session.retrying(lambda: session.run(calls))[1]

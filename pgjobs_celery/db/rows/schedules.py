@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ..database import Database
+    from ..session import Session
 
 #: How long a beat may be silent in the transaction that publishes ticks, in milliseconds: one that
 #: has stopped, and one that asks somebody else in it.
@@ -75,33 +75,33 @@ class Advance(NamedTuple):
 class Schedules:
     """What can be done to the entries of an app; one method for each statement."""
 
-    def __init__(self, database: Database, app: str) -> None:
-        self._database = database
+    def __init__(self, session: Session, app: str) -> None:
+        self._session = session
         self._app = app
 
     @contextmanager
     def publishing(self, *, asks_others: bool = False) -> Iterator[None]:
         """A transaction in which entries are moved on and what is due is published."""
         limit = PATIENCE if asks_others else IDLENESS
-        with self._database.transaction():
-            self._database.fetch("limit_idleness", milliseconds=limit)
+        with self._session.transaction():
+            self._session.fetch("limit_idleness", milliseconds=limit)
             yield
 
     def look(self) -> Look:
         """The time, and whether anything has changed."""
-        rows = self._database.retrying(
-            lambda: self._database.fetch("look_at_schedules", app=self._app)
+        rows = self._session.retrying(
+            lambda: self._session.fetch("look_at_schedules", app=self._app)
         )
         now, count, total = rows[0]
         return Look(now, (count, total))
 
     def list_versions(self) -> dict[str, int]:
         """The names of all entries, and the number of each one's last change."""
-        return dict(self._database.fetch("list_versions", app=self._app))
+        return dict(self._session.fetch("list_versions", app=self._app))
 
     def get_schedules(self, names: Sequence[str] | None = None) -> list[ScheduleRow]:
         """The entries of these names, all if None; by name."""
-        rows = self._database.fetch(
+        rows = self._session.fetch(
             "get_schedules", app=self._app, names=None if names is None else list(names)
         )
         return [_in_utc(ScheduleRow(*row)) for row in rows]
@@ -115,11 +115,11 @@ class Schedules:
         same name is left as it is.
         """
         gone: list[str] = []
-        with self._database.transaction():
+        with self._session.transaction():
             if keep is not None:
-                rows = self._database.fetch("retire_schedules", app=self._app, names=list(keep))
+                rows = self._session.fetch("retire_schedules", app=self._app, names=list(keep))
                 gone = sorted(name for (name,) in rows)
-            self._database.fetch(
+            self._session.fetch(
                 "register_schedules",
                 app=self._app,
                 names=[entry.name for entry in entries],
@@ -144,7 +144,7 @@ class Schedules:
         It ``moves`` the next tick also where the schedule is the same as before.
         """
         return bool(
-            self._database.fetch(
+            self._session.fetch(
                 "put_schedule",
                 app=self._app,
                 name=entry.name,
@@ -164,12 +164,12 @@ class Schedules:
 
     def pause_schedule(self, name: str) -> bool:
         """Publish no tick of it from now on; False if there is no such entry."""
-        return bool(self._database.fetch("pause_schedule", app=self._app, name=name))
+        return bool(self._session.fetch("pause_schedule", app=self._app, name=name))
 
     def resume_schedule(self, name: str, next_run_at: datetime) -> bool:
         """Go on with this tick; False if it was not paused."""
         return bool(
-            self._database.fetch(
+            self._session.fetch(
                 "resume_schedule", app=self._app, name=name, next_run_at=next_run_at
             )
         )
@@ -177,22 +177,22 @@ class Schedules:
     def repair_schedule(self, name: str, next_run_at: datetime) -> bool:
         """Replace the times that Python cannot hold; False if there is no such entry."""
         return bool(
-            self._database.fetch(
+            self._session.fetch(
                 "repair_schedule", app=self._app, name=name, next_run_at=next_run_at
             )
         )
 
     def delete_schedule(self, name: str) -> bool:
         """Take it away; False if there is none, or it is the program's own."""
-        return bool(self._database.fetch("delete_schedule", app=self._app, name=name))
+        return bool(self._session.fetch("delete_schedule", app=self._app, name=name))
 
     def record_run(self, name: str, task_id: str) -> bool:
         """It was run beside its ticks; False if there is no such entry."""
-        return bool(self._database.fetch("record_run", app=self._app, name=name, task_id=task_id))
+        return bool(self._session.fetch("record_run", app=self._app, name=name, task_id=task_id))
 
     def advance_schedules(self, advances: Sequence[Advance]) -> set[str]:
         """Move entries on; the names of those that are ours to publish now."""
-        rows = self._database.fetch(
+        rows = self._session.fetch(
             "advance_schedules",
             app=self._app,
             names=[each.name for each in advances],
@@ -209,7 +209,7 @@ class Schedules:
         """Those of these ids of which there is a job already."""
         if not task_ids:
             return set()
-        return {task_id for (task_id,) in self._database.fetch("find_ticks", ids=list(task_ids))}
+        return {task_id for (task_id,) in self._session.fetch("find_ticks", ids=list(task_ids))}
 
 
 def _in_utc(row: ScheduleRow) -> ScheduleRow:

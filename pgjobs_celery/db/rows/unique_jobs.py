@@ -13,10 +13,11 @@ from ...errors import PgJobsError
 from ...job.rows import NewJob
 from ...job.states import State
 from .. import notify
+from .jobs import wake_calls
 
 if TYPE_CHECKING:
     from ..connection import Call, Row
-    from ..database import Database
+    from ..session import Session
 
 #: How often it is tried again when the job in the way has gone before it could be named.
 TRIES = 20
@@ -42,8 +43,8 @@ class Guard(NamedTuple):
 class UniqueJobs:
     """What can be done to rows with a unique key; one method for each statement."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def insert_unique_job(self, job: NewJob, guard: Guard) -> Holder | None:
         """Put a job in line, committed when this returns; the other one where there is one.
@@ -51,20 +52,20 @@ class UniqueJobs:
         That may be the job itself, by its id: published before, or just now by a statement whose
         answer was cut off.
         """
-        wakes = self._database.jobs.wakes(job)
-        channel = self._database.joined_channel
+        wakes = wake_calls(self._session, job)
+        channel = self._session.joined_channel
         insert = [
-            self._database.call("pin_plans"),
+            self._session.call("pin_plans"),
             self._call("insert_unique_job", guard, channel=channel, **job._asdict()),
         ]
         sent: list[float] = []
 
         def send() -> list[list[Row]]:
             sent.append(time.monotonic())
-            return self._database.run(insert, *wakes)
+            return self._session.run(insert, *wakes)
 
         for tries in range(1, TRIES + 1):
-            if self._database.retrying(send)[1]:
+            if self._session.retrying(send)[1]:
                 return None
             if holder := self.find_holder(job.task_id, guard):
                 return holder._replace(first=sent[0] if len(sent) > tries else None)
@@ -73,39 +74,39 @@ class UniqueJobs:
     def find_holder(self, task_id: str, guard: Guard) -> Holder | None:
         """The job that stands in the way of this one."""
         calls = [
-            self._database.call("pin_plans"),
+            self._session.call("pin_plans"),
             self._call("find_holder", guard, task_id=task_id),
         ]
-        rows = self._database.retrying(lambda: self._database.run(calls))[1]
+        rows = self._session.retrying(lambda: self._session.run(calls))[1]
         return Holder(rows[0][0], State(rows[0][1])) if rows else None
 
     def take_key(self, task_id: str, guard: Guard) -> None:
         """Have a job that was published again under its id guard its kind, if nobody else does."""
         take = [self._call("take_key", guard, task_id=task_id)]
-        if self._database.is_joined:
-            self._database.run(take)
+        if self._session.is_joined:
+            self._session.run(take)
             return
         # Somebody else may do so since just now; then the rest of a transaction is not to suffer.
-        with suppress(psycopg.errors.UniqueViolation), self._database.transaction():
-            self._database.run(take)
+        with suppress(psycopg.errors.UniqueViolation), self._session.transaction():
+            self._session.run(take)
 
     def replace_job(self, job: NewJob, guard: Guard, fields: Sequence[str]) -> bool:
         """Have the waiting job of this id take over ``fields``; False if it waits no more."""
         call = self._call("replace_job", guard, fields=list(fields), **job._asdict())
-        rows = self._database.run([call])[0]
+        rows = self._session.run([call])[0]
         if rows:
-            self._database.run(
-                [self._database.wake(notify.BACK, rows[0][0])], [self._database.wake(notify.DUE)]
+            self._session.run(
+                [self._session.wake(notify.BACK, rows[0][0])], [self._session.wake(notify.DUE)]
             )
         return bool(rows)
 
     def insert_duplicate(self, job: NewJob, holder: Holder, guard: Guard) -> None:
         """Keep a job that is not to run, cancelled: somebody looks for its id."""
-        self._database.fetch(
+        self._session.fetch(
             "insert_duplicate", holder=holder.task_id, unique_key=guard.key, **job._asdict()
         )
 
     def _call(self, name: str, guard: Guard, **values: object) -> Call:
-        return self._database.call(
+        return self._session.call(
             name, unique_key=guard.key, states=list(guard.states), period=guard.period, **values
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .results import possible_ids
 
 if TYPE_CHECKING:
-    from ..database import Database
+    from ..session import Session
 
 #: How many are shown at most, and among how many of the nearest they are looked for.
 LIMIT, DEPTH = 100, 10_000
@@ -31,8 +31,8 @@ class Waiting(NamedTuple):
 class WaitingJobs:
     """What can be asked of them."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def list_waiting(self, queues: Sequence[str], limit: int = LIMIT) -> list[Waiting]:
         """Those of these queues, nearest first."""
@@ -44,6 +44,6 @@ class WaitingJobs:
         return self._fetch("find_waiting", task_ids=ids, queues=list(queues)) if ids else []
 
     def _fetch(self, name: str, **values: object) -> list[Waiting]:
-        database = self._database
-        calls = [database.call("pin_plans"), database.call(name, longest=LONGEST, **values)]
-        return [Waiting(*row) for row in database.run(calls)[1]]
+        session = self._session
+        calls = [session.call("pin_plans"), session.call(name, longest=LONGEST, **values)]
+        return [Waiting(*row) for row in session.run(calls)[1]]

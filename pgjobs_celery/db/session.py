@@ -1,0 +1,348 @@
+"""One process's connections to one database: a pool, and transactions over it.
+
+The pool connects in the thread that asks, so that an error names its cause and comes at once,
+and it is made anew after a fork. psycopg-pool does neither: it connects in background threads
+(a refused login is a PoolTimeout 30 s later, with three more threads in each pool child).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import psycopg
+
+from ..config import Options
+from ..errors import ConnectionFailed
+from . import notify
+from .callers.django import is_in_task
+from .connection import CONNECTION_ERRORS, Call, Connection, Row, call, prepared
+from .deadline import OutOfTime, time_left
+from .django_aliases import home_of, resolve
+from .dsn import Target, alias_of, describe
+from .failures import read_only
+from .idle import Idle
+from .joining import Joining
+from .migrations.versions import check_schema
+from .notify import Listener
+from .outage import Outage
+from .places import wait_for_place
+from .resends import Unanswered
+from .rights import Rights
+
+T = TypeVar("T")
+
+#: How long a task waits for a place on a server that is full, in seconds: what it publishes next,
+#: and what it has come to, nobody can make again.
+TASK_PATIENCE = 60.0
+
+#: After how many seconds without an answer a server is asked that has only to say who listens.
+LISTENING = 2.0
+
+
+class Session(Joining):
+    """A process's connections to one database, and what runs over them. Thread-safe.
+
+    Connects when it is first used.
+    """
+
+    def __init__(self, conninfo: str, options: Options, alternates: Sequence[str] = ()) -> None:
+        self.conninfo = conninfo
+        self.options = hide_password(options)
+        self.schema = options.schema
+        #: The same for every process that spells the URL and the schema alike; tells nothing of it.
+        named = ";".join(alternates) or conninfo
+        self.key = sha256(f"{named} {options.schema}".encode()).hexdigest()[:16]
+        self._idle = Idle(options.idle_timeout)
+        self._free = threading.BoundedSemaphore(options.pool_size)
+        self._out: set[Connection] = set()
+        self._returned = threading.Condition()
+        #: What is so in this thread: how patient it is, and the connection of its transaction.
+        self._local = threading.local()
+        #: What the role must be allowed to do; None: everything, as a worker.
+        self.rights: Rights | None = None
+        #: Where the tables were seen to be there.
+        self._checked: Hashable = None
+        #: NULL in an array is none of its texts there.
+        self._knows_nulls = True
+        #: The alias that Django's settings have for it; None for a database of our own URL.
+        self.alias = alias_of(conninfo)
+        self.init_joining()
+        #: What is said of times without a connection.
+        self.outage = Outage(describe(conninfo))
+        #: The jobs that were sent from here and may be there or not.
+        self.unanswered = Unanswered()
+
+    def call(self, name: str, /, **values: Any) -> Call:
+        """The statement ``queries/<name>.sql`` with its values, ready to run."""
+        if self.is_joined:
+            return Call(prepared(name, self.schema), [], [], values)  # the caller's driver encodes
+        return call(name, self.schema, values)
+
+    def wake(self, kind: str, name: str = "") -> Call:
+        """The statement that tells workers of something, if one waits for the name.
+
+        In a caller's transaction it is told in any case, with the commit: who begins to wait
+        meanwhile does not see what is not committed.
+        """
+        return self.call(
+            "wake_sleepers",
+            channel=notify.work_channel(self.schema),
+            kind=kind,
+            name=name,
+            space=notify.SLEEPERS,
+            is_joined=self.is_joined,
+        )
+
+    def run(self, *transactions: Sequence[Call]) -> list[list[Row]]:
+        """Run each transaction, all in one flush; the rows of each call, in order.
+
+        In the caller's transaction they are all part of that.
+        """
+        if self._caller is not None:
+            return self._caller.run(*transactions)
+        with self.connection() as connection:
+            if self.is_beside:
+                return self.run_briefly(connection, transactions)
+            return connection.run(*transactions)
+
+    def fetch(self, name: str, /, **values: Any) -> list[Row]:
+        """Run one statement in a transaction of its own; its rows."""
+        return self.run([self.call(name, **values)])[0]
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection for the duration of the block, from the pool or new.
+
+        Raises a psycopg OperationalError if there is no server, and SchemaMissing or
+        SchemaOutOfDate if there are no tables for this release.
+        """
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            yield connection
+            return
+        with self._place():
+            connection = (
+                self._take() or self._wait() or self.connect(meanwhile=self._wait_for_returned)
+            )
+            self._out.add(connection)
+            try:
+                yield connection
+            except psycopg.errors.ReadOnlySqlTransaction:
+                connection.close()
+                raise
+            finally:
+                self._out.discard(connection)
+                if connection.is_usable:
+                    self._idle.put(connection)
+                else:
+                    connection.close()
+                    # What cut it has most likely cut the idle ones too; each would be an error.
+                    self.close()
+                with self._returned:
+                    self._returned.notify()
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """A place in the pool."""
+        if not self._free.acquire(timeout=time_left()):
+            raise OutOfTime("no connection of the pool was free in the time that there was")
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that this thread does here in the block is one transaction; in another, a savepoint.
+
+        What raises rolls it back. Who waits is woken by the commit.
+        """
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            with self.forgetting(), connection.psycopg.transaction():
+                yield
+            return
+        with (
+            self.connection() as connection,
+            self.forgetting(),
+            connection.psycopg.transaction(),
+        ):
+            self._local.connection = connection
+            try:
+                yield
+            finally:
+                self._local.connection = None
+
+    def connect(
+        self,
+        *,
+        meanwhile: Callable[[float], Connection | None] | None = None,
+        **parameters: Any,
+    ) -> Connection:
+        """A new connection that belongs to the caller; checks the schema on the first one.
+
+        ``parameters`` are libpq's, and add to those of the URL. Where the server is full it waits
+        for a place, and takes what ``meanwhile`` may return instead.
+        """
+        connection = self._open(self.conninfo, meanwhile, **parameters)
+        if self._checked != connection.home:
+            try:
+                self._knows_nulls = check_schema(
+                    connection.psycopg, self.schema, rights=self.rights
+                )
+            except BaseException:
+                connection.close()
+                raise
+            self._checked = connection.home
+        if not self._knows_nulls:
+            # Or 'NULL' is a text. A role has it so, or its database, and so has every session.
+            connection.psycopg.execute("SET array_nulls = on")
+        return connection
+
+    def listen_for_work(self) -> Listener:
+        """A connection of its own that hears of jobs and messages."""
+        return self._listen(notify.work_channel(self.schema))
+
+    def listen_for_results(self) -> Listener:
+        """A connection of its own that hears of results."""
+        return self._listen(notify.result_channel(self.schema))
+
+    def _listen(self, channel: str) -> Listener:
+        url = self.options.listen_url
+        conninfo = url.conninfo if isinstance(url, Target) else self.conninfo
+        # A loop that has other things to do waits for its answers.
+        return Listener(
+            self._open(conninfo, ask_after=min(self.options.ask_after, LISTENING)), channel
+        )
+
+    def be_patient(self, seconds: float = 0.05) -> None:
+        """Have this thread wait for that long for a connection before it opens another one.
+
+        For the threads of a worker that take turns: three connections are enough for all of them.
+        """
+        self._local.patience = seconds
+
+    def _wait(self) -> Connection | None:
+        seconds = getattr(self._local, "patience", 0.0)
+        if not seconds or not self._out:
+            return None
+        return self._wait_for_returned(seconds)
+
+    def _wait_for_returned(self, seconds: float) -> Connection | None:
+        with self._returned:
+            self._returned.wait_for(lambda: bool(self._idle), seconds)
+        return self._take()
+
+    def verify(self) -> None:
+        """See that the server answers, and connect if need be; raises as :meth:`connection` does.
+
+        Of the pooled connections none is left afterwards that a restart of the server has cut, or
+        that leads to one that takes no writes any more.
+        """
+        ((takes_writes,),) = self.retrying(lambda: self.fetch("ping"))
+        if not takes_writes:
+            self.close()
+            raise read_only(self.conninfo)
+
+    def move_to(self, conninfo: str) -> bool:
+        """From now on connect to another server, that stands in; False if it is the same."""
+        is_another = conninfo != self.conninfo
+        if is_another:
+            self.conninfo = conninfo
+            self.close()
+        return is_another
+
+    @property
+    def driver_version(self) -> str:
+        """psycopg's."""
+        return psycopg.__version__
+
+    def cut(self, thread: int) -> None:
+        """Have what this thread waits for end as if the connection were lost; from another one."""
+        for connection in list(self._out):
+            if connection.patience.waiter == thread:
+                connection.patience.cut()
+
+    def close(self) -> None:
+        """Close the pooled connections; the next use opens new ones."""
+        while connection := self._take():
+            connection.close()
+
+    def forget_connections(self) -> None:
+        """Drop the pooled connections unclosed: they belong to the process we were forked from."""
+        self._idle = Idle(self.options.idle_timeout)
+        self._out = set()
+        self._returned = threading.Condition()
+        self._free = threading.BoundedSemaphore(self.options.pool_size)
+        self.outage = Outage(describe(self.conninfo))
+
+    def retrying(self, work: Callable[[], T]) -> T:
+        """``work()``, once more if its connection turns out to have been cut while it was idle.
+
+        For statements that may run twice: a server restart is not the caller's business, unless
+        it took the rest of a transaction along. Raises a ConnectionFailed only where nothing was
+        sent.
+        """
+        if self.is_in_transaction:
+            return work()
+        try:
+            return work()
+        except (ConnectionFailed, OutOfTime):
+            raise  # a new connection, and there is no server; or no time
+        except CONNECTION_ERRORS as error:
+            self.close()
+            try:
+                return work()
+            except ConnectionFailed as again:
+                raise error from again
+
+    def _take(self) -> Connection | None:
+        while connection := self._idle.take():
+            if connection.is_usable and connection.home == home_of(self.conninfo):
+                return connection
+            connection.close()
+        return None
+
+    def _open(
+        self,
+        conninfo: str,
+        meanwhile: Callable[[float], Connection | None] | None = None,
+        **parameters: Any,
+    ) -> Connection:
+        home = home_of(conninfo)
+
+        def open_one() -> Connection:
+            return Connection(
+                resolve(conninfo),
+                connect_timeout=self.options.connect_timeout,
+                prepare=self.options.prepare,
+                **{"ask_after": self.options.ask_after, **parameters},
+            )
+
+        def wait(seconds: float) -> Connection | None:
+            self._idle.hurry()
+            if meanwhile is not None:
+                return meanwhile(seconds)
+            time.sleep(seconds)
+            return None
+
+        timeout = self.options.connect_timeout
+        if is_in_task():
+            timeout = max(timeout, TASK_PATIENCE)
+        connection = wait_for_place(open_one, conninfo, timeout, wait)
+        connection.home = home
+        return connection
+
+
+def hide_password(options: Options) -> Options:
+    """The options as they may be shown, and as they are the same for all who ask."""
+    url = options.listen_url
+    if not url or isinstance(url, Target):
+        return options
+    return replace(options, listen_url=Target(url))
