@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timezone, tzinfo
 from typing import Any
 
 from celery import current_app
-from celery._state import get_current_task
 
 from ..control.revokes import PIDBOX, revoke_jobs
 from ..db.rows.messages import NewMessage, Routed
@@ -28,6 +28,7 @@ from ..publishing.batch import Batch, batches, find_batch, take_part
 from ..publishing.insertion import Insertion, put_job
 from ..publishing.receipt import current_publication
 from ..publishing.replacement import take_mark
+from ..publishing.run import current_request, publishing_run
 from .topology import NO_ROUTE, NOT_FOUND, Topology, refusal
 
 logger = guarded(logging.getLogger(__name__))
@@ -82,26 +83,37 @@ class Publisher(Topology):
         if not is_job(message):
             self._publish_message(message, exchange, routing_key)
             return
-        queues = (
-            self.database.routes.route_message(exchange, routing_key) if exchange else [routing_key]
-        )
-        if len(queues) != 1:
-            found = queues or self.database.routes.find_exchange(exchange)
-            if not found:
-                raise refusal(NOT_FOUND, f"no exchange {exchange!r} to publish to")
-            if not queues and found != "fanout":
-                logger.warning(
-                    "task %s[%s] reaches no queue: nothing is bound to exchange %r with key %r",
-                    message["headers"]["task"], message["headers"]["id"], exchange, routing_key,
-                )  # fmt: skip
-            new = self._new_message(message, exchange, routing_key)
-            take_part(self.database, lambda: self.database.messages.insert_messages(new, queues))
-            return
+        routes = self.database.routes
+        queues = routes.route_message(exchange, routing_key) if exchange else [routing_key]
+        if len(queues) == 1:
+            self._insert(self._to_insertion(message, queues[0], exchange, routing_key))
+        else:
+            self._fan_out(message, queues, exchange, routing_key)
+
+    def _fan_out(
+        self, message: dict[str, Any], queues: Sequence[str], exchange: str, routing_key: str
+    ) -> None:
+        """Give each queue a copy of a task, as a message; where none gets it, the log says so."""
+        found = queues or self.database.routes.find_exchange(exchange)
+        if not found:
+            raise refusal(NOT_FOUND, f"no exchange {exchange!r} to publish to")
+        if not queues and found != "fanout":
+            logger.warning(
+                "task %s[%s] reaches no queue: nothing is bound to exchange %r with key %r",
+                message["headers"]["task"], message["headers"]["id"], exchange, routing_key,
+            )  # fmt: skip
+        new = self._new_message(message, exchange, routing_key)
+        take_part(self.database, lambda: self.database.messages.insert_messages(new, queues))
+
+    def _to_insertion(
+        self, message: dict[str, Any], queue: str, exchange: str, routing_key: str
+    ) -> Insertion:
+        """A task for one queue as a job, with the run that publishes it."""
         predecessor = take_mark(message["headers"], self.database.key)
         options = job_options(message)
         job = to_job(
             message,
-            queues[0],
+            queue,
             options,
             exchange=exchange,
             routing_key=routing_key,
@@ -109,42 +121,28 @@ class Publisher(Topology):
             max_body_size=self.options.max_body_size,
             timezone=_timezone,
         )
-        request = _current_request()
+        request = current_request()
         held = held_claim(request)
-        holder = held.fence if held and request.id == job.task_id else None
-        # Under another URL it may be another database, where the task holds nothing.
-        is_surely_here = held is not None and held.key == self.database.key
-        if holder is not None and job.eta is not None:
-            # retry(countdown=...), which Celery has turned into a time by this machine's clock.
-            job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
-        is_child = held is not None and request.id == job.parent_id
-        if holder is not None:
-            # Where its retry is to be written down, see retrying.py.
+        unique = options.unique
+        if held is not None and request.id == job.task_id:
+            unique = None
+            # Where its retry is to be written down, see retries.py.
             request.retried_in = self.database
-        unique = options.unique if holder is None else None
-        self._put(
-            Insertion(
-                job,
-                holder,
-                parent=held.fence if held and is_child and is_surely_here else None,
-                is_repeated=(is_child and bool((request.delivery_info or {}).get("redelivered")))
-                or (holder is not None and bool(getattr(request, "was_lost", False))),
-                is_surely_here=is_surely_here,
-                predecessor=predecessor,
-                is_replacement=held is not None and predecessor == held.fence,
-                guard=unique
-                and Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds),
-                rule=unique and unique.rule,
-                publication=current_publication(),
-            )
-        )
+            if job.eta is not None:
+                # retry(countdown=...), which Celery has turned into a time by this machine's clock.
+                job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
+        run = publishing_run(request, held, job, predecessor, self.database.key)
+        if unique is None:
+            return Insertion(job, run, publication=current_publication())
+        guard = Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds)
+        return Insertion(job, run, guard, unique.rule, current_publication())
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """What kombu's ``Producer.batch()`` publishes through (kombu 5.7)."""
         return PublishBatch(self, max_size)
 
-    def _put(self, insertion: Insertion) -> None:
-        batch = None if insertion.belongs_to_run else find_batch(self.database)
+    def _insert(self, insertion: Insertion) -> None:
+        batch = None if insertion.run.is_own else find_batch(self.database)
         if batch is None:
             put_job(self.database, insertion)
         else:
@@ -214,12 +212,6 @@ class PublishBatch:
 
     def close(self) -> None:
         """Nothing is held open."""
-
-
-def _current_request() -> Any:
-    """The task that runs here, and publishes; None where none does."""
-    task = get_current_task()
-    return task and task.request
 
 
 def _timezone() -> tzinfo:

@@ -54,6 +54,25 @@ class Fence(NamedTuple):
     attempt: int
 
 
+class Run(NamedTuple):
+    """The claims under which a job is published; none where no task publishes it."""
+
+    #: The claim of the job's own run, when that publishes it again, or of the run that it replaces.
+    holder: Fence | None = None
+    #: The claim of the task that publishes it, its parent, in the same database.
+    parent: Fence | None = None
+    #: That task has run before, and may have published it then.
+    is_repeated: bool = False
+    #: The holder's claim is one in this database: where it stands no more the job is another's.
+    is_holder_only: bool = False
+    #: It is the job of the task that runs: no part of what that does for others.
+    is_own: bool = False
+
+
+#: No task publishes the job.
+NO_RUN = Run()
+
+
 class Bucket(NamedTuple):
     """Part of a claim's search: a queue, a span of ranks and the place in line to start from."""
 

@@ -6,49 +6,32 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
-from celery._state import get_current_task
-
 from ..db.callers.django import tell_of_tasks
 from ..db.database import Database
 from ..db.rows.unique_jobs import Guard, Holder
 from ..job.envelope import rename
-from ..job.rows import Fence, NewJob
+from ..job.rows import NO_RUN, NewJob, Run
 from ..job.unique import Unique
 from ..node.node import get_node
 from .receipt import Publication
+from .run import current_request
 
 
 class Insertion(NamedTuple):
     """A job, and who publishes it."""
 
     job: NewJob
-    #: The claim of the job's own run, when that publishes it again.
-    holder: Fence | None = None
-    #: The claim of the task that publishes it, in the same database.
-    parent: Fence | None = None
-    #: The task that publishes it has run before, and may have published it then.
-    is_repeated: bool = False
-    #: The claim is one in the database that is published to.
-    is_surely_here: bool = True
-    #: The claim of the run that has replaced itself by this and others, the last with its id.
-    predecessor: Fence | None = None
-    #: That run publishes it.
-    is_replacement: bool = False
+    run: Run = NO_RUN
     #: What must not be there twice, and what is to be done if it is; None for any number.
     guard: Guard | None = None
     rule: Unique | None = None
     #: The call that waits to hear of a conflict.
     publication: Publication | None = None
 
-    @property
-    def belongs_to_run(self) -> bool:
-        """It is the job of the task that runs: no part of what that does for others."""
-        return self.holder is not None or self.is_replacement
-
 
 def put_job(database: Database, insertion: Insertion) -> None:
     """Put a job in line: committed when this returns, or in the caller's transaction."""
-    with nullcontext() if insertion.belongs_to_run else database.joining():
+    with nullcontext() if insertion.run.is_own else database.joining():
         if database.is_in_transaction:
             put_here(database, insertion, None)
             return
@@ -72,15 +55,7 @@ def _put(database: Database, insertion: Insertion, first: float | None) -> bool:
     """Put a job in line; False if its id waits or runs."""
 
     def insert() -> bool:
-        return database.jobs.insert_job(
-            insertion.job,
-            insertion.holder or insertion.predecessor,
-            parent=insertion.parent,
-            is_repeated=insertion.is_repeated,
-            # Where its predecessor has ended already it is put as any other.
-            is_surely_here=insertion.is_surely_here and insertion.holder is not None,
-            first=first,
-        )
+        return database.jobs.insert_job(insertion.job, insertion.run, first)
 
     if insert():
         return True
@@ -139,8 +114,7 @@ def _give_way(
 
 def _is_in_task() -> bool:
     """True if a worker runs a task in this thread, whose own code may be over."""
-    task = get_current_task()
-    request = task and task.request
+    request = current_request()
     return bool(request) and not (request.called_directly or request.is_eager)
 
 

@@ -14,8 +14,8 @@ from pgjobs_celery.config import Options
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.job.outcome import completed, released
-from pgjobs_celery.job.rows import Bucket, Claim, Fence
-from tests.support.rows import alive, new_job, put, row, states
+from pgjobs_celery.job.rows import Bucket, Claim, Fence, Run
+from tests.support.rows import alive, by_holder, new_job, put, row, states
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 
@@ -67,11 +67,11 @@ def test_a_delay_goes_by_the_clock_of_the_database(database, connection):
 def test_a_task_may_go_on_in_another_database_under_its_id(database, connection):
     """Its claim is none here: the job is a new one, or runs again, as anybody's would."""
     elsewhere = Fence(UUID(int=77), 1)
-    assert database.jobs.insert_job(new_job("a"), elsewhere, is_surely_here=False)
+    assert database.jobs.insert_job(new_job("a"), Run(elsewhere))
     finish(database, claim(database))
-    assert database.jobs.insert_job(new_job("a"), elsewhere, is_surely_here=False)
-    assert not database.jobs.insert_job(new_job("a"), elsewhere, is_surely_here=False)
-    assert not database.jobs.insert_job(new_job("b"), elsewhere)
+    assert database.jobs.insert_job(new_job("a"), Run(elsewhere))
+    assert not database.jobs.insert_job(new_job("a"), Run(elsewhere))
+    assert not database.jobs.insert_job(new_job("b"), by_holder(elsewhere))
 
 
 def test_a_claim_knows_how_long_it_is_worth_running(database, connection):
@@ -108,8 +108,8 @@ def test_publishing_an_id_that_runs_changes_nothing(database, connection):
     claim(database)
     before = row(connection, "a")
     put(database, "a", body=b"other")
-    database.jobs.insert_job(new_job("a", body=b"other"), Fence(B, 1))
-    database.jobs.insert_job(new_job("a", body=b"other"), Fence(A, 2))
+    database.jobs.insert_job(new_job("a", body=b"other"), by_holder(Fence(B, 1)))
+    database.jobs.insert_job(new_job("a", body=b"other"), by_holder(Fence(A, 2)))
     assert row(connection, "a") == before
 
 
@@ -117,7 +117,7 @@ def test_publishing_an_id_that_runs_changes_nothing(database, connection):
 def test_the_holder_puts_its_own_job_back_in_line(database, connection, eta, state):
     put(database, "first", "a", "last")
     claims = claim(database, 2)
-    database.jobs.insert_job(new_job("a", body=b"again", eta=eta), Fence(A, 1))
+    database.jobs.insert_job(new_job("a", body=b"again", eta=eta), by_holder(Fence(A, 1)))
     found = row(connection, "a")
     assert (found["state"], found["attempt"], found["claimed_by"]) == (state, 1, None)
     assert (found["body"], found["max_attempts"]) == (b"again", 21)
@@ -147,13 +147,13 @@ def test_a_finished_child_does_not_run_again_for_a_parent_that_has_lost_its_clai
     (parent,) = claim(database)
     child = new_job("child", parent_id="parent")
     fence = Fence(A, parent.attempt)
-    database.jobs.insert_job(child, parent=fence)
+    database.jobs.insert_job(child, Run(parent=fence))
     finish(database, claim(database))
     # The parent means it: it holds its job.
-    assert database.jobs.insert_job(child, parent=fence)
+    assert database.jobs.insert_job(child, Run(parent=fence))
     finish(database, claim(database))
     finish(database, [parent])
-    assert not database.jobs.insert_job(child, parent=fence)
+    assert not database.jobs.insert_job(child, Run(parent=fence))
     assert states(connection) == {"parent": "completed", "child": "completed"}
 
 
@@ -328,7 +328,7 @@ def test_staging_counts_by_queue_and_passes_over_what_others_stage(database, con
 def test_a_retry_that_is_due_is_staged_like_a_first_run(database, connection):
     put(database, "a")
     claim(database)
-    database.jobs.insert_job(new_job("a", eta=60), Fence(A, 1))
+    database.jobs.insert_job(new_job("a", eta=60), by_holder(Fence(A, 1)))
     make_due(connection, "a")
     assert database.claims.stage_jobs(10) == {"celery": 1}
     assert [one.attempt for one in claim(database)] == [2]

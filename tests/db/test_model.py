@@ -44,7 +44,7 @@ from pgjobs_celery.job.outcome import (
 from pgjobs_celery.job.rows import Bucket, Claim, Fence, NewJob
 from pgjobs_celery.job.states import FINAL, State
 from tests.db.model import LEASE, Job, Model, Token
-from tests.support.rows import new_job
+from tests.support.rows import by_holder, new_job
 
 EXAMPLES = int(os.environ.get("PGJOBS_TEST_EXAMPLES", "100"))
 
@@ -185,7 +185,7 @@ class Workers(RuleBasedStateMachine):
         self, new: NewJob, eta: float | None, holder: Fence | None, is_repeated: bool = False
     ) -> bool:
         expected = self.model.insert_job(new, eta, holder, is_repeated)
-        found = self.database.jobs.insert_job(new, holder, is_repeated=is_repeated)
+        found = self.database.jobs.insert_job(new, by_holder(holder, is_repeated=is_repeated))
         assert found is expected
         return expected
 
@@ -329,7 +329,7 @@ class Workers(RuleBasedStateMachine):
         assert self.database.claims.settle_jobs(token.node, [outcome]) == [outcome]
         assert not results.finish_job(result, state, token.fence)
         assert not results.report_job(result, "STARTED", token.fence)
-        assert not jobs.insert_job(new_job(token.task_id, message="{}"), token.fence)
+        assert not jobs.insert_job(new_job(token.task_id, message="{}"), by_holder(token.fence))
         # A retry that was published before may say why, once.
         if not self.model.takes_retry(token.task_id, token.fence):
             assert not results.record_retry(result, token.fence)

@@ -19,7 +19,7 @@ from pgjobs_celery.job.rows import Bucket, Claim, Fence
 from pgjobs_celery.job.states import State
 from pgjobs_celery.node.node import Node
 from tests.conftest import Connection
-from tests.support.rows import alive, new_job, put, row, states
+from tests.support.rows import alive, by_holder, new_job, put, row, states
 
 A, B = UUID(int=1), UUID(int=2)
 
@@ -107,7 +107,7 @@ def test_a_retry_that_comes_after_the_rescue_adds_nothing(
     claim(database, A)
     bury(database, connection, A)
     before = row(connection, "a")
-    assert not database.jobs.insert_job(new_job("a"), Fence(A, 1))
+    assert not database.jobs.insert_job(new_job("a"), by_holder(Fence(A, 1)))
     assert not database.results.record_retry(result_of("a", "E"), Fence(A, 1))
     assert row(connection, "a") == before
 
@@ -122,7 +122,7 @@ def test_a_retry_that_comes_too_late_revives_no_finished_job(
     bury(database, connection, A)
     claim(database, B)
     assert database.results.finish_job(result_of("a"), end, Fence(B, 2))
-    assert not database.jobs.insert_job(new_job("a"), Fence(A, 1))
+    assert not database.jobs.insert_job(new_job("a"), by_holder(Fence(A, 1)))
     assert states(connection) == {"a": end}
 
 
@@ -177,7 +177,7 @@ def test_the_error_of_an_earlier_attempt_is_not_that_of_the_last(
     """Retried, claimed, lost: Celery reads the retry's exception instead of WorkerLostError."""
     put(database, "a")
     claim(database, A, late=[])
-    database.jobs.insert_job(new_job("a"), Fence(A, 1))
+    database.jobs.insert_job(new_job("a"), by_holder(Fence(A, 1)))
     assert database.results.record_retry(result_of("a", "E"), Fence(A, 1))
     claim(database, A, late=[])
     bury(database, connection, A)
@@ -191,7 +191,7 @@ def test_a_retry_that_is_claimed_and_released_still_reads_retry(
     """docs/reference/schema.md: until it reports something else."""
     put(database, "a")
     claim(database, A)
-    database.jobs.insert_job(new_job("a"), Fence(A, 1))
+    database.jobs.insert_job(new_job("a"), by_holder(Fence(A, 1)))
     assert database.results.record_retry(result_of("a", "E"), Fence(A, 1))
     (again,) = claim(database, A)
     assert database.claims.settle_jobs(A, [released(again.id, again.attempt)]) == []

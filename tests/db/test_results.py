@@ -12,7 +12,7 @@ from pgjobs_celery.db.rows.results import Origin
 from pgjobs_celery.job.outcome import Result, error_entry
 from pgjobs_celery.job.rows import Bucket, Claim, Fence
 from pgjobs_celery.job.states import State
-from tests.support.rows import new_job, put, row
+from tests.support.rows import by_holder, new_job, put, row
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 
@@ -102,7 +102,7 @@ def test_anybody_may_say_something_of_a_job_that_has_not_finished(database, conn
 
 
 def test_a_retry_is_recorded_while_its_next_run_waits(database, connection, held):
-    database.jobs.insert_job(new_job("a", eta=60), HELD)
+    database.jobs.insert_job(new_job("a", eta=60), by_holder(HELD))
     assert database.results.record_retry(result_of(error=error_entry("E", "1")), HELD)
     found = row(connection, "a")
     assert (found["state"], found["reported_state"]) == ("retryable", "RETRY")
@@ -110,7 +110,7 @@ def test_a_retry_is_recorded_while_its_next_run_waits(database, connection, held
 
 
 def test_a_retry_that_is_recorded_late_only_adds_its_error(database, connection, held):
-    database.jobs.insert_job(new_job("a"), HELD)
+    database.jobs.insert_job(new_job("a"), by_holder(HELD))
     second = claim(database, B)
     assert database.results.record_retry(result_of(error=error_entry("E", "1")), HELD)
     found = row(connection, "a")

@@ -23,7 +23,7 @@ from pgjobs_celery.job.outcome import (
 )
 from pgjobs_celery.job.rows import Bucket, Claim, Fence
 from pgjobs_celery.job.states import State
-from tests.support.rows import new_job, put, row, states
+from tests.support.rows import by_holder, new_job, put, row, states
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 
@@ -372,7 +372,7 @@ def test_what_the_pool_child_wrote_first_stands(database, connection):
 
 def test_an_outcome_about_an_attempt_that_published_its_own_retry_is_lost(database, connection):
     jobs = claimed(database, "a")
-    database.jobs.insert_job(new_job("a", eta=60), Fence(A, 1))
+    database.jobs.insert_job(new_job("a", eta=60), by_holder(Fence(A, 1)))
     late = completed(jobs["a"].id, 1)
     assert database.claims.settle_jobs(A, [late]) == [late]
     assert states(connection) == {"a": "retryable"}

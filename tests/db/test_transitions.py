@@ -27,7 +27,7 @@ from pgjobs_celery.job.outcome import Outcome, Result, error_entry
 from pgjobs_celery.job.rows import Bucket, Fence
 from pgjobs_celery.job.states import FINAL, State
 from pgjobs_celery.job.unique import REPLACEABLE
-from tests.support.rows import alive, new_job
+from tests.support.rows import alive, by_holder, new_job
 
 #: Rows by what may become of them. (again): attempted before. (spent): as often as it may be.
 #: (due): the time has come.
@@ -225,7 +225,7 @@ def result_of(target: Target, error: str | None = None) -> Result:
 
 def insert_job(eta: float | None = None, holder: Fence | None = None, **more: Any) -> AboutOne:
     return lambda db, job: db.jobs.insert_job(
-        new_job(job.task_id, eta=eta, parent_id="parent"), holder, **more
+        new_job(job.task_id, eta=eta, parent_id="parent"), by_holder(holder, **more)
     )
 
 

@@ -21,7 +21,7 @@ from pgjobs_celery.job.rows import Fence
 from pgjobs_celery.job.states import State
 
 from ..conftest import Connection
-from ..support.rows import new_job, row, states
+from ..support.rows import by_holder, new_job, row, states
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ def test_a_job_that_retries_itself_gives_way_to_the_one_that_waits(
     second = welcome.delay(7)
     holder = Fence(UUID(int=1), 1)
     for eta in (None, 60):
-        assert database.jobs.insert_job(new_job(first.id, eta=eta), holder)
+        assert database.jobs.insert_job(new_job(first.id, eta=eta), by_holder(holder))
         assert states(connection) == {first.id: "cancelled", second.id: "available"}
         set_row(
             connection, first.id, state="executing", finished_at=None, superseded_by=second.id,

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.job.rows import NewJob
+from pgjobs_celery.job.rows import Fence, NewJob, Run
 
 JOB = NewJob(
     task_id="",
@@ -32,6 +32,11 @@ def new_job(task_id: str = "", **columns: Any) -> NewJob:
     if isinstance(eta, (int, float)):
         columns["eta"] = datetime.now(timezone.utc) + timedelta(seconds=eta)
     return JOB._replace(task_id=task_id or str(uuid4()), **columns)
+
+
+def by_holder(fence: Fence | None, **more: Any) -> Run:
+    """A job is published by its own run, which has this claim; None for no task."""
+    return Run(fence, is_holder_only=fence is not None, **more)
 
 
 def put(database: Database, *task_ids: str, **columns: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from ...errors import PgJobsError
-from ...job.rows import Fence, NewJob
+from ...job.rows import NO_RUN, NewJob, Run
 from .. import notify
 from ..connection import Call, array_literal
 from .results import possible_ids
@@ -30,25 +30,13 @@ class Jobs:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def insert_job(
-        self,
-        job: NewJob,
-        holder: Fence | None = None,
-        *,
-        parent: Fence | None = None,
-        is_repeated: bool = False,
-        is_surely_here: bool = True,
-        first: float | None = None,
-    ) -> bool:
+    def insert_job(self, job: NewJob, run: Run = NO_RUN, first: float | None = None) -> bool:
         """Put a job in line, committed when this returns, and wake who waits for its queue.
 
-        False if nothing changed, because its id waits or runs. ``holder`` is the claim of the
-        job's own run when that publishes it again, ``parent`` that of its parent, which may be
-        lost. ``is_repeated``: its parent has run before, and may have published it then.
-        ``is_surely_here``: the holder's claim is one in this database, so that where it does not
-        stand any more the job is another's. ``first``: when it was sent before, by the monotonic
-        clock, if the answer to that was cut off.
+        False if nothing changed, because its id waits or runs. ``first``: when it was sent before,
+        by the monotonic clock, if the answer to that was cut off.
         """
+        holder, parent = run.holder, run.parent
 
         def insert() -> Call:
             nonlocal first
@@ -56,12 +44,12 @@ class Jobs:
             first = first or time.monotonic()
             return self._session.call(
                 "insert_job",
-                holder=holder and holder.node,
-                holder_attempt=holder and holder.attempt,
-                parent=parent and parent.node,
-                parent_attempt=parent and parent.attempt,
-                is_repeated=is_repeated,
-                is_holder_only=holder is not None and is_surely_here,
+                holder=holder.node if holder else None,
+                holder_attempt=holder.attempt if holder else None,
+                parent=parent.node if parent else None,
+                parent_attempt=parent.attempt if parent else None,
+                is_repeated=run.is_repeated,
+                is_holder_only=run.is_holder_only,
                 since=since,
                 channel=self._session.joined_channel,
                 **job._asdict(),
