@@ -110,6 +110,14 @@ class WorkerPool:
         return self._processes is not None and _was_sent(self._processes, result)
 
 
+def withdraw(pool: Any, task_id: str) -> None:
+    """Have a pool of processes forget a task that could not be sent: it would wait for it."""
+    processes = getattr(pool, "_pool", None)
+    for result in list(getattr(processes, "_cache", {}).values()):
+        if result.correlation_id == task_id and not hasattr(result, "_payload"):
+            result.discard()
+
+
 class ListeningFlush:
     """Celery's ``flush`` of a prefork pool, that goes on listening to what a child was sent.
 

@@ -45,9 +45,10 @@ from ..printable import guarded
 from ..results.handover import Summary, TracingPool
 from ..signals import is_end_heard, job_claimed
 from ..tasks.task import PgTask
-from .guard import is_connection_lost, set_aside, withdraw
+from .guard import is_connection_lost, set_aside
 from .headers import check_headers
 from .losses import KILLED, LostAttempts, claim_of, exception_of, raised
+from .pool import withdraw
 
 if TYPE_CHECKING:
     from ..job.rows import Cancellation, Claim

@@ -31,7 +31,14 @@ from ..printable import guard_celery, guarded, one_line
 from ..publishing.replacement import mark_steps
 from ..signals import job_discarded, job_finished
 from . import retries as retrying
-from .guard import GuardedHandler, GuardGossip
+from .hooks import (
+    GuardGossip,
+    around_soft_shutdown,
+    before_strategies,
+    buffer_events,
+    guard_added_queues,
+    guard_messages,
+)
 from .inspection import answer_for_rows
 from .overseer import Overseer
 from .pool import WorkerPool
@@ -54,7 +61,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         self._is_told = False
         self._consumer = consumer
         # Before any step starts: what they consume with, they are given then.
-        consumer.create_task_handler = GuardedHandler(consumer)
+        guard_messages(consumer)
         if consumer.hub is None:
             # The blocking loop, of pools of greenlets: no signal interrupts what it waits for.
             signals.worker_shutting_down.connect(self._hurry, dispatch_uid="pgjobs-hurry")
@@ -68,14 +75,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
                 node.read_ahead = 0.0
         answer_for_rows()
         self._track_tasks()
-        update_strategies = consumer.update_strategies
-
-        def track_and_update() -> None:
-            # Celery calls it with each connection; tests of an application, when they add tasks.
-            self._track_tasks()
-            update_strategies()
-
-        consumer.update_strategies = track_and_update
+        before_strategies(consumer, self._track_tasks)
 
     def _track_tasks(self) -> None:
         late = track_tasks(self._consumer.app)
@@ -85,19 +85,10 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, consumer: Any) -> None:
         """The pool runs."""
         self._pool.start()
-        consumer.add_task_queue = AddTaskQueue(consumer)
+        guard_added_queues(consumer)
         if not self._is_told:
-            # Celery tells nobody that a cold shutdown begins, and sleeps through a soft one.
             self._is_told = True
-            controller = consumer.controller
-            pause = controller.wait_for_soft_shutdown
-
-            def release_and_wait() -> None:
-                if consumer.app.conf.worker_soft_shutdown_timeout:
-                    self._release(consumer)
-                self._pool.hear_during(pause)
-
-            controller.wait_for_soft_shutdown = release_and_wait
+            around_soft_shutdown(consumer, self._release, self._pool.hear_during)
 
     def _release(self, consumer: Any) -> None:
         # Celery calls this in a signal handler: whatever lock the interrupted code holds, another
@@ -143,28 +134,6 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             self._node.close()
 
 
-class AddTaskQueue:
-    """Celery's ``add_task_queue``, by which remote control adds a queue, that survives a bad one.
-
-    It runs in the event loop, where any error ends the worker.
-    """
-
-    def __init__(self, consumer: Any) -> None:
-        self._consumer = consumer
-
-    def __call__(self, queue: Any, *args: Any, **options: Any) -> None:
-        """Consume from the queue; an error about it is logged."""
-        consumer = self._consumer
-        try:
-            type(consumer).add_task_queue(consumer, queue, *args, **options)
-        except consumer.connection_errors:
-            raise
-        except Exception as error:
-            logger.error("cannot consume from queue %r: %r", queue, error)
-            with contextlib.suppress(Exception):  # nor after the next connection
-                consumer.app.amqp.queues.deselect(queue)
-
-
 class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
     """Have the event loop send its tasks' events now and then, and not in each of its turns.
 
@@ -182,8 +151,7 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
         """Once for each connection, and so for each dispatcher."""
         dispatcher = consumer.event_dispatcher
         if consumer.hub is not None and dispatcher is not None:
-            dispatcher.on_send_buffered = None
-            dispatcher.buffer_limit = EVENT_BATCH
+            buffer_events(dispatcher, EVENT_BATCH)
             self._timer = consumer.hub.call_repeatedly(EVENT_INTERVAL, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:
