@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import threading
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import kombu
 from kombu import Producer
 
 from ..db.callers.base import callers
 from ..db.database import CONNECTION_ERRORS, Database, known_databases
+from ..printable import guarded
 from .batch import batches, find_batch
+
+logger = guarded(logging.getLogger(__name__))
 
 #: Of how many queues a collector remembers that they are declared.
 REMEMBERED = 1000
@@ -101,8 +107,22 @@ def _is_known() -> bool:
 
     A later kombu's, or that of a library which has put its own in its place, as Sentry's does.
     """
-    parameters = inspect.signature(Producer.publish).parameters
-    return not hasattr(Producer.publish, "__wrapped__") and parameters.keys() <= _KNOWN
+    unknown = inspect.signature(Producer.publish).parameters.keys() - _KNOWN
+    if hasattr(Producer.publish, "__wrapped__"):
+        return False
+    if unknown:
+        _warn_once(kombu.__version__, ", ".join(sorted(unknown)))
+    return not unknown
+
+
+@cache
+def _warn_once(version: str, names: str) -> None:
+    """Say, once in a process, why ``bulk()`` and ``using()`` take longer than they could."""
+    logger.warning(
+        "publish() of kombu %s has options that this release of pgjobs-celery does not know (%s): "
+        "bulk() and using() publish by way of it, which is correct and takes longer",
+        version, names,
+    )  # fmt: skip
 
 
 class Shortcut:

@@ -7,14 +7,20 @@ of its own on the way there is no such sender, and ``apply_async()`` is called f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import celery
 from celery import Celery, Task
 from celery.app.routes import Router
 from celery.utils import uuid
+
+from ..printable import guarded
+
+logger = guarded(logging.getLogger(__name__))
 
 #: The releases of Celery whose ``apply_async()`` and ``send_task()`` this was written after.
 KNOWN = {(5, 5), (5, 6), (5, 7)}
@@ -99,9 +105,11 @@ def find_sender(task: Any, producer: Any, options: Mapping[str, Any]) -> Sender 
 def is_celerys_own(task: Any) -> bool:
     """True where nobody has put something of his own in the place of Celery's way to publish."""
     app = task.app
+    if celery.VERSION[:2] not in KNOWN:
+        _warn_once(celery.__version__)
+        return False
     return (
-        celery.VERSION[:2] in KNOWN
-        and type(task).shadow_name is Task.shadow_name
+        type(task).shadow_name is Task.shadow_name
         and getattr(task, "_dump_pydantic_arguments", None) is None
         and type(app).send_task is Celery.send_task
         and "send_task" not in vars(app)
@@ -112,4 +120,14 @@ def is_celerys_own(task: Any) -> bool:
                 (Celery.send_task, "celery.app.base"),
             )
         )
+    )
+
+
+@cache
+def _warn_once(version: str) -> None:
+    """Say, once in a process, why ``enqueue_many()`` takes longer than it could."""
+    logger.warning(
+        "this release of pgjobs-celery does not know Celery %s: enqueue_many() calls "
+        "apply_async() for each task, which is correct and takes longer",
+        version,
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
+import celery
 import kombu
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ from kombu import Exchange, Queue
 from pgjobs_celery import PgTask, Unique, bulk, enqueue_many, using
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import InvalidOption, MessageRefused, NotAllPublished, UnknownOption
+from pgjobs_celery.publishing import fast_producer, fast_sender
 
 from ..conftest import Connection
 from ..support.consumers import get_rows
@@ -362,6 +364,37 @@ def test_who_has_wrapped_kombus_method_is_called(add: Any, monkeypatch: pytest.M
     monkeypatch.setattr(kombu.Producer, "publish", publish)
     assert enqueue_many(add, [(1,), (2,)]) == 2
     assert len(calls) == 2
+
+
+def test_a_release_of_celery_that_is_not_known_is_logged_once(
+    add: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    fast_sender._warn_once.cache_clear()
+    monkeypatch.setattr(fast_sender, "KNOWN", {(5, 4)})
+    for _ in range(2):
+        assert enqueue_many(add, [(1,), (2,)]) == 2
+    (line,) = [each for each in caplog.messages if "enqueue_many() calls apply_async()" in each]
+    assert f"Celery {celery.__version__}" in line
+
+
+def test_a_release_of_kombu_that_is_not_known_is_logged_once(
+    add: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    fast_producer._warn_once.cache_clear()
+    real, calls = kombu.Producer.publish, []
+
+    def publish(self: Any, body: Any, *, colour: str = "", **properties: Any) -> Any:
+        calls.append(colour)
+        return real(self, body, **properties)
+
+    monkeypatch.setattr(kombu.Producer, "publish", publish)
+    producer = kombu.Connection("memory://").Producer()
+    for _ in range(2):
+        fast_producer.Collector(producer).publish({}, exchange="", routing_key="nowhere")
+    (line,) = [each for each in caplog.messages if "bulk() and using() publish" in each]
+    assert f"kombu {kombu.__version__}" in line
+    assert "(colour)" in line
+    assert calls == ["", ""]
 
 
 def test_options_that_do_not_exist_are_refused(app: Celery):
