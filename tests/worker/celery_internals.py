@@ -293,6 +293,7 @@ ELSEWHERE = {
     "_fields": "a NamedTuple's documented attribute",
     "_replace": "a NamedTuple's documented method",
     "_meta": "Django's documented attribute of a model",
+    "_connections": "SQLAlchemy's: the connections that a session's transaction has by now",
     "_db": "Django's attribute of a queryset and a manager",
     "_getframe": "Python's frames; in `sys`",
     "_get_running_loop": "asyncio's, which raises nothing where no loop runs",
