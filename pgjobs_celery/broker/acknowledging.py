@@ -1,4 +1,4 @@
-"""What becomes of delivered messages: acknowledged, rejected, put back."""
+"""Acknowledge, reject or requeue delivered messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 
-#: What kombu says of it; operators look for that line.
+#: kombu's log line for it; operators look for that.
 RESTORING = "Restoring %d unacknowledged message(s)"
 
 
@@ -24,7 +24,7 @@ class Acknowledger(Publisher):
 
     def __init__(self, transport: Transport) -> None:
         super().__init__(transport)
-        #: What was delivered and has to be acknowledged, by delivery tag.
+        #: Delivered messages that are not acknowledged, by delivery tag.
         self.unacked: dict[int, Message] = {}
         #: How many have been since somebody asked.
         self.finished = 0
@@ -65,7 +65,7 @@ class Acknowledger(Publisher):
             else completed(claim.id, claim.attempt)
         )
         if message.request is not None:
-            # Whoever took it from the worker may have stored a result, which finished the row.
+            # Code that took it from the worker may have stored a result, which finished the row.
             outcome = outcome._replace(is_sole=False)
             name, id = message.headers.get("task"), message.headers.get("id")
             if name and id and is_end_heard():

@@ -34,12 +34,12 @@ _ids = count(1)
 
 #: How often, in seconds, a consumer says that it still uses a queue that goes when it is not used.
 TOUCH_INTERVAL = 30.0
-#: How many messages that are no jobs one statement takes.
+#: How many messages that are not jobs one statement takes.
 MESSAGE_BATCH = 100
 
 
 class Consumer(NamedTuple):
-    """Who wants what comes to a queue."""
+    """A consumer of a queue's messages."""
 
     queue: str
     callback: Callable[[Message], Any]
@@ -47,7 +47,7 @@ class Consumer(NamedTuple):
 
 
 class QoS:
-    """What kombu and Celery look at of a channel's prefetching."""
+    """The part of a channel's prefetching that kombu and Celery look at."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -77,12 +77,12 @@ class Channel(Acknowledger):
         self._by_queue: dict[str, Consumer] = {}
         self._plan = ClaimPlan(self.options.max_claim, self.node.read_ahead)
         self._buffer: deque[Claim] = deque()
-        #: Messages that are no jobs, on their way.
+        #: Messages that are not jobs, on their way.
         self._mail: deque[Delivery] = deque()
         self._is_jobs_turn = False
         self._is_flowing = True
         self._touch_at = time.monotonic() + TOUCH_INTERVAL
-        #: Queues with messages that are no jobs, as far as we have heard.
+        #: Queues with messages that are not jobs, as far as we have heard.
         self._news: set[str] = set()
         #: Queues with a limit in which a job has ended.
         self._freed: deque[str] = deque()
@@ -156,7 +156,7 @@ class Channel(Acknowledger):
 
     def basic_get(self, queue: str, no_ack: bool = False, **_: Any) -> Message | None:
         """The next message of a queue, claimed for us; None if there is none."""
-        # Who only gets hears of no limit.
+        # A channel that only gets hears of no limit.
         self.node.limits.is_stale = True
         self.node.places()
         while claims := self.node.claim_jobs(ClaimPlan.everything([queue]), 1, for_pool=False):
@@ -194,7 +194,7 @@ class Channel(Acknowledger):
         return len(self._buffer)
 
     def expect(self, queue: str, *, anywhere: bool = False) -> None:
-        """A job stands in this queue; ``anywhere`` in it if it was put back."""
+        """A job waits in this queue; ``anywhere`` in it if it was put back."""
         if queue in self._by_queue:
             if anywhere:
                 self._plan.look_again()
@@ -238,7 +238,7 @@ class Channel(Acknowledger):
         self.transport.fail(why)
 
     def drop(self, cancellation: Cancellation) -> bool:
-        """Have a job that waits here for room not begin; False if it does not wait here."""
+        """Keep a job that waits here for room from beginning; False if it does not wait here."""
         claim = next((each for each in self._buffer if each.id == cancellation.id), None)
         if claim is None:
             return False
@@ -248,7 +248,7 @@ class Channel(Acknowledger):
         return True
 
     def expect_message(self, queue: str) -> None:
-        """A message that is no job stands in this queue."""
+        """A message that is not a job waits in this queue."""
         if queue in self._by_queue:
             self._news.add(queue)
 
@@ -477,9 +477,9 @@ class Channel(Acknowledger):
     # Close
 
     def close(self) -> None:
-        """End the channel: what was not started goes back in line at once.
+        """End the channel: jobs that have not started go back in line at once.
 
-        What a worker has started stays claimed: it goes on, and its outcome finds another way.
+        A job that a worker has started stays claimed: it goes on, and its outcome is written later.
         """
         if self.closed or self._pid != os.getpid():
             self.closed = True

@@ -1,11 +1,11 @@
 """Decide where and how much to claim next; nothing here touches the database.
 
-A claim starts at a floor: the place in line below which nothing was ready. What becomes ready
-later stands behind it, except for what was committed late or put back, so a look without floors
-follows whenever a claim comes back short, and now and then under load.
+A claim starts at a floor: the place in line below which nothing was ready. A job that
+becomes ready later stands behind it, unless it was committed late or put back, so a look without
+floors follows whenever a claim comes back short, and now and then under load.
 
 A queue with a limit has one bucket, for a limit must not count once for each priority: it takes its
-turn among the queues by the most urgent priority that was met in it. What makes place in it is a
+turn among the queues by the most urgent priority that was met in it. A free slot is a
 reason to look at that queue alone, above its floor.
 """
 
@@ -29,7 +29,7 @@ ECHOES = (0.02, 0.2)
 #: How long a queue with a limit for all workers that came back short is left alone while others are
 #: claimed from, in seconds: one claim at a time locks it, until its commit.
 SHARED_INTERVAL = 0.05
-#: What holds of a queue where none has a limit.
+#: No queue is limited.
 NO_LIMITS: Mapping[str, Any] = MappingProxyType({})
 #: Over how long the rate of finished jobs is averaged, in seconds.
 RATE_PERIOD = 0.1
@@ -162,8 +162,8 @@ class ClaimPlan:
             ):
                 queues.append(queue)
         if not queues and not self._is_for_freed:
-            # Each is told of a place that is freed. Who has left some alone looks at them once more
-            # before it waits.
+            # Each worker is told of a slot that is freed. One that has left some queues alone looks
+            # at them once more before it waits.
             self.is_dry = self.is_dry or any(places.get(queue, 1) > 0 for queue in wanted)
             self._due_at = float("inf")
         if self._is_everything:
@@ -253,7 +253,7 @@ class ClaimPlan:
             return False
         reached = self._look
         if self.is_full:
-            # What stands behind the bucket that filled the claim was not looked at.
+            # The buckets behind the one that filled the claim were not looked at.
             last = {(claim.queue, claim.priority) for claim in claims}
             while reached and not any(_holds(reached[-1], *place) for place in last):
                 reached = reached[:-1]

@@ -1,4 +1,4 @@
-"""What kombu's connection, the client, has for the transport: its URLs and its options."""
+"""The URLs and options that kombu's connection, the client, has for the transport."""
 
 from __future__ import annotations
 

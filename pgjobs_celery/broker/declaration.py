@@ -37,12 +37,12 @@ class DeclaredQueue(queue_declare_ok_t):  # type: ignore[misc]
 
     @property
     def message_count(self) -> int:
-        """What a consumer of it would get."""
+        """How many messages a consumer of it would get."""
         return int(self._told.message_count)
 
     @property
     def consumer_count(self) -> int:
-        """Who consumes from it."""
+        """How many consume from it."""
         return int(self._told.consumer_count)
 
     def __getitem__(self, index: Any) -> Any:
@@ -101,7 +101,7 @@ class DeclaredQueue(queue_declare_ok_t):  # type: ignore[misc]
 
 
 class Management(base.Management):  # type: ignore[misc]
-    """What kombu calls a connection's manager; ``celery list bindings`` asks it."""
+    """A connection's manager, as kombu calls it; ``celery list bindings`` asks it."""
 
     def get_bindings(self) -> list[dict[str, str]]:
         """Every binding of a queue to an exchange."""

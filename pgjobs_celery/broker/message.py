@@ -133,7 +133,7 @@ class Message(BaseMessage):  # type: ignore[misc]
 
     @property
     def is_with_others(self) -> bool:
-        """Whoever keeps it may run it yet, whatever becomes of the channel."""
+        """Its keeper may run it yet, even if the channel closes."""
         request = self.request and self.request() if self.is_kept else None
         return bool(request and request.may_run_later)
 

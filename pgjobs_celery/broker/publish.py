@@ -37,7 +37,7 @@ logger = guarded(logging.getLogger(__name__))
 class Publisher(Topology):
     """The part of a channel that publishes. Thread-safe."""
 
-    #: What ``bulk()`` and ``enqueue_many()`` collect for it is written in one statement.
+    #: ``bulk()`` and ``enqueue_many()`` collect for it, and write in one statement.
     collects_jobs = True
 
     def prepare_message(
@@ -138,7 +138,7 @@ class Publisher(Topology):
         return Insertion(job, run, guard, unique.rule, current_publication())
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
-        """What kombu's ``Producer.batch()`` publishes through (kombu 5.7)."""
+        """The batch that kombu's ``Producer.batch()`` publishes through (kombu 5.7)."""
         return PublishBatch(self, max_size)
 
     def _insert(self, insertion: Insertion) -> None:
@@ -188,7 +188,7 @@ class Publisher(Topology):
 
 
 class PublishBatch:
-    """What kombu's ``Producer.batch()`` collects in."""
+    """The batch that kombu's ``Producer.batch()`` collects in."""
 
     def __init__(self, channel: Any, max_size: int) -> None:
         self.channel = channel

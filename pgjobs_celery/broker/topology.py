@@ -52,9 +52,9 @@ class Topology(StdChannel):  # type: ignore[misc]
         self.database = transport.database
         self.options = transport.options
         self.node = get_node(self.database)
-        #: What was declared here and goes away with its last consumer, or with the connection.
+        #: Queues declared here that go away with their last consumer, or with the connection.
         self.own_queues: set[str] = set()
-        #: What is taken away when it is not used for a while.
+        #: Queues that are deleted when they are not used for a while.
         self.passing_queues: set[str] = set()
 
     def exchange_declare(
@@ -161,7 +161,7 @@ class Topology(StdChannel):  # type: ignore[misc]
         return DeclaredQueue.of(queue, lambda: self._count(queue, self._find_queue(queue)))
 
     def _count(self, queue: str, found: Found | None) -> tuple[int, int]:
-        """What a consumer of the queue would get, and how many there are."""
+        """How many messages a consumer of the queue would get, and how many consumers it has."""
         consumers = (found.consumers if found else 0) + (queue in self.node.uses)
         return self.database.jobs.count_ready(queue), consumers
 

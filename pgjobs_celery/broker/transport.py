@@ -93,9 +93,9 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._own_queues: set[str] = set()
         self._listener: Listener | None = None
         self._listener_fd: int | None = None
-        #: It is known that we wait: whatever becomes ready for us is announced.
+        #: Others know that we wait, and announce what becomes ready for us.
         self.is_asleep = False
-        #: What is found now nobody has told us of.
+        #: Work that is found now came without a notification.
         self._is_untold = False
         self._next_poll = 0.0
         self._polls = 0
@@ -107,7 +107,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._due_timer_at = float("inf")
         #: Why the connection is given up for lost.
         self._failure = ""
-        #: Nobody has time to wait for messages any more.
+        #: The worker is leaving, and must not wait for messages.
         self._is_hurried = False
         self._waker: tuple[socket.socket, socket.socket] | None = None
         self._is_waking = False
@@ -142,7 +142,7 @@ class Transport(base.Transport):  # type: ignore[misc]
                 try:
                     channel.close()
                 except CONNECTION_ERRORS as error:
-                    # What the channel let go of is written over the next connection.
+                    # The node writes what the channel let go of over the next connection.
                     logger.debug("a channel was closed without a connection: %s", error)
             self._delete_own_queues()
         finally:
@@ -168,7 +168,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         self.channels.clear()
 
     def own_queue(self, queue: str) -> None:
-        """The queue is to go with this connection."""
+        """Delete the queue with this connection."""
         self._own_queues.add(queue)
         get_node(self.database).uses.own(self, tuple(self._own_queues))
 
@@ -359,7 +359,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         self.wake()
 
     def _poll(self) -> None:
-        """The safety net: somebody may not have woken us.
+        """The safety net: a wake-up may have been lost.
 
         A job may have been put in line by hand. A message that is no job is always announced, with
         its commit, so that where we listen a look now and then is enough.
@@ -491,5 +491,5 @@ class Transport(base.Transport):  # type: ignore[misc]
             with contextlib.suppress(BlockingIOError):
                 self._waker[0].recv(64)
         # Not before: a byte that is written in between would be read as well, and no other would
-        # follow. Who finds the flag still set has done already what the next turn looks for.
+        # follow. A thread that finds the flag still set has done its part before the next turn.
         self._is_waking = False

@@ -33,9 +33,9 @@ from .failures import connection_failed
 from .liveness import Patience
 from .sql import statement
 
-#: What kombu is to treat as a lost connection: worth another try on a new one. A server that takes
-#: no writes is one too: behind a name or an address that moves, another takes them by now. And so
-#: is one that has ended a session which took too long in its transaction.
+#: Errors that kombu must treat as a lost connection: worth another try on a new one. A server that
+#: takes no writes is one too: behind a name or an address that moves, another takes them by now.
+#: And so is one that has ended a session which took too long in its transaction.
 CONNECTION_ERRORS = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -64,7 +64,7 @@ if (patcher := sys.modules.get("eventlet.patcher")) and patcher.is_monkey_patche
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _BINARY = 1
-#: What needs no quotes in an array.
+#: A text that needs no quotes in an array.
 _NUMBERS = {int, UUID}
 
 Row = tuple[Any, ...]
@@ -186,7 +186,7 @@ class Connection:
     ) -> None:
         self._where = describe(conninfo)
         self._pid = os.getpid()
-        #: What it leads to, as :func:`pgjobs_celery.db.django_aliases.home_of` has it.
+        #: Its server and database, as :func:`pgjobs_celery.db.django_aliases.home_of` has it.
         self.home: Hashable = None
         params: dict[str, Any] = conninfo_to_dict(conninfo)
         params.setdefault("connect_timeout", max(2, round(connect_timeout)))

@@ -84,7 +84,7 @@ class Database(Session):
 
     @cached_property
     def messages(self) -> Messages:
-        """What is not a job."""
+        """The rows of messages that are not jobs."""
         return Messages(self)
 
     @cached_property

@@ -1,6 +1,6 @@
 """Databases that Django's settings name, as ``pgjobs+django://default`` does.
 
-What an alias stands for is looked up when a connection is opened, and not when the URL is read: the
+An alias is looked up when a connection is opened, and not when the URL is read: the
 test runner gives it another database, and an app that was made before must not reach the real one.
 """
 
@@ -22,7 +22,7 @@ from .dsn import PARAMETERS, alias_of
 def resolve(conninfo: str) -> str:
     """The libpq connection string; of an alias, what Django's settings say now.
 
-    What is Django's own in ``OPTIONS`` (``pool``, ``isolation_level``, ...) does not count.
+    Django's own ``OPTIONS`` (``pool``, ``isolation_level``, ...) are left out.
     """
     alias = alias_of(conninfo)
     if alias is None:
@@ -45,7 +45,7 @@ def resolve(conninfo: str) -> str:
 
 
 def home_of(conninfo: str) -> Hashable:
-    """What tells whether a connection that is open leads there still."""
+    """A value that changes when an open connection leads elsewhere by now."""
     alias = alias_of(conninfo)
     if alias is None:
         return conninfo
@@ -92,7 +92,7 @@ def open_connections() -> list[Any]:
     return [connection for connection in used if connection.vendor == "postgresql"]
 
 
-#: What Django had open when this process was forked: the parent's, to whom the server answers.
+#: Connections that Django had open when this process was forked: the server answers the parent.
 _inherited: weakref.WeakSet[Any] = weakref.WeakSet()
 
 

@@ -114,7 +114,7 @@ def bare_url(setting: Any) -> str | None:
 
 
 def write_ours(url: str) -> str:
-    """What to say of a URL that is PostgreSQL's own where a broker or backend is named."""
+    """The error for a URL of PostgreSQL's own where a broker or backend is named."""
     return (
         f"{hide_secrets(url)!r} names a database, and no broker or result backend of Celery's: "
         "write pgjobs:// in place of postgresql://"

@@ -7,10 +7,10 @@ import psycopg
 from ..errors import ConnectionFailed, PgJobsError
 from .dsn import describe
 
-#: Whatever the driver raises.
+#: All errors of the driver.
 SERVER_ERRORS = psycopg.Error
 
-#: What libpq or the server says, and the remedy. libpq gives no SQLSTATE for a failed login.
+#: Messages of libpq and the server, each with a remedy. libpq gives no SQLSTATE for a failed login.
 _REMEDIES = (
     ("password authentication failed", "check the user and the password in the URL"),
     ("no password supplied", "put the password into the URL, or use a service or passfile"),
@@ -72,7 +72,7 @@ def read_only(conninfo: str) -> psycopg.OperationalError:
 
 
 def said(error: psycopg.Error) -> str:
-    """What the server said, in one line."""
+    """The server's message, in one line."""
     parts = (error.diag.message_primary or str(error), error.diag.message_detail)
     return " ".join(". ".join(filter(None, parts)).split())
 

@@ -3,8 +3,8 @@
 Workers listen on one channel and who waits for results on another, so that they do not wake each
 other. A payload is one letter for the kind and the name of what it is about. A process that waits
 holds an advisory lock on the name, shared, on its LISTEN connection: the server frees it when the
-process dies, and nothing is left to clean up. Whoever has news tries that lock, and notifies only
-if it is taken.
+process dies, and nothing is left to clean up. A process with news tries that lock, and notifies
+only if it is taken.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 JOB, BACK, MESSAGE, DUE, RESULT, STATE, CANCEL, QUEUE = "j", "b", "m", "d", "r", "s", "c", "q"
 BOUND = "e"
 
-#: Who waits for results shares this many keys, so that waiting for 10,000 takes no 10,000 locks.
+#: Waiters for results share this many keys, so that waiting for 10,000 takes no 10,000 locks.
 SLOTS = 1024
 
 
@@ -58,9 +58,9 @@ class Listener:
         self._channel = channel
         self._wanted: set[str] = set()
         self._held: set[str] = set()
-        #: What was refused to us, and when to ask again.
+        #: The names that were refused, and when to ask again.
         self.refusals = Refusals()
-        #: What came while a statement ran: psycopg takes it from the socket and hands it over.
+        #: Notifications that came while a statement ran: psycopg hands them over.
         self._heard: set[str] = set()
         connection.psycopg.add_notify_handler(lambda notify: self._heard.add(notify.payload))
         connection.psycopg.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))

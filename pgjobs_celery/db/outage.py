@@ -12,7 +12,7 @@ logger = guarded(logging.getLogger(__name__))
 
 
 class Outage:
-    """What the services of a process have seen of one database. Thread-safe.
+    """The view that the services of a process have of one database's outage. Thread-safe.
 
     Each of them tries again by itself. The first one that fails says it for all of them, and the
     first of those that have failed says that it works again.

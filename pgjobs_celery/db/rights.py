@@ -1,4 +1,4 @@
-"""What a role must be allowed to do with which table or sequence, and the GRANT that says so."""
+"""The privileges that a role needs on each table and sequence, and the GRANT that gives them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEQUENCE = ("USAGE",)
 
 
 def all_rights(files: Sequence[Migration]) -> Rights:
-    """What a worker needs: everything on all that the migrations create."""
+    """The privileges of a worker: everything on all that the migrations create."""
     return {name: TABLE if kind == "TABLE" else SEQUENCE for kind, name in created(files)}
 
 

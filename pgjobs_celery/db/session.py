@@ -62,9 +62,9 @@ class Session(Joining):
         self._free = threading.BoundedSemaphore(options.pool_size)
         self._out: set[Connection] = set()
         self._returned = threading.Condition()
-        #: What is so in this thread: how patient it is, and the connection of its transaction.
+        #: The state of each thread: its wait for an idle connection, and its transaction's one.
         self._local = threading.local()
-        #: What the role must be allowed to do; None: everything, as a worker.
+        #: The privileges that the role needs; None: those of a worker.
         self.rights: Rights | None = None
         #: Where the tables were seen to be there.
         self._checked: Hashable = None
@@ -73,7 +73,7 @@ class Session(Joining):
         #: The alias that Django's settings have for it; None for a database of our own URL.
         self.alias = alias_of(conninfo)
         self.init_joining()
-        #: What is said of times without a connection.
+        #: Logs the times without a connection.
         self.outage = Outage(describe(conninfo))
         #: The jobs that were sent from here and may be there or not.
         self.unanswered = Unanswered()
@@ -142,7 +142,7 @@ class Session(Joining):
                     self._idle.put(connection)
                 else:
                     connection.close()
-                    # What cut it has most likely cut the idle ones too; each would be an error.
+                    # The idle ones have most likely been cut with it; each would be an error.
                     self.close()
                 with self._returned:
                     self._returned.notify()
@@ -161,7 +161,7 @@ class Session(Joining):
     def transaction(self) -> Iterator[None]:
         """All that this thread does here in the block is one transaction; in another, a savepoint.
 
-        What raises rolls it back. Who waits is woken by the commit.
+        An exception rolls it back. The commit wakes waiting workers.
         """
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is not None:

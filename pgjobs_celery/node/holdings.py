@@ -8,7 +8,7 @@ from ..job.rows import Claim
 
 
 class Holdings:
-    """What a process holds, by the number of the row. Thread-safe.
+    """The claims that a process holds, by the number of the row. Thread-safe.
 
     Most of it is in the worker's pool, or on its way there. The rest is *kept* by somebody else: a
     strategy that collects messages (celery-batches), a consumer of the application's own, a rate

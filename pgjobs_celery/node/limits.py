@@ -1,4 +1,4 @@
-"""What a process knows of the limits of its queues; nothing here touches the database."""
+"""The limits of its queues that a process knows; nothing here touches the database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Limits:
         self.shared: Mapping[str, int] = {}
         #: Of each of those, whether it had no place left when it was looked at last.
         self.full: dict[str, bool] = {}
-        #: What all workers share may have changed.
+        #: The limits that all workers share may have changed.
         self.is_stale = True
 
     def __contains__(self, queue: str) -> bool:

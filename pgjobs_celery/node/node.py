@@ -1,8 +1,8 @@
 """This process as a holder of claims: what it holds, and what is still to be written about it.
 
 Claims belong to the process and not to a channel: when a connection is lost the tasks go on, and
-their outcomes go out over the next one. What could not be written is kept and tried again; the
-fence makes writing it twice harmless.
+their outcomes go out over the next one. An outcome that could not be written is kept and tried
+again; the fence makes writing it twice harmless.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LOOK_BACK, LOOK_BACK_LAST = 1.0, 300.0
 
 
 class Watcher(Looker, Protocol):
-    """Who claims jobs."""
+    """A channel that claims jobs."""
 
     def place_freed(self, queue: str) -> None:
         """A job of the queue has ended; called from any thread."""
@@ -194,7 +194,7 @@ class Node:
         return self.holdings.claims_in_pool()
 
     def watchers(self) -> list[Watcher]:
-        """Who claims jobs here."""
+        """The channels that claim jobs here."""
         return list(self._watchers)
 
     def find_cancelled(self) -> list[Cancellation]:
@@ -345,7 +345,7 @@ class Node:
             raise
 
     def _describe(self) -> tuple[str, list[str], int]:
-        """What a heartbeat says."""
+        """The data of a heartbeat."""
         return self.name, self.uses.names, self.lost_claims
 
     def _note(self, pending: deque[T], what: T) -> None:

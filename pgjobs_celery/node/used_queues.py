@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 
 class Uses:
-    """Who uses which queue here. Thread-safe: each user's queues are replaced at once."""
+    """The queues that this process uses. Thread-safe: each user's queues are replaced at once."""
 
     def __init__(self) -> None:
         self._consumed: dict[int, Collection[str]] = {}

@@ -58,7 +58,7 @@ async def _publish(
 ) -> T:
     """Publish in a transaction.
 
-    Who waits for it must hold nothing that the event loop may wait for itself. So it is written
+    A waiting thread must hold nothing that the event loop may wait for itself. So it is written
     when the call is over, and has given kombu's producer back.
     """
     result = await in_thread_with(loan, functools.partial(published.collect, call), waits=False)
@@ -67,14 +67,14 @@ async def _publish(
 
 
 def in_order(backlog: Batch | None, call: Callable[[], T]) -> T:
-    """``call()``, after what was published before it."""
+    """Flush what was published earlier, then ``call()``."""
     if isinstance(backlog, Backlog) and len(backlog) and backlog.is_due:
         backlog.flush()
     return call()
 
 
 class Publishing(Batch):
-    """What one call publishes."""
+    """The jobs that one call publishes."""
 
     def __init__(self) -> None:
         super().__init__(sys.maxsize, is_promised=False)
@@ -83,7 +83,7 @@ class Publishing(Batch):
         """Nothing: whoever awaits the call ends no transaction meanwhile."""
 
     def collect(self, call: Callable[[], T]) -> T:
-        """``call()``, and nothing of it is written."""
+        """Collect what ``call()`` publishes; nothing of it is written."""
         scope = batches.enter(self)
         try:
             return call()
@@ -102,7 +102,7 @@ class Publishing(Batch):
 
 
 class Backlog(Batch):
-    """What ``delay()`` has published on an event loop, where nothing may wait for a connection."""
+    """Jobs that ``delay()`` publishes on an event loop, where nothing may wait for a connection."""
 
     def __init__(self, caller: AsyncCaller) -> None:
         super().__init__(sys.maxsize)

@@ -26,7 +26,7 @@ MAX_BYTES = 16 * 1024 * 1024
 
 
 def check_size(size: Any) -> None:
-    """Raise InvalidOption for what is no number of jobs."""
+    """Raise InvalidOption unless ``size`` is a positive integer."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise InvalidOption(f"size must be a whole number from 1, not {size!r}")
 
@@ -41,13 +41,13 @@ class Collected(NamedTuple):
 
 
 class Batch:
-    """What was published and is not written yet. Thread-safe."""
+    """Jobs that were published and are not written yet. Thread-safe."""
 
     def __init__(self, size: int = SIZE, *, is_promised: bool = True) -> None:
         check_size(size)
         #: How many jobs one flush writes at most.
         self.size = size
-        #: Whoever publishes has the ids, and may look for them.
+        #: The publishers have the ids, and may look for them.
         self.is_promised = is_promised
         #: How many jobs were written so far; those that others stand for are not counted.
         self.written = 0
@@ -69,13 +69,13 @@ class Batch:
 
     @property
     def steps(self) -> list[Step]:
-        """What waits to be written."""
+        """The steps that wait to be written."""
         return [each.step for each in self._steps]
 
     def takes(self, database: Database) -> bool:
         """False where it is published into another transaction, or savepoint, than this began in.
 
-        What is published there must not outlive it.
+        Jobs that are published there must not outlive it.
         """
         return self._places.of(database) == database.find_place()
 
@@ -189,7 +189,7 @@ class Batch:
         while self._steps:
             caller = self._steps[0].caller
             flush = self._next_flush()
-            # What was published outside of a transaction is not for the one that we may be in.
+            # A step from outside of a transaction must not join the one that we may be in.
             with _outside() if caller is None else nullcontext():
                 try:
                     self.written += flush.write()
@@ -253,7 +253,7 @@ class Batch:
                 self._collect(each.database, each.step)
 
     def take(self) -> list[Collected]:
-        """What was collected, which is not this one's any more."""
+        """Hand the collected steps out: from now on they belong to the caller."""
         with self._lock:
             self._check()
             steps = list(self._steps)
@@ -271,7 +271,7 @@ def _outside() -> Iterator[None]:
         callers.leave(scope)
 
 
-#: What collects here.
+#: The batch that collects here.
 batches: Scoped[Batch] = Scoped("pgjobs_bulk")
 
 

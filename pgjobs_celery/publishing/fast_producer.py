@@ -41,7 +41,7 @@ class Collector(Producer):  # type: ignore[misc]
             compression=producer.compression,
             on_return=producer.on_return,
         )
-        #: What was declared already, by its identity: to compare queues takes longer than all else.
+        #: Entities declared already, by identity: to compare queues takes longer than all else.
         self._declared: dict[int, Any] = {}
         self._is_known = _is_known()
 
@@ -98,7 +98,7 @@ class Collector(Producer):  # type: ignore[misc]
         )
 
 
-#: What kombu's ``publish()`` may be told, as far as we know.
+#: The options of kombu's ``publish()``, as far as we know.
 _KNOWN = {*inspect.signature(Collector._collect).parameters, "declare"}
 
 

@@ -52,7 +52,7 @@ class Flush:
     def _commit(self) -> int:
         node = get_node(self._database)
         if node.unwritten:
-            # What is published again may have finished here just now.
+            # A job that is published again may have finished here just now.
             node.flush()
         self._first, self._sent = self._sent, self._sent or time.monotonic()
         with self._database.transaction():

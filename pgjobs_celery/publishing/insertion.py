@@ -1,4 +1,4 @@
-"""Put a job in line, with all that may stand in its way: its own id, and another of its kind."""
+"""Insert one job: settle conflicts of its id and of its unique key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Insertion(NamedTuple):
 
     job: NewJob
     run: Run = NO_RUN
-    #: What must not be there twice, and what is to be done if it is; None for any number.
+    #: The key that must be unique, and the rule for a conflict; None for any number.
     guard: Guard | None = None
     rule: Unique | None = None
     #: The call that waits to hear of a conflict.

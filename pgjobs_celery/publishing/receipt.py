@@ -1,4 +1,4 @@
-"""Tell who publishes a job what became of it: kombu returns nothing."""
+"""Tell the publisher of a job of a conflict: kombu returns nothing."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Publication:
         if self.result is not None:
             self.result.conflict = True
             if not self.is_promised:
-                # Whoever waits for it has not seen it yet.
+                # Its waiters have not seen the id yet.
                 self.own_id = self.own_id or self.result.id
                 self.result.id = task_id
         return self.is_promised
 
     def withdraw(self) -> None:
-        """There is no conflict: what was reported was so in a transaction that was taken back."""
+        """Take a reported conflict back: its transaction was rolled back."""
         self.conflict = None
         if self.result is not None:
             self.result.conflict = False
@@ -47,7 +47,7 @@ _current: ContextVar[Publication | None] = ContextVar("pgjobs_publication", defa
 
 @contextmanager
 def publication(*, is_promised: bool) -> Iterator[Publication]:
-    """Within this block one job is published; afterwards it says whether it was."""
+    """Publish one job in this block; the receipt then tells whether it was inserted."""
     this = Publication(is_promised)
     token = _current.set(this)
     try:

@@ -5,8 +5,8 @@ task's own id, and is published by whoever ends the one before: in another proce
 before that is said. Then the row still belongs to a run, whose claim is therefore written into a
 header of the last one: from that run, and from no other, it takes the row.
 
-The others have it as well. What a run publishes with its own claim replaces it, and is no part of
-what it does for others: the exception by which Celery ends it would take that back.
+The others have it as well. A task that a run publishes with its own claim replaces the run, and is
+no part of its work for others: the exception by which Celery ends it would take that back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..job.rows import Fence
 #: The message header; gone when the task is in its row.
 HEADER = "pgjobs_succeeds"
 
-#: What the signatures that consist of others keep them under.
+#: The keys under which a signature keeps the signatures that it consists of.
 _PARTS = ("tasks", "header", "body")
 
 

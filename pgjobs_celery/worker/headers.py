@@ -16,9 +16,9 @@ from celery.exceptions import InvalidTaskError
 
 #: Names of other tasks, and the task's own: text to the database and to Celery's registers.
 NAMES = ("id", "root_id", "parent_id", "group")
-#: What is shown, or is a key.
+#: Headers that are shown, or are keys.
 TEXTS = ("shadow", "argsrepr", "kwargsrepr")
-#: What is counted with.
+#: Headers that are numbers.
 NUMBERS = ("retries", "replaced_task_nesting", "group_index")
 #: Times, as ISO 8601 or as kombu's JSON decodes them.
 TIMES = ("eta", "expires")

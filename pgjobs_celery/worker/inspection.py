@@ -1,4 +1,4 @@
-"""What ``celery inspect scheduled`` and ``query_task`` say of jobs that wait in the database.
+"""Have ``celery inspect scheduled`` and ``query_task`` list jobs that wait in the database.
 
 Celery holds a task with a countdown in the memory of the worker that has taken it, and asks that.
 Here it waits in its row, and no worker has it: so each worker answers for the queues that it
@@ -26,7 +26,7 @@ from ..printable import guarded
 
 logger = guarded(logging.getLogger(__name__))
 
-#: What Celery says of a task that waits for its time: the priority of its timer's entry.
+#: Celery's priority for a task that waits for its time, that of its timer's entry.
 TIMER_PRIORITY = 6
 
 

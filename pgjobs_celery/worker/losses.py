@@ -21,7 +21,7 @@ from ..tasks.task import PgTask
 if TYPE_CHECKING:
     from ..job.rows import Claim
 
-#: What the pool says of a task whose process has ended, where it was not told to end it.
+#: The pool's errors for a task whose process has ended, where it was not told to end it.
 KILLED = (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
 
 
@@ -111,7 +111,7 @@ class LostAttempts:
 
 
 def raised(error: Exception) -> ExceptionInfo:
-    """What Celery has of an exception that a task raised."""
+    """The form in which Celery keeps an exception that a task raised."""
     try:
         raise error
     except Exception:

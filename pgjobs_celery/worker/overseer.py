@@ -87,7 +87,7 @@ class Overseer:
         }
 
     def _waiting(self) -> Iterable[Key]:
-        """What waits in a channel for room; or outside of it, for its rate or its batch."""
+        """Jobs that wait in a channel for room; or outside of it, for their rate or their batch."""
         for channel in self._node.watchers():
             yield from channel.waiting()
 

@@ -1,4 +1,4 @@
-"""What we ask of Celery's pools beyond what they offer: billiard's inner names, in one place."""
+"""Ask more of Celery's pools than they offer: billiard's inner names, in one place."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class WorkerPool:
         return max(int(size), most)
 
     def _buckets(self) -> list[Any]:
-        """What holds requests for their rate limits."""
+        """The buckets that hold requests for their rate limits."""
         return [bucket for bucket in self._consumer.task_buckets.values() if bucket]
 
     def has_sent(self, result: Any) -> bool:

@@ -1,9 +1,9 @@
-"""What stands for a task in a worker's main process, and learns for the row what becomes of it.
+"""The request of a task in a worker's main process, which reports its outcome to the row.
 
 ``Task.Request`` is Celery's extension point. Celery derives one more class from it for each task,
 and overrides ``on_success`` there; ``__init_subclass__`` puts itself in front of that.
 
-Acknowledging is not the outcome: Celery acknowledges most tasks when they begin. What became of the
+Acknowledging is not the outcome: Celery acknowledges most tasks when they begin. The outcome of the
 job is decided here, from what Celery calls when a task ends, and written in batches.
 """
 
@@ -55,9 +55,9 @@ if TYPE_CHECKING:
 
 logger = guarded(logging.getLogger(__name__))
 
-#: What the pool says of a task whose process has ended.
+#: The pool's errors for a task whose process has ended.
 ENDED = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
-#: What ``Task.replace()`` says when it has published the others; Celery has no type for it.
+#: The text of ``Task.replace()`` once it has published the others; Celery has no type for it.
 REPLACED = "Replaced by new task"
 #: Ends of an attempt that its process leaves to be written here.
 LEFT_TO_US = (Postponed, CancelledByTask)
@@ -71,7 +71,7 @@ class JobRequest(LostAttempts):
     task: Any
     #: Why the task failed, while Celery decides what follows from it.
     _failure: Any = None
-    #: Somebody wants the job cancelled.
+    #: A cancellation that was asked for.
     _cancellation: Cancellation | None = None
     #: It went back in line.
     is_put_back = False
@@ -211,7 +211,7 @@ class JobRequest(LostAttempts):
             raise
 
     def end_job(self, pool: Any, cancellation: Cancellation) -> None:
-        """Somebody wants the job cancelled: it is not to begin; one that runs may be terminated."""
+        """Cancel the job: it must not begin; one that runs may be terminated."""
         before, self._cancellation = self._cancellation, cancellation
         if not self._is_in_pool():
             self.revoked()
@@ -245,8 +245,8 @@ class JobRequest(LostAttempts):
         """True, and the job cancelled, if it is not to begin any more."""
         if self._cancellation is None or self._already_revoked:  # type: ignore[attr-defined]
             if claim_of(self._message) is not None:
-                # What workers remember, of what has expired as well, is older than this claim: its
-                # row said so when it was revoked, and somebody has put it back in line since.
+                # Workers remember revoked and expired tasks from before this claim: the row was
+                # revoked then, and has been put back in line since.
                 revoked.discard(self.id)  # type: ignore[attr-defined]
             return bool(super().revoked())  # type: ignore[misc]
         self._announce_revoked(self._cancellation.reason, False, None, False)
@@ -326,7 +326,7 @@ class JobRequest(LostAttempts):
     def _make_room(self, error: BaseException) -> None:
         """Celery's own ending of the task has raised ``error``: let go of the message for it.
 
-        What became of the job is settled by now.
+        The outcome of the job is settled by now.
         """
         if claim_of(self._message) is not None:
             if not self._has_processes():
@@ -428,7 +428,7 @@ class JobRequest(LostAttempts):
 
     @property
     def is_settled(self) -> bool:
-        """What becomes of the job is known."""
+        """True once the outcome of the job is known."""
         return bool(self._message.is_settled)
 
     def settle_cancelled(self) -> None:
@@ -510,7 +510,7 @@ class JobRequest(LostAttempts):
 
 
 class NotOurs(Exception):
-    """A job was put back in line, or revoked, before the pool came to it."""
+    """The job was requeued or revoked before the pool started it."""
 
 
 def _is_signal(name: str) -> bool:

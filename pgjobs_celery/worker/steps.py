@@ -1,4 +1,4 @@
-"""What this package adds to a Celery worker's main process: its tasks tell the rows.
+"""The bootsteps that this package adds to a Celery worker: its tasks report to the rows.
 
 Celery's consumer is not imported here. Packages put a tracer of their own in the place of Celery's
 when the worker makes its pool (celery-aio-pool), and the consumer takes the one that it finds when
@@ -98,7 +98,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         thread.start()
         thread.join(timeout=1.0)
         if consumer.controller.semaphore:
-            # What waits for room in the pool is not to begin when a task ends.
+            # Tasks that wait for room in the pool must not begin when another ends.
             consumer.controller.semaphore.clear()
 
     def stop(self, consumer: Any) -> None:
@@ -118,7 +118,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             transport.hurry()
 
     def info(self, consumer: Any) -> dict[str, Any]:
-        """What ``celery inspect stats`` says of us."""
+        """Our part of ``celery inspect stats``."""
         return {"pgjobs": self._node.describe()} if self._node else {}
 
     def shutdown(self, consumer: Any) -> None:

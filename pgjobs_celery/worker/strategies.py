@@ -23,7 +23,7 @@ class KeptRequest(JobRequest):
     """The request of a task with a strategy of its own."""
 
     def acknowledge(self) -> None:
-        """Whoever has the request is done with it: the event loop may not come to say so."""
+        """The keeper of the request is done with it: the event loop may not come to say so."""
         if isinstance(self._message, Message) and self._message.is_kept:
             self._message.is_acknowledged = True
         super().acknowledge()  # type: ignore[misc]
@@ -32,7 +32,7 @@ class KeptRequest(JobRequest):
     def may_run_later(self) -> bool:
         """True if the strategy has it: it goes on to have it when the connection is lost.
 
-        What waits for its rate limit Celery forgets then.
+        Celery then forgets requests that wait for their rate limit.
         """
         pool = self._message.channel.node.pool
         return not (pool and pool.is_limited(self))

@@ -14,7 +14,7 @@ from .django import caller_of, is_django
 from .psycopg import AsyncPsycopgCaller, PsycopgCaller
 
 _FROM_SQLALCHEMY = "use it through SQLAlchemy, or connect with psycopg 3"
-#: What is taken for a connection, and is none: a module and a word in the class's name.
+#: Things that are mistaken for a connection: a module and a word in the class's name.
 _MISTAKEN = (
     ("sqlalchemy", "Engine", "it has no transaction of its own: pass one of its connections"),
     ("sqlalchemy", "sessionmaker", "it makes sessions: pass one of them"),

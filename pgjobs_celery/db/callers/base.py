@@ -1,4 +1,4 @@
-"""What we need of a connection that is not ours; and which one that is where we run."""
+"""The parts of a caller's connection that we need; and which connection holds where we run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = frozenset({b"pin_plans", b"plan_anew", b"wait_briefly"})
 class Caller(ABC):
     """A connection of the caller's own. We neither commit nor roll back what is done over it."""
 
-    #: What Django's settings call it; None for what is none of Django's.
+    #: The alias in Django's settings; None for a connection that is not Django's.
     alias: str | None = None
     #: Something was published over it, so that its transaction has begun.
     took_part = False
@@ -34,7 +34,7 @@ class Caller(ABC):
 
     @property
     def identity(self) -> object:
-        """What is the same for two that are about the same connection."""
+        """A value that is the same for two callers of one connection."""
         return self
 
     @abstractmethod
@@ -79,7 +79,7 @@ class Caller(ABC):
         return True
 
     def own_error(self, error: psycopg.Error) -> BaseException | None:
-        """What the caller's own statement would have raised; None for a psycopg error as it is."""
+        """The error of the caller's own driver; None for a psycopg error as it is."""
         return None
 
 
@@ -113,5 +113,5 @@ class Place(NamedTuple):
         return cls(caller, caller.position()) if caller else cls()
 
 
-#: Whose transaction what runs here takes part in; None for "in none, whatever is around".
+#: The caller whose transaction this code takes part in; None for "in none, whatever is around".
 callers: Scoped[Caller | None] = Scoped("pgjobs_using")

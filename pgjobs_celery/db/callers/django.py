@@ -41,7 +41,7 @@ class DjangoCaller(Caller):
     def is_in_transaction(self) -> bool:
         """True in an ``atomic`` block and, but for a worker's tasks, without autocommit.
 
-        What comes after a task is published by the worker, when the task's own code is over: then
+        The worker publishes what comes after a task, when the task's own code is over: then
         nobody commits any more what that has left open.
         """
         connection = self._connection

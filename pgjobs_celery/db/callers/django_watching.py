@@ -25,7 +25,7 @@ class DjangoWatch(Watch):
 
 
 class _Work(Overriding):
-    """What is done over a connection."""
+    """The statements that run over a connection."""
 
     methods = {"commit": True, "rollback": False, "set_autocommit": None, "close": False}
 

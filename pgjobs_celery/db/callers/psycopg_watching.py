@@ -18,8 +18,8 @@ from .watching import Overriding, Pending, Watch, control_of
 _OUTSIDE = pq.TransactionStatus.IDLE
 _NO_PIPELINE = pq.PipelineStatus.OFF
 _INSIDE = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
-#: The work of psycopg that neither begins nor ends anything, by the names of its generators. What
-#: is not named here, and is no statement whose text we see, may do both.
+#: The work of psycopg that neither begins nor ends anything, by the names of its generators. Any
+#: other, unless it is a statement whose text we see, may do both.
 _HARMLESS = frozenset(
     {
         "_fetch_gen", "_sync_gen", "_communicate_gen", "_stream_fetchone_gen", "_read_gen",
@@ -48,7 +48,7 @@ class PsycopgWatch(Watch):
 
 
 class _Work(Overriding):
-    """What is done over a connection."""
+    """The statements that run over a connection."""
 
     # Ahead of which a statement can be run; a method of asyncio's cannot wait for one of ours.
     methods = {"commit": True, "rollback": False}

@@ -24,7 +24,7 @@ _UNDOING = ("rollback", "abort")
 
 
 class Pending(Protocol):
-    """What was collected over a connection, and is to be written there."""
+    """Steps that were collected over a connection, and must be written there."""
 
     def write_before(self, watch: Watch) -> None:
         """The transaction, or savepoint, is about to end: write, if that can be done here."""
@@ -51,7 +51,7 @@ class Watch(ABC):
         """Watch no more."""
 
     def begin(self) -> None:
-        """What is collected from now on belongs here."""
+        """From now on, collected steps belong here."""
         self._began_at = self.mark()
 
     @property
@@ -92,7 +92,7 @@ class Overriding:
     def __init__(self, target: Any) -> None:
         self.target = target
         self.watches: list[Watch] = []
-        #: What the object had of its own in the place of ours.
+        #: The object's own attributes that ours replace.
         self._replaced: dict[str, Any] = {}
 
     @classmethod

@@ -21,7 +21,7 @@ from ..sql import in_schema
 _PACKAGE = Path(__file__).parents[2]
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _MARKER = re.compile(r"^-- migrate:(up|down|breaking)[ \t]*$", re.MULTILINE)
-#: What a migration creates that a role needs rights on; a partition is used through its parent.
+#: Objects of a migration that a role needs rights on; a partition is used through its parent.
 _CREATED = re.compile(
     r"^CREATE (?:UNLOGGED )?(TABLE|SEQUENCE) pgjobs\.(\w+)(?! PARTITION OF)\b", re.MULTILINE
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Rescue(NamedTuple):
-    """What a rescue has found."""
+    """The findings of a rescue."""
 
     #: The names of the dead.
     nodes: list[str]
@@ -32,12 +32,12 @@ class Rescue(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one transaction of a node has done."""
+    """The effect of one transaction of a node."""
 
     claims: list[Claim]
     #: The outcomes that changed nothing because the claim was lost before.
     lost: list[Outcome]
-    #: What became of the others, by the number of the row.
+    #: The new states of the others, by the number of the row.
     settled: dict[int, State]
     #: How many places the limited queues had when the outcomes were written, before anything was
     #: taken; not of one whose limit is gone.
@@ -45,7 +45,7 @@ class Turn(NamedTuple):
 
 
 class Claims:
-    """What can be done to job rows that a worker claims; one method for each statement."""
+    """Statements on job rows that workers claim, one method each."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -88,7 +88,7 @@ class Claims:
         """As :meth:`claim_jobs`, where some queues are ``limited`` for all workers together.
 
         Each of those may have one bucket only; from one that is limited and not named here nothing
-        is taken. Who waits for a queue that was full and is not any more is woken.
+        is taken. Workers that wait for a queue that was full and is not any more are woken.
         """
         locked = sorted(limited)
         calls = [self._session.call("pin_plans")]

@@ -17,7 +17,7 @@ LONGEST_KEY = 2_000
 
 
 class Entries:
-    """What can be done to keys and values; one method for each statement.
+    """Statements on keys and values, one method each.
 
     All of them may run twice, but for :meth:`increment_entry`.
     """

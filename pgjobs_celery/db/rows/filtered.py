@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 PAGE = 100
 #: How many are changed by one statement, in a transaction of its own.
 BATCH = 1000
-#: How long such a statement waits for a row that somebody else holds, in milliseconds. A claim is
-#: over sooner. What waits for longer gives way, before deadlock_timeout (a second): so it is never
-#: a worker's statement that the server chooses to fail.
+#: How long such a statement waits for a row that another session holds, in milliseconds. A claim
+#: is over sooner. A statement that waits for longer gives way, before deadlock_timeout (a second):
+#: so the server never chooses a worker's statement to fail.
 PATIENCE = 100
 
 #: The filters as :meth:`pgjobs_celery.control.filters.Filters.parameters` gives them.
@@ -36,7 +36,7 @@ OnBatch = Callable[[int], object]
 
 
 class Survey(NamedTuple):
-    """What is known of the table before it is searched."""
+    """Facts about the table, known before it is searched."""
 
     #: The number of the newest job; None for an empty table.
     newest: int | None
@@ -56,7 +56,7 @@ class Changed:
 
 
 class Matches:
-    """What can be done to jobs that filters find; one method for each statement."""
+    """Statements on jobs that filters find, one method each."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -211,7 +211,7 @@ class Matches:
                         ]
                     )[2]
                 except (pg.LockNotAvailable, pg.DeadlockDetected, pg.UniqueViolation) as error:
-                    # Whoever has the unique key of one of them is seen the next time.
+                    # The holder of the unique key of one of them is seen the next time.
                     if self._session.is_joined or (
                         size == 1 and not isinstance(error, pg.UniqueViolation)
                     ):

@@ -17,7 +17,7 @@ class UnknownChord(LookupError):
 
 
 class Chord(NamedTuple):
-    """What is to happen when a header has finished."""
+    """The body that must be published when a header has finished."""
 
     #: The body's signature, encoded; None where whoever published it did not say.
     body: bytes | None
@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
 
 class Groups:
-    """What can be done to rows of groups; one method for each statement.
+    """Statements on rows of groups, one method each.
 
     All of them may run twice, but for :meth:`extend_chord`.
     """
@@ -48,7 +48,7 @@ class Groups:
         self._fetch("save_group", group_id=group_id, result=result, result_type=result_type)
 
     def get_group(self, group_id: str) -> tuple[bytes, str | None] | None:
-        """What was kept, and its content type; None if nothing was."""
+        """The saved value and its content type; None if nothing was."""
         rows = self._fetch("get_group", group_id=group_id)
         return (rows[0][0], rows[0][1]) if rows else None
 

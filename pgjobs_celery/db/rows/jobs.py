@@ -25,7 +25,7 @@ FORBID_PATIENCE = 2000
 
 
 class Jobs:
-    """What can be done to job rows; one method for each statement."""
+    """Statements on job rows, one method each."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -27,7 +27,7 @@ class QueueRow(NamedTuple):
 
 
 class Limits:
-    """What can be done to the limits of queues; one method for each statement."""
+    """Statements on the limits of queues, one method each."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -57,7 +57,7 @@ class Limits:
         self._announce()
 
     def get_limits(self, queue: str) -> QueueRow:
-        """What holds for a queue, which need not be there."""
+        """The limits of a queue, which need not exist."""
         rows = self._session.fetch("get_limits", queue=queue)
         return QueueRow(queue, *rows[0]) if rows else QueueRow(queue)
 

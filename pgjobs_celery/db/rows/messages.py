@@ -45,7 +45,7 @@ class Routed(NamedTuple):
 
 
 class Messages:
-    """What can be done to message rows; one method for each statement."""
+    """Statements on message rows, one method each."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Nodes:
-    """What can be done to node rows; one method for each statement."""
+    """Statements on node rows, one method each."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

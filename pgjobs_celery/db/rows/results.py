@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StoredResult(NamedTuple):
-    """What the row says."""
+    """The result as its row has it."""
 
     task_id: str
     state: State
@@ -54,7 +54,7 @@ class Origin(NamedTuple):
 
 
 class Results:
-    """What can be done to results; one method for each statement."""
+    """Statements on results, one method each."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Holder(NamedTuple):
-    """Whose a queue is."""
+    """The owner of a queue."""
 
     #: The node that it goes with; None where it stays.
     owner: UUID | None
@@ -35,7 +35,7 @@ class Found(NamedTuple):
 
 
 class Routes:
-    """What can be done to exchanges, queues and bindings; one method for each statement."""
+    """Statements on exchanges, queues and bindings, one method each."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

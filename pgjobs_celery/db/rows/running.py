@@ -1,4 +1,4 @@
-"""What a running task asks of its own row, and notes in it; fenced by its claim."""
+"""A running task's reads and writes of its own row, fenced by its claim."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Advance(NamedTuple):
 
 
 class Schedules:
-    """What can be done to the entries of an app; one method for each statement."""
+    """Statements on the entries of an app, one method each."""
 
     def __init__(self, session: Session, app: str) -> None:
         self._session = session

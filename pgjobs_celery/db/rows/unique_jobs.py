@@ -33,7 +33,7 @@ class Holder(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """What must not be there twice, in which states, and for how many seconds; None: for ever."""
+    """A unique job's key, the states in which it counts, and for how many seconds (None: ever)."""
 
     key: bytes
     states: Sequence[str]
@@ -41,7 +41,7 @@ class Guard(NamedTuple):
 
 
 class UniqueJobs:
-    """What can be done to rows with a unique key; one method for each statement."""
+    """Statements on rows with a unique key, one method each."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -29,7 +29,7 @@ class Waiting(NamedTuple):
 
 
 class WaitingJobs:
-    """What can be asked of them."""
+    """Statements on jobs that wait for their time, one method each."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
