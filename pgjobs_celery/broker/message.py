@@ -147,7 +147,7 @@ class Message(BaseMessage):  # type: ignore[misc]
 
     @property
     def was_sent(self) -> bool:
-        """A child that has been sent the task will run it, though it has not said so yet."""
+        """A child that has been sent the task will run it, though it has not reported that yet."""
         request = self.request and self.request()
         return bool(request and request.was_sent())
 

@@ -138,7 +138,7 @@ class Target(str):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Port, user and database as kombu calls them, where they are said; nothing secret."""
+        """Port, user and database as kombu calls them, where the URL has them; nothing secret."""
         if alias_of(self.conninfo) is not None:
             return {}
         params = conninfo_to_dict(self.conninfo)

@@ -71,7 +71,7 @@ def read_only(conninfo: str) -> psycopg.OperationalError:
     )
 
 
-def said(error: psycopg.Error) -> str:
+def cause(error: psycopg.Error) -> str:
     """The server's message, in one line."""
     parts = (error.diag.message_primary or str(error), error.diag.message_detail)
     return " ".join(". ".join(filter(None, parts)).split())

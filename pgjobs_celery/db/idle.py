@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: How long one is kept while the server has no place left for others, in seconds.
 SHORT = 0.5
-#: For how long it is taken to have none, after it has said so, in seconds.
+#: For how long it is taken to have none, after it has reported so, in seconds.
 SCARCE = 60.0
 
 

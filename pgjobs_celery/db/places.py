@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 #: Seconds between two tries, at least and at most.
 FIRST, LAST = 0.05, 0.5
-#: How often a process says so, in seconds.
-SAID_EVERY = 60.0
+#: How often a process logs that it waits, in seconds.
+WARN_EVERY = 60.0
 
-_said_at = -SAID_EVERY
+_warned_at = -WARN_EVERY
 
 
 def wait_for_place(
@@ -51,7 +51,7 @@ def wait_for_place(
                 if mine == 0:
                     raise OutOfTime("the server has had no place in the time there was") from error
                 raise
-            _say(conninfo, timeout)
+            _warn(conninfo, timeout)
         # Not all at once: those who wait began together.
         instead = meanwhile(min(left, pause * random.uniform(0.5, 1.0)))
         if instead is not None:
@@ -59,12 +59,12 @@ def wait_for_place(
         pause = min(LAST, pause * 2)
 
 
-def _say(conninfo: str, timeout: float) -> None:
-    global _said_at
+def _warn(conninfo: str, timeout: float) -> None:
+    global _warned_at
     now = monotonic()
-    if now - _said_at < SAID_EVERY:
+    if now - _warned_at < WARN_EVERY:
         return
-    _said_at = now
+    _warned_at = now
     logger.warning(
         "PostgreSQL at %s has no connection left: waiting for one, %g s each time (raise "
         "max_connections, put a pooler in between, or have fewer processes)",

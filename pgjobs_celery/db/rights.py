@@ -29,14 +29,14 @@ def grants(rights: Rights, files: Sequence[Migration], schema: str, role: str) -
     alike: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
     for name, privileges in rights.items():
         alike.setdefault((name in sequences, tuple(privileges)), []).append(f"{place}.{name}")
-    said = [
+    grants = [
         f"GRANT USAGE ON SCHEMA {place} TO {role}",
         f"GRANT SELECT ON {place}.migrations TO {role}",
     ]
     for (is_sequence, privileges), names in sorted(alike.items()):
         kind = "SEQUENCE " if is_sequence else ""
-        said.append(f"GRANT {', '.join(privileges)} ON {kind}{', '.join(names)} TO {role}")
-    return "; ".join(said) + ";"
+        grants.append(f"GRANT {', '.join(privileges)} ON {kind}{', '.join(names)} TO {role}")
+    return "; ".join(grants) + ";"
 
 
 def quoted(name: str) -> str:

@@ -44,7 +44,7 @@ class Sender:
         options.setdefault("ignore_result", task.ignore_result)
         for name in ("add_to_parent", "expires"):
             options.pop(name, None)
-        self._said = {
+        self._fields = {
             **{name: options.pop(name, None) for name in ("countdown", "eta")},
             **{name: options.pop(name, None) for name in ("time_limit", "soft_time_limit")},
             "ignore_result": options.pop("ignore_result"),
@@ -52,15 +52,15 @@ class Sender:
             "create_sent_event": app.conf.task_send_sent_event,
         }
         if parent := app.current_worker_task:
-            self._said["root_id"] = parent.request.root_id or parent.request.id
-            self._said["parent_id"] = parent.request.id
+            self._fields["root_id"] = parent.request.root_id or parent.request.id
+            self._fields["parent_id"] = parent.request.id
         self._router = app.amqp.router
         self._is_routed = type(self._router) is Router and not self._router.routes
         if self._is_routed:
             options = self._router.route(options, task.name, (), {}, task)
         self._options = options
         self._amqp = app.amqp
-        self._backend = None if self._said["ignore_result"] else app.backend
+        self._backend = None if self._fields["ignore_result"] else app.backend
 
     def send(self, args: Any, kwargs: Any) -> None:
         """Send one."""
@@ -71,7 +71,7 @@ class Sender:
             options = self._router.route({**options}, task.name, args, kwargs, task)
         task_id = uuid()
         message = amqp.create_task_message(
-            task_id, task.name, args, kwargs, **self._said, **options
+            task_id, task.name, args, kwargs, **self._fields, **options
         )
         if self._backend is not None:
             self._backend.on_task_call(self._producer, task_id)

@@ -171,5 +171,5 @@ def _retry_policy() -> dict[str, Any]:
     if not conf.task_publish_retry:
         return {"max_retries": 0}
     policy = {"interval_start": 0, "interval_step": 0.2, "interval_max": 1, "max_retries": 3}
-    said = conf.task_publish_retry_policy or {}
-    return {name: said.get(name, value) for name, value in policy.items()}
+    given = conf.task_publish_retry_policy or {}
+    return {name: given.get(name, value) for name, value in policy.items()}

@@ -1,9 +1,9 @@
 """Let the tasks by which a task has replaced itself stand for it, whoever publishes them and when.
 
 Celery publishes the first of them, and then says that the task is replaced. The last one has the
-task's own id, and is published by whoever ends the one before: in another process perhaps, and
-before that is said. Then the row still belongs to a run, whose claim is therefore written into a
-header of the last one: from that run, and from no other, it takes the row.
+task's own id, and is published by the process that ends the one before: another one perhaps, and
+before the replacement is announced. Then the row still belongs to a run, whose claim is therefore
+written into a header of the last one: from that run, and from no other, it takes the row.
 
 The others have it as well. A task that a run publishes with its own claim replaces the run, and is
 no part of its work for others: the exception by which Celery ends it would take that back.

@@ -28,5 +28,5 @@ def set_aside(message: Message, error: BaseException) -> None:
         # The process that runs the task may have written what became of it.
         outcome = outcome._replace(is_sole=False, awaited=str(message.headers.get("id")))
         message.channel.node.settle(outcome)
-    # Not message.reject(): what Celery has said of it, or will, would be one word too many.
+    # Not message.reject(): Celery has settled the message itself, or will.
     message.channel.basic_reject(message.delivery_tag)

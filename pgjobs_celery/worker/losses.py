@@ -70,7 +70,7 @@ class LostAttempts:
     def _postpone(self, error: BaseException) -> Postponed | None:
         """The next attempt of a job whose process was killed; None where it is not to have one.
 
-        Of what its process could still say itself it has said so: that is a Postponed already.
+        An attempt that its process could still postpone itself is a Postponed already.
         """
         if (
             claim_of(self._message) is None

@@ -36,7 +36,7 @@ def runs_nothing(pool: Any) -> bool:
     """True if one of Celery's pools has nothing to do; False where nobody can tell."""
     inner = getattr(pool, "_pool", None)
     if (cache := getattr(inner, "_cache", None)) is not None:
-        return not cache  # billiard's: what it was given, and has not said the end of
+        return not cache  # billiard's: tasks whose end it has not reported
     if (greenlets := getattr(pool, "_pool_map", None)) is not None:
         return not greenlets
     if (executor := getattr(pool, "executor", None)) is not None:
@@ -66,8 +66,7 @@ class Overseer:
             if looks >= LOOKS and now - since >= PATIENCE
         }:
             logger.error(
-                "the pool runs nothing, and nobody has said what became of jobs %s; "
-                "they are given up",
+                "the pool runs nothing, and has not reported the end of jobs %s; they are given up",
                 ", ".join(str(id) for id, _ in stuck),
             )
             self._consumer.call_soon(self._end, stuck)
@@ -93,7 +92,7 @@ class Overseer:
 
     def _end(self, stuck: dict[Key, Any]) -> None:
         """In the worker's own thread."""
-        error = WorkerLostError("the pool runs nothing, and nobody has said what became of it")
+        error = WorkerLostError("the pool runs nothing, and has not reported the end of the task")
         is_unbegun = False
         for (id, attempt), request in stuck.items():
             if (id, attempt) not in self._node.held_claims():

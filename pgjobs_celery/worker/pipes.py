@@ -1,4 +1,4 @@
-"""Hear what a prefork pool's children have said before anything is decided about their tasks.
+"""Hear a prefork pool's children before anything is decided about their tasks.
 
 A child tells by its pipe that its task has ended. Celery's event loop fires its timers before it
 looks at the pipes, so that after a stall of the main process (a database that is away, a table that
@@ -51,7 +51,7 @@ class Pipes:
         handler.join_exited_workers = self._judge_and_join
 
     def hear(self) -> None:
-        """Read whatever any child has said. In the event loop's thread, between two callbacks."""
+        """Read the children's reports. In the event loop's thread, between two callbacks."""
         for child in list(self._pool._fileno_to_outq.values()):
             self._read(child)
 
@@ -59,7 +59,7 @@ class Pipes:
         """Call ``pause``, which sleeps, and go on reading meanwhile.
 
         In a signal handler, so only where that has interrupted an event loop that waits: elsewhere
-        it may have interrupted what reads, or holds a lock. Then what is said is heard afterwards.
+        it may have interrupted what reads, or holds a lock. Then the reports are heard afterwards.
         """
         if not is_loop_waiting(self._hub):
             pause()

@@ -203,7 +203,7 @@ class Close:
 def _find_idle(pool: Any) -> Iterator[Any]:
     """The children that a pool may end when it shrinks: those that were sent nothing.
 
-    Celery takes a child for idle that has not said yet that it begins, and ends it in its task.
+    Celery takes a child for idle that has not reported yet that it begins, and ends it in its task.
     """
     busy = {
         id(child) for job in pool._cache.values() for child in (job._write_to, job._scheduled_for)

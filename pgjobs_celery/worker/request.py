@@ -300,7 +300,7 @@ class JobRequest(LostAttempts):
             exc_info = self._announce_retry(postponed)
         self._failure = exc_info
         if kwargs.get("return_ok") and not getattr(exc_info, "is_known", True):
-            kwargs["return_ok"] = False  # its process could not say so: it is said here
+            kwargs["return_ok"] = False  # its process could not report it: it is reported here
         try:
             try:
                 return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
@@ -432,7 +432,7 @@ class JobRequest(LostAttempts):
         return bool(self._message.is_settled)
 
     def settle_cancelled(self) -> None:
-        """The pool has ended, and has said nothing of it."""
+        """The pool has ended without a report of this task."""
         claim = claim_of(self._message)
         if claim is not None:
             self._settle(ended(claim.id, claim.attempt, acks_late=self.task.acks_late))

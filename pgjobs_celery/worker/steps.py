@@ -165,10 +165,10 @@ def tell_ended(ended: Sequence[Ended]) -> None:
     """Send the signals of jobs that have come to their end."""
     for job in ended:
         error = json.loads(job.error) if job.error else None
-        said = {"task_id": job.task_id, "attempt": job.attempt, "error": error}
-        job_finished.send(sender=job.task, state=job.state.value, **said)
+        about = {"task_id": job.task_id, "attempt": job.attempt, "error": error}
+        job_finished.send(sender=job.task, state=job.state.value, **about)
         if job.state is State.DISCARDED:
-            job_discarded.send(sender=job.task, **said)
+            job_discarded.send(sender=job.task, **about)
 
 
 def install() -> None:

@@ -16,7 +16,7 @@ from pgjobs_celery.config import Options
 from pgjobs_celery.db.connection import CONNECTION_ERRORS, Connection
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.failures import CannotConnect, said
+from pgjobs_celery.db.failures import CannotConnect, cause
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.errors import ConnectionFailed, PgJobsError
 
@@ -164,6 +164,6 @@ def test_what_the_server_said_is_one_line_with_its_detail(connection):
     connection.execute("INSERT INTO t VALUES (1)")
     with pytest.raises(psycopg.errors.UniqueViolation) as caught:
         connection.execute("INSERT INTO t VALUES (1)")
-    assert said(caught.value) == (
+    assert cause(caught.value) == (
         'duplicate key value violates unique constraint "t_pkey". Key (v)=(1) already exists.'
     )

@@ -138,7 +138,7 @@ def few(url: str, connection: Connection) -> Iterator[str]:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
     """What this process says of a full server, as if for the first time."""
-    monkeypatch.setattr(places, "_said_at", -1e9)
+    monkeypatch.setattr(places, "_warned_at", -1e9)
     caplog.set_level(logging.WARNING)
     return lambda: [each.getMessage() for each in caplog.records if each.name == places.__name__]
 

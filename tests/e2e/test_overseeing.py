@@ -17,7 +17,7 @@ from .rows import Rows, assert_finished, errors
 
 #: A look at each of these polls: the tests need not wait for half a minute.
 CONF = {"broker_transport_options": {"poll_interval": 0.3}}
-SAID = "the pool runs nothing, and nobody has said what became of jobs"
+SAID = "the pool runs nothing, and has not reported the end of jobs"
 
 
 @pytest.fixture

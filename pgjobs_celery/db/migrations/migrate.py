@@ -27,7 +27,7 @@ from ...errors import (
     SchemaTooNew,
 )
 from ..django_aliases import resolve
-from ..failures import connection_failed, said
+from ..failures import cause, connection_failed
 from ..rights import quoted
 from ..sql import in_schema
 from .files import (
@@ -94,11 +94,11 @@ def session(conninfo: str, timeout: float = 4.0) -> Iterator[Connection]:
     try:
         yield connection
     except pg.InsufficientPrivilege as error:
-        raise PermissionMissing(f"the database role may not do this: {said(error)}") from error
+        raise PermissionMissing(f"the database role may not do this: {cause(error)}") from error
     except psycopg.Error as error:
         if connection.closed:
-            raise ConnectionFailed(f"the connection was lost: {said(error)}") from error
-        raise PgJobsError(f"the server refused a statement: {said(error)}") from error
+            raise ConnectionFailed(f"the connection was lost: {cause(error)}") from error
+        raise PgJobsError(f"the server refused a statement: {cause(error)}") from error
     finally:
         connection.close()
 
@@ -284,14 +284,15 @@ def _blocked(
 
 def _failed(step: Step | None, error: psycopg.Error) -> MigrationFailed:
     if step is None:
-        return MigrationFailed(f"no migration was run: {said(error)}")
+        return MigrationFailed(f"no migration was run: {cause(error)}")
     where = ""
     if error.diag.statement_position:
         before = step.body[: int(error.diag.statement_position) - 1]
         first = step.migration.up_line if step.direction == "up" else step.migration.down_line
         where = f" line {first + before.count(chr(10))}"
     return MigrationFailed(
-        f"{step.migration}.sql{where}: {said(error)}; rolled back, nothing of this file was applied"
+        f"{step.migration}.sql{where}: {cause(error)}; rolled back, "
+        "nothing of this file was applied"
     )
 
 
@@ -310,5 +311,5 @@ def _may_not_migrate(
             "that owns the tables"
         )
     return PermissionMissing(
-        f"{step or 'no migration was run'}: {said(error)}; let an owner run {remedy}"
+        f"{step or 'no migration was run'}: {cause(error)}; let an owner run {remedy}"
     )

@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from ...errors import PermissionMissing, SchemaError, SchemaMissing, SchemaOutOfDate, SchemaTooNew
-from ..failures import said
+from ..failures import cause
 from ..rights import Rights, all_rights, grants, quoted
 from ..sql import in_schema
 from .files import OURS, Migration, load_migrations
@@ -136,7 +136,7 @@ def check_schema(
     except pg.UndefinedTable:
         raise _missing(schema, files[-1].version) from None
     except pg.InsufficientPrivilege as error:
-        raise _permission_missing(connection, schema, files, said(error), needed) from None
+        raise _permission_missing(connection, schema, files, cause(error), needed) from None
     except pg.UndefinedColumn:
         raise _foreign_table(schema) from None
     newest, version = files[-1].version, max(applied, default=0)
@@ -161,7 +161,7 @@ def permitted(connection: Connection, schema: str, rights: Rights) -> Iterator[N
         yield
     except pg.InsufficientPrivilege as error:
         files = load_migrations()
-        raise _permission_missing(connection, schema, files, said(error), rights) from None
+        raise _permission_missing(connection, schema, files, cause(error), rights) from None
 
 
 def status(
