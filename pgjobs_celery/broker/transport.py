@@ -240,7 +240,7 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def register_with_event_loop(self, connection: Transport, loop: Any) -> None:
         """Take a turn whenever the loop does, and wake it when something comes."""
-        self.database.be_patient()
+        self.database.wait_for_idle()
         self._loop = loop
         self._loop_thread = threading.get_ident()
         loop.on_tick.add(self._on_tick)

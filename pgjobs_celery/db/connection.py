@@ -30,7 +30,7 @@ from ..errors import PermissionMissing
 from .deadline import OutOfTime, in_time
 from .dsn import describe
 from .failures import connection_failed
-from .liveness import Patience
+from .liveness import Liveness
 from .sql import statement
 
 #: Errors that kombu must treat as a lost connection: worth another try on a new one. A server that
@@ -205,7 +205,7 @@ class Connection:
         except psycopg.Error as error:
             raise connection_failed(error, conninfo) from None
         #: How long it waits for an answer, and who does.
-        self.patience = Patience(self._connection, params, ask_after)
+        self.liveness = Liveness(self._connection, params, ask_after)
         self._connection.add_notice_handler(lambda diagnostic: None)
         self._pgconn = self._connection.pgconn
         self._prepare = prepare
@@ -217,7 +217,7 @@ class Connection:
         """False once the server is gone or an exchange was left half done."""
         return (
             not self._busy
-            and not self.patience.is_left
+            and not self.liveness.is_left
             and self._pgconn.status == pq.ConnStatus.OK
             and self._pid == os.getpid()
         )
@@ -233,7 +233,7 @@ class Connection:
 
     def close(self) -> None:
         """Close it; never raises. Does nothing in a process that only inherited it."""
-        if self._pid == os.getpid() and not self.patience.is_left:
+        if self._pid == os.getpid() and not self.liveness.is_left:
             self._connection.close()
 
     def abandon(self) -> None:

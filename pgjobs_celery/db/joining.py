@@ -18,7 +18,7 @@ from .connection import CONNECTION_ERRORS, Call, Connection, Row
 #: How long a statement of ours, beside a caller's transaction in the same thread, waits for a row
 #: that somebody holds, in milliseconds. That may be this very transaction, which would wait for us:
 #: no server sees such a deadlock.
-PATIENCE = 5_000
+LOCK_TIMEOUT = 5_000
 
 
 class Joining:
@@ -177,11 +177,11 @@ class Joining:
     def run_briefly(
         self, connection: Connection, transactions: Sequence[Sequence[Call]]
     ) -> list[list[Row]]:
-        """As :meth:`Connection.run`, but wait no longer than :data:`PATIENCE` for a lock.
+        """As :meth:`Connection.run`, but wait no longer than :data:`LOCK_TIMEOUT` for a lock.
 
         Raises CannotJoin if that is not enough.
         """
-        brief = self.call("wait_briefly", milliseconds=PATIENCE)
+        brief = self.call("wait_briefly", milliseconds=LOCK_TIMEOUT)
         try:
             rows = iter(connection.run(*([brief, *calls] for calls in transactions)))
         except psycopg.errors.LockNotAvailable:

@@ -34,7 +34,7 @@ class ConnectionLost(psycopg.OperationalError):
     """The connection is dead, although nothing says so."""
 
 
-class Patience:
+class Liveness:
     """Has a psycopg connection wait for as long as the server works on the answer, and no longer.
 
     It stands in for the connection's own ``wait``, through which every statement goes. No subclass,
@@ -128,7 +128,7 @@ class Patience:
             return False
         try:
             with psycopg.connect(**self._parameters, autocommit=True) as asking:
-                Patience(asking, {}, ANSWER)  # who does not answer here is not asked again
+                Liveness(asking, {}, ANSWER)  # who does not answer here is not asked again
                 found = asking.execute(
                     statement("find_work", ""),
                     {

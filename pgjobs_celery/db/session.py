@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 #: How long a task waits for a place on a server that is full, in seconds: what it publishes next,
 #: and what it has come to, nobody can make again.
-TASK_PATIENCE = 60.0
+TASK_TIMEOUT = 60.0
 
 #: After how many seconds without an answer a server is asked that has only to say who listens.
 LISTENING = 2.0
@@ -221,15 +221,15 @@ class Session(Joining):
             self._open(conninfo, ask_after=min(self.options.ask_after, LISTENING)), channel
         )
 
-    def be_patient(self, seconds: float = 0.05) -> None:
-        """Have this thread wait for that long for a connection before it opens another one.
+    def wait_for_idle(self, seconds: float = 0.05) -> None:
+        """Have this thread wait for so many seconds for an idle connection before it opens another.
 
         For the threads of a worker that take turns: three connections are enough for all of them.
         """
-        self._local.patience = seconds
+        self._local.idle_wait = seconds
 
     def _wait(self) -> Connection | None:
-        seconds = getattr(self._local, "patience", 0.0)
+        seconds = getattr(self._local, "idle_wait", 0.0)
         if not seconds or not self._out:
             return None
         return self._wait_for_returned(seconds)
@@ -266,8 +266,8 @@ class Session(Joining):
     def cut(self, thread: int) -> None:
         """Have what this thread waits for end as if the connection were lost; from another one."""
         for connection in list(self._out):
-            if connection.patience.waiter == thread:
-                connection.patience.cut()
+            if connection.liveness.waiter == thread:
+                connection.liveness.cut()
 
     def close(self) -> None:
         """Close the pooled connections; the next use opens new ones."""
@@ -334,7 +334,7 @@ class Session(Joining):
 
         timeout = self.options.connect_timeout
         if is_in_task():
-            timeout = max(timeout, TASK_PATIENCE)
+            timeout = max(timeout, TASK_TIMEOUT)
         connection = wait_for_place(open_one, conninfo, timeout, wait)
         connection.home = home
         return connection

@@ -92,7 +92,7 @@ class Loop:
 
     def _run(self) -> None:
         self._ident = threading.get_ident()
-        self._database.be_patient()
+        self._database.wait_for_idle()
         try:
             while service := self._next():
                 self._run_service(service)

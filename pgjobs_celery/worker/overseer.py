@@ -27,7 +27,7 @@ logger = guarded(logging.getLogger(__name__))
 
 #: At how many looks in a row, one at each poll, the pool must have run nothing, and for how many
 #: seconds at the least: where polls are close together, what ends just now may take longer.
-LOOKS, PATIENCE = 4, 5.0
+LOOKS, STUCK_AFTER = 4, 5.0
 #: A job, and its attempt.
 Key = tuple[int, int]
 
@@ -63,7 +63,7 @@ class Overseer:
         if stuck := {
             key: held[key]
             for key, (looks, since) in self._looks.items()
-            if looks >= LOOKS and now - since >= PATIENCE
+            if looks >= LOOKS and now - since >= STUCK_AFTER
         }:
             logger.error(
                 "the pool runs nothing, and has not reported the end of jobs %s; they are given up",

@@ -298,7 +298,7 @@ def test_a_connection_that_is_well_is_used_again(database: Database, connection)
 
 
 def test_a_patient_thread_waits_for_a_connection_before_it_opens_another(database: Database):
-    database.be_patient(5)
+    database.wait_for_idle(5)
     taken, free = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -33,7 +33,7 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 def test_what_waits_for_the_block_it_stands_in_is_told_so(
     app: Celery, url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(joining, "PATIENCE", 200)
+    monkeypatch.setattr(joining, "LOCK_TIMEOUT", 200)
     once: PgTask = app.tasks["once"]
     with psycopg.connect(parse_url(url)) as own:
         with using(own):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from pgjobs_celery.worker.overseer import PATIENCE
+from pgjobs_celery.worker.overseer import STUCK_AFTER
 
 from ..conftest import close_app
 from . import hooked
@@ -64,7 +64,7 @@ def test_nothing_is_given_up_that_runs_for_long(
     results = [hooked.hold.delay(str(started), str(release)) for _ in range(2)]
     rows.wait(results[0].id, "executing")
     # Longer than would do it: there is no event to wait for.
-    rows.select("SELECT pg_sleep(%s)", 1.5 * PATIENCE)
+    rows.select("SELECT pg_sleep(%s)", 1.5 * STUCK_AFTER)
     release.touch()
     assert [result.get(timeout=20) for result in results] == ["released", "released"]
     assert SAID not in running.log

@@ -165,7 +165,7 @@ def test_bad_input_is_refused_or_left_to_the_workers(app: Celery, rows: Rows):
 def test_what_is_just_being_published_cannot_be_revoked_before_that_is_over(
     app: Celery, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("pgjobs_celery.db.rows.jobs.FORBID_PATIENCE", 50)
+    monkeypatch.setattr("pgjobs_celery.db.rows.jobs.LOCK_TIMEOUT", 50)
     with connection.transaction():
         connection.execute(
             "INSERT INTO pgjobs.jobs (task_id, task, queue) VALUES ('open', 't', 'q')"

@@ -169,7 +169,7 @@ def test_a_claim_to_which_the_server_comes_when_it_was_given_up_is_put_back(
     assert node.claim_jobs(CELERY, 1) == []
     (claiming,) = database._idle
     pid = claiming.psycopg.info.backend_pid
-    cutter = threading.Timer(0.1, claiming.patience.cut)
+    cutter = threading.Timer(0.1, claiming.liveness.cut)
     os.kill(pid, signal.SIGSTOP)
     try:
         cutter.start()

@@ -27,7 +27,7 @@ BATCH = 1000
 #: How long such a statement waits for a row that another session holds, in milliseconds. A claim
 #: is over sooner. A statement that waits for longer gives way, before deadlock_timeout (a second):
 #: so the server never chooses a worker's statement to fail.
-PATIENCE = 100
+LOCK_TIMEOUT = 100
 
 #: The filters as :meth:`pgjobs_celery.control.filters.Filters.parameters` gives them.
 Parameters = Mapping[str, Any]
@@ -205,7 +205,7 @@ class Matches:
                         [
                             self._session.call("plan_anew"),
                             self._session.call(
-                                "wait_briefly", milliseconds=PATIENCE if size > 1 else 0
+                                "wait_briefly", milliseconds=LOCK_TIMEOUT if size > 1 else 0
                             ),
                             self._session.call(name, **values, **span),
                         ]

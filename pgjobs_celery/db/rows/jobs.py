@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: How long a statement may take to reach the server, in seconds, a new connection included.
 SLACK = 10.0
 #: How long a revoke waits for a transaction that publishes what it revokes, in milliseconds.
-FORBID_PATIENCE = 2000
+LOCK_TIMEOUT = 2000
 
 
 class Jobs:
@@ -118,7 +118,7 @@ class Jobs:
                 self._session.run(
                     [
                         self._session.call("pin_plans"),
-                        self._session.call("wait_briefly", milliseconds=FORBID_PATIENCE),
+                        self._session.call("wait_briefly", milliseconds=LOCK_TIMEOUT),
                         self._session.call("forbid_jobs", task_ids=possible_ids(task_ids)),
                     ]
                 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..session import Session
 
 #: How long a change waits for the claims that began before it, in milliseconds.
-PATIENCE = 5000
+LOCK_TIMEOUT = 5000
 
 
 class QueueRow(NamedTuple):
@@ -80,7 +80,7 @@ class Limits:
                 return cursor.fetchall() if cursor.description else []
 
             # All claims wait behind who waits for the nodes.
-            run("wait_briefly", milliseconds=PATIENCE)
+            run("wait_briefly", milliseconds=LOCK_TIMEOUT)
             yield run
 
     def _announce(self) -> None:

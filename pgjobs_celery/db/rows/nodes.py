@@ -25,14 +25,14 @@ class Nodes:
         name: str,
         queues: Sequence[str],
         lease: float,
-        patience: float = 0.0,
+        grace: float = 0.0,
         lost_claims: int = 0,
         connection: Connection | None = None,
     ) -> bool:
         """Say that ``node`` is alive and what it consumes; True if others are to be rescued.
 
         ``lease`` is how long it may be silent before it counts as dead. Only a node whose
-        heartbeats have had no gap for ``patience`` seconds is told of dead ones. ``lost_claims``:
+        heartbeats have had no gap for ``grace`` seconds is told of dead ones. ``lost_claims``:
         how many outcomes it could not write because others had the jobs by then.
         """
         call = self._session.call(
@@ -42,7 +42,7 @@ class Nodes:
             queues=list(queues),
             version=__version__,
             lease=lease,
-            patience=patience,
+            grace=grace,
             lost_claims=lost_claims,
         )
         rows = connection.run([call]) if connection else self._session.run([call])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: How long a beat may be silent in the transaction that publishes ticks, in milliseconds: one that
 #: has stopped, and one that asks somebody else in it.
-IDLENESS, PATIENCE = 10_000, 60_000
+IDLENESS, ASKING_IDLENESS = 10_000, 60_000
 
 
 #: The next tick of an entry whose row has one that Python cannot hold.
@@ -82,7 +82,7 @@ class Schedules:
     @contextmanager
     def publishing(self, *, asks_others: bool = False) -> Iterator[None]:
         """A transaction in which entries are moved on and what is due is published."""
-        limit = PATIENCE if asks_others else IDLENESS
+        limit = ASKING_IDLENESS if asks_others else IDLENESS
         with self._session.transaction():
             self._session.fetch("limit_idleness", milliseconds=limit)
             yield

@@ -16,7 +16,7 @@ WITH beat AS (
       lost_claims = excluded.lost_claims
   RETURNING n.node, n.steady_since
 )
-SELECT b.steady_since < pg_catalog.now() - %(patience)s::double precision * interval '1 second'
+SELECT b.steady_since < pg_catalog.now() - %(grace)s::double precision * interval '1 second'
        AND EXISTS (
          SELECT
          FROM pgjobs.nodes AS d

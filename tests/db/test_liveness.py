@@ -1,4 +1,4 @@
-"""Whoever waits for an answer asks whether there will be one."""
+"""A process that waits for an answer asks whether one will come."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_process_of_the_server_that_hangs_is_given_up(url: str) -> None:
 
 def test_who_waits_can_be_cut_off(url: str) -> None:
     connection = connect(url)
-    cutter = threading.Timer(0.2, connection.patience.cut)
+    cutter = threading.Timer(0.2, connection.liveness.cut)
     cutter.start()
     with pytest.raises(psycopg.OperationalError):
         connection.psycopg.execute("SELECT pg_sleep(5)")
