@@ -26,7 +26,7 @@ class Acknowledger(Publisher):
         super().__init__(transport)
         #: Delivered messages that are not acknowledged, by delivery tag.
         self.unacked: dict[int, Message] = {}
-        #: How many have been since somebody asked.
+        #: How many were acknowledged since the channel last looked.
         self.finished = 0
 
     def look_again(self, *, messages: bool = True) -> None:
@@ -56,8 +56,8 @@ class Acknowledger(Publisher):
             self.node.holdings.keep(claim.id)
 
     def _end(self, message: Message, claim: Claim) -> None:
-        """The job ends with its acknowledgement: there is nobody else to say what became of it."""
-        # A worker acknowledges what it cannot read; that is no success.
+        """The job ends with its acknowledgement: no pool reports its outcome."""
+        # A worker acknowledges a message that it cannot read; that is not a success.
         error = message.unreadable
         outcome = (
             discarded(claim.id, claim.attempt, error_from(error))
@@ -116,7 +116,7 @@ class Acknowledger(Publisher):
 
 
 def is_failure_stored(message: Message) -> bool:
-    """False for a message whose task ignores its result: its failure is no result either."""
+    """False for a message whose task ignores its result: its failure is not stored either."""
     request = message.request and message.request()
     return request is None or bool(request.stores_failure)
 

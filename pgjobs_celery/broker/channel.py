@@ -212,7 +212,7 @@ class Channel(Acknowledger):
         self.transport.wake()
 
     def neglected(self, seconds: float) -> list[str]:
-        """The queues for which there is room, and in which nobody has looked for so long.
+        """The queues for which there is room, and that were not looked at for so long.
 
         Called from any thread.
         """
@@ -229,7 +229,7 @@ class Channel(Acknowledger):
         return [queue for queue in self._plan.queues if queue not in self.node.limits]
 
     def waiting(self) -> list[tuple[int, int]]:
-        """The jobs that wait here for room, or that nobody has acknowledged; from any thread."""
+        """The jobs that wait here for room, or are not acknowledged; from any thread."""
         claims = [*list(self._buffer), *(each.claim for each in list(self.unacked.values()))]
         return [(claim.id, claim.attempt) for claim in claims if claim is not None]
 
@@ -253,7 +253,7 @@ class Channel(Acknowledger):
             self._news.add(queue)
 
     def look_again(self, *, messages: bool = True) -> None:
-        """Look at everything: time has passed, or somebody might not have told us."""
+        """Look at everything: time has passed, or a notification may have been lost."""
         self._plan.look_again()
         if messages:
             self._news.update(self._by_queue)
@@ -289,7 +289,7 @@ class Channel(Acknowledger):
     def deliver(self, until: float) -> int:
         """Hand out what there is room for until this time, at least one; how many.
 
-        The solo pool runs the task inside: whoever calls must get its turn again.
+        The solo pool runs the task inside: the caller must get its turn again.
         """
         if self.node.is_fenced:
             # Others may be about to take what we hold: what has not begun is let go of.

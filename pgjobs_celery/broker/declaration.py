@@ -13,7 +13,7 @@ from kombu.transport import base
 class DeclaredQueue(queue_declare_ok_t):  # type: ignore[misc]
     """A declared queue: its name, how much waits in it, and how many consume from it.
 
-    Both are looked up when somebody reads them: every producer declares its queue, and to count
+    Both are looked up when they are read: every producer declares its queue, and to count
     costs 100 ms where a million jobs wait; software that watches queues declares them to learn it.
     """
 

@@ -26,17 +26,17 @@ class Message(BaseMessage):  # type: ignore[misc]
     Its ``__init__`` does what kombu's does, without the detours: this runs once per task.
     """
 
-    #: The job behind it; None for a message that is no job.
+    #: The job behind it; None for a message that is not a job.
     claim: Claim | None = None
     #: When the job is not worth running any more, by the monotonic clock; None for never.
     expires_at: float | None = None
-    #: When it was to run, as it was published: for its task to see.
+    #: When it should run, as it was published: for its task to see.
     eta: str | None = None
-    #: The row of ``messages`` behind it, where it is no job and has to be acknowledged.
+    #: The row of ``messages`` behind it, where it is not a job and must be acknowledged.
     row: int | None = None
     #: The pool has it, and says what becomes of the job: acknowledging only makes room.
     is_tracked = False
-    #: It was handed out and did not go to the pool: whoever has it may acknowledge it.
+    #: It was handed out and did not go to the pool: its holder may acknowledge it.
     is_kept = False
     #: It was acknowledged before the pool had it.
     is_acknowledged = False
@@ -44,7 +44,7 @@ class Message(BaseMessage):  # type: ignore[misc]
     is_started = False
     #: Gives the worker's request, where there is one.
     request: Callable[[], Any] | None = None
-    #: The job was put back in line, or its outcome is known: nothing more is to be settled.
+    #: The job was put back in line, or its outcome is known: nothing more must be settled.
     is_settled = False
     #: Why the body could not be read.
     failure: BaseException | None = None
@@ -119,7 +119,7 @@ class Message(BaseMessage):  # type: ignore[misc]
     def track(self) -> None:
         """The pool has it from now on.
 
-        A job that has ended by an acknowledgement stays ended: the task runs as nobody's.
+        A job that has ended by an acknowledgement stays ended: the task runs without a claim.
         """
         if not self.is_kept:
             self.is_tracked = True
@@ -138,7 +138,7 @@ class Message(BaseMessage):  # type: ignore[misc]
         return bool(request and request.may_run_later)
 
     def give_back(self) -> bool:
-        """The job is to go back in line; False if it has begun or will, or its outcome is known."""
+        """Put the job back in line; False if it has begun or will, or its outcome is known."""
         with _fate:
             if self.is_settled or (self.is_tracked and (self.is_started or self.was_sent)):
                 return False
@@ -160,7 +160,7 @@ class Message(BaseMessage):  # type: ignore[misc]
 
     @property
     def unreadable(self) -> BaseException | None:
-        """Why this message cannot be read; None if it can, or nobody tried."""
+        """Why this message cannot be read; None if it can, or was not tried."""
         if self.errors:
             return self.errors[0][1]  # type: ignore[no-any-return]
         return self.failure

@@ -126,7 +126,7 @@ class Publisher(Topology):
         unique = options.unique
         if held is not None and request.id == job.task_id:
             unique = None
-            # Where its retry is to be written down, see retries.py.
+            # Where its retry must be recorded, see retries.py.
             request.retried_in = self.database
             if job.eta is not None:
                 # retry(countdown=...), which Celery has turned into a time by this machine's clock.

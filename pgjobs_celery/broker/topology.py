@@ -29,7 +29,7 @@ NO_ROUTE, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_IMPLEMENTED = 312
 #: Seconds between two tries to declare an exclusive queue whose owner may be dead.
 DECLARE_INTERVAL = 0.25
 
-#: Exchanges that nobody has to declare: kombu does not, where the name begins with ``amq.``.
+#: Exchanges that need no declaration: kombu does not, where the name begins with ``amq.``.
 PREDECLARED = {f"amq.{type}": type for type in ("direct", "topic", "fanout")}
 
 
@@ -180,7 +180,7 @@ class Topology(StdChannel):  # type: ignore[misc]
     def queue_bind(self, queue: str, exchange: str = "", routing_key: str = "", **_: Any) -> None:
         """Route what comes to the exchange with the key to the queue.
 
-        ChannelError if there is no such exchange.
+        ChannelError if the exchange does not exist.
         """
         if not exchange:
             return
@@ -205,7 +205,7 @@ class Topology(StdChannel):  # type: ignore[misc]
         self.database.routes.unbind_queue(exchange, routing_key or "", queue)
 
     def queue_purge(self, queue: str, **_: Any) -> int:
-        """Empty a queue of what nobody has claimed; how much that was. Its jobs are cancelled."""
+        """Empty a queue of unclaimed jobs and messages; how many. Its jobs are cancelled."""
         return self.database.jobs.purge_jobs(queue) + self.database.messages.purge_messages(queue)
 
     def queue_delete(

@@ -51,7 +51,7 @@ logger = guarded(logging.getLogger(__name__))
 
 #: How long one turn of the event loop may hand out messages, in seconds.
 TURN = 0.01
-#: How often a worker's loop in a thread sees whether it is to leave, in seconds.
+#: How often a worker's loop in a thread sees whether it must leave, in seconds.
 FLAG_INTERVAL = 0.1
 #: How many outcomes are collected before they are written although jobs are still at hand.
 OUTCOMES = 100
@@ -333,7 +333,7 @@ class Transport(base.Transport):  # type: ignore[misc]
             return False
         listener = self._open_listener()
         if listener.is_refused and time.monotonic() < listener.refusals.due_at:
-            return False  # nobody need wake us: we look when it is asked for again
+            return False  # no wake-up is needed: we look when it is asked for again
         queues = {queue for channel in channels for queue in channel.queues}
         self.is_asleep = listener.announce(queues | {""})
         self._read_notifications()
@@ -347,7 +347,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         return channels if all(channel.is_idle for channel in channels) else []
 
     def stop_sleeping(self) -> None:
-        """There is so much to do that nobody has to wake us."""
+        """There is so much to do that no wake-up is needed."""
         if self.is_asleep and self._listener is not None:
             self._listener.announce([""])
             self._read_notifications()
@@ -361,8 +361,8 @@ class Transport(base.Transport):  # type: ignore[misc]
     def _poll(self) -> None:
         """The safety net: a wake-up may have been lost.
 
-        A job may have been put in line by hand. A message that is no job is always announced, with
-        its commit, so that where we listen a look now and then is enough.
+        A job may have been put in line by hand. A message that is not a job is always announced,
+        with its commit, so that where we listen a look now and then is enough.
         """
         self._next_poll = time.monotonic() + self.options.poll
         self._polls += 1
@@ -378,7 +378,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._end_cancelled()
 
     def _end_cancelled(self) -> None:
-        """Keep what is to be cancelled from beginning, or end it where it is to be terminated."""
+        """Keep cancelled jobs from beginning, and end those that must be terminated."""
         node = get_node(self.database)
         if node.pool is not None:
             for cancellation in node.find_cancelled():
@@ -390,7 +390,7 @@ class Transport(base.Transport):  # type: ignore[misc]
     def _open_listener(self) -> Listener:
         if self._listener is None:
             self._listener = self.database.listen_for_work()
-            # From now on we hear of jobs that are scheduled; of those before nobody told us.
+            # From now on we hear of jobs that are scheduled; of those before we were not told.
             self._listener.announce([""])
             get_node(self.database).services.expect_due()
             if self._loop is not None:
@@ -411,7 +411,7 @@ class Transport(base.Transport):  # type: ignore[misc]
             self._listener_fd = None
 
     def _check_listener(self) -> None:
-        """Listen anew if nobody tells us any more, which nothing but asking shows."""
+        """Listen anew if notifications have stopped, which only asking shows."""
         self._is_untold = False
         with contextlib.suppress(*CONNECTION_ERRORS):
             if self._open_listener().is_heard():
@@ -463,7 +463,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         self.database.cut(self._loop_thread)
 
     def hurry(self) -> None:
-        """The worker is to leave: its blocking loop waits twice for 2 seconds before it does."""
+        """The worker must leave: its blocking loop waits twice for 2 seconds before it does."""
         self._is_hurried = True
         self.wake(always=True)
 

@@ -113,8 +113,8 @@ os.register_at_fork(after_in_child=_note_inherited)
 def before_maintenance(close: Callable[[], None]) -> None:
     """Have ``close`` called when Django creates, copies or drops a database, as for its tests.
 
-    The server can do none of that where somebody is connected. Django goes over a connection to
-    another database for it, which it announces as it does each.
+    The server can do none of that while another session is connected. Django goes over a
+    connection to another database for it, which it announces as it does each.
     """
     from django.db.backends.base.base import NO_DB_ALIAS
     from django.db.backends.signals import connection_created

@@ -109,7 +109,7 @@ def urls_of(setting: Any) -> list[str]:
 
 
 def bare_url(setting: Any) -> str | None:
-    """The first URL of a ``broker_url`` that is PostgreSQL's own, which is no broker's; or None."""
+    """The first URL of a ``broker_url`` that is PostgreSQL's own, and not a broker's; or None."""
     return next((url for url in urls_of(setting) if url.partition("://")[0] in BARE), None)
 
 

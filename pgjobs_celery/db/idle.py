@@ -1,4 +1,4 @@
-"""Connections that nobody uses just now: kept for a while, and closed when nobody has used them."""
+"""Connections that are not in use: kept for a while, and closed when they stay unused."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from .callers.django import open_places, place_on
 from .connection import CONNECTION_ERRORS, Call, Connection, Row
 
 #: How long a statement of ours, beside a caller's transaction in the same thread, waits for a row
-#: that somebody holds, in milliseconds. That may be this very transaction, which would wait for us:
+#: that is held, in milliseconds. The holder may be this very transaction, which would wait for us:
 #: no server sees such a deadlock.
 LOCK_TIMEOUT = 5_000
 
@@ -101,7 +101,7 @@ class Joining:
             self._local.caller = caller
             there = caller.peek(self.call("number_jobs", task_ids=ids))
         except Exception:
-            # It has failed, leads elsewhere, or is not to be used here (Django's on an event loop).
+            # It has failed, leads elsewhere, or must not be used here (Django's on an event loop).
             return set()
         finally:
             self._local.caller = None
@@ -163,13 +163,13 @@ class Joining:
 
     @property
     def joined_channel(self) -> str | None:
-        """Where a statement is to tell workers of what it does; None outside of a caller's
-        transaction, where they are told after the commit."""
+        """The channel on which a statement must announce its work; None outside of a caller's
+        transaction, where it is announced after the commit."""
         return notify.work_channel(self.schema) if self.is_joined else None
 
     @property
     def is_beside(self) -> bool:
-        """True where the caller has a transaction open, and what is done here is no part of it."""
+        """True where the caller has a transaction open that this thread's work is not part of."""
         if any(callers.all()):
             return True
         return bool(self.alias and place_on(self.alias).caller)

@@ -47,7 +47,7 @@ class Liveness:
         parameters: Mapping[str, Any],
         ask_after: float,
     ) -> None:
-        # Weak, for the connection has us: its session is to end as soon as it is dropped.
+        # Weak, for the connection has us: its session must end as soon as it is dropped.
         self._reference = ref(connection)
         #: How to connect to the server that is asked; empty where it is not.
         self._parameters = parameters
@@ -81,7 +81,7 @@ class Liveness:
             self.waiter = 0
 
     def cut(self) -> None:
-        """Have whoever waits here see the connection end; from any thread."""
+        """Have the thread that waits here see the connection end; from any thread."""
         with (
             contextlib.suppress(OSError, psycopg.Error),
             socket.socket(fileno=os.dup(self._connection.fileno())) as end,

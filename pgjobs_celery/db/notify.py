@@ -1,4 +1,4 @@
-"""Wait for something to happen in the database, and let others know that somebody waits.
+"""Wait for something to happen in the database, and let others know of the waiter.
 
 Workers listen on one channel and who waits for results on another, so that they do not wake each
 other. A payload is one letter for the kind and the name of what it is about. A process that waits
@@ -25,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Kinds of payload: a job is ready, a job was put back in line, a message came, a job was
-#: scheduled, a result is there, a task has reported a state, a running job is to be cancelled,
+#: scheduled, a result is there, a task has reported a state, a running job must be cancelled,
 #: a queue was paused, resumed or limited, a queue was bound to an exchange.
 JOB, BACK, MESSAGE, DUE, RESULT, STATE, CANCEL, QUEUE = "j", "b", "m", "d", "r", "s", "c", "q"
 BOUND = "e"
@@ -35,7 +35,7 @@ SLOTS = 1024
 
 
 def waiter(task_id: str, kind: str = RESULT) -> str:
-    """The name that whoever waits for this result, or for every STATE of it, announces."""
+    """The name that a waiter for this result, or for every STATE of it, announces."""
     slot = zlib.crc32(task_id.encode("utf-8", "replace")) % SLOTS
     return f":{kind}{slot}"
 
@@ -72,8 +72,8 @@ class Listener:
     def announce(self, names: Iterable[str]) -> bool:
         """From now on we wait for these, and for nothing else; True if that is known.
 
-        Look once more before waiting: what came before the announcement woke nobody; and read,
-        for what came meanwhile is not to be seen on the socket any more. Where it is not known of
+        Look once more before waiting: what came before the announcement woke no waiter; and read,
+        for what came meanwhile cannot be seen on the socket any more. Where it is not known of
         all, announce again when :attr:`refusals` says, and look then as well.
         """
         self._wanted = set(names)
@@ -97,7 +97,7 @@ class Listener:
 
     @property
     def is_refused(self) -> bool:
-        """True while somebody else holds a lock that we have asked for."""
+        """True while another session holds a lock that we have asked for."""
         return self._held != self._wanted
 
     def _run(self, statement: str, names: set[str]) -> list[Row]:

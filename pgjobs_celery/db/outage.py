@@ -1,4 +1,4 @@
-"""Say once that the database is away, and once that it is back, whoever in this process notices."""
+"""Log once for this process that the database is away, and once that it is back."""
 
 from __future__ import annotations
 

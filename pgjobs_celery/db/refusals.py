@@ -1,6 +1,6 @@
-"""When to ask once more for a lock that says that we wait, and that somebody else holds.
+"""When to ask once more for a lock that says that we wait, and that another session holds.
 
-As a rule that is somebody who has news of what we wait for, until its commit: some milliseconds.
+As a rule that session has news of what we wait for, until its commit: some milliseconds.
 But advisory locks are everybody's who may connect, and a worker that waits for one does nothing
 else. So they are asked for and never waited for: meanwhile we look for ourselves.
 """

@@ -33,7 +33,7 @@ class Unanswered:
         try:
             yield first
         except ConnectionFailed:
-            raise  # there was nobody to send it to
+            raise  # there was no server to send it to
         except CONNECTION_ERRORS:
             with self._lock:
                 self._first.setdefault(task_id, begun)

@@ -15,7 +15,7 @@ def create_database(server_url: str, name: str) -> None:
 
 
 def drop_database(server_url: str, name: str) -> None:
-    """Drop a database, whoever is connected to it."""
+    """Drop a database, even while sessions are connected to it."""
     with session(parse_url(server_url)) as connection:
         connection.execute(
             sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))

@@ -38,7 +38,7 @@ from .rights import Rights
 T = TypeVar("T")
 
 #: How long a task waits for a place on a server that is full, in seconds: what it publishes next,
-#: and what it has come to, nobody can make again.
+#: and its outcome cannot be made again.
 TASK_TIMEOUT = 60.0
 
 #: After how many seconds without an answer a server is asked that has only to say who listens.

@@ -10,7 +10,7 @@ from ..job.rows import Claim
 class Holdings:
     """The claims that a process holds, by the number of the row. Thread-safe.
 
-    Most of it is in the worker's pool, or on its way there. The rest is *kept* by somebody else: a
+    Most of it is in the worker's pool, or on its way there. The rest is *kept* elsewhere: by a
     strategy that collects messages (celery-batches), a consumer of the application's own, a rate
     limit. It takes no place in the pool, and must not keep others from being claimed.
     """

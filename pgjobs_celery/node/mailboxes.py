@@ -2,7 +2,7 @@
 
 Celery names the queue by which a worker hears of remote control after the worker, and since 5.7 it
 is exclusive. Two workers that were not told apart (``-n``) must both hear: on Redis a broadcast
-reaches whoever listens. So the second one has a queue of its own, bound to the same exchange.
+reaches every listener. So the second one has a queue of its own, bound to the same exchange.
 """
 
 from __future__ import annotations

@@ -74,15 +74,15 @@ class Node:
         self.settings = Settings()
         #: The tasks that are acknowledged when they end; None where all are: a plain consumer.
         self.late_tasks: list[str] | None = None
-        #: Where the tasks run; None where there is no pool.
+        #: Where the tasks run; None without a pool.
         self.pool: Pool | None = None
-        #: Looks at what it holds, at each poll; None where there is no pool.
+        #: Looks at what it holds, at each poll; None without a pool.
         self.oversee: Callable[[], None] | None = None
         #: For how many seconds of work it may claim beyond what its pool can begin.
         self.read_ahead = database.options.read_ahead
         #: How many jobs of a queue it may claim.
         self.limits = Limits()
-        #: Over which exchange this worker tells of what happens; None where it is no worker.
+        #: Over which exchange this worker tells of what happens; None where it is not a worker.
         self.event_exchange: str | None = None
         #: Is told of jobs that have come to their end, once that is written, from any thread.
         self.on_ended: Callable[[Sequence[Ended]], None] | None = None
@@ -106,7 +106,7 @@ class Node:
         #: A claim was cut off: there may be jobs in our name of which we do not know.
         self._is_uncertain = False
         self._look_back_at, self._look_back_pause = math.inf, LOOK_BACK
-        #: A mark for each task of a chord that has ended, and that nobody has followed up.
+        #: A mark for each task of a chord that has ended, and was not followed up.
         self._parts: deque[bool] = deque()
         #: It was a worker's, which has stopped.
         self.has_left = False
@@ -131,7 +131,7 @@ class Node:
 
         Raises a connection error with nothing lost: outcomes stay, and jobs claimed by a
         statement whose answer never came are put back by the next call. ``for_pool``: what runs
-        them is the worker's pool; anybody else acknowledges what has been dealt with.
+        them is the worker's pool; any other consumer acknowledges finished messages.
         """
         ended: list[Ended] = []
         late = self.late_tasks if for_pool else None
@@ -166,7 +166,7 @@ class Node:
                 ended = [each for outcome in outcomes for each in _ended(outcome, turn.settled)]
         if parts:
             self.services.complete_chords()
-        # Not under the lock: whoever is told may publish.
+        # Not under the lock: a receiver may publish.
         self.tell(ended)
         return turn.claims
 
@@ -190,7 +190,7 @@ class Node:
         return len(self.holdings)
 
     def held_claims(self) -> set[tuple[int, int]]:
-        """Those that are in the pool, and their attempts; not what somebody else keeps."""
+        """Those that are in the pool, and their attempts; not those kept elsewhere."""
         return self.holdings.claims_in_pool()
 
     def watchers(self) -> list[Watcher]:
@@ -198,7 +198,7 @@ class Node:
         return list(self._watchers)
 
     def find_cancelled(self) -> list[Cancellation]:
-        """Which of the jobs that run here, or are about to, are to be cancelled."""
+        """Those of the jobs that run here, or are about to, that must be cancelled."""
         held = list(self.holdings)
         return self.database.held.find_cancelled(self.id, held) if held else []
 
@@ -302,7 +302,7 @@ class Node:
             self.services.serve_results(complete, self.settings)
 
     def expect_chord(self) -> None:
-        """A task of a chord has ended, and nobody saw to its body: do that when it is written."""
+        """A task of a chord has ended without a look at its body: take that when it is written."""
         self._note(self._parts, True)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The queues that this process uses: the others are to see them, and may have what it has left."""
+"""The queues that this process uses: others must see them, and may have what it has left."""
 
 from __future__ import annotations
 

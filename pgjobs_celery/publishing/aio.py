@@ -80,7 +80,7 @@ class Publishing(Batch):
         super().__init__(sys.maxsize, is_promised=False)
 
     def _watch(self, caller: Caller, database: Database) -> None:
-        """Nothing: whoever awaits the call ends no transaction meanwhile."""
+        """Nothing: a task that awaits the call ends no transaction meanwhile."""
 
     def collect(self, call: Callable[[], T]) -> T:
         """Collect what ``call()`` publishes; nothing of it is written."""

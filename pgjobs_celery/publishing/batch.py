@@ -32,7 +32,7 @@ def check_size(size: Any) -> None:
 
 
 class Collected(NamedTuple):
-    """Something that was published, and where it is to be written."""
+    """A published step, and the place where it must be written."""
 
     database: Database
     step: Step
@@ -54,7 +54,7 @@ class Batch:
         self._places = Places()
         self._owner = whoever_runs()
         self._steps: list[Collected] = []
-        #: The callers over whose connections some are to be written, each with such a database.
+        #: The callers over whose connections some must be written, each with such a database.
         self._callers: dict[Caller, Database] = {}
         #: Over these connections, and others where all is written.
         self._watches: dict[Caller, Watch] = {}
@@ -91,7 +91,7 @@ class Batch:
         """Collect one more; what was collected is written once that is enough.
 
         Where that fails, this one is not collected, and the others stay. Raises CannotJoin where
-        the others are not to be written here any more.
+        the others must not be written here any more.
         """
         with self._lock:
             size = self._collect(database, step)
@@ -122,7 +122,7 @@ class Batch:
         return len(step.job.body)
 
     def _find_caller(self, database: Database) -> Caller | None:
-        """Over whose connection what is published here is to be written."""
+        """The caller over whose connection a step that is published here must be written."""
         return database.find_place().caller
 
     def _watch(self, caller: Caller, database: Database) -> None:
@@ -137,7 +137,7 @@ class Batch:
         self._callers[caller] = database
 
     def _check(self) -> None:
-        """Raise CannotJoin if what was collected is not to be written here any more."""
+        """Raise CannotJoin if the collected steps must not be written here any more."""
         if not self.is_due:
             count = len(self._steps)
             raise CannotJoin(
@@ -157,7 +157,7 @@ class Batch:
         )
 
     def write_before(self, watch: Watch) -> None:
-        """A transaction, or savepoint, is about to end: write what is to be part of it, before.
+        """A transaction, or savepoint, is about to end: write the steps that are part of it.
 
         Left to be missed, where that cannot be done: on an event loop, or in another thread.
         """
@@ -168,7 +168,7 @@ class Batch:
                 self._flush_all()
 
     def drop(self, watch: Watch) -> None:
-        """A transaction, or savepoint, is rolled back: so is what was to be part of it."""
+        """A transaction, or savepoint, is rolled back: drop the steps that were part of it."""
         with self._lock:
             for caller in [each for each in self._callers if self._watches[each] is watch]:
                 self._steps = [each for each in self._steps if each.caller != caller]

@@ -177,7 +177,7 @@ class Many:
         given = self._options.pop("producer", None)
         with app.producer_or_acquire(given) as producer:
             if getattr(producer.channel, "collects_jobs", False):
-                # One of somebody's own kind is taken as it is.
+                # An application's own kind of item is taken as it is.
                 chosen = Collector(producer) if type(producer) is Producer else producer
                 self._producer = {"producer": chosen}
                 self._sender = find_sender(self._task, chosen, self._options)
@@ -201,7 +201,7 @@ def enqueue_many(
     at a time are taken from the iterable and written together, while the next ones are taken;
     ``on_batch`` is told how many.
 
-    A unique job that another one stands for is not counted, and leaves no row: nobody has its id.
+    A unique job that another one stands for is not counted, and leaves no row: nothing has its id.
     For the same reason a task that runs has none of these among its children. Inside of
     :func:`using` all are part of the caller's transaction, and inside of :func:`bulk` of its block.
 
@@ -219,7 +219,7 @@ def enqueue_many(
                 for first in iterator:
                     many.publish(chain((first,), islice(iterator, size - 1)), size)
         finally:
-            # Also where the iterable has raised: what was written before is to be known.
+            # Also where the iterable has raised: the caller must learn what was written before.
             many.finish()
     except TransactionFailed:
         raise  # which has taken along all

@@ -138,7 +138,7 @@ class Shortcut:
         self._collector: Collector | None = None
 
     def collector(self) -> Collector | None:
-        """The collector; None if there is no server to ask whether it can be one."""
+        """The collector; None if no server answers."""
         if self._collector is None:
             try:
                 channel = self._connection.clone().channel()

@@ -2,7 +2,7 @@
 
 But without what that works out each time and is the same for all: settings, defaults, a result that
 nobody takes. It is a third of what a message costs. Where a task, an app or a library does anything
-of its own on the way there is no such sender, and ``apply_async()`` is called for each.
+of its own on the way no such sender exists, and ``apply_async()`` is called for each.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def find_sender(task: Any, producer: Any, options: Mapping[str, Any]) -> Sender 
 
 
 def is_celerys_own(task: Any) -> bool:
-    """True where nobody has put something of his own in the place of Celery's way to publish."""
+    """True where no library has replaced a part of Celery's way to publish."""
     app = task.app
     if celery.VERSION[:2] not in KNOWN:
         _warn_once(celery.__version__)

@@ -18,7 +18,7 @@ from ..job.rows import NewJob
 from ..node.node import get_node
 from .insertion import Insertion, put_here
 
-#: A job, or something else that is to be done between two of them.
+#: A job, or a call that must be made between two of them.
 Step = Insertion | Callable[[], None]
 
 
@@ -141,7 +141,7 @@ class Flush:
         """Why one of these cannot be stored; None if all can.
 
         Tried under ids of their own, over another connection, in a transaction that is taken back:
-        the one that they were to be part of may be the caller's.
+        their own may be the caller's.
         """
         renamed = [job._replace(task_id=str(uuid4())) for job in jobs]
         try:

@@ -94,7 +94,7 @@ def _give_way(
 ) -> bool:
     """Another job of this kind is there: it takes over what it is to, and this is not put.
 
-    False if it was to take over something, and waits no more.
+    False if it should have taken over something, and waits no more.
     """
     job, publication = insertion.job, insertion.publication
     if replaced:

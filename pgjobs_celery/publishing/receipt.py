@@ -13,8 +13,8 @@ from typing import Any
 class Publication:
     """One call of ``apply_async`` for a job that must be the only one of its kind."""
 
-    #: Somebody has been given the job's id already and will look for it: a group, a chord, a chain,
-    #: whoever chose it.
+    #: A caller has the job's id already and will look for it: a group, a chord, a chain,
+    #: the caller that chose it.
     is_promised: bool
     #: The id of the job that is there instead.
     conflict: str | None = None
@@ -24,7 +24,7 @@ class Publication:
     own_id: str = ""
 
     def report_conflict(self, task_id: str) -> bool:
-        """That job is there instead. True if somebody looks for the id of the one not put."""
+        """That job exists instead. True if a caller looks for the id of the one not inserted."""
         self.conflict = task_id
         if self.result is not None:
             self.result.conflict = True

@@ -1,4 +1,4 @@
-"""Let the tasks by which a task has replaced itself stand for it, whoever publishes them and when.
+"""Let the tasks by which a task has replaced itself stand for it, wherever they are published.
 
 Celery publishes the first of them, and then says that the task is replaced. The last one has the
 task's own id, and is published by the process that ends the one before: another one perhaps, and
@@ -61,7 +61,7 @@ def _mark(request: Context, signature: Any) -> list[Any] | None:
 def _walk(signature: Any, task_id: str, claim: list[Any]) -> bool:
     """Mark each signature of this id; True if there is one."""
     if isinstance(signature, (list, tuple)):
-        found = [_walk(each, task_id, claim) for each in signature]  # all are to be marked
+        found = [_walk(each, task_id, claim) for each in signature]  # all must be marked
         return any(found)
     if not isinstance(signature, Mapping) or "options" not in signature:
         return False

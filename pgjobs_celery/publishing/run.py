@@ -1,4 +1,4 @@
-"""Tell which run of a task publishes a job, and what that run is to the job."""
+"""Find the run of a task that publishes a job, and its relation to the job."""
 
 from __future__ import annotations
 

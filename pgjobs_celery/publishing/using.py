@@ -87,7 +87,7 @@ class using:  # noqa: N801
         _raise_cause(error)
 
     async def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """Call a function that blocks, in a thread that takes part; for what is no publishing.
+        """Call a function that blocks, in a thread that takes part; for calls that publish nothing.
 
         >>> async with using(connection) as block:
         ...     await block.run(jobs(app).filter(tags=["mail"]).cancel)
@@ -98,6 +98,6 @@ class using:  # noqa: N801
 
 
 def _raise_cause(error: BaseException | None) -> None:
-    """Raise the driver's own error, as it was before kombu was to be kept from trying again."""
+    """Raise the driver's own error, which was hidden from kombu, lest it try again."""
     if isinstance(error, TransactionFailed) and error.__cause__ is not None:
         raise error.__cause__

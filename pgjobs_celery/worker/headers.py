@@ -1,7 +1,7 @@
 """Check the headers of a task's message before Celery's worker builds on them.
 
-Celery takes them as they come: a time limit that is no pair, a name that cannot be hashed, or an
-eta that is no time, raises in the worker's main process, wherever it is used first, and ends it.
+Celery takes them as they come: a time limit that is not a pair, a name that cannot be hashed, or an
+eta that is not a time, raises in the worker's main process, wherever it is used first, and ends it.
 """
 
 from __future__ import annotations

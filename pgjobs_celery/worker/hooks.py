@@ -52,7 +52,7 @@ def around_soft_shutdown(
 ) -> None:
     """Call ``release`` before a soft shutdown, and let ``hear_during`` wait through its pause.
 
-    Celery tells nobody that a cold shutdown begins, and sleeps through a soft one.
+    Celery does not announce a cold shutdown, and sleeps through a soft one.
     """
     controller = consumer.controller
     pause = controller.wait_for_soft_shutdown

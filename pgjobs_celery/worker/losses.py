@@ -36,16 +36,16 @@ class LostAttempts:
 
     @property
     def store_errors(self) -> bool:
-        """Whether Celery is to store that the task has failed."""
+        """Whether Celery must store that the task has failed."""
         return not self._is_stored and bool(super().store_errors)  # type: ignore[misc]
 
     def _find_stored(self) -> dict[str, Any]:
-        """The row's word on a task whose process was lost; empty where it says nothing."""
+        """The result in the row of a task whose process was lost; empty without one."""
         if claim_of(self._message) is None or not self._result_is_in_the_row():
             return {}
         try:
             return dict(self.task.backend._get_task_meta_for(self.id))  # type: ignore[attr-defined]
-        except Exception:  # whatever it is, the loss is to be dealt with
+        except Exception:  # the loss must be dealt with all the same
             return {}
 
     def _result_is_in_the_row(self) -> bool:
@@ -68,7 +68,7 @@ class LostAttempts:
         return bool(self._request_dict.get("group") and self._context.chord)  # type: ignore[attr-defined]
 
     def _postpone(self, error: BaseException) -> Postponed | None:
-        """The next attempt of a job whose process was killed; None where it is not to have one.
+        """The next attempt of a job whose process was killed; None where it must not have one.
 
         An attempt that its process could still postpone itself is a Postponed already.
         """
@@ -85,7 +85,7 @@ class LostAttempts:
         return None if delay is None else Postponed(delay, error, error_from(error))
 
     def _announce_retry(self, postponed: Postponed) -> ExceptionInfo:
-        """Tell who listens what the process that was killed cannot say any more."""
+        """Send the signal that the killed process cannot send any more."""
         info = raised(postponed)
         context = self._context  # type: ignore[attr-defined]
         task_retry.send(sender=self.task, request=context, reason=postponed, einfo=info)
@@ -124,5 +124,5 @@ def exception_of(exc_info: Any) -> BaseException:
 
 
 def claim_of(message: Any) -> Claim | None:
-    """The job behind a message; None for another broker's, or one that is no job."""
+    """The job behind a message; None for another broker's, or one that is not a job."""
     return message.claim if isinstance(message, Message) else None

@@ -33,7 +33,7 @@ Key = tuple[int, int]
 
 
 def runs_nothing(pool: Any) -> bool:
-    """True if one of Celery's pools has nothing to do; False where nobody can tell."""
+    """True if one of Celery's pools has nothing to do; False where that is not known."""
     inner = getattr(pool, "_pool", None)
     if (cache := getattr(inner, "_cache", None)) is not None:
         return not cache  # billiard's: tasks whose end it has not reported

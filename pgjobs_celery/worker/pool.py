@@ -155,7 +155,7 @@ class ListeningFlush:
         if lives or result._accepted:
             pool._cache[result._job] = result
         elif pool._state == RUN:
-            # Its child died before it began, and that another is to have it was flushed as well.
+            # Its child died before it began, and its way to another child was flushed as well.
             pool._cache[result._job] = result
             pool._put_back(result)
         else:
@@ -163,7 +163,7 @@ class ListeningFlush:
 
 
 def _has_exited(pid: int) -> bool:
-    # The pool itself is to hear of it, too.
+    # The pool itself must hear of it, too.
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

@@ -107,7 +107,7 @@ class JobRequest(LostAttempts):
                 self._track()
                 if isinstance(failed__retval__runtime, ExceptionInfo):
                     # A thread, and the solo pool, say so of a task that has left its process
-                    # (sys.exit): Celery fails of it, and nobody would hear of the job again.
+                    # (sys.exit): Celery fails of it, and the job would never be heard of again.
                     return self.on_failure(failed__retval__runtime)
                 if failed__retval__runtime[0] is False:
                     # Celery's word for a greenlet that was killed; what has run says 0, or 1.
@@ -202,7 +202,7 @@ class JobRequest(LostAttempts):
         try:
             return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
         except NotImplementedError:
-            return None  # it is to be terminated, which this pool cannot: it is told, if it asks
+            return None  # it should be terminated, which this pool cannot: it is told, if it asks
         except Exception as error:
             if claim_of(message) is not None and not self._has_processes():
                 # In a thread that ends it before it has begun.
@@ -242,7 +242,7 @@ class JobRequest(LostAttempts):
         super().terminate(pool, signal)  # type: ignore[misc]
 
     def revoked(self) -> bool:
-        """True, and the job cancelled, if it is not to begin any more."""
+        """True, and the job cancelled, if it must not begin any more."""
         if self._cancellation is None or self._already_revoked:  # type: ignore[attr-defined]
             if claim_of(self._message) is not None:
                 # Workers remember revoked and expired tasks from before this claim: the row was
@@ -263,7 +263,7 @@ class JobRequest(LostAttempts):
         return True
 
     def _is_in_pool(self) -> bool:
-        """True if the task runs, or a process will run it that nobody can tell not to."""
+        """True if the task runs, or a process will run it that cannot be told not to."""
         if self.time_start:  # type: ignore[attr-defined]
             return True
         return bool(self._apply_result) and self._has_processes()  # type: ignore[attr-defined]
@@ -330,7 +330,7 @@ class JobRequest(LostAttempts):
         """
         if claim_of(self._message) is not None:
             if not self._has_processes():
-                # billiard says it of a child's task; of a thread nobody would.
+                # billiard logs it of a child's task; of a thread nothing would.
                 logger.error(
                     "the end of task %s[%s] raised %r", self.task.name,
                     self.id, error, exc_info=error,  # type: ignore[attr-defined]
@@ -423,7 +423,7 @@ class JobRequest(LostAttempts):
 
     @property
     def may_run_later(self) -> bool:
-        """True if somebody else than the pool has it, and may run it on another connection."""
+        """True if other code than the pool has it, and may run it on another connection."""
         return False
 
     @property
@@ -488,7 +488,7 @@ class JobRequest(LostAttempts):
 
     def _settle(self, outcome: Outcome, *, is_lost: bool = False) -> None:
         """Write ``outcome``, unless the row knows better: the task's own process wrote it, or
-        somebody else has the job by now. Its first outcome counts.
+        another worker has the job by now. Its first outcome counts.
 
         ``is_lost``: that process could not write it.
         """

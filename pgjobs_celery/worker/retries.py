@@ -1,7 +1,7 @@
 """Write down why a task has retried itself, where its backend does not.
 
-Celery stores a retry only of a task whose result somebody wants; the row's ``errors`` have an entry
-for each failed attempt, whoever keeps the results, or nobody.
+Celery stores a retry only of a task whose result is wanted; the row's ``errors`` have an entry
+for each failed attempt, wherever results are kept, or nowhere.
 """
 
 from __future__ import annotations

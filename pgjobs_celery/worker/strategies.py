@@ -3,7 +3,7 @@
 ``Task.Strategy`` is what a worker does with a message. Celery's default sends it to the pool. One
 of the application's own may collect messages and run many at once (celery-batches), leave some out,
 or call the default in the end. Where the pool never hears of a message, the job ends with its
-acknowledgement, by whoever does that; until then it stays with this worker.
+acknowledgement, wherever that comes from; until then it stays with this worker.
 
 So the claim says that such a job goes back in line if the worker dies: what is collected has not
 begun. Of one that goes to the pool after all, and is acknowledged early, that is taken back.

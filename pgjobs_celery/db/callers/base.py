@@ -57,7 +57,7 @@ class Caller(ABC):
         """Run a statement; its rows. Raises what the caller's own statements would raise."""
 
     def peek(self, call: Call) -> list[Row]:
-        """As :meth:`execute`, for a question of ours that nobody should count."""
+        """As :meth:`execute`, for a question of ours that no watcher must count."""
         return self.execute(call)
 
     @abstractmethod

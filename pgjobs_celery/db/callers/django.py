@@ -42,7 +42,7 @@ class DjangoCaller(Caller):
         """True in an ``atomic`` block and, but for a worker's tasks, without autocommit.
 
         The worker publishes what comes after a task, when the task's own code is over: then
-        nobody commits any more what that has left open.
+        nothing commits any more what that has left open.
         """
         connection = self._connection
         if is_inherited(connection):

@@ -105,7 +105,7 @@ class _AsyncWork(_Work):
 def depth(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> int:
     """How many ``transaction()`` blocks are open.
 
-    psycopg counts them for its own use; nobody else can say.
+    psycopg counts them for its own use, and has no public name for it.
     """
     return getattr(connection, "_num_transactions", 0)
 

@@ -1,7 +1,7 @@
 """Connections and sessions of SQLAlchemy.
 
 Statements go the way of the caller's own, so that SQLAlchemy begins the transaction where none has
-begun, and whoever listens to it hears of them.
+begun, and its listeners hear of them.
 """
 
 from __future__ import annotations

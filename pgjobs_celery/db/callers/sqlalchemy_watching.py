@@ -17,7 +17,7 @@ _OWN = re.compile(r"\bsa_savepoint_\d+\s*$")
 
 
 class SqlalchemyWatch(Watch):
-    """Over a Connection or Session; what is to be written goes ahead of a commit of either."""
+    """Over a Connection or Session; what must be written goes ahead of a commit of either."""
 
     def __init__(self, pending: Pending, source: Connection | Session, *, is_async: bool) -> None:
         super().__init__(pending)

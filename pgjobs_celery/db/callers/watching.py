@@ -30,7 +30,7 @@ class Pending(Protocol):
         """The transaction, or savepoint, is about to end: write, if that can be done here."""
 
     def drop(self, watch: Watch) -> None:
-        """The transaction, or savepoint, is rolled back, and what was to be part of it with it."""
+        """The transaction, or savepoint, is rolled back: drop the steps that were part of it."""
 
 
 class Watch(ABC):

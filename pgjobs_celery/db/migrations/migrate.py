@@ -45,7 +45,7 @@ from .versions import Connection, fetch, status, too_new
 #: How often a step that ran into lock_timeout is tried before MigrationLocked.
 LOCK_ATTEMPTS = 3
 
-#: Seconds between two looks at a lock that somebody else holds.
+#: Seconds between two looks at a lock that another session holds.
 LOCK_POLL = 0.2
 
 _HOLDERS = """

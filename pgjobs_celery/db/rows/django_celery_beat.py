@@ -20,7 +20,7 @@ class DjangoEntry:
     """A PeriodicTask with its schedule, which is one of four."""
 
     name: str
-    #: The columns of its row that are no times.
+    #: The columns of its row that are not times.
     columns: dict[str, Any]
     interval: dict[str, Any] | None
     crontab: dict[str, Any] | None
@@ -36,7 +36,7 @@ class DjangoEntry:
 
 
 def read_django_entries(conninfo: str) -> list[DjangoEntry]:
-    """All of them, by name. Raises PgJobsError where there are no such tables."""
+    """All of them, by name. Raises PgJobsError where these tables do not exist."""
     with session(conninfo) as connection:
         try:
             rows = connection.execute(statement("list_django_entries", "")).fetchall()

@@ -42,7 +42,7 @@ class Entries:
         return bool(self._session.fetch("expire_entry", key=key, expires=expires)[0][0])
 
     def increment_entry(self, key: bytes) -> int:
-        """Count one more; how many that are. Raises InvalidOption for what is no number."""
+        """Count one more; how many that are. Raises InvalidOption unless the value is a number."""
         try:
             return int(self._session.fetch("increment_entry", key=_checked(key))[0][0])
         except psycopg.DataError as error:

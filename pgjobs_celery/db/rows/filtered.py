@@ -189,7 +189,7 @@ class Matches:
     ) -> list[str]:
         """Run an action until no job is left; the task ids of those that it changed.
 
-        A row that somebody else holds is waited for and never passed over. But a batch that has
+        A row that another session holds is waited for and never passed over. But a batch that has
         locks of its own must not wait long, or it and a worker that settles the same jobs in
         another order wait for each other: it gives way and comes back smaller, and only where it
         is a single row it waits for as long as it takes. In a caller's transaction, which giving

@@ -19,7 +19,7 @@ class UnknownChord(LookupError):
 class Chord(NamedTuple):
     """The body that must be published when a header has finished."""
 
-    #: The body's signature, encoded; None where whoever published it did not say.
+    #: The body's signature, encoded; None where its publisher gave none.
     body: bytes | None
     #: The structure of the header's results, encoded; None where it is flat.
     header: bytes | None
@@ -88,7 +88,7 @@ class Groups:
         return None if missing is None else int(missing)
 
     def lock_chord(self, group_id: str) -> Chord | None:
-        """Take a chord for the rest of the transaction; None if somebody else has it."""
+        """Take a chord for the rest of the transaction; None if another process has it."""
         rows = self._fetch("lock_chord", group_id=group_id)
         return Chord(*rows[0]) if rows else None
 
@@ -102,7 +102,7 @@ class Groups:
         self._fetch("close_chord", group_id=group_id)
 
     def try_chord(self, group_id: str) -> int | None:
-        """How often its body was tried to be published in place of somebody else, with this time.
+        """How many times its body was published in place of a lost process, this time included.
 
         None if it was published meanwhile.
         """
@@ -110,7 +110,7 @@ class Groups:
         return int(rows[0][0]) if rows else None
 
     def find_chords(self, max_age: float | None, limit: int) -> list[tuple[str, bool]]:
-        """The ids of chords whose body is to be published by now.
+        """The ids of chords whose body must be published by now.
 
         With each: is it incomplete, and nothing of it has finished for ``max_age`` seconds.
         """

@@ -72,7 +72,7 @@ class Jobs:
         return bool(rows)
 
     def insert_jobs(self, jobs: Sequence[NewJob], keys: Sequence[bytes | None]) -> dict[int, int]:
-        """Put jobs in line in their order, each with its unique key; nobody is woken.
+        """Put jobs in line in their order, each with its unique key; no worker is woken.
 
         Those whose id or key is there already, in whatever state, are not put, nor are those that
         are not the first with theirs here: their places in line by their numbers, from 0 on.

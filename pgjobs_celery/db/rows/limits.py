@@ -71,7 +71,7 @@ class Limits:
 
     @contextmanager
     def _changing(self) -> Iterator[Callable[..., list[Row]]]:
-        """A transaction of statements that are no part of the hot path, LOCK among them."""
+        """A transaction of statements that are not part of the hot path, LOCK among them."""
         with self._session.connection() as connection, connection.psycopg.transaction():
 
             def run(name: str, **values: Any) -> list[Row]:

@@ -95,7 +95,7 @@ class Messages:
         return int(self._session.fetch("reap_messages", limit=limit)[0][0])
 
     def purge_messages(self, queue: str) -> int:
-        """Delete what nobody has claimed; how many."""
+        """Delete unclaimed messages; how many."""
         return int(self._session.fetch("purge_messages", queue=queue)[0][0])
 
     def _fetch(self, name: str, /, **values: Any) -> list[tuple[Any, ...]]:

@@ -29,7 +29,7 @@ class Nodes:
         lost_claims: int = 0,
         connection: Connection | None = None,
     ) -> bool:
-        """Say that ``node`` is alive and what it consumes; True if others are to be rescued.
+        """Say that ``node`` is alive and what it consumes; True if others must be rescued.
 
         ``lease`` is how long it may be silent before it counts as dead. Only a node whose
         heartbeats have had no gap for ``grace`` seconds is told of dead ones. ``lost_claims``:

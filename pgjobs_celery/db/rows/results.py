@@ -72,7 +72,7 @@ class Results:
         return bool(rows[0][0])
 
     def report_job(self, result: Result, reported: str, fence: Fence | None) -> bool:
-        """Store what an unfinished job says of itself; False if there is no such job."""
+        """Store an unfinished job's report of itself; False if it does not exist."""
         values = result._asdict()
         del values["error"]
         rows = self._fetch(
@@ -143,6 +143,6 @@ class Results:
 
 
 def possible_ids(task_ids: Iterable[str]) -> list[str]:
-    """Those that a row can have: an id of somebody's own making may hold NUL or half a letter."""
+    """Those that a row can have: an id that an application made may hold NUL or half a letter."""
     texts = map(str, task_ids)
     return [text for text in texts if clean_text(text) == text]

@@ -57,7 +57,7 @@ class Routes:
         return str(rows[0][0]) if rows else type
 
     def find_exchange(self, name: str) -> str | None:
-        """The exchange's type; None if there is no such exchange."""
+        """The exchange's type; None if it does not exist."""
         rows = self._session.fetch("find_exchange", name=name)
         return str(rows[0][0]) if rows else None
 
@@ -112,13 +112,13 @@ class Routes:
             raise QueueGone
 
     def reap_queues(self) -> int:
-        """Take away the queues that nobody can use any more; how many."""
+        """Delete the queues that no consumer can use any more; how many."""
         return int(self._session.fetch("reap_queues")[0][0])
 
     def bind_queue(self, exchange: str, routing_key: str, queue: str) -> bool:
         """Route what comes to ``exchange`` with ``routing_key`` to ``queue``; workers hear of it.
 
-        False if there is no such exchange.
+        False if the exchange does not exist.
         """
         with self._lasting():
             rows = self._session.fetch(

@@ -20,7 +20,7 @@ class Held:
         self._session = session
 
     def find_cancelled(self, node: UUID, ids: Sequence[int]) -> list[Cancellation]:
-        """Those of the jobs that the node holds that are to be cancelled."""
+        """Those of the jobs that the node holds that must be cancelled."""
         calls = [
             self._session.call("pin_plans"),
             self._session.call("find_cancelled", node=node, ids=list(ids)),
@@ -28,7 +28,7 @@ class Held:
         return [Cancellation(*row) for row in self._session.run(calls)[1]]
 
     def find_claim(self, task_id: str, fence: Fence) -> bool:
-        """True while the task holds its job, and nobody wants it cancelled."""
+        """True while the task holds its job, and no cancellation was asked for."""
         return bool(self._fetch("find_claim", task_id, node=fence.node, attempt=fence.attempt))
 
     def get_meta(self, task_id: str) -> dict[str, Any]:

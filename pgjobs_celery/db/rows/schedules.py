@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..session import Session
 
 #: How long a beat may be silent in the transaction that publishes ticks, in milliseconds: one that
-#: has stopped, and one that asks somebody else in it.
+#: has stopped, and one that asks another server in it.
 IDLENESS, ASKING_IDLENESS = 10_000, 60_000
 
 
@@ -163,7 +163,7 @@ class Schedules:
         )
 
     def pause_schedule(self, name: str) -> bool:
-        """Publish no tick of it from now on; False if there is no such entry."""
+        """Publish no tick of it from now on; False if the entry does not exist."""
         return bool(self._session.fetch("pause_schedule", app=self._app, name=name))
 
     def resume_schedule(self, name: str, next_run_at: datetime) -> bool:
@@ -175,7 +175,7 @@ class Schedules:
         )
 
     def repair_schedule(self, name: str, next_run_at: datetime) -> bool:
-        """Replace the times that Python cannot hold; False if there is no such entry."""
+        """Replace the times that Python cannot hold; False if the entry does not exist."""
         return bool(
             self._session.fetch(
                 "repair_schedule", app=self._app, name=name, next_run_at=next_run_at
@@ -187,7 +187,7 @@ class Schedules:
         return bool(self._session.fetch("delete_schedule", app=self._app, name=name))
 
     def record_run(self, name: str, task_id: str) -> bool:
-        """It was run beside its ticks; False if there is no such entry."""
+        """It was run beside its ticks; False if the entry does not exist."""
         return bool(self._session.fetch("record_run", app=self._app, name=name, task_id=task_id))
 
     def advance_schedules(self, advances: Sequence[Advance]) -> set[str]:

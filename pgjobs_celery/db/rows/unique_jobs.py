@@ -81,12 +81,12 @@ class UniqueJobs:
         return Holder(rows[0][0], State(rows[0][1])) if rows else None
 
     def take_key(self, task_id: str, guard: Guard) -> None:
-        """Have a job that was published again under its id guard its kind, if nobody else does."""
+        """Have a job that was published again under its id guard its kind, if no other job does."""
         take = [self._call("take_key", guard, task_id=task_id)]
         if self._session.is_joined:
             self._session.run(take)
             return
-        # Somebody else may do so since just now; then the rest of a transaction is not to suffer.
+        # Another job may do so since just now; the rest of the transaction must not suffer.
         with suppress(psycopg.errors.UniqueViolation), self._session.transaction():
             self._session.run(take)
 
@@ -101,7 +101,7 @@ class UniqueJobs:
         return bool(rows)
 
     def insert_duplicate(self, job: NewJob, holder: Holder, guard: Guard) -> None:
-        """Keep a job that is not to run, cancelled: somebody looks for its id."""
+        """Keep a job that must not run, as cancelled: its publisher looks for its id."""
         self._session.fetch(
             "insert_duplicate", holder=holder.task_id, unique_key=guard.key, **job._asdict()
         )
