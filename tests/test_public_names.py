@@ -84,7 +84,9 @@ def test_no_module_at_the_top_bears_the_name_of_something_public():
         assert modules.isdisjoint(names)
 
 
-@pytest.mark.parametrize("name", ["bulk", "cron", "enqueue_many", "jobs", "queues", "schedules", "using"])
+@pytest.mark.parametrize(
+    "name", ["bulk", "cron", "enqueue_many", "jobs", "queues", "schedules", "using"]
+)
 def test_a_public_function_lives_in_a_module_of_its_name(name):
     module = inspect.getmodule(getattr(pgjobs_celery, name))
     assert module is not None
