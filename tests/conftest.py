@@ -85,8 +85,18 @@ def server() -> Iterator[EmbeddedServer]:
     """The embedded server itself, for tests that restart it."""
     if DSN:
         pytest.skip("restarts the server, and PGJOBS_TEST_DSN names one that is not ours")
-    with EmbeddedServer(settings={"max_connections": 200, **SETTINGS}) as server:
+    # What a server that crashes has written is in the system's hands: nothing must reach the disk.
+    with EmbeddedServer(settings={"max_connections": 200, "fsync": "off", **SETTINGS}) as server:
         yield server
+
+
+@pytest.fixture
+def brief_server(server: EmbeddedServer) -> EmbeddedServer:
+    """``server``, to be crashed: it recovers what this test has written, not all tests before."""
+    url = server.url.replace("pgjobs://", "postgresql://", 1)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CHECKPOINT")
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -310,7 +310,7 @@ class Taker(ConsumerMixin):  # type: ignore[misc]
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_consumer_and_a_producer_survive_a_restart_of_the_server(
-    server: EmbeddedServer, connect: Connect, mode: str
+    brief_server: EmbeddedServer, connect: Connect, mode: str
 ):
     producer = connect()
     taker = Taker(connect(poll_interval=60.0))
@@ -321,7 +321,7 @@ def test_a_consumer_and_a_producer_survive_a_restart_of_the_server(
         sent = {publish_task(producer) for _ in range(3)}
         wait_for(lambda: taker.got == sent)
         taker.ready.clear()
-        server.restart(mode)
+        brief_server.restart(mode)
         policy = {**POLICY, "max_retries": 10}
         sent |= {publish_task(producer, retry=True, retry_policy=policy) for _ in range(3)}
         assert taker.ready.wait(10)

@@ -108,7 +108,9 @@ def playing(
             if scene.needs_server:
                 if DSN:
                     pytest.skip("stops the server, and PGJOBS_TEST_DSN names one that is not ours")
-                server = stack.enter_context(EmbeddedServer(settings={"max_connections": 50}))
+                server = stack.enter_context(
+                    EmbeddedServer(settings={"max_connections": 50, "fsync": "off"})
+                )
             own = folder / str(scenes.index(scene))
             own.mkdir()
             stage = Stage(server.url if server else make_database(), own, server)

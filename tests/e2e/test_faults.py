@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def assert_nothing_is_lost(rows: Rows, runs: Counter[int], count: int) -> None:
 def test_tasks_outlive_a_restart_of_the_server(
     pool: str,
     mode: str,
-    server: EmbeddedServer,
+    brief_server: EmbeddedServer,
     worker: StartWorker,
     app: Celery,
     fresh_rows: Any,
@@ -66,23 +65,23 @@ def test_tasks_outlive_a_restart_of_the_server(
     late = tasks.hold_late.delay(str(tmp_path / "started2"), str(tmp_path / "release"))
     if pool != "solo":
         wait_for(lambda: lines.exists() and sum(recorded(lines).values()) > 50)
-    server.restart(mode)
+    brief_server.restart(mode)
     (tmp_path / "release").touch()
     rows = fresh_rows()
-    rows.wait_count(completed=count + 2, timeout=30)
+    rows.wait_count(completed=count + 2, timeout=60)
     assert [result.get(timeout=10) for result in results] == list(range(count))
     assert set(recorded(lines)) == set(range(count))
     for result in (held, late):
         assert result.get(timeout=10) == "released"
         assert rows.get(result.id)["claimed_by"] is None
     assert len(rows.nodes()) == 1
-    assert tasks.add.delay(1, 2).get(timeout=5) == 3
+    assert tasks.add.delay(1, 2).get(timeout=10) == 3
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_task_that_runs_through_a_restart_completes_once(
     pool: str,
-    server: EmbeddedServer,
+    brief_server: EmbeddedServer,
     worker: StartWorker,
     app: Celery,
     fresh_rows: Any,
@@ -94,11 +93,11 @@ def test_a_task_that_runs_through_a_restart_completes_once(
     results = [tasks.hold.delay(str(started[0]), release)]
     results.append(tasks.hold_late.delay(str(started[1]), release))
     wait_for(lambda: all(path.exists() for path in started))
-    server.restart("immediate")
+    brief_server.restart("immediate")
     Path(release).touch()
     rows = fresh_rows()
     for result in results:
-        assert_finished(rows.wait(result.id, timeout=15))
+        assert_finished(rows.wait(result.id, timeout=30))
         assert result.get(timeout=10) == "released"
     assert [path.read_text().count("\n") for path in started] == [1, 1]
 
@@ -115,13 +114,11 @@ def test_every_task_runs_once_while_sessions_are_terminated(
     worker(pool=pool)
     enough = threading.Event()
     kills = 0  # of every session of the worker at once
-    deadline = time.monotonic() + 40
-    while rows.count().get("completed", 0) < count and time.monotonic() < deadline:
-        if kills < 8:
-            rows.select(TERMINATE)
-            kills += 1
+    while kills < 8 and rows.count().get("completed", 0) < count:
+        rows.select(TERMINATE)
+        kills += 1
         enough.wait(0.3)
-    rows.wait_count(completed=count, timeout=1)
+    rows.wait_count(completed=count, timeout=90)
     assert kills >= 2
     assert recorded(lines) == dict.fromkeys(range(count), 1)
     assert tasks.add.delay(1, 2).get(timeout=10) == 3
