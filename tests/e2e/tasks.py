@@ -5,7 +5,8 @@ A worker is told what it is to be by its environment (see conftest.py):
 - ``PGJOBS_TEST_URL``: broker and backend;
 - ``PGJOBS_TEST_CONF``: more settings, as JSON;
 - ``PGJOBS_TEST_READY``: a file descriptor to write to when it is ready;
-- ``PGJOBS_TEST_FAULT``: where it is to die (see faults.py).
+- ``PGJOBS_TEST_FAULT``: where it is to die (see faults.py);
+- ``PGJOBS_TEST_GRACE``: after how many seconds its beat takes a tick for missed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ URL = os.environ.get("PGJOBS_TEST_URL")
 app = Celery("tests.e2e", broker=URL, backend=URL, set_as_current=False)
 app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=True)
 app.conf.update(json.loads(os.environ.get("PGJOBS_TEST_CONF", "{}")))
+
+if grace := os.environ.get("PGJOBS_TEST_GRACE"):
+    from pgjobs_celery.beat import scheduler
+
+    scheduler.GRACE = float(grace)  # type: ignore[misc]
 
 
 @worker_ready.connect
