@@ -56,7 +56,7 @@ def test_what_is_scheduled_runs_at_its_time(wrong: Worker, app: Celery, rows: Ro
     assert soon.get(timeout=10) == 3
     row = rows.get(soon.id)
     assert_finished(row)
-    assert 0 <= (row["attempted_at"] - row["scheduled_at"]).total_seconds() < 1
+    assert 0 <= (row["attempted_at"] - row["scheduled_at"]).total_seconds() < 2
     row = rows.get(later.id)
     assert (row["state"], row["attempt"]) == ("scheduled", 0)
 
@@ -75,7 +75,7 @@ def test_a_task_expires_at_its_time(wrong: Worker, app: Celery, rows: Rows) -> N
     in_time = tasks.add.apply_async((1, 2), expires=60, queue=queue)
     expires_at = rows.get(late.id)["expires_at"]
     wait_for(lambda: rows.seconds_from_now(expires_at) < 0)
-    app.control.add_consumer(queue, destination=[wrong.name], reply=True)
+    app.control.add_consumer(queue, destination=[wrong.name], reply=True, timeout=10)
     assert in_time.get(timeout=10) == 3
     assert_finished(rows.wait(late.id), "cancelled")
     assert errors(rows.get(late.id)) == [(1, "TaskRevokedError")]

@@ -66,12 +66,12 @@ def test_what_waits_and_who_consumes_is_counted(
         declare = connection.default_channel.queue_declare
         # What runs, or has to wait for its time, is not in the queue.
         assert declare("celery", passive=True) == ("celery", 3, 1)
-        app.control.cancel_consumer("celery", destination=[started.name], reply=True)
-        wait_for(lambda: declare("celery", passive=True) == ("celery", 3, 0), timeout=1)
-        app.control.add_consumer("celery", destination=[started.name], reply=True)
+        app.control.cancel_consumer("celery", destination=[started.name], reply=True, timeout=10)
+        wait_for(lambda: declare("celery", passive=True) == ("celery", 3, 0))
+        app.control.add_consumer("celery", destination=[started.name], reply=True, timeout=10)
         release.touch()
         assert [result.get(timeout=10) for result in [running, *waiting]] == ["released", 3, 3, 3]
-        wait_for(lambda: declare("celery", passive=True) == ("celery", 0, 1), timeout=1)
+        wait_for(lambda: declare("celery", passive=True) == ("celery", 0, 1))
         started.stop()
         assert declare("celery", passive=True) == ("celery", 0, 0)
 

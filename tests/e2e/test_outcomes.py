@@ -131,12 +131,12 @@ def test_a_task_that_retries_later_waits_as_retryable(task: Any, app: Celery, ro
     row = rows.wait(result.id, "retryable")
     assert (row["attempt"], row["claimed_by"], row["finished_at"]) == (1, None, None)
     assert row["due_at"] == row["scheduled_at"] > row["attempted_at"]
-    wait_for(lambda: result.state == "RETRY", timeout=1)
+    wait_for(lambda: result.state == "RETRY")
     assert result.get(timeout=10) == 1
     row = rows.get(result.id)
     assert_finished(row, attempt=2)
     assert errors(row) == [(1, "CustomError")]
-    assert 0 <= (row["attempted_at"] - row["scheduled_at"]).total_seconds() < 0.5
+    assert 0 <= (row["attempted_at"] - row["scheduled_at"]).total_seconds() < 2
 
 
 def test_a_task_that_retried_in_vain_is_discarded_with_every_error(app: Celery, rows: Rows) -> None:

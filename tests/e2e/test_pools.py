@@ -60,7 +60,7 @@ def test_a_pool_that_scales_itself_grows_with_what_waits_and_shrinks_again(
     started = worker(args=["--autoscale", "3,1"], env={"AUTOSCALE_KEEPALIVE": "0.5"})
 
     def size() -> int:
-        replies = app.control.inspect([started.name], timeout=2).stats()
+        replies = app.control.inspect([started.name], timeout=10).stats()
         return int(replies[started.name]["autoscaler"]["current"])
 
     for number in range(2):

@@ -69,7 +69,7 @@ class Jobs:
     def have_run(self, seconds: float = 8.0) -> None:
         """See that all have run once, within so many seconds."""
         wait_for(lambda: len(recorded(self._path)) == self.count, seconds)
-        wait_for(lambda: self._rows.count() == {"completed": self.count}, 2)
+        wait_for(lambda: self._rows.count() == {"completed": self.count})
         assert recorded(self._path) == Counter(range(self.count))
 
 
@@ -106,7 +106,7 @@ def stopped(pids: set[int]) -> Iterator[None]:
 def wait_beating(rows: Rows) -> None:
     """Until there is a heartbeat that is new."""
     (row,) = rows.select("SELECT now() AS now")
-    wait_for(lambda: rows.select("SELECT FROM pgjobs.nodes WHERE heartbeat_at > %s", row["now"]), 5)
+    wait_for(lambda: rows.select("SELECT FROM pgjobs.nodes WHERE heartbeat_at > %s", row["now"]))
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])

@@ -44,9 +44,9 @@ def test_a_worker_says_what_it_does(
     running = tasks.hold.delay(str(tmp_path / "started"), str(tmp_path / "release"))
     wait_for((tmp_path / "started").exists)
     waiting = tasks.add.delay(1, 2)
-    assert reply_of(started, app.control.inspect(timeout=1).ping()) == {"ok": "pong"}
-    # Who knows how many will answer need not wait for more.
-    inspect = app.control.inspect([started.name], timeout=2)
+    assert reply_of(started, app.control.inspect(timeout=10, limit=1).ping()) == {"ok": "pong"}
+    # With the number of answers known, nobody waits for more.
+    inspect = app.control.inspect([started.name], timeout=10)
     (active,) = reply_of(started, inspect.active())
     assert (active["id"], active["name"]) == (running.id, "tests.e2e.tasks.hold")
     # A worker does not sit on what its pool cannot begin.
@@ -70,12 +70,12 @@ def test_a_solo_worker_answers_while_it_drains(
         for _ in range(3000):
             tasks.ignored.delay("/dev/null")
     started = worker(pool="solo")
-    inspect = app.control.inspect([started.name], timeout=1)
+    inspect = app.control.inspect([started.name], timeout=10)
     assert reply_of(started, inspect.ping()) == {"ok": "pong"}
     assert reply_of(started, inspect.stats())["pool"]
     assert rows.count().get("available", 0) > 0, "it drained too fast to tell"
     app.control.broadcast("rate_limit", arguments={"task_name": "x", "rate_limit": "1/s"})
-    rows.wait_count(completed=3000, timeout=30)
+    rows.wait_count(completed=3000, timeout=60)
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -85,7 +85,7 @@ def test_a_waiting_task_that_is_revoked_never_runs(
     started = worker(pool=pool)
     result = tasks.record.apply_async((str(tmp_path / "lines"), 1), countdown=0.5)
     kept = tasks.record.apply_async((str(tmp_path / "kept"), 1), countdown=0.5)
-    (reply,) = app.control.revoke(result.id, [started.name], reply=True)
+    (reply,) = app.control.revoke(result.id, [started.name], reply=True, timeout=10)
     assert "ok" in reply[started.name]
     row = rows.wait(result.id)
     rows.wait(kept.id)
@@ -104,7 +104,7 @@ def test_a_task_that_is_revoked_while_the_pool_is_busy_never_runs(
     tasks.hold_late.delay(str(tmp_path / "started"), str(tmp_path / "release"))
     wait_for((tmp_path / "started").exists)
     result = tasks.record.delay(str(tmp_path / "lines"), 1)
-    app.control.revoke(result.id, [started.name], reply=True)
+    app.control.revoke(result.id, [started.name], reply=True, timeout=10)
     behind = tasks.add.delay(1, 2)
     (tmp_path / "release").touch()
     assert behind.get(timeout=10) == 3
@@ -145,17 +145,19 @@ def test_queues_are_added_and_cancelled_while_a_worker_runs(
 ) -> None:
     started = worker(pool="prefork", concurrency=1, queues=["celery"])
     result = tasks.add.apply_async((1, 2), queue="more")
-    (reply,) = app.control.add_consumer("more", destination=[started.name], reply=True)
+    (reply,) = app.control.add_consumer("more", destination=[started.name], reply=True, timeout=10)
     assert "ok" in reply[started.name]
-    assert result.get(timeout=3) == 3
+    assert result.get(timeout=10) == 3
     # What was prefetched from a queue that is taken away goes to others.
     tasks.hold.delay(str(tmp_path / "started"), str(tmp_path / "release"))
     wait_for((tmp_path / "started").exists)
-    (reply,) = app.control.cancel_consumer("more", destination=[started.name], reply=True)
+    (reply,) = app.control.cancel_consumer(
+        "more", destination=[started.name], reply=True, timeout=10
+    )
     assert "ok" in reply[started.name]
     (tmp_path / "release").touch()
     late = tasks.add.apply_async((2, 2), queue="more")
-    assert tasks.add.delay(3, 3).get(timeout=5) == 6
+    assert tasks.add.delay(3, 3).get(timeout=10) == 6
     row = rows.get(late.id)
     assert (row["state"], row["attempt"]) == ("available", 0)
 
@@ -168,7 +170,7 @@ def test_a_pool_grows_and_more_is_claimed(
     results = [tasks.hold.delay(str(tmp_path / "started"), release) for _ in range(4)]
     wait_for((tmp_path / "started").exists)
     assert rows.count() == {"executing": 1, "available": 3}
-    (reply,) = app.control.pool_grow(1, [started.name], reply=True, timeout=5)
+    (reply,) = app.control.pool_grow(1, [started.name], reply=True, timeout=10)
     assert "ok" in reply[started.name]
     wait_for(lambda: rows.count() == {"executing": 2, "available": 2})
     (tmp_path / "release").touch()

@@ -213,7 +213,7 @@ def maintenance_can_be_run_beside_the_workers(stage: Stage) -> None:
     )
     try:
         rows.wait(late.id, "available", timeout=20)
-        rows.wait(scheduled.id, "available", timeout=5)
+        rows.wait(scheduled.id, "available")
     finally:
         maintain.send_signal(signal.SIGTERM)
         output, _ = maintain.communicate(timeout=10)

@@ -47,7 +47,7 @@ def test_a_result_arrives_without_waiting_for_a_poll(app: Celery):
     tasks.add.delay(1, 1).get(timeout=10)
     started = time.monotonic()
     assert [tasks.add.delay(number, 1).get(timeout=10) for number in range(20)] == [*range(1, 21)]
-    assert time.monotonic() - started < 4.0
+    assert time.monotonic() - started < 20 * 0.5  # a look by itself comes after 5 s
 
 
 def test_a_result_is_read_by_whoever_knows_its_id(app: Celery):

@@ -52,12 +52,14 @@ def test_tasks_follow_exchanges_and_bindings(
             options={"queue_auto_delete": True},
         )  # fmt: skip
         assert "ok" in reply[each.name]
-    control.add_consumer("topical", "topics", "topic", "a.#", destination=[first.name], reply=True)
+    control.add_consumer(
+        "topical", "topics", "topic", "a.#", destination=[first.name], reply=True, timeout=10
+    )
     wait_for(lambda: len(bindings(rows, "everybody")) == 2 and bindings(rows, "topics"))
     lines = tmp_path / "lines"
     for value in range(5):
         tasks.record_host.apply_async((str(lines), value), exchange="everybody", routing_key="-")
-    told = tasks.request_info.apply_async(exchange="topics", routing_key="a.b").get(timeout=5)
+    told = tasks.request_info.apply_async(exchange="topics", routing_key="a.b").get(timeout=10)
     assert told["hostname"] == first.name
     expected = sorted(f"{each.name} {value}" for each in (first, second) for value in range(5))
     wait_for(lambda: sorted(lines.read_text().splitlines()) == expected, message=lines.read_text)
@@ -88,8 +90,8 @@ def test_nonsense_for_remote_control_harms_no_worker(worker: StartWorker, app: C
             wait_for(answers)
         producer.publish({"method": "ping"}, serializer="json", headers={"clock": "text"})
     wait_for(answers)
-    app.control.add_consumer("q", "x", "no-such-type", reply=True, timeout=5, limit=1)
-    assert tasks.add.delay(1, 2).get(timeout=5) == 3
+    app.control.add_consumer("q", "x", "no-such-type", reply=True, timeout=10, limit=1)
+    assert tasks.add.delay(1, 2).get(timeout=10) == 3
     for said in (
         "Can't decode message body",
         "Control command error",

@@ -33,7 +33,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_releases_the_rest(
         (tmp_path / "release").touch()
     else:
         # At once, and not only when the last task has ended.
-        rows.wait_count(executing=1, available=10, timeout=3)
+        rows.wait_count(executing=1, available=10)
         (tmp_path / "release").touch()
     assert started.process.wait(timeout=15) == 0
     assert running.get(timeout=5) == "released"
@@ -109,14 +109,15 @@ def test_a_cold_shutdown_waits_for_what_runs_in_its_own_process(
 def test_a_soft_shutdown_releases_at_once_and_finishes_what_it_can(
     pool: str, task: Any, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
-    started = worker(pool=pool, concurrency=1, conf={"worker_soft_shutdown_timeout": 8})
+    started = worker(pool=pool, concurrency=1, conf={"worker_soft_shutdown_timeout": 5})
+    other = worker(pool="threads", queues=["other"])
     running = task.delay(str(tmp_path / "started"), str(tmp_path / "release"))
     wait_for((tmp_path / "started").exists)
     waiting = [tasks.add.delay(number, 1) for number in range(10)]
     started.send(signal.SIGQUIT)
     wait_for(lambda: "Initiating Soft Shutdown" in started.log)
     # Others need not wait for what it waits for.
-    other = worker(pool="threads")
+    app.control.add_consumer("celery", destination=[other.name], reply=True, timeout=10)
     assert [result.get(timeout=10) for result in waiting] == list(range(1, 11))
     assert started.process.poll() is None
     (tmp_path / "release").touch()
@@ -175,11 +176,11 @@ def test_an_outcome_is_written_while_a_long_task_runs(
     worker(pool=pool, concurrency=2)
     wait_for((tmp_path / "started").exists)
     for result in quick:
-        rows.wait(result.id, timeout=1)
+        rows.wait(result.id)
     assert rows.get(long.id)["state"] == "executing"
     # The worker is not taken for dead, either.
     (beat,) = rows.select("SELECT heartbeat_at FROM pgjobs.nodes")
-    wait_for(lambda: rows.select("SELECT heartbeat_at FROM pgjobs.nodes") != [beat], timeout=5)
+    wait_for(lambda: rows.select("SELECT heartbeat_at FROM pgjobs.nodes") != [beat])
     (tmp_path / "release").touch()
     assert long.get(timeout=5) == "released"
 
