@@ -83,7 +83,7 @@ def test_a_waiting_task_that_is_revoked_never_runs(
     pool: str, worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
     started = worker(pool=pool)
-    result = tasks.record.apply_async((str(tmp_path / "lines"), 1), countdown=0.5)
+    result = tasks.record.apply_async((str(tmp_path / "lines"), 1), countdown=5)
     kept = tasks.record.apply_async((str(tmp_path / "kept"), 1), countdown=0.5)
     (reply,) = app.control.revoke(result.id, [started.name], reply=True, timeout=10)
     assert "ok" in reply[started.name]
