@@ -62,7 +62,7 @@ class DeclaredQueue(queue_declare_ok_t):  # type: ignore[misc]
     def __repr__(self) -> str:
         return repr(self._told)
 
-    # Whatever else a tuple does, it does with what it was made of.
+    # All else that a tuple does, it does with its original items.
 
     def __lt__(self, other: Any) -> bool:
         return bool(self._told < tuple(other))

@@ -186,7 +186,7 @@ class Joining:
             rows = iter(connection.run(*([brief, *calls] for calls in transactions)))
         except psycopg.errors.LockNotAvailable:
             raise CannotJoin(
-                "this is no part of the caller's transaction, and waits for a row that is held: "
+                "this is not part of the caller's transaction, and waits for a row that is held: "
                 "by that transaction, most likely, which waits for this. Do it after the block, or "
                 "in it with what holds the row"
             ) from None

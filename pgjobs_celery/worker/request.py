@@ -220,7 +220,7 @@ class JobRequest(LostAttempts):
             return
         if not _is_signal(cancellation.signal):
             logger.warning(
-                "task %s[%s] cannot be terminated: %r is no signal here; it is told, if it asks",
+                "task %s[%s] cannot be terminated: %r is not a signal here; it is told, if it asks",
                 self.task.name, cancellation.task_id, cancellation.signal,
             )  # fmt: skip
             return

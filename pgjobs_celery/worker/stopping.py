@@ -64,7 +64,7 @@ class Stop:
         """Celery's ``terminate`` of the worker, called when it has left its loop."""
         if self.is_put_off:
             if self._consumer.controller.semaphore:
-                # What waits for room in the pool is not to begin when a task ends.
+                # Tasks that wait for room in the pool must not begin when another ends.
                 self._consumer.controller.semaphore.clear()
             self._stop()
         self._terminate(*args, **kwargs)

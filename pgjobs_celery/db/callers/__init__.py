@@ -34,8 +34,8 @@ def find_caller(connection: Any) -> Caller:
         if isinstance(connection, str) and ("://" in connection or "=" in connection):
             # Not shown: it may have a password.
             raise InvalidOption(
-                "using() was given a string that is no alias of one of Django's databases: if it "
-                "says where a database is, connect there and pass the connection"
+                "using() was given a string that is not an alias of one of Django's databases: if "
+                "it says where a database is, connect there and pass the connection"
             )
         return caller_of(connection)
     if isinstance(connection, AsyncConnection):
