@@ -21,8 +21,8 @@ from ..tasks.task import PgTask
 if TYPE_CHECKING:
     from ..job.rows import Claim
 
-#: The pool's errors for a task whose process has ended, where it was not told to end it.
-KILLED = (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt)
+#: The pool's errors for a task whose process was lost, where it was not told to end it.
+KILLED = (WorkerLostError, TimeLimitExceeded)
 
 
 class LostAttempts:
@@ -33,6 +33,8 @@ class LostAttempts:
     task: Any
     #: Its process has stored how it failed, and was lost.
     _is_stored = False
+    #: Celery's ``on_failure`` has said for good that it failed.
+    _is_told = False
 
     @property
     def store_errors(self) -> bool:
@@ -67,6 +69,14 @@ class LostAttempts:
         # The group first: to build the context costs 25 µs.
         return bool(self._request_dict.get("group") and self._context.chord)  # type: ignore[attr-defined]
 
+    def _drop_errbacks_if_told(self) -> None:
+        """Of a hard time limit billiard tells ``on_failure`` first, and then ``on_timeout``.
+
+        Each has Celery call the errbacks; the second call is one too many.
+        """
+        if self._is_told:
+            self._context.errbacks = None  # type: ignore[attr-defined]
+
     def _postpone(self, error: BaseException) -> Postponed | None:
         """The next attempt of a job whose process was killed; None where it must not have one.
 
@@ -75,12 +85,14 @@ class LostAttempts:
         if (
             claim_of(self._message) is None
             or not isinstance(self.task, PgTask)
-            or not isinstance(error, KILLED)
+            or not is_killed(error)
             or not self.task.acks_late
             or self._already_revoked  # type: ignore[attr-defined]
             or self._already_cancelled  # type: ignore[attr-defined]
         ):
             return None
+        if not isinstance(error, Exception):
+            error = WorkerLostError(repr(error))  # as each pool says it in the end
         delay = self.task.next_delay(self._context, error)  # type: ignore[attr-defined]
         return None if delay is None else Postponed(delay, error, error_from(error))
 
@@ -108,6 +120,12 @@ class LostAttempts:
             self._message.is_settled = True
             self._message.channel.node.done(claim.id, claim.attempt)
         return sent
+
+
+def is_killed(error: BaseException) -> bool:
+    """True where a task's process was lost with it, or leaves with what it has raised."""
+    # A process of the pool leaves with all that is no Exception: asyncio.CancelledError, for one.
+    return isinstance(error, KILLED) or not isinstance(error, Exception)
 
 
 def raised(error: Exception) -> ExceptionInfo:

@@ -47,7 +47,7 @@ from ..signals import is_end_heard, job_claimed
 from ..tasks.task import PgTask
 from .guard import is_connection_lost, set_aside
 from .headers import check_headers
-from .losses import KILLED, LostAttempts, claim_of, exception_of, raised
+from .losses import LostAttempts, claim_of, exception_of, is_killed, raised
 from .pool import withdraw
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ class JobRequest(LostAttempts):
         """The task failed, was rejected, ignored, retried or killed."""
         self._track()
         error = exception_of(exc_info)
-        stored = self._find_stored() if isinstance(error, KILLED) else {}
+        stored = self._find_stored() if is_killed(error) else {}
         if stored.get("status") == SUCCESS:
             # Its process was lost after that, in a hook or in a signal's receiver.
             return self.on_success((0, "", None))
@@ -303,7 +303,9 @@ class JobRequest(LostAttempts):
             kwargs["return_ok"] = False  # its process could not report it: it is reported here
         try:
             try:
-                return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
+                answer = super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
+                self._is_told = not self.is_put_back
+                return answer
             finally:
                 claim = claim_of(self._message)
                 if claim is not None:
@@ -372,6 +374,7 @@ class JobRequest(LostAttempts):
             self._message.channel.node.flush()
         try:
             try:
+                self._drop_errbacks_if_told()
                 return super().on_timeout(soft, timeout)  # type: ignore[misc]
             finally:
                 self._settle(self._discarded(claim, entry))
@@ -467,7 +470,7 @@ class JobRequest(LostAttempts):
         if isinstance(error, Postponed):
             if error.error is None:
                 return snoozed(claim.id, claim.attempt, error.delay)
-            was_lost = isinstance(error.exc, KILLED)
+            was_lost = is_killed(error.exc)
             return retried(claim.id, claim.attempt, error.delay, error.error, was_lost=was_lost)
         if isinstance(error, CancelledByTask):
             return cancelled(claim.id, claim.attempt, error.reason)

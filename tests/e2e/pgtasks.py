@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -187,8 +188,10 @@ def die(self: PgTask, path: str, times: int = 1) -> int:
 
 
 @app.task(bind=True, base=Quick, max_attempts=2)
-def leave(self: PgTask, path: str) -> int:
+def leave(self: PgTask, path: str, how: str = "exit") -> int:
     if append(path, os.getpid()) == 1:
+        if how == "cancelled":
+            raise asyncio.CancelledError
         sys.exit(1)
     return int(self.request.attempt)
 

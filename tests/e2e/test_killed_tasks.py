@@ -11,6 +11,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker, Worker
 from .rows import Rows, assert_finished, errors
@@ -131,14 +132,20 @@ def test_a_step_of_a_chain_that_was_published_twice_runs_once(
 
 @pytest.mark.parametrize("task", [tasks.sleep, tasks.sleep_late])
 def test_a_task_that_exceeds_its_hard_time_limit_is_discarded(
-    task: Any, app: Celery, rows: Rows
+    task: Any, app: Celery, rows: Rows, tmp_path: Path
 ) -> None:
-    result = task.apply_async((60,), time_limit=0.5)
+    called = tmp_path / "called"
+    errback = tasks.record.si(str(called), 1)
+    result = task.apply_async((60,), time_limit=0.5, link_error=errback)
     with pytest.raises(TimeLimitExceeded):
         result.get(timeout=15)
-    row = rows.get(result.id)
+    row = rows.wait(result.id)
     assert_finished(row, "discarded")
     assert errors(row) == [(1, "TimeLimitExceeded")]
+    # The worker claims it once it has said all that there is to say of the other.
+    assert tasks.add.delay(1, 2).get(timeout=15) == 3
+    wait_for(lambda: not rows.select("SELECT 1 FROM pgjobs.jobs WHERE finished_at IS NULL"), 15)
+    assert runs(called) == 1
 
 
 def test_a_task_that_exceeds_its_soft_time_limit_fails(app: Celery, rows: Rows) -> None:

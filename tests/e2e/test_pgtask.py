@@ -266,14 +266,17 @@ def test_a_killed_process_costs_an_attempt(pgtask_app: Celery, rows: Rows, ran: 
         assert lines(path) == 2
 
 
-def test_a_task_that_exits_costs_an_attempt(pgtask_app: Celery, rows: Rows, ran: Path, pool: str):
-    result = pgtasks.leave.delay(str(ran))
+@pytest.mark.parametrize("how", ["exit", "cancelled"])
+def test_a_task_that_exits_costs_an_attempt(
+    how: str, pgtask_app: Celery, rows: Rows, ran: Path, pool: str
+):
+    result = pgtasks.leave.delay(str(ran), how)
     assert result.get(timeout=15) == 2
     row = rows.get(result.id)
     assert_finished(row, attempt=2)
-    assert [attempt for attempt, _ in errors(row)] == [1]
+    assert errors(row) == [(1, "WorkerLostError")]
     assert lines(ran) == 2
-    result = pgtasks.leave.apply_async((str(ran.with_name("once")),), max_attempts=1)
+    result = pgtasks.leave.apply_async((str(ran.with_name("once")), how), max_attempts=1)
     assert_finished(rows.wait(result.id, timeout=15), "discarded")
 
 
