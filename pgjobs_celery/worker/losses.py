@@ -91,9 +91,9 @@ class LostAttempts:
             or self._already_cancelled  # type: ignore[attr-defined]
         ):
             return None
-        if not isinstance(error, Exception):
-            error = WorkerLostError(repr(error))  # as each pool says it in the end
         delay = self.task.next_delay(self._context, error)  # type: ignore[attr-defined]
+        if not isinstance(error, Exception):
+            error = WorkerLostError(repr(error))  # as threads and greenlets report it
         return None if delay is None else Postponed(delay, error, error_from(error))
 
     def _announce_retry(self, postponed: Postponed) -> ExceptionInfo:
