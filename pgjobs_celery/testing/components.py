@@ -45,8 +45,8 @@ class PgjobsContainer(CeleryTestContainer):  # type: ignore[misc]
 
     @property
     def celeryconfig(self) -> dict[str, Any]:
-        """What broker and backend are told: ``url`` in the network of the containers, ``host_url``
-        from the machine that the tests run on."""
+        """The settings for broker and backend: ``url`` in the network of the containers,
+        ``host_url`` from the machine that the tests run on."""
         return {
             "url": self.url,
             "host_url": self.host_url,
@@ -101,7 +101,7 @@ class PgjobsContainer(CeleryTestContainer):  # type: ignore[misc]
 
     @property
     def ready_prompt(self) -> str:
-        """The image starts the server twice; what it says in between is this."""
+        """The image starts the server twice; this is the line in between."""
         return "PostgreSQL init process complete; ready for start up."
 
     @classmethod

@@ -2,11 +2,11 @@
 
 - Features: broker, result backend, worker; logs, kill and restart of each as of any node.
 - Load it: ``pytest_plugins = ["pgjobs_celery.testing.local_components"]``. Then pytest-celery's
-  ``celery_setup`` runs on it, for ``celery_broker``, ``celery_backend`` and ``celery_worker`` are
-  replaced; to have it beside others, override these with ``params`` of your own.
+  ``celery_setup`` runs on it, because ``celery_broker``, ``celery_backend`` and ``celery_worker``
+  are replaced; to have it beside others, override these with ``params`` of your own.
 - Fixtures: ``celery_pgjobs_local_broker``, ``celery_pgjobs_local_backend``,
   ``celery_pgjobs_local_worker``.
-- What the workers run is said as with Docker: ``default_worker_tasks``, ``default_worker_signals``,
+- The workers are configured as with Docker: ``default_worker_tasks``, ``default_worker_signals``,
   ``default_worker_app``, ``default_worker_env``, ``default_worker_command``.
 
 The server is the one that PGJOBS_TEST_DSN names, or an embedded one.
@@ -57,7 +57,7 @@ class LocalDatabase:
 
     @property
     def celeryconfig(self) -> dict[str, Any]:
-        """What broker and backend are told."""
+        """The settings for broker and backend."""
         return {
             "url": self.url,
             "host_url": self.url,
@@ -103,7 +103,7 @@ class LocalWorkerProcess:
         self.start()
 
     def __getattr__(self, name: str) -> Any:
-        # What the class says of its workers: version, log_level, worker_name, worker_queue.
+        # Attributes of its workers' class: version, log_level, worker_name, worker_queue.
         return getattr(self._like, name)
 
     @property
@@ -147,7 +147,7 @@ class LocalWorkerProcess:
         return f"{self.name} ready." in self.logs()
 
     def logs(self) -> str:
-        """What it has printed since it was started."""
+        """Its output since it was started."""
         return self._log.read_text(errors="replace")
 
     def exec_run(self, command: str) -> tuple[int, bytes]:
@@ -159,7 +159,7 @@ class LocalWorkerProcess:
         return done.returncode, done.stdout
 
     def reload(self) -> None:
-        """As a container's: what is asked is always looked up."""
+        """As a container's; nothing is cached here."""
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
         """Send the worker, and with SIGKILL its children, a signal; wait until it has left."""
@@ -174,12 +174,12 @@ class LocalWorkerProcess:
         process.wait(STOP_TIMEOUT)
 
     def restart(self, timeout: int = STOP_TIMEOUT) -> None:
-        """Have it leave, and start it again."""
+        """Stop the worker, and start it again."""
         self.teardown()
         self.start()
 
     def teardown(self) -> None:
-        """Have it leave."""
+        """Stop the worker."""
         try:
             self.kill("SIGTERM")
         except subprocess.TimeoutExpired:
@@ -242,7 +242,7 @@ def celery_pgjobs_local_worker(
     default_worker_env: Mapping[str, str],
     default_worker_app: Any,
 ) -> Iterator[LocalWorker]:
-    """A worker with what pytest-celery's fixtures say that it is to run."""
+    """A worker that runs the tasks of pytest-celery's fixtures."""
     folder = tmp_path / "worker"
     for name, text in default_worker_initial_content.items():
         file = folder / name

@@ -1,15 +1,15 @@
-"""Where an app's tasks go in a test: into an inbox, to be run at once, or to its real broker.
+"""Direct an app's tasks in a test: into an inbox, to be run at once, or to its real broker.
 
     with testing(app) as captured:
         sign_up("ann@example.com")
     assert captured.all_enqueued()[0].task == "proj.tasks.welcome"
 
 A mode takes the place of two things that an app keeps: the pool its producers come from, and its
-result backend. All that comes before a message is handed to a transport is the real thing.
+result backend. Every step before a message is handed to a transport is the real one.
 
-It holds for the whole app, and not for the thread or asyncio task that has entered it: what a test
-exercises publishes from threads of its own (a server's, an executor's), which a context variable
-does not reach, and what it missed would go to the broker of the settings.
+It holds for the whole app, and not for the thread or asyncio task that has entered it: the code
+under test publishes from its own threads (a server's, an executor's), which a context variable does
+not reach, and the tasks that it missed would go to the broker of the settings.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .capturing.rows import Rows
 from .capturing.transport import make_pool
 from .stage import Place, Stage
 
-#: What a task's jobs may meet in a test.
+#: The modes of a test.
 MODES = ("manual", "inline", "real")
 
 
@@ -37,15 +37,15 @@ class testing:  # noqa: N801
     ``mode``:
 
     - ``"manual"``: they are recorded, and nothing runs.
-    - ``"inline"``: each is run where it is published, before ``delay()`` returns. What it raises is
-      in its result, as from a worker; with ``propagate`` it is raised there as well.
+    - ``"inline"``: each is run where it is published, before ``delay()`` returns. An exception
+      is in its result, as from a worker; with ``propagate`` it is raised there as well.
     - ``"real"``: they are rows in the database of the app's broker, which must be ``pgjobs://``.
 
     The first two need no server at all, whatever the app's settings name. Blocks may be nested: the
     innermost counts, and each has an inbox of its own. Raises InvalidOption.
     """
 
-    # A class, for pytest takes an imported function of such a name for a test.
+    # A class, because pytest takes an imported function of such a name for a test.
     __test__ = False
 
     def __init__(self, app: Any, mode: str = "manual", *, propagate: bool = False) -> None:
@@ -58,9 +58,9 @@ class testing:  # noqa: N801
             raise InvalidOption("testing() reads messages of Celery's task_protocol 2 only")
         #: "manual", "inline" or "real".
         self.mode = mode
-        #: Inline: what a task raises is raised by whoever publishes it.
+        #: Inline: an exception of a task is raised where it is published.
         self.propagate = propagate
-        #: What was published in the block; empty in mode "real".
+        #: The jobs published in the block; empty in mode "real".
         self.inbox = Inbox()
         self._jobs: Inbox | Rows = Rows(self.app) if mode == "real" else self.inbox
         self._place: Place | None = None
@@ -97,7 +97,7 @@ class testing:  # noqa: N801
         return f"<testing {self.app.main!r}, {self.mode}: {len(self.inbox)} published>"
 
     def clear(self) -> None:
-        """Forget what was published so far."""
+        """Forget the jobs published so far."""
         self.inbox.clear()
         self._escapes = escapes.count()
 
@@ -111,8 +111,8 @@ class testing:  # noqa: N801
     ) -> list[Enqueued]:
         """The jobs that are enqueued, of a task or all, in the order they were published.
 
-        Those that wait; but with ``after`` or where a state is asked for, and in mode inline where
-        nothing waits, all that were published (after that one), whatever has become of them.
+        Those that wait; but with ``after``, with a state, and in mode inline, where jobs do not
+        wait, all that were published (after that one), in any state.
         """
         jobs = self._jobs.find(task, after or 0)
         if after is None and self.mode != "inline" and not is_any_state:
@@ -133,11 +133,11 @@ class testing:  # noqa: N801
         return self._jobs.find(None, after or 0)
 
     def wait_until(self, holds: Callable[[], bool], timeout: float) -> bool:
-        """Until something holds, for so many seconds at most; whether it does."""
+        """Wait until ``holds()``, for so many seconds at most; return whether it does."""
         return self._jobs.wait_until(holds, timeout)
 
     def place(self) -> Place | None:
-        """Where messages and results go; None for where the settings say, or a block around it."""
+        """The place of messages and results; None for the settings' place, or an outer block's."""
         if self._place is None and self.mode != "real":
             run, run_waiting = self._runners()
             zone = lambda: self.app.timezone  # noqa: E731
@@ -166,7 +166,7 @@ class testing:  # noqa: N801
 
 
 def _is_any_real() -> bool:
-    """True if an app is in mode real: what it publishes is received by nobody here."""
+    """True if an app is in mode real: its tasks are not received here."""
     current = [stage.current for stage in list(_stages.values())]
     return any(block is not None and block.mode == "real" for block in current)
 
@@ -177,14 +177,14 @@ _lock = threading.RLock()
 
 
 def unwrap(app: Any) -> Any:
-    """The app itself, where what is given stands for one (``celery.current_app``)."""
+    """The app itself, of a proxy such as ``celery.current_app``."""
     return getattr(app, "_get_current_object", lambda: app)()
 
 
 def find_testing(app: Any = None) -> testing:
     """The innermost block of an app; without one, of the only app that is in any.
 
-    Raises PgJobsError where there is none.
+    Raises PgJobsError if there is none.
     """
     if app is not None:
         app = unwrap(app)

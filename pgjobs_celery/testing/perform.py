@@ -1,4 +1,4 @@
-"""Run what is enqueued: one task (:func:`perform_job`), or all that waits (:func:`drain_queue`)."""
+"""Run enqueued jobs: one task (:func:`perform_job`), or all waiting ones (:func:`drain_queue`)."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def perform_job(
     attempt: int = 1,
     **options: Any,
 ) -> Performed:
-    """Run a task once, as a worker would, and say what became of it.
+    """Run a task once, as a worker would, and return the outcome.
 
-    It is published as ``apply_async(args, kwargs, **options)`` does it, to nobody, and run from
-    that message: with the arguments that come out of the serializer, and a request that is filled.
-    ``attempt`` is which run this is, 1 for the first. ``task`` may be a signature, or a captured
-    job as well. Nothing is enqueued but what the task itself publishes for others: where it is not
-    in a block of :func:`testing`, that goes nowhere.
+    It is published as by ``apply_async(args, kwargs, **options)``, but to no broker, and run from
+    that message: with the arguments that come out of the serializer, and a complete request.
+    ``attempt`` is the number of the run, 1 for the first. ``task`` may be a signature, or a
+    captured job as well. Only jobs that the task itself publishes are enqueued: outside of a block
+    of :func:`testing` they are dropped.
 
     >>> perform_job(welcome, kwargs={"user_id": 7}).get()
     'welcome, Ann'
@@ -80,7 +80,7 @@ def _perform(block: testing, job: Enqueued, attempt: int) -> Performed:
         performed = execute(block.app, attempt_of(job, attempt))
     if performed.outcome != "retried":
         return performed
-    # Its own retry is what this says; only a worker would find it in line.
+    # This outcome is its own retry, which only a worker would find in line.
     if block.mode == "real":
         from ..control.jobs import jobs  # the other modes need no database driver
 
@@ -93,7 +93,7 @@ def _perform(block: testing, job: Enqueued, attempt: int) -> Performed:
 
 @contextmanager
 def _aside(block: testing) -> Iterator[None]:
-    """In mode real: a job without a row is not to leave one for its result."""
+    """In mode real: a job without a row must not leave one for its result."""
     if block.mode != "real":
         yield
         return
@@ -105,7 +105,7 @@ def _aside(block: testing) -> Iterator[None]:
 
 
 class Aside(MemoryBackend):
-    """Where the result goes of a job that has no row, while others have theirs."""
+    """The backend for the result of a job without a row, while others have theirs."""
 
     stands_in = False
 
@@ -118,18 +118,18 @@ def drain_queue(
     with_safety: bool = True,
     app: Any = None,
 ) -> Counter[str]:
-    """Run what waits in a queue, or in all; how many jobs came to which outcome.
+    """Run the jobs that wait in a queue, or in all; return the number of each outcome.
 
     They run one after the other, by priority, in the thread of the caller. ``with_scheduled``: also
-    what is not due yet. ``with_recursion``: again and again, until nothing is left, with what the
-    jobs have enqueued themselves. Without ``with_safety`` the first error of a job is raised, once
-    it is noted what becomes of the job.
+    jobs that are not due yet. ``with_recursion``: again and again, until none is left, with the
+    jobs that they have enqueued themselves. Without ``with_safety`` the first error of a job is
+    raised, once the job's outcome is recorded.
 
     >>> drain_queue("mail", with_recursion=True)
     Counter({'completed': 2, 'retried': 1})
 
-    Raises UnknownTask for a job of a task that the app has not, and NeverEnds where with recursion
-    the queue does not become empty.
+    Raises UnknownTask for a job of a task that the app does not have, and NeverEnds if, with
+    recursion, the queue does not become empty.
     """
     block = find_testing(app)
     place = _place_of(block)
@@ -147,9 +147,9 @@ def due(queue: str | None = None, *, app: Any = None) -> list[Enqueued] | list[J
 
 
 def advance(seconds: float | timedelta, *, app: Any = None) -> None:
-    """Move the clock on: what is scheduled, or retried, becomes due that much sooner.
+    """Move the clock on: scheduled and retried jobs become due that much sooner.
 
-    It is the clock of the jobs alone; the program's own tells the time as before. In mode "real"
+    It is the clock of the jobs alone; the program's own is unchanged. In mode "real"
     the rows are rescheduled.
     """
     _place_of(find_testing(app)).advance(seconds)

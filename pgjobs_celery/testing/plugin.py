@@ -6,7 +6,7 @@
 - ``pgjobs_app = proj:app`` in pytest's settings: which app. Without it, a fixture ``celery_app`` of
   your own, or Celery's current app.
 
-It is loaded in every run of pytest: all that costs something is loaded when a fixture is used.
+It is loaded in every run of pytest: expensive modules are loaded when a fixture is used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def pgjobs(request: pytest.FixtureRequest) -> Iterator[Helpers]:
-    """The helpers, for the app under test, which is in the mode that the marker says."""
+    """The helpers, for the app under test, which is in the mode of the marker."""
     from .fixtures.providing import mode_of, provide
 
     if mode_of(request) == "real":
@@ -86,7 +86,7 @@ def _pgjobs_marked(request: pytest.FixtureRequest) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Have a failure show what was enqueued."""
+    """Show the enqueued jobs with a failure."""
     report = yield
     helpers = item.stash.get(HELPERS, None)
     if helpers is not None and report.when == "call" and report.failed:

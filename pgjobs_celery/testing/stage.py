@@ -1,4 +1,4 @@
-"""The places that an app's messages and results go to, and which of them counts in a test."""
+"""The places of an app's messages and results, and the one that counts in a test."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 #: The settings that lead to a server.
 _SERVERS = ("broker_url", "broker_read_url", "broker_write_url", "result_backend")
-#: The settings of which a test says something else.
+#: The settings that a test overrides.
 _SETTINGS = frozenset([*_SERVERS, "task_always_eager"])
-#: Where settings keep what they say for now: no setting has such a name.
-_LAID_OVER = "_pgjobs_said"
+#: The attribute of the overriding values: no setting has such a name.
+_LAID_OVER = "_pgjobs_laid_over"
 
 
 class Place:
-    """Where an app's messages and results go.
+    """The place of an app's messages and results.
 
-    It holds what the app keeps of it: the pool its producers come from, that of its connections,
-    and its result backend. An app makes each when it first needs it: None until then.
+    It holds the app's pool of producers, its pool of connections and its result backend. An app
+    makes each when it first needs it: None until then.
     """
 
     def __init__(
@@ -40,25 +40,25 @@ class Place:
         self.producers = producers
         self.connections = connections
         self.backend = backend
-        #: What the app's settings say there, where that is not what they say.
+        #: The settings that are laid over the app's own there.
         self.settings = dict(settings or {})
         # Backends that are not thread-safe are the threads' own: those of one place only.
         self.local: Any = threading.local() if self.settings else None
 
     @classmethod
     def at(cls, url: str) -> Place:
-        """Broker and result backend at a URL, whatever the settings say."""
+        """Broker and result backend at a URL, whatever the settings name."""
         return cls(settings=dict.fromkeys(_SERVERS, url))
 
     def keep(self, app: Any) -> None:
-        """Note what the app has made here since it came."""
+        """Keep the pools and the backend that the app has made here."""
         if not self._is_lazy:
             return
         self.producers, self.connections = app.amqp._producer_pool, app._pool
         self.backend, self.local = app._backend_cache, app._local
 
     def take(self, app: Any) -> None:
-        """Have the app here from now on."""
+        """Make the app use this place from now on."""
         app.amqp._producer_pool, app._pool = self.producers, self.connections
         app._backend_cache = self.backend
         if self.local is not None:
@@ -69,7 +69,7 @@ class Place:
         self.producers = self.connections = None
 
     def close(self) -> None:
-        """Close what was made here."""
+        """Close the pools and the backend that were made here."""
         for each in (self.backend, getattr(self.local, "backend", None)):
             if close := getattr(each, "close", None):
                 close()
@@ -79,11 +79,11 @@ class Place:
 
 
 def lay_over(conf: Any) -> dict[str, Any]:
-    """Have settings say what is in this dict from now on.
+    """Make this dict override the settings from now on.
 
-    Neither written into the app's own, nor laid over them as one more map: what is restored would
-    hide what their source says from then on (Django's ``override_settings``), what is set meanwhile
-    would be lost, and variables of the environment would come first.
+    Its values are neither written into the app's own, nor laid over them as one more map: restored
+    values would hide later changes of their source (Django's ``override_settings``), values set
+    meanwhile would be lost, and variables of the environment would come first.
     """
     laid_over: dict[str, Any] = {}
     kind: Any = type(conf)
@@ -106,7 +106,7 @@ def lay_over(conf: Any) -> dict[str, Any]:
 
 
 def lay_off(conf: Any) -> None:
-    """Have them say again what they do."""
+    """Remove the override."""
     if conf.__dict__.pop(_LAID_OVER, None) is not None:
         object.__setattr__(conf, "__class__", type(conf).__base__)
 
@@ -117,12 +117,12 @@ class Stage:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._blocks: list[testing] = []
-        #: Where the settings lead.
+        #: The place that the settings name.
         self._own = self._here = Place()
-        bool(app.conf.task_always_eager)  # reads them, where nobody has before
+        bool(app.conf.task_always_eager)  # reads them, unless they are read already
         self._conf = app.conf
         self._laid_over = lay_over(self._conf)
-        # A child that multiprocessing forks drops its pools: it is not to make real ones.
+        # A child that multiprocessing forks drops its pools: it must not make real ones.
         app._ensure_after_fork()
         app.on_after_fork.connect(self._after_fork, weak=False, dispatch_uid=id(self))
 
@@ -132,7 +132,7 @@ class Stage:
         return self._blocks[-1] if self._blocks else None
 
     def enter(self, block: testing) -> None:
-        """From now on this is the innermost."""
+        """Make this the innermost block."""
         block.place()  # before anything is changed: it may raise
         self._blocks.append(block)
         self._apply()
@@ -146,12 +146,12 @@ class Stage:
         return bool(self._blocks)
 
     def end(self) -> None:
-        """There are no blocks any more."""
+        """The last block has ended."""
         lay_off(self._conf)
         self._app.on_after_fork.disconnect(self._after_fork, dispatch_uid=id(self))
 
     def check(self) -> None:
-        """Raise PgJobsError where the block has lost its hold of the app."""
+        """Raise PgJobsError if the app no longer uses the block's settings."""
         if self._app.conf is not self._conf:
             raise PgJobsError(
                 f"app {self._app.main!r} has read its settings anew within the block "

@@ -34,7 +34,7 @@ class PgJobsMixin(Base):
     pgjobs_app: Any = None
     #: The mode; a method may have ``with self.pgjobs.testing("inline"):``.
     pgjobs_mode: str = "manual"
-    #: Inline: what a task raises is raised by whoever publishes it.
+    #: Inline: an exception of a task is raised where it is published.
     pgjobs_propagate: bool = False
     #: The helpers, from before ``setUp()`` until after the last cleanup.
     pgjobs: Helpers
@@ -54,7 +54,7 @@ class PgJobsMixin(Base):
             except Exception:
                 if result is None:
                     raise
-                # The error of this test: what is raised here would end the whole run.
+                # An error of this test: an exception here would end the whole run.
                 result.startTest(self)
                 result.addError(self, sys.exc_info())
                 result.stopTest(self)

@@ -1,4 +1,4 @@
-"""Assert what was enqueued: at once, or by what is done in a block.
+"""Assert which jobs were enqueued: at once, or by the code in a block.
 
 assert_enqueued(welcome, kwargs={"user_id": 7})
 
@@ -35,12 +35,12 @@ __tracebackhide__ = True
 
 #: The words by which a job is described.
 WORDS = frozenset(each.name for each in fields(Expected)) - {"task", "signature", "given"}
-#: How often something is looked for while it is waited for on an event loop, in seconds.
+#: Seconds between two looks while an assertion waits on an event loop.
 INTERVAL = 0.01
 
 
 def expected(task: Any = None, **words: Any) -> Expected:
-    """What a job is to be like, for places that ask for more than a task: ``chain=``, order.
+    """A description of a job, for arguments that take more than a task: ``chain=``, order.
 
     The words are those of :func:`assert_enqueued`. Raises UnknownOption and InvalidOption.
     """
@@ -94,7 +94,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
 
 
 def _check_words(words: Mapping[str, Any]) -> None:
-    """Raise InvalidOption for what no job can be like: there would never be one."""
+    """Raise InvalidOption for a description that no job can match."""
     if "task_id" in words and words["task_id"] is None:
         raise InvalidOption("task_id is None, and each job has one")
     for name, (kind, what) in _KINDS.items():
@@ -122,14 +122,14 @@ def assert_enqueued(
     block: bool = False,
     **words: Any,
 ) -> Assertion:
-    """Raise AssertionError unless a job is enqueued that is as described; those that are.
+    """Raise AssertionError unless a job that matches is enqueued; return the matching jobs.
 
     ``count``: so many, and no more. ``timeout``: for how many seconds it may still come, from
-    another thread or process. ``app``: for a task that is given by its name, or none, where several
-    apps are being tested.
+    another thread or process. ``app``: for a task that is given by its name, or for any task, while
+    several apps are being tested.
 
-    As a block, ``with`` or ``async with``, it is about what the block enqueues. That the call is
-    in a ``with`` statement is seen; where it is not (``ExitStack``) ``block=True`` says so.
+    As a block, ``with`` or ``async with``, it asserts the jobs that the block enqueues. A call in a
+    ``with`` statement is recognised; elsewhere (``ExitStack``) give ``block=True``.
 
     The words: docs/reference/testing.md. Raises UnknownOption for another, and InvalidOption for an
     argument that the task does not have.
@@ -150,11 +150,11 @@ def refute_enqueued(
     elsewhere: bool = False,
     **words: Any,
 ) -> Assertion:
-    """Raise AssertionError if a job is enqueued that is as described, or is within ``timeout``.
+    """Raise AssertionError if a job that matches is enqueued, or becomes so within ``timeout``.
 
     ``elsewhere``: the task is another program's, so that the app need not have one of this name.
-    Raises InvalidOption for a name that it has not, and where a function among the words raises:
-    it would hold for ever.
+    Raises InvalidOption for a name that it does not have, and if a function among the words raises:
+    the assertion would always hold.
     """
     source = find_testing(app or get_app(task))
     assertion = Assertion(source, expected(task, **words), None, timeout, is_wanted=False)
@@ -166,7 +166,7 @@ def refute_enqueued(
 def all_enqueued(
     task: Any = None, *, app: Any = None, elsewhere: bool = False, **words: Any
 ) -> list[Enqueued]:
-    """The jobs that are enqueued, and as described, in the order in which they were published.
+    """The enqueued jobs that match, in the order in which they were published.
 
     ``elsewhere``, and what it raises: as of :func:`refute_enqueued`.
     """
@@ -181,7 +181,7 @@ def all_enqueued(
 
 
 def check_task(source: testing, task: Any) -> None:
-    """Raise InvalidOption for a task of which the app that is tested publishes nothing."""
+    """Raise InvalidOption for a task that the app under test cannot publish."""
     if task is None:
         return
     app, name = source.app, getattr(task, "name", task)
@@ -202,7 +202,7 @@ def check_task(source: testing, task: Any) -> None:
 def assert_enqueued_in_order(*steps: Any, app: Any = None) -> list[Enqueued]:
     """Raise AssertionError unless there is a job for each step, one after the other; returns them.
 
-    A step is a task, or what is :func:`expected` of its job. Others may have come between.
+    A step is a task, or :func:`expected` of its job. Other jobs may come between.
     """
     if not steps:
         raise InvalidOption("no step is given, and nothing is always in order")
@@ -226,7 +226,7 @@ def get_app(task: Any) -> Any:
 
 
 class Assertion(list[Enqueued]):
-    """The jobs that are as described; and the block that says when to look for them."""
+    """The matching jobs; and the block at whose end they are looked for."""
 
     def __init__(
         self,
@@ -249,7 +249,7 @@ class Assertion(list[Enqueued]):
         self._escapes: int | None = None
 
     def begin(self, is_block: bool) -> Assertion:
-        """Look, unless this is a block, which looks at its end; called two frames down."""
+        """Look now, unless this is a block, which looks at its end; called two frames down."""
         if is_block:
             return self
         self._look()
@@ -271,7 +271,7 @@ class Assertion(list[Enqueued]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None = None, *_: object
     ) -> None:
-        # A block that raises has its assertion all the same: what it raises may be caught.
+        # A block that raises is still checked: its exception may be caught.
         if error is None or _is_outcome(error):
             self._wait(0.0 if error is not None and self._is_wanted else self._timeout)
             self._check(error)
@@ -306,17 +306,17 @@ class Assertion(list[Enqueued]):
 
     @property
     def _escaped(self) -> list[str]:
-        """What was published past every block, where that none or so many were is asserted."""
+        """The tasks published past every block, where a number or their absence is asserted."""
         if self._is_wanted and self._count is None:
             return []
         return self._source.escaped(self._expected.task or None, self._escapes)
 
     @property
     def _is_settled(self) -> bool:
-        """True if no time will change it."""
+        """True if waiting cannot change the result."""
         if not self._is_wanted:
             return bool(self)
-        # Of a number one more may come, but nobody can wait for that: it holds now.
+        # One more than the number may come, but no wait can rule that out: it holds now.
         return self._holds or (self._count is not None and len(self) > self._count)
 
     def _look(self) -> bool:
@@ -324,7 +324,7 @@ class Assertion(list[Enqueued]):
         pool = self._source.enqueued(
             wanted.task or None, self._after, is_any_state=wanted.state is not NOTHING
         )
-        # That there is one is not made true by what raises; that there are none, or so many, is.
+        # A function that raises cannot make a match; but it could make an absence or a number true.
         is_strict = not self._is_wanted or self._count is not None
         self[:] = wanted.select(pool, is_strict=is_strict)
         return self._is_settled
@@ -356,7 +356,7 @@ class Assertion(list[Enqueued]):
 
 
 def _is_outcome(error: BaseException) -> bool:
-    """True for what the code under test may raise; not for the test's own failure, or its end."""
+    """True for exceptions of the code under test; not for the test's own failure, or its end."""
     if isinstance(error, (AssertionError, SkipTest)):
         return False
     return isinstance(error, (Exception, SystemExit))

@@ -1,4 +1,4 @@
-"""Does a job match what is expected, and if not, in what does it differ? Pure functions."""
+"""Match a job with its description, and list the differences. Pure functions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .values import (
 
 
 def bind(signature: inspect.Signature | None, args: Any, kwargs: Any) -> dict[str, Any] | None:
-    """Arguments by the names that a task has for them; None where they do not fit."""
+    """Arguments by the task's names for them; None if they do not fit."""
     if signature is None:
         return None
     try:
@@ -60,7 +60,7 @@ def has_kind(signature: inspect.Signature, kind: Any) -> bool:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a job is to be like; what is NOTHING may be anything."""
+    """The description of a job; a field that is NOTHING may be anything."""
 
     #: The name of the task, or NOTHING.
     task: Any = NOTHING
@@ -71,7 +71,7 @@ class Expected:
     priority: Any = NOTHING
     eta: Any = NOTHING
     countdown: Any = NOTHING
-    #: By how many seconds ``eta`` and ``countdown`` may be off.
+    #: The seconds by which ``eta`` and ``countdown`` may be off.
     delta: float = 1.0
     expires: Any = NOTHING
     tags: Any = NOTHING
@@ -84,14 +84,14 @@ class Expected:
     root_id: Any = NOTHING
     parent_id: Any = NOTHING
     state: Any = NOTHING
-    #: What follows: signatures, tasks, or what is expected of them.
+    #: The successors: signatures, tasks, or descriptions of them.
     chain: Any = NOTHING
     chord: Any = NOTHING
     link: Any = NOTHING
     link_error: Any = NOTHING
-    #: What the job as a whole must satisfy.
+    #: A condition on the job as a whole.
     where: Callable[[Enqueued], Any] | None = None
-    #: As the caller wrote it, to be shown.
+    #: The words as the caller wrote them, for messages.
     given: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -119,7 +119,7 @@ class Expected:
                 raise InvalidOption(f"{name!r} stands in args as well as in kwargs")
 
     def differences(self, job: Enqueued) -> Iterator[Difference]:
-        """In what a job is not as expected."""
+        """The fields in which a job is not as expected."""
         if self.task is not NOTHING and job.task != self.task:
             yield Difference("task", self.task, job.task)
         yield from self._argument_differences(job)
@@ -200,7 +200,7 @@ class Expected:
         return False
 
     def _bind(self, job: Enqueued) -> dict[str, Any] | None:
-        # Kept with the job: to bind takes longer than all else, and many are asked for.
+        # Kept with the job: binding takes longest, and many jobs are bound.
         if job.bound is None or job.bound[0] is not self.signature:
             bound = bind(self.signature, job.args, job.kwargs)
             object.__setattr__(job, "bound", (self.signature, bound))
@@ -209,10 +209,10 @@ class Expected:
         return kept
 
     def distance(self, job: Enqueued) -> float:
-        """How far a job is from what is expected; 0 for one that matches.
+        """The distance of a job from its description; 0 for one that matches.
 
-        Another task is further than any other difference; a field that is there with another value
-        is nearer than one that is missing.
+        Another task is further than any other difference; a field with another value is nearer than
+        one that is missing.
         """
         return sum(
             _WEIGHTS.get(each.field, 1.0) * (1.5 if each.got is NOTHING else 1.0)
@@ -241,7 +241,7 @@ class Expected:
             yield from differences(value, bound[names[index]], f"args[{index}]")
         rest, given = args[len(names) :], job.args
         if self.args is not NOTHING and not self._is_open:
-            # All that were given by their place are to be named, here or in kwargs.
+            # All arguments given by position must be described, here or in kwargs.
             more = [name for name in names[len(args) : len(given)] if name not in kwargs]
             if more or len(given) > max(len(names), len(args)):
                 yield Difference("args", list(self.args), given)
@@ -269,7 +269,7 @@ class Expected:
                 continue
             if isinstance(expected, datetime) and isinstance(got, datetime):
                 off = (got - expected).total_seconds()
-                if not abs(off) <= self.delta:  # nor is what is no number near
+                if not abs(off) <= self.delta:  # NaN is not near either
                     yield Difference(name, expected, got, self._off(off))
             elif isinstance(got, datetime) and _is_duration(expected):
                 seconds = (got - job.published_at).total_seconds()
@@ -289,13 +289,13 @@ class Expected:
         return f"{seconds:+,.1f} s; delta={self.delta:g}"
 
 
-#: What is compared as it stands.
+#: Fields that are compared as they are.
 _SIMPLE = (
     "priority", "meta", "max_attempts", "headers", "task_id", "group_id", "root_id",
     "parent_id", "state",
 )  # fmt: skip
 
-#: How much a difference counts; what is not here counts 1.
+#: The weight of a difference; 1 for fields that are not listed.
 _WEIGHTS = {"task": 100.0, "args": 2.0, "where": 2.0}
 
 
@@ -325,8 +325,8 @@ _signatures: WeakKeyDictionary[Any, inspect.Signature | None] = WeakKeyDictionar
 
 
 def get_signature(task: Any) -> inspect.Signature | None:
-    """The parameters of a task; None for a name, and for what takes whatever it is given."""
-    # A shared task is a proxy, which nothing can point to weakly.
+    """The parameters of a task; None for a name, and for a task whose parameters are unknown."""
+    # A shared task is a proxy, which does not allow weak references.
     task = getattr(task, "_get_current_object", lambda: task)()
     run = getattr(task, "run", None)
     if run is None:

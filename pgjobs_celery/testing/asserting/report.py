@@ -1,4 +1,4 @@
-"""Say why an assertion fails: what was expected, and the nearest jobs field by field."""
+"""Explain why an assertion fails: its description, and the nearest jobs field by field."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .values import NOTHING, Difference
 NEAREST, DIFFERENCES = 3, 8
 #: How long a value may be, in characters.
 LONGEST = 90
-#: How many jobs are measured: a message is read by people.
+#: How many jobs are compared: a person reads the message.
 MEASURED = 2000
 
 
@@ -29,7 +29,7 @@ def describe_missing(
     pool: Sequence[Enqueued],
     others: Sequence[Enqueued],
 ) -> str:
-    """Why too few, or too many, match. ``pool``: all that could; ``others``: what waits no more."""
+    """Why too few, or too many, match. ``pool``: candidates; ``others``: not waiting."""
     lines = [_headline(expected, count, len(found))]
     if found and (count is None or len(found) > count or not _misses(found, pool)):
         lines += ["", "these match:", *_each(expected, found)]
@@ -46,17 +46,17 @@ def describe_missing(
 
 
 def describe_unwanted(expected: Expected, found: Sequence[Enqueued]) -> str:
-    """Which jobs are there, and should not be."""
+    """List the jobs that should not be enqueued."""
     what = "1 job is" if len(found) == 1 else f"{len(found)} jobs are"
     lines = [f"{what} enqueued, and none was to be, of {_name(expected)}"]
     return "\n".join([*lines, *_criteria(expected), "", *_each(expected, found)])
 
 
 def describe_escaped(expected: Expected, names: Sequence[str]) -> str:
-    """Nobody can say what is enqueued, for something was published elsewhere."""
+    """Explain that the jobs are not known, because some were published elsewhere."""
     counts = ", ".join(f"{name} ({number})" for name, number in Counter(names).most_common(8))
     lines = [
-        f"what is enqueued of {_name(expected)} cannot be said: past this block was published",
+        f"the enqueued jobs of {_name(expected)} are not known: past this block was published",
         f"  {counts}",
         "by another app (a shared task's is the current one), or over a connection that the code",
         "has opened itself: have that app in testing(), or let the task take the app's own pool",
@@ -101,7 +101,7 @@ def nearest(
 
 
 def short(job: Enqueued) -> str:
-    """A job in one line: its place, its call, and what is not as ever."""
+    """A job in one line: its place, its call, and every unusual field."""
     call = [show(arg) for arg in job.args]
     call += [f"{name}={show(value)}" for name, value in job.kwargs.items()]
     details = [f"queue={job.queue}"]
@@ -123,7 +123,7 @@ def short(job: Enqueued) -> str:
 
 
 def show(value: Any) -> str:
-    """A value, short enough to be read; a matcher by what it stands for."""
+    """A value, short enough to be read; a matcher by its meaning."""
     if value is NOTHING:
         return "nothing"
     if isinstance(value, type):
@@ -209,7 +209,7 @@ def _difference(each: Difference, width: int) -> list[str]:
 
 
 def _pair(expected: Any, got: Any) -> tuple[str, str]:
-    """Both values, cut so that the difference is seen; with their types where only these differ."""
+    """Both values, cut to show the difference; with their types if only these differ."""
     if isinstance(expected, str) and isinstance(got, str):
         return _texts(expected, got)
     left, right = show(expected), show(got)
@@ -238,7 +238,7 @@ def _texts(expected: str, got: str) -> tuple[str, str]:
 
 
 def _hints(expected: Expected, pool: Sequence[Enqueued], others: Sequence[Enqueued]) -> list[str]:
-    """What else there is to be said where a job is missing."""
+    """Further hints for a missing job."""
     lines: list[str] = []
     over = Counter(str(job.state) for job in others if expected.matches(job))
     if over:
@@ -260,7 +260,7 @@ def _hints(expected: Expected, pool: Sequence[Enqueued], others: Sequence[Enqueu
 
 
 def _following(task: str, pool: Sequence[Enqueued]) -> list[str]:
-    """Where the task is a later part of something that has only begun."""
+    """Lines that tell if the task is a later part of a chain, chord or link that is enqueued."""
     for job in pool:
         parts = {"chain": job.chain, "chord": [job.chord] if job.chord else [],
                  "link": job.callbacks, "link_error": job.errbacks}  # fmt: skip

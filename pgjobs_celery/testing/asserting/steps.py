@@ -1,7 +1,7 @@
-"""What follows a job (a chain's steps, a chord's body, links) against what is expected of it.
+"""Match the successors of a job: a chain's steps, a chord's body, links.
 
-A step is expected as a task, by name or itself; as a signature, whose task, arguments and kind are
-to be the same, and its options among those that are there; as ``expected(...)``; or as ``...``.
+A step is described by a task or its name; by a signature, whose task, arguments and kind must be
+the same, and whose options must be among the step's; by ``expected(...)``; or by ``...``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...job.unique import as_unique
 from ..capturing.capture import Enqueued
 from .values import Difference, differences, equal
 
-#: Options that Celery puts into a signature on its way, and into the expected one if it went, too.
+#: Options that Celery adds to a signature when it is published.
 _CELERYS = frozenset(["task_id", "reply_to", "root_id", "parent_id", "group_id", "group_index"])
 #: Options that are signatures themselves.
 _FOLLOWING = frozenset(["chain", "chord", "link", "link_error"])
@@ -24,16 +24,16 @@ _FOLLOWING = frozenset(["chain", "chord", "link", "link_error"])
 
 @runtime_checkable
 class Description(Protocol):
-    """What ``expected(...)`` gives."""
+    """The type of ``expected(...)``."""
 
     task: Any
 
     def differences(self, job: Enqueued) -> Iterator[Difference]:
-        """In what a job is not as expected."""
+        """The fields in which a job is not as expected."""
 
 
 def follow(expected: Any, got: Any, name: str) -> Iterator[Difference]:
-    """In what the signatures that follow a job are not as expected; None is none."""
+    """The differences of the signatures that follow a job; None expects none."""
     if expected is None:
         expected = ()
     elif not isinstance(expected, (list, tuple)):
@@ -86,7 +86,7 @@ def _signature_differences(step: Mapping[str, Any], found: Mapping[str, Any]) ->
 
 
 def _value(expected: Any, got: Any, name: str) -> Iterator[Difference]:
-    """One argument; of a group or a chord that may be signatures again."""
+    """Compare one argument; in a group or a chord it may hold signatures again."""
     if _is_signature(expected) and _is_signature(got):
         for each in _differences(expected, got):
             yield each._replace(field=f"{name}.{each.field}")
@@ -119,7 +119,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _step(step: Any) -> Any:
-    """The name of the task that a step is of."""
+    """The name of a step's task."""
     if isinstance(step, Description):
         return step.task
     if isinstance(step, Mapping):
@@ -128,7 +128,7 @@ def _step(step: Any) -> Any:
 
 
 def from_signature(found: Mapping[str, Any]) -> Enqueued:
-    """A signature that follows, as the job that it would be but for what comes before it."""
+    """The job that a following signature would become."""
     options = found.get("options") or {}
     header = (options.get("headers") or {}).get(HEADER) or {}
     now = datetime.now(timezone.utc)

@@ -1,8 +1,9 @@
-"""Does a value match what is expected, and if not, in what does it differ? Pure functions.
+"""Match a value with the expected one, and list the differences. Pure functions.
 
-A value matches an equal one, and beyond that: ``unittest.mock.ANY`` anything, a type its instances,
-a function what it says True to, a dict one that has at least these keys, a list or tuple one of the
-same length, what a serializer changes (a UUID, an enum) what it makes of it.
+An expected value matches an equal one. Besides, ``unittest.mock.ANY`` matches anything, a type its
+instances, a function the values for which it returns True, a dict one that has at least these keys,
+a list or tuple one of the same length, and a value that a serializer changes (a UUID, an enum) its
+serialised form.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ...job.checks import did_you_mean
 
 
 class Nothing:
-    """What stands for no value at all, ``None`` being one."""
+    """Marks the absence of a value, because ``None`` is one."""
 
     def __repr__(self) -> str:
         return "nothing"
@@ -30,31 +31,31 @@ class Nothing:
 
 NOTHING: Any = Nothing()
 
-#: What JSON brings back as it was.
+#: Types that JSON returns unchanged.
 _PLAIN = (str, int, float, bool, type(None))
 
 
 class Difference(NamedTuple):
     """One field in which a job is not as expected."""
 
-    #: As one writes it: ``kwargs['user_id']``, ``queue``.
+    #: Its path: ``kwargs['user_id']``, ``queue``.
     field: str
     expected: Any
     got: Any
-    #: What may help beside both values.
+    #: A hint besides both values.
     hint: str = ""
-    #: What a function raised that was to say whether it matches: nobody knows, then.
+    #: The exception of a function that should have decided: the match is unknown.
     error: Exception | None = None
 
 
 def differences(expected: Any, got: Any, name: str) -> Iterator[Difference]:
-    """In what one value is not as expected; nothing if it matches."""
+    """The differences of one value; none if it matches."""
     if _is_mock(expected):
         raise InvalidOption(
             f"{name or 'what is expected'} is {expected!r}: a mock says True to whatever it is "
             "asked, and no message has one; mock.ANY stands for any value"
         )
-    # In depth, even where both are equal: to a list [1] is [True].
+    # In depth, even if both are equal: Python calls [1] equal to [True].
     if isinstance(expected, Mapping):
         yield from mapping_differences(expected, got, name)
         return
@@ -77,7 +78,7 @@ def differences(expected: Any, got: Any, name: str) -> Iterator[Difference]:
 
 
 def _is_mock(value: Any) -> bool:
-    # Whoever has one has loaded the module, which takes a while.
+    # A program with a mock has loaded the module; loading it here would take a while.
     mock = sys.modules.get("unittest.mock")
     return mock is not None and isinstance(value, mock.NonCallableMock)
 
@@ -99,13 +100,13 @@ def matches(expected: Any, got: Any) -> bool:
 
 
 def equal(expected: Any, got: Any) -> bool:
-    """True for equal values, but for a number that is to be a truth value."""
+    """True for equal values; False for a number in place of a truth value."""
     if (
         isinstance(expected, bool) is not isinstance(got, bool)
         and isinstance(got, (int, float))
         and isinstance(expected, (int, float))
     ):
-        return False  # 1 == True, but no task takes the one for the other
+        return False  # 1 == True, but to a task they differ
     try:
         return bool(expected == got)
     except Exception:  # arrays and the like
@@ -113,7 +114,7 @@ def equal(expected: Any, got: Any) -> bool:
 
 
 def mapping_differences(expected: Mapping[Any, Any], got: Any, name: str) -> Iterator[Difference]:
-    """What of the expected keys is missing or different."""
+    """The expected keys that are missing or different."""
     if not isinstance(got, Mapping):
         yield Difference(name, expected, got)
         return
@@ -129,7 +130,7 @@ def mapping_differences(expected: Mapping[Any, Any], got: Any, name: str) -> Ite
 
 
 def sequence_differences(expected: Sequence[Any], got: Any, name: str) -> Iterator[Difference]:
-    """In what elements two sequences of one length differ."""
+    """The differing elements of two sequences of the same length."""
     if not isinstance(got, (list, tuple)) or len(got) != len(expected):
         yield Difference(name, expected, got)
         return
@@ -144,14 +145,14 @@ def _same_members(expected: Any, got: Any) -> bool:
 def predicate_differences(
     expected: Callable[[Any], Any], got: Any, name: str
 ) -> Iterator[Difference]:
-    """Nothing if the function says True to the value."""
+    """No difference if the function returns True for the value."""
     try:
         answer = expected(got)
         if not inspect.isawaitable(answer):
             if not answer:
                 yield Difference(name, expected, got)
             return
-    except Exception as error:  # of a value that it was not made for
+    except Exception as error:  # it was not made for this value
         hint = f"raised {type(error).__name__}: {error}"
         yield Difference(name, expected, got, hint, error)
         return
@@ -161,7 +162,7 @@ def predicate_differences(
 
 
 def serialised(value: Any) -> Any:
-    """What JSON makes of a value; the value itself where it makes nothing of it."""
+    """A value after a round trip through JSON; the value itself if JSON cannot hold it."""
     try:
         content_type, encoding, data = dumps(value, serializer="json")
         return loads(data, content_type, encoding)

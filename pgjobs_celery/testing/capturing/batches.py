@@ -1,4 +1,4 @@
-"""Have ``bulk()`` hold what is captured, and drop it where its block raises."""
+"""Let ``bulk()`` hold captured jobs, and drop them if its block raises."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 class NoDatabase:
-    """What a batch takes for the database of captured jobs; to write them is to do its steps."""
+    """Stands for the database of captured jobs in a batch; writing them runs the batch's steps."""
 
     alias = ""
     #: Steps are done at once, and not in a transaction of their own.
     is_in_transaction = True
 
     def joining(self) -> AbstractContextManager[None]:
-        """There is no transaction to join."""
+        """Join nothing: captured jobs have no transaction."""
         return nullcontext()
 
     def find_place(self) -> Any:
@@ -28,6 +28,6 @@ NO_DATABASE = NoDatabase()
 
 def find_batch() -> Any:
     """The ``bulk()`` that collects what is published here; None if none does."""
-    # Whoever is in one has loaded it, and the database's driver with it.
+    # A program in such a block has loaded it, and the database's driver with it.
     module = sys.modules.get("pgjobs_celery.publishing.batch")
     return None if module is None else module.find_batch(NO_DATABASE)

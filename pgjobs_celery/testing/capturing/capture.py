@@ -1,4 +1,4 @@
-"""What was published: one record for each job, in an inbox for each app."""
+"""Captured jobs: one record for each, in an inbox for each app."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from . import escapes
 from .batches import NO_DATABASE, find_batch
 from .forked import Spool
 
-#: How often it is looked for what forked children have published, in seconds.
+#: Seconds between two looks for jobs that forked children have published.
 CHILD_INTERVAL = 0.05
-#: The states of a job that nobody has run yet, or that is to be run again.
+#: The states of a job that has not run yet, or will run again.
 ENQUEUED = WAITING
 
 
 @dataclass(frozen=True)
 class Enqueued:
-    """A job as it was published: what a worker would find in its message."""
+    """A job as it was published, with the fields that a worker would find in its message."""
 
     task_id: str
     task: str
@@ -38,9 +38,9 @@ class Enqueued:
     args: list[Any]
     kwargs: dict[str, Any]
     queue: str
-    #: All that a message went to which an exchange has handed to several.
+    #: All queues of a message that an exchange has routed to several.
     queues: tuple[str, ...] = ()
-    #: As the publisher said it; 0 where he said nothing.
+    #: As the publisher gave it; 0 without one.
     priority: int = 0
     eta: datetime | None = None
     expires: datetime | None = None
@@ -50,15 +50,15 @@ class Enqueued:
     root_id: str | None = None
     parent_id: str | None = None
     group_id: str | None = None
-    #: How often it was tried before, as Celery counts.
+    #: How many times it was tried before, as Celery counts.
     retries: int = 0
-    #: Its own run has published it: a retry, or a snooze.
+    #: It was published by its own run: a retry, or a snooze.
     is_again: bool = False
     tags: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
     max_attempts: int | None = None
     unique: Unique | None = None
-    #: What makes it unique: no two that count have the same.
+    #: The key that makes it unique: no two jobs that count share it.
     unique_key: bytes | None = None
     #: The signatures that follow: a chain's in order, a chord's body, ``link``, ``link_error``.
     chain: tuple[Any, ...] = ()
@@ -74,12 +74,12 @@ class Enqueued:
     body: bytes = field(default=b"", repr=False)
     #: Its place among all that were published to this inbox; 1 for the first.
     number: int = 0
-    #: Its arguments by the names that its task has for them, once they were asked for.
+    #: Its arguments by the task's names for them, once they are bound.
     bound: Any = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def countdown(self) -> float | None:
-        """In how many seconds from its publication it is due; None if it was due at once."""
+        """Seconds from its publication until it is due; None if it was due at once."""
         return None if self.eta is None else (self.eta - self.published_at).total_seconds()
 
     @property
@@ -89,7 +89,7 @@ class Enqueued:
 
 
 class Inbox:
-    """What was published by one app, in order. Thread-safe."""
+    """The jobs that one app has published, in order. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -102,19 +102,19 @@ class Inbox:
         self._spool: Spool | None = None
 
     def before_fork(self) -> None:
-        """Have what the child is going to publish come here, too."""
+        """Prepare to receive the jobs that the child will publish."""
         if self._spool is None:
             self._spool = Spool()
 
     def after_fork(self) -> None:
-        """In the child, where nobody holds the lock who held it in the parent."""
+        """In the child: renew the lock, which a thread of the parent may have held."""
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
         if self._spool is not None:
             self._spool.is_child = True
 
     def _take_in(self) -> None:
-        """Take in what children have published."""
+        """Take in jobs that children have published."""
         if self._spool is not None and not self._spool.is_child:
             with self._lock:
                 for job in self._spool.read():
@@ -131,7 +131,7 @@ class Inbox:
         return self._last
 
     def put(self, job: Enqueued, publication: Publication | None = None) -> Enqueued | None:
-        """Take a job in, unless another that is the same is there: then None, as from the table."""
+        """Take a job in, unless an equal one exists: then None, as from the table."""
         with self._lock:
             same = self._find_same(job)
             if same is None:
@@ -163,7 +163,7 @@ class Inbox:
         return job
 
     def find(self, task: str | None = None, after: int = 0) -> list[Enqueued]:
-        """Those of a task, or all, in the order they were published, whatever became of them."""
+        """Those of a task, or all, in the order they were published, in any state."""
         self._take_in()
         with self._lock:
             numbers: Iterable[int] = self._jobs if task is None else self._by_task.get(task, ())
@@ -183,7 +183,7 @@ class Inbox:
         ]
 
     def update(self, job: Enqueued, **changes: Any) -> Enqueued:
-        """Note what becomes of a job: ``state`` above all."""
+        """Change fields of a job, above all its ``state``."""
         with self._news:
             job = replace(self._jobs.get(job.number, job), **changes)
             if job.number in self._jobs:  # not after clear()
@@ -192,7 +192,7 @@ class Inbox:
         return job
 
     def take(self, job: Enqueued) -> Enqueued | None:
-        """Claim a job to run it; None where another thread has, or it waits no more."""
+        """Claim a job to run it; None if another thread has, or it no longer waits."""
         with self._lock:
             current = self._jobs.get(job.number)
             if current is None or not current.is_waiting:
@@ -200,7 +200,7 @@ class Inbox:
             return self.update(current, state=State.EXECUTING)
 
     def cancel(self, task_ids: Iterable[str]) -> None:
-        """Have what waits never run."""
+        """Cancel waiting jobs: they never run."""
         with self._lock:
             for task_id in task_ids:
                 job = self.get(str(task_id))
@@ -238,9 +238,9 @@ class Inbox:
             self._by_key.clear()
 
     def wait_until(self, holds: Callable[[], bool], timeout: float) -> bool:
-        """Until something holds, for ``timeout`` seconds at most; whether it does.
+        """Wait until ``holds()``, for ``timeout`` seconds at most; return whether it does.
 
-        It is asked again whenever something is published, or something becomes of it.
+        It is called again whenever a job is published or changes.
         """
         end = monotonic() + timeout
         with self._news:
@@ -270,7 +270,7 @@ class Inbox:
 def receive_into(
     inbox: Inbox, zone: Callable[[], tzinfo], on_job: Callable[[Enqueued], None] | None = None
 ) -> Callable[..., None]:
-    """What a transport calls with each message: jobs go into the inbox, revokes cancel them."""
+    """The transport's callback for messages: it puts jobs into the inbox; revokes cancel them."""
 
     def receive(
         message: Mapping[str, Any], queues: list[str], exchange: str, routing_key: str
@@ -298,14 +298,14 @@ def receive_into(
 
 
 def cancel(inbox: Inbox, message: Mapping[str, Any], exchange: str) -> None:
-    """A message that is no job: a revoke reaches what waits, as it would its row."""
+    """Handle a non-job message: a revoke cancels waiting jobs, as it would their rows."""
     if exchange.endswith(".pidbox"):
         command = read_command(message)
         if command.get("method") in ("revoke", "terminate"):
             inbox.cancel(maybe_list((command.get("arguments") or {}).get("task_id")) or ())
 
 
-#: What of a job is another's after it was replaced, where the field has not the option's name.
+#: The fields that each option replaces, unless the field has the option's name.
 _REPLACED = {
     "args": ("args", "kwargs", "body", "content_type", "content_encoding"),
     "eta": ("eta", "published_at"),

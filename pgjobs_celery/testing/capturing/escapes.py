@@ -2,7 +2,7 @@
 
 A block captures what its app publishes through the app's own pools. Over a connection that the code
 has opened itself, or by another app (a shared task's is the current one), a task goes to a real
-broker. Celery tells of each that is published; those that no block has received have escaped.
+broker. Celery signals each published task; those that no block has received have escaped.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Any
 
 from celery import signals
 
-#: The ids of tasks that a block has received, and that Celery has not told of yet.
+#: The ids of tasks that a block has received, and that Celery has not signalled yet.
 _received: set[str] = set()
-#: The names of those that none has, in order.
+#: The names of tasks that no block has received, in order.
 _escaped: list[str] = []
-#: Whether some that are published are to go to a real broker.
+#: Whether published tasks may go to a real broker.
 _is_any_real: Callable[[], bool] = bool
 
 
 def watch(is_any_real: Callable[[], bool]) -> None:
-    """From now on, until the last block has ended."""
+    """Watch publishing until the last block has ended."""
     global _is_any_real
     _is_any_real = is_any_real
     signals.after_task_publish.connect(_on_published, weak=False)
 
 
 def unwatch() -> None:
-    """Until the next block."""
+    """Stop watching until the next block."""
     signals.after_task_publish.disconnect(_on_published)
     _received.clear()
     _escaped.clear()

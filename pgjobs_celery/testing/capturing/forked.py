@@ -1,7 +1,7 @@
-"""What forked children publish, for the process that a test runs in.
+"""Hand the jobs that forked children publish to the process of the test.
 
-A child has a copy of the inbox, which its parent never sees: what it puts there it also writes into
-a file that both had open before the fork.
+A child has a copy of the inbox, which its parent never sees: it also writes each job into a file
+that both had open before the fork.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Spool:
     """A file that children write records into, and their parent reads."""
 
     def __init__(self) -> None:
-        # Nobody's directory has it; its end is where all who share it write.
+        # It has no name in any directory; all processes that share it append at its end.
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long as the inbox
         self._read = 0
         self._rest = b""
@@ -34,7 +34,7 @@ class Spool:
     def write(self, record: Any) -> None:
         """In a child: hand a record to the parent."""
         data = pickle.dumps(record)
-        # One call: what several children write is not mixed.
+        # One call: the records of several children do not mix.
         os.write(self._file.fileno(), _LENGTH.pack(len(data)) + data)
 
     def read(self) -> Iterator[Any]:
@@ -56,7 +56,7 @@ _inboxes: WeakSet[Any] = WeakSet()
 
 
 def watch(inbox: Any) -> None:
-    """Have what children publish come to this inbox, too."""
+    """Receive the jobs of children in this inbox, too."""
     _inboxes.add(inbox)
 
 

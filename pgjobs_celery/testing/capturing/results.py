@@ -22,7 +22,7 @@ class MemoryBackend(KeyValueStoreBackend):  # type: ignore[misc]
     supports_native_join = True
     implements_incr = True
     supports_autoexpire = True
-    #: Nothing is in a database, whatever the app's settings say.
+    #: Jobs are not in a database, whatever the app's settings name.
     stands_in = True
 
     def __init__(self, app: Any, run_waiting: Callable[[], None] | None = None) -> None:
@@ -32,7 +32,7 @@ class MemoryBackend(KeyValueStoreBackend):  # type: ignore[misc]
         self._run_waiting = run_waiting
 
     def get(self, key: Any) -> Any:
-        """What was set; None if nothing was."""
+        """The value of a key; None if it has none."""
         return self._values.get(ensure_bytes(key))
 
     def mget(self, keys: Iterable[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The rows of a database as an inbox: what mode "real" asserts of."""
+"""The rows of a database as an inbox, for assertions in mode "real"."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...job.states import State
 from ...scopes.steady import monotonic
 from .capture import Enqueued, read_job
 
-#: How often rows are looked at while something is waited for, in seconds.
+#: Seconds between two looks at the rows while an assertion waits.
 INTERVAL = 0.05
 #: How many messages are read at a time.
 PAGE = 500
@@ -25,8 +25,8 @@ PAGE = 500
 class Rows:
     """The jobs of an app whose broker is ``pgjobs://``.
 
-    They are read over the caller's connection where there is one: inside of :func:`using`, and of
-    a transaction of Django's, what is not committed is seen as well.
+    They are read over the caller's connection if it has one: within :func:`using`, or a transaction
+    of Django's, uncommitted jobs are seen as well.
     """
 
     def __init__(self, app: Any) -> None:
@@ -39,7 +39,7 @@ class Rows:
         return (newest[0].id or 0) if newest else 0
 
     def find(self, task: str | None = None, after: int = 0) -> list[Enqueued]:
-        """Those of a task, or all, in the order they were published, whatever became of them."""
+        """Those of a task, or all, in the order they were published, in any state."""
         selection = self._select()
         jobs = list(selection.filter(task=task) if task else selection)
         jobs = [job for job in jobs if (job.id or 0) > after]
@@ -49,7 +49,7 @@ class Rows:
         return found
 
     def wait_until(self, holds: Callable[[], bool], timeout: float) -> bool:
-        """Until something holds, for ``timeout`` seconds at most; whether it does."""
+        """Wait until ``holds()``, for ``timeout`` seconds at most; return whether it does."""
         end = monotonic() + timeout
         while not holds():
             left = end - monotonic()
@@ -59,7 +59,7 @@ class Rows:
         return True
 
     def _select(self) -> Any:
-        # Only here: it loads the database driver, for which the other modes have no use.
+        # Only here: it loads the database driver, which the other modes do not need.
         from ...control.jobs import jobs
 
         try:

@@ -1,7 +1,7 @@
-"""A transport for kombu that hands what is published to a function; there is no server behind it.
+"""A transport for kombu that hands published messages to a function, without a server.
 
-Exchanges, queues and bindings are kombu's own virtual ones, so that a message goes where it would
-on Redis. Nothing can be consumed: what waits for a reply waits in vain.
+Exchanges, queues and bindings are kombu's own virtual ones, so that a message is routed as on
+Redis. Messages cannot be consumed: a program that waits for a reply waits in vain.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RECEIVE = "receive"
 
 
 class Receive(Protocol):
-    """What is told of each message: the message, its queues, exchange and routing key."""
+    """The callback for each message: with the message, its queues, exchange and routing key."""
 
     def __call__(
         self, message: Mapping[str, Any], queues: list[str], exchange: str, routing_key: str
@@ -64,7 +64,7 @@ class Transport(virtual.Transport):  # type: ignore[misc]
 
     Channel = Channel
     driver_type = driver_name = "pgjobs-testing"
-    # No error is the connection's: what a task raises that is run here must not be taken for one.
+    # No error counts as the connection's: an exception of a task that runs here must not.
     connection_errors = recoverable_connection_errors = ()
     channel_errors = recoverable_channel_errors = ()
     implements = virtual.Transport.implements.extend(

@@ -1,4 +1,4 @@
-"""The clock of an inbox, which a test moves on."""
+"""The clock of an inbox, which a test can advance."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..capturing.capture import Enqueued
 
 
 class Clock:
-    """This machine's clock, and what it was moved on by.
+    """This machine's clock, plus its moves.
 
-    What was published after a move is due by what the clock shows then: so each counts for the jobs
-    that were there already.
+    A job published after a move is due by the moved clock, so each move counts only for the jobs
+    that were published before.
     """
 
     def __init__(self) -> None:
@@ -23,12 +23,12 @@ class Clock:
         self._put_back: dict[int, datetime] = {}
 
     def now(self) -> datetime:
-        """What it shows."""
+        """The time that it shows."""
         moved = sum((by for _, by in self._moves), timedelta())
         return datetime.now(timezone.utc) + moved
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Move it on. Raises InvalidOption for what is no time, or would move it back."""
+        """Move it on. Raises InvalidOption for a value that is not a time, or below 0."""
         self._moves.append((datetime.now(timezone.utc), span(seconds)))
 
     def put_back(self, job: Enqueued) -> None:
@@ -51,7 +51,7 @@ class Clock:
 
 
 def span(seconds: float | timedelta) -> timedelta:
-    """By how much a clock is to be moved on. Raises InvalidOption."""
+    """The span by which to move a clock on. Raises InvalidOption."""
     if isinstance(seconds, timedelta):
         by = seconds
     elif not is_number(seconds):

@@ -1,4 +1,4 @@
-"""Run what waits in an inbox, as workers would."""
+"""Run the jobs that wait in an inbox, as workers would."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ..capturing.capture import Enqueued, Inbox
 from .clock import Clock
 from .executing import Attempt, Performed, execute, is_ignored
 
-#: How often one call looks for more: a job that always puts itself back would run for ever.
+#: The most rounds of one call: a job that always requeues itself would run for ever.
 MOST_ROUNDS = 1_000
 
-#: What is noted of a job after its last attempt.
+#: The state of a job after its last attempt.
 FINAL_STATES = {
     "completed": State.COMPLETED,
     "cancelled": State.CANCELLED,
@@ -54,7 +54,7 @@ class Draining:
     def run(
         self, queue: str | None, *, with_scheduled: bool, with_recursion: bool, with_safety: bool
     ) -> Counter[str]:
-        """Run them; how many came to which outcome."""
+        """Run them; return the number of each outcome."""
         for _ in range(MOST_ROUNDS):
             ready = self.due(queue, with_scheduled=with_scheduled)
             for job in ready:
@@ -75,9 +75,9 @@ class Draining:
 def run_captured(
     app: Any, inbox: Inbox, clock: Clock, job: Enqueued, *, left_as: State
 ) -> Performed | None:
-    """Run a job that waits, and note what became of it; None where it waits no more.
+    """Run a waiting job, and record its outcome; None if it no longer waits.
 
-    ``left_as``: its state where the run itself is broken off.
+    ``left_as``: its state if the run is broken off.
     """
     taken = inbox.take(job)
     if taken is None:
@@ -95,7 +95,7 @@ def run_captured(
 
 
 def never_ends(queue: str | None, counts: Mapping[str, int]) -> NeverEnds:
-    """The error that says so."""
+    """The error for a queue that does not become empty."""
     return NeverEnds(
         f"after {MOST_ROUNDS:,} rounds there is still something in "
         f"{'line' if queue is None else f'queue {queue!r}'} ({dict(counts)}): a job always puts "
@@ -122,7 +122,7 @@ def attempt_of(job: Enqueued, number: int | None = None) -> Attempt:
 
 
 def expire(app: Any, inbox: Inbox, job: Enqueued) -> None:
-    """Revoke a job for which it is too late, as a worker does."""
+    """Revoke an expired job, as a worker does."""
     inbox.update(job, state=State.CANCELLED)
     task = app.tasks.get(job.task)
     if task is None:
@@ -137,7 +137,7 @@ def expire(app: Any, inbox: Inbox, job: Enqueued) -> None:
 
 
 def settle(inbox: Inbox, clock: Clock, job: Enqueued, performed: Performed) -> None:
-    """Note what became of a job."""
+    """Record the outcome of a job."""
     newest = inbox.get(job.task_id)
     if newest is not None and newest.is_again and newest.number != job.number:
         inbox.renew(job, newest)
@@ -159,7 +159,7 @@ def settle(inbox: Inbox, clock: Clock, job: Enqueued, performed: Performed) -> N
 
 
 def _with_meta(job: Enqueued, performed: Performed) -> dict[str, Any]:
-    """What the attempt has noted is there for the next one, and how often it was snoozed."""
+    """The attempt's meta for the next one, with the number of snoozes."""
     meta = performed.meta
     if performed.outcome == "snoozed":
         meta = {**meta, "snoozed": 1 + _number(meta.get("snoozed"))}
@@ -170,7 +170,7 @@ def _with_meta(job: Enqueued, performed: Performed) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """A count that a hand may have made something else of: as settle_jobs.sql takes it."""
+    """A count, or 0 for a value edited by hand: as settle_jobs.sql reads it."""
     return value if is_number(value) else 0
 
 

@@ -1,7 +1,7 @@
-"""Run one message as a worker would, in the thread of the caller, and say what became of it.
+"""Run one message as a worker would, in the thread of the caller, and return its outcome.
 
 Celery's own tracer runs the task, with the request that its worker would make of the message: so
-its signals, hooks and callbacks are the worker's, and a result goes where the app's results go.
+its signals, hooks and callbacks are the worker's, and a result goes to the app's result backend.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from ...job.held_claim import CLAIM
 from ...job.options import HEADER
 from ...job.rows import Fence
 
-#: The key of a database that is nowhere: what a PgTask asks of its row, it has in memory.
+#: The key of no database: a PgTask keeps in memory what it would read from its row.
 NOWHERE = "pgjobs-testing"
 #: The worker's name, to the task.
 HOSTNAME = "pgjobs@testing"
-#: What ``Task.replace()`` says when it has published the others; Celery has no type for it.
+#: The message of ``Task.replace()`` after it has published the others; Celery has no type for it.
 REPLACED = "Replaced by new task"
 
 
 @dataclass(frozen=True)
 class Performed:
-    """What an attempt came to."""
+    """The result of an attempt."""
 
     #: "completed", "retried", "snoozed", "cancelled" or "discarded"; "replaced" after
     #: ``Task.replace()``.
     outcome: str
-    #: What the task returned.
+    #: The task's return value.
     result: Any = None
-    #: What it raised.
+    #: Its exception.
     error: BaseException | None = None
-    #: In how many seconds it runs again, retried or snoozed.
+    #: Seconds until it runs again, retried or snoozed.
     delay: float | None = None
     #: Why it was cancelled.
     reason: str = ""
@@ -55,7 +55,7 @@ class Performed:
     meta: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def get(self) -> Any:
-        """What the task returned; raises what it raised, or this as an error, where it did not."""
+        """The task's return value; raises the task's exception, or NotCompleted."""
         if self.outcome == "completed":
             return self.result
         if self.error is not None:
@@ -71,21 +71,21 @@ class Performed:
 
 
 class Attempt(NamedTuple):
-    """What to run, and how often it ran before."""
+    """A message to run, and its attempt."""
 
     message: Message
     number: int
-    #: How often it may run, where that is not the message's to say.
+    #: How often it may run, if the message does not tell.
     most: int | None = None
-    #: The claim on its row, and where that is; none for what has no row.
+    #: The claim on its row, and the row's database; None for a job without a row.
     fence: Fence | None = None
     key: str = NOWHERE
 
 
 def execute(app: Any, attempt: Attempt) -> Performed:
-    """Run the task of a message, and say what became of it.
+    """Run the task of a message, and return its outcome.
 
-    Raises UnknownTask, and what kombu raises of a body that it cannot, or may not, read.
+    Raises UnknownTask, and kombu's errors for a body that it cannot, or may not, read.
     """
     message, headers = attempt.message, attempt.message.headers
     task = app.tasks.get(headers["task"])
@@ -96,7 +96,7 @@ def execute(app: Any, attempt: Attempt) -> Performed:
         )
     fence = attempt.fence
     if _has_attempts(task):
-        # Its attempts are counted by the row; that it has none, it does not notice.
+        # The row counts its attempts; it does not notice that it has none.
         message.headers = {**headers, "retries": attempt.number - 1}
         fence = fence or Fence(uuid4(), attempt.number)
     if fence is not None:
@@ -124,7 +124,7 @@ def _run(app: Any, task: Any, request: Any) -> Performed:
                 task.name, task, loader=app.loader, hostname=HOSTNAME, app=app
             )
             ended = tracer(request.id, fields["args"], fields["kwargs"], fields)
-    except Reject as error:  # Celery could not publish what comes after
+    except Reject as error:  # Celery could not publish its successors
         return Performed("retried" if error.requeue else "discarded", error=error, delay=0.0)
     except SystemExit as error:
         return _left(task, Context(fields), error, noted)
@@ -137,7 +137,7 @@ def _run(app: Any, task: Any, request: Any) -> Performed:
 
 
 def _left(task: Any, context: Any, error: SystemExit, meta: dict[str, Any]) -> Performed:
-    """A task that has left its process costs a PgTask an attempt, and ends any other's job."""
+    """The outcome of SystemExit: it costs a PgTask an attempt, and ends any other task's job."""
     delay = task.next_delay(context, error) if _has_attempts(task) and task.acks_late else None
     if delay is None:
         return Performed("discarded", error=error, meta=meta)
@@ -158,7 +158,7 @@ def _has_attempts(task: Any) -> bool:
 
 
 def _decide(error: BaseException, meta: dict[str, Any]) -> Performed:
-    """What becomes of a job whose attempt ended with an exception: as its row would have it."""
+    """The outcome of an attempt that ended with an exception: as its row would record it."""
     if isinstance(error, Postponed):
         if error.error is None:
             return Performed("snoozed", delay=error.delay, meta=meta)
@@ -194,13 +194,13 @@ def _as_current(app: Any) -> Iterator[None]:
 
 
 _protecting = threading.Lock()
-#: In how many runs it is needed just now.
+#: The number of runs that need it now.
 _protected = 0
 
 
 @contextmanager
 def _stack_protection(app: Any, task: Any) -> Iterator[None]:
-    """What a worker does for tasks with a ``__call__`` of their own that call Celery's: there the
+    """Protect the stack, as a worker does for tasks whose own ``__call__`` calls Celery's: the
     request of a direct call would hide the job's. Undone after the last of the runs."""
     global _protected
     if not trace.task_has_custom(task, "__call__"):

@@ -1,4 +1,4 @@
-"""Run what is published at once, in the thread that publishes it."""
+"""Run published jobs at once, in the thread that publishes them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from ..capturing.capture import Enqueued, Inbox
 from .clock import Clock
 from .draining import run_captured
 
-#: How often one job may run here: more than a task's attempts mostly are, and soon reached by one
-#: that snoozes or retries for ever.
+#: How often one job may run here: more than most tasks have attempts, and soon reached by one that
+#: snoozes or retries for ever.
 MOST_RUNS = 100
 
 
 class InlineRunner:
     """Runs the jobs of an inbox as they come in.
 
-    What a task publishes runs when the task has ended, and in that order, as by a worker with
-    nothing else to do: so a chain may be of any length, and a retry is no run within a run.
-    Times are not waited for.
+    Jobs that a task publishes run in their order when the task has ended, as in an idle worker: so
+    a chain may have any length, and a retry does not run within a run. Times are not waited for.
     """
 
     def __init__(self, app: Any, inbox: Inbox, *, propagate: bool) -> None:
@@ -35,7 +34,7 @@ class InlineRunner:
     def on_job(self, job: Enqueued) -> None:
         """Run a job that was published here, now or when the task that published it has ended."""
         if job.is_again or job.task not in self._app.tasks:
-            return  # it runs, and is looked at when it has ended; or is another program's
+            return  # it runs, and is handled at its end; or is another program's
         if self._jobs is not None:
             self._jobs.append(job)
             return
@@ -47,7 +46,7 @@ class InlineRunner:
             self._local.jobs = None
 
     def run_waiting(self) -> None:
-        """Run what was published here, without waiting for the end of the task that runs."""
+        """Run the jobs published here, without waiting for the end of the running task."""
         while self._jobs:
             self._run(self._jobs.popleft())
 

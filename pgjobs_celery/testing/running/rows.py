@@ -1,4 +1,4 @@
-"""Run what waits in the database, in the test's own transaction where there is one."""
+"""Run the jobs that wait in the database, in the test's own transaction if it has one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .clock import span
 from .draining import MOST_ROUNDS, never_ends
 from .executing import HOSTNAME, Attempt, Performed, execute, is_ignored
 
-#: For how long the node of a test may claim, in seconds: it has no heartbeat.
+#: Seconds for which the node of a test may claim: it has no heartbeat.
 LEASE = 3600.0
 #: How many jobs one round takes.
 MOST_CLAIMS = 10_000
@@ -54,13 +54,13 @@ class RowDraining:
         chosen = jobs(self.app).filter(state=list(WAITING))
         if queue is not None:
             chosen = chosen.filter(queue=queue)
-        # The database's now() is when the test's transaction began: that may be long ago.
+        # The database's now() is the start of the test's transaction, which may be long ago.
         now = datetime.now(timezone.utc)
         ready = [job for job in chosen if with_scheduled or _is_due(job, now)]
         return sorted(ready, key=lambda job: (job.priority, job.id or 0))
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Have each that waits for its time wait that much less."""
+        """Make scheduled jobs due that much sooner."""
         by = span(seconds)
         for job in [*jobs(self.app).filter(state=[State.SCHEDULED, State.RETRYABLE])]:
             if job.scheduled_at is not None:
@@ -69,7 +69,7 @@ class RowDraining:
     def run(
         self, queue: str | None, *, with_scheduled: bool, with_recursion: bool, with_safety: bool
     ) -> Counter[str]:
-        """Run them; how many came to which outcome."""
+        """Run them; return the number of each outcome."""
         for _ in range(MOST_ROUNDS):
             ready = self.due(queue, with_scheduled=with_scheduled)
             error = None
@@ -84,7 +84,7 @@ class RowDraining:
         raise never_ends(queue, self.counts)
 
     def _run_all(self, ready: list[Job], with_safety: bool) -> BaseException | None:
-        """Claim these, as a worker would that has room for all, and run them."""
+        """Claim these, as a worker with room for all would, and run them."""
         node = uuid4()
         queues = sorted({job.queue for job in ready})
         for job in ready:
@@ -115,7 +115,7 @@ class RowDraining:
             except BaseException:
                 self._settle(node, [released(claim.id, claim.attempt)])
                 raise
-        # What the task, or its backend, has written of it already stays as it is.
+        # Values that the task, or its backend, has already written stay.
         outcome = _outcome(claim, performed)
         headers = decode_envelope(claim.message, claim.queue).headers
         if outcome.state is State.DISCARDED and is_ignored(self.app, headers):
@@ -156,7 +156,7 @@ def _is_due(job: Job, now: datetime) -> bool:
 
 
 def _outcome(claim: Claim, performed: Performed) -> Outcome:
-    """What its row says then: as of a job that a worker has run."""
+    """The outcome for its row: as of a job that a worker has run."""
     id, attempt, error = claim.id, claim.attempt, performed.error
     entry = None if error is None else error_from(error)
     delay = performed.delay or 0.0

@@ -1,4 +1,4 @@
-"""Which of beat's entries are due in a span of time."""
+"""Find the entries of beat that are due in a span of time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Tick(NamedTuple):
 
 
 def due_entries(app: Any, start: datetime, end: datetime | timedelta | float) -> list[Tick]:
-    """What ``app.conf.beat_schedule`` publishes after ``start`` and until ``end``, in order.
+    """The ticks of ``app.conf.beat_schedule`` after ``start`` and until ``end``, in order.
 
-    ``end`` is a time, or how long the span is, in seconds or as a timedelta. A time without a zone
-    is in the app's. Raises InvalidOption for a span that is none.
+    ``end`` is a time, or the length of the span, in seconds or as a timedelta. A time without a
+    zone is in the app's. Raises InvalidOption if the span ends before it begins.
 
     >>> due_entries(app, datetime(2026, 1, 1), timedelta(days=1))
     [Tick(name='nightly', at=datetime.datetime(2026, 1, 1, 2, 0, tzinfo=datetime.timezone.utc))]
@@ -38,7 +38,7 @@ def due_entries(app: Any, start: datetime, end: datetime | timedelta | float) ->
     end = end if end.tzinfo else end.replace(tzinfo=app.timezone)
     if end < start:
         raise InvalidOption(f"the span ends ({end}) before it begins ({start})")
-    # Entries that on_after_configure or on_after_finalize adds are there by then.
+    # Then entries of on_after_configure and on_after_finalize are included.
     app.finalize(auto=True)
     ticks: list[Tick] = []
     for name, entry in (app.conf.beat_schedule or {}).items():
