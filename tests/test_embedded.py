@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from pgjobs_celery import embedded
+from pgjobs_celery._host import explain
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import (
     EmbeddedServer,
@@ -184,7 +185,7 @@ def test_a_setting_that_postgresql_refuses_is_shown_from_its_log():
 def test_a_full_disk_is_explained():
     with pytest.raises(EmbeddedServerFailed) as caught:
         raise EmbeddedServerFailed(
-            embedded._explain("did not start", "could not write: No space left on device")
+            explain("did not start", "could not write: No space left on device")
         )
     assert "free some disk space" in str(caught.value)
     assert "could not write" in str(caught.value)

@@ -44,7 +44,7 @@ PUBLISHED, NOT_NEEDED, LEFT_OUT = "published", "not needed", "left out"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Imported:
     """The outcome of one entry's import."""
 
     name: str
@@ -65,7 +65,7 @@ class _No(Exception):
 
 def import_entries(
     control: Schedules, entries: Iterable[DjangoEntry], *, dry_run: bool = False
-) -> Iterator[Outcome]:
+) -> Iterator[Imported]:
     """Have each entry be here as it is there; nothing is written in a ``dry_run``.
 
     What was taken over before is brought up to date, and its next tick stays.
@@ -75,14 +75,14 @@ def import_entries(
         try:
             yield _import(control, entry, now, dry_run=dry_run)
         except _No as no:
-            yield Outcome(entry.name, no.action, [str(no)])
+            yield Imported(entry.name, no.action, [str(no)])
         except PgJobsError as error:
-            yield Outcome(entry.name, LEFT_OUT, [str(error)])
+            yield Imported(entry.name, LEFT_OUT, [str(error)])
         except (ArithmeticError, TypeError, ValueError) as error:  # a time at the end of all
-            yield Outcome(entry.name, LEFT_OUT, [f"it cannot be computed: {error}"])
+            yield Imported(entry.name, LEFT_OUT, [f"it cannot be computed: {error}"])
 
 
-def _import(control: Schedules, entry: DjangoEntry, now: datetime, *, dry_run: bool) -> Outcome:
+def _import(control: Schedules, entry: DjangoEntry, now: datetime, *, dry_run: bool) -> Imported:
     app = control.app
     _check_needed(control, entry, dry_run=dry_run)
     notes = _check_times(entry)
@@ -239,7 +239,7 @@ def _put(
     notes: list[str],
     *,
     dry_run: bool,
-) -> Outcome:
+) -> Imported:
     """An entry here, paused where it is disabled there."""
     is_enabled = bool(entry.columns["enabled"])
     there = control.find_row(row.name)
@@ -261,7 +261,7 @@ def _put(
                 control.pause(row.name)
     if not is_enabled:
         notes.append("paused")
-    return Outcome(entry.name, action, notes)
+    return Imported(entry.name, action, notes)
 
 
 def _compared(row: ScheduleRow) -> tuple[Any, ...]:
@@ -277,7 +277,7 @@ def _publish(
     notes: list[str],
     *,
     dry_run: bool,
-) -> Outcome:
+) -> Imported:
     """A job that waits for its time: what runs once is no entry here."""
     app = control.app
     if not entry.columns["enabled"]:
@@ -300,4 +300,4 @@ def _publish(
         options = {**read.options, "task_id": task_id, "eta": at}
         known = {"schedule": entry.name}
         publish_entry(app, read.task, read.args, read.kwargs, options, known)
-    return Outcome(entry.name, action, [f"a job that runs once, at {shown}", *notes])
+    return Imported(entry.name, action, [f"a job that runs once, at {shown}", *notes])

@@ -20,7 +20,6 @@ from celery.backends import base
 from celery.backends.asynchronous import AsyncBackendMixin
 from celery.result import AsyncResult
 from celery.utils.log import get_logger
-from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.compression import decompress
 from kombu.serialization import loads
 
@@ -29,9 +28,8 @@ from ..config import Options, read_options, read_settings
 from ..db.database import CONNECTION_ERRORS, Database, get_database
 from ..db.dsn import Target, urls_of
 from ..db.rows.results import Origin, StoredResult
-from ..job.envelope import decode_envelope, group_index
-from ..job.held_claim import held_claim
-from ..job.outcome import Result, clean_text, error_entry, error_from
+from ..job.envelope import decode_envelope
+from ..job.outcome import Result, clean_text
 from ..job.rows import Fence
 from ..job.states import FROM_CELERY, State, celery_state
 from ..maintenance.complete import Complete
@@ -39,9 +37,12 @@ from ..maintenance.prune import Prune
 from ..node.node import get_node
 from ..printable import guarded
 from .chords import Chords
+from .claim import fence_of, report_lost
 from .consumer import ResultConsumer
+from .errors import error_of, exception_of
 from .handover import decide, hand_over, has_failed, lose_claim, note_failed, note_written, returned
 from .key_values import KeyValues
+from .origin import origin_of
 from .uncommitted import require_committed
 
 logger = guarded(get_logger(__name__))
@@ -191,7 +192,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
             result_type=self.content_type,
             traceback=None if traceback is None else clean_text(str(traceback)),
             children=json.dumps(children) if children else None,
-            error=_error(result, state, traceback),
+            error=error_of(result, state, traceback),
         )
         database = self.database
         database.retrying(lambda: self._write(database, new, state, request))
@@ -199,14 +200,14 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
             request.stored_state = state
 
     def _write(self, database: Database, new: Result, state: str, request: Any) -> None:
-        fence = _fence(database, request, new.task_id)
+        fence = fence_of(database, request, new.task_id)
         if fence and getattr(request, "is_left_to_worker", False):
             return  # see PgTask: it is written with the rest of the batch
         becomes = FROM_CELERY.get(state, State.EXECUTING)
         results = database.results
         if becomes is State.RETRYABLE and fence:
             if not results.record_retry(new, fence):
-                _report_lost(database, new.task_id, fence, state)
+                report_lost(database, new.task_id, fence, state)
         elif becomes.is_final and fence:
             write = partial(self._finish, database, new, becomes, fence, state)
             if (
@@ -219,7 +220,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
             write()
         elif fence:
             if not results.report_job(new, state, fence):
-                _report_lost(database, new.task_id, fence, state)
+                report_lost(database, new.task_id, fence, state)
         elif becomes is not State.EXECUTING or not results.report_job(new, state, None):
             if becomes.is_final:
                 # It may be the task that runs here, under another id: a message may give its
@@ -235,7 +236,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         if database.results.finish_job(new, becomes, fence):
             note_written(new.task_id)
         else:
-            _report_lost(database, new.task_id, fence, state)
+            report_lost(database, new.task_id, fence, state)
 
     def _is_followed(self, name: str) -> bool:
         """True for a task with hooks that run after its success.
@@ -258,24 +259,10 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         database.retrying(lambda: database.results.forget_result(task_id))
 
     def _origin(self, request: Any) -> Origin:
-        """The state of a task that has no row."""
-        delivery_info = getattr(request, "delivery_info", None) or {}
         body = None
         if request is not None and self._is_extended:
             body = self._encoded([request.args, request.kwargs])
-        return Origin(
-            task=str(getattr(request, "task", None) or ""),
-            queue=str(delivery_info.get("routing_key") or ""),
-            root_id=getattr(request, "root_id", None),
-            parent_id=getattr(request, "parent_id", None),
-            group_id=getattr(request, "group", None),
-            attempt=1 + (getattr(request, "retries", None) or 0),
-            attempted_by=getattr(request, "hostname", None),
-            body=body,
-            group_index=group_index(
-                getattr(request, "group", None), getattr(request, "group_index", None)
-            ),
-        )
+        return origin_of(request, body)
 
     @cached_property
     def _reads_rows(self) -> bool:
@@ -325,7 +312,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         is_of_it = not row.reported_state or state == row.reported_state
         result = self._decode_as(row.result_type, row.result) if is_of_it else None
         if result is None and state in self.EXCEPTION_STATES:
-            result = _exception(row, state)
+            result = exception_of(row, state)
         meta = {
             "task_id": row.task_id,
             "status": state,
@@ -368,13 +355,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
             if row.message is None:  # it came through another broker: _origin kept this
                 args, kwargs = self._decode_as(row.result_type, row.body)
             else:
-                envelope = decode_envelope(row.message, row.queue)
-                body, headers = row.body, envelope.headers
-                if headers.get("compression"):
-                    body = decompress(body, headers["compression"])
-                args, kwargs, _ = loads(
-                    body, envelope.content_type, envelope.content_encoding, accept=self.accept
-                )
+                args, kwargs, headers = self._decode_message(row.message, row.body, row.queue)
         except Exception as error:
             logger.warning("the arguments of task %s cannot be read back: %s", row.task_id, error)
             return meta
@@ -385,53 +366,15 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
             meta.update(headers["stamps"], stamped_headers=headers.get("stamped_headers"))
         return meta
 
-
-def _fence(database: Database, request: Any, task_id: str) -> Fence | None:
-    """The claim that the task runs on; None if it came another way, or speaks for another task."""
-    held = held_claim(request)
-    if held is None or held.key != database.key or request.id != task_id:
-        return None
-    return held.fence
-
-
-def _report_lost(database: Database, task_id: str, fence: Fence, state: str) -> None:
-    if lose_claim(task_id):
-        return
-    get_node(database).lost_claims += 1
-    logger.warning(
-        "task %s: attempt %s has ended or is not ours any more; %s was not written",
-        task_id, fence.attempt, state,
-    )  # fmt: skip
-
-
-def _error(result: Any, state: str, traceback: str | None) -> str | None:
-    """The entry of ``errors`` for an attempt that failed; None for one that did not."""
-    if state not in states.EXCEPTION_STATES:
-        return None
-    if result is None and state == states.RETRY:
-        return error_entry("Retry", "the task has retried itself", traceback)
-    if isinstance(result, dict) and "exc_type" in result:
-        message = result.get("exc_message")
-        parts = message if isinstance(message, (list, tuple)) else [message]
-        text = ", ".join(str(part) for part in parts)
-        return error_entry(str(result["exc_type"]), text, traceback, result.get("exc_module"))
-    if isinstance(result, UnpickleableExceptionWrapper):
-        return error_entry(result.exc_cls_name, str(result), traceback, result.exc_module)
-    if isinstance(result, BaseException):
-        return error_from(result, traceback)
-    return error_entry(state, str(result), traceback)
-
-
-def _exception(row: StoredResult, state: str) -> dict[str, Any]:
-    """The exception of a job that failed without storing one: results are ignored, or its worker
-    was lost, or it was set aside."""
-    error = row.last_error or {}
-    default = "TaskRevokedError" if state == states.REVOKED else "Exception"
-    return {
-        "exc_type": error.get("type", default),
-        "exc_message": [error.get("message", state.lower())],
-        "exc_module": error.get("module", "celery.exceptions"),
-    }
+    def _decode_message(self, message: str, body: bytes, queue: str) -> tuple[Any, Any, Any]:
+        """The arguments of a task, by position and by name, and its headers."""
+        envelope = decode_envelope(message, queue)
+        if envelope.headers.get("compression"):
+            body = decompress(body, envelope.headers["compression"])
+        args, kwargs, _ = loads(
+            body, envelope.content_type, envelope.content_encoding, accept=self.accept
+        )
+        return args, kwargs, envelope.headers
 
 
 def _iso(row: StoredResult) -> str | None:

@@ -25,7 +25,7 @@ from .capturing.capture import Enqueued, Inbox, receive_into
 from .capturing.results import MemoryBackend
 from .capturing.rows import Rows
 from .capturing.transport import make_pool
-from .stage import Place, Stage
+from .stage import AppUnderTest, Endpoints
 
 #: The modes of a test.
 MODES = ("manual", "inline", "real")
@@ -63,7 +63,7 @@ class testing:  # noqa: N801
         #: The jobs published in the block; empty in mode "real".
         self.inbox = Inbox()
         self._jobs: Inbox | Rows = Rows(self.app) if mode == "real" else self.inbox
-        self._place: Place | None = None
+        self._place: Endpoints | None = None
         self._escapes = 0
 
     def __enter__(self) -> testing:
@@ -72,7 +72,7 @@ class testing:  # noqa: N801
                 escapes.watch(_is_any_real)
             self._escapes = escapes.count()
             if self.app not in _stages:
-                _stages[self.app] = Stage(self.app)
+                _stages[self.app] = AppUnderTest(self.app)
             _stages[self.app].enter(self)
             forked.watch(self.inbox)
         return self
@@ -136,14 +136,14 @@ class testing:  # noqa: N801
         """Wait until ``holds()``, for so many seconds at most; return whether it does."""
         return self._jobs.wait_until(holds, timeout)
 
-    def place(self) -> Place | None:
+    def place(self) -> Endpoints | None:
         """The place of messages and results; None for the settings' place, or an outer block's."""
         if self._place is None and self.mode != "real":
             run, run_waiting = self._runners()
             zone = lambda: self.app.timezone  # noqa: E731
             producers = make_pool(receive_into(self.inbox, zone, run))
             backend = MemoryBackend(self.app, run_waiting)
-            self._place = Place(producers, producers.connections, backend)
+            self._place = Endpoints(producers, producers.connections, backend)
         return self._place
 
     def forget_connections(self) -> None:
@@ -172,7 +172,7 @@ def _is_any_real() -> bool:
 
 
 #: The apps that are being tested; kept no longer than that.
-_stages: dict[Any, Stage] = {}
+_stages: dict[Any, AppUnderTest] = {}
 _lock = threading.RLock()
 
 

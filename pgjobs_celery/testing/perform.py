@@ -18,7 +18,7 @@ from .capturing.capture import Enqueued, Inbox, receive_into
 from .capturing.results import MemoryBackend
 from .capturing.transport import make_pool
 from .modes import find_testing, testing
-from .running.clock import Clock
+from .running.clock import InboxClock
 from .running.draining import Draining, attempt_of
 from .running.executing import Performed, execute
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..job.job import Job
     from .running.rows import RowDraining
 
-_clocks: WeakKeyDictionary[Inbox, Clock] = WeakKeyDictionary()
+_clocks: WeakKeyDictionary[Inbox, InboxClock] = WeakKeyDictionary()
 
 
 def perform_job(
@@ -168,4 +168,4 @@ def _place_of(block: testing) -> Draining | RowDraining:
         from .running.rows import RowDraining  # the other modes need no database driver
 
         return RowDraining(block.app)
-    return Draining(block.app, block.inbox, _clocks.setdefault(block.inbox, Clock()))
+    return Draining(block.app, block.inbox, _clocks.setdefault(block.inbox, InboxClock()))

@@ -22,7 +22,7 @@ _SETTINGS = frozenset([*_SERVERS, "task_always_eager"])
 _LAID_OVER = "_pgjobs_laid_over"
 
 
-class Place:
+class Endpoints:
     """The place of an app's messages and results.
 
     It holds the app's pool of producers, its pool of connections and its result backend. An app
@@ -46,7 +46,7 @@ class Place:
         self.local: Any = threading.local() if self.settings else None
 
     @classmethod
-    def at(cls, url: str) -> Place:
+    def at(cls, url: str) -> Endpoints:
         """Broker and result backend at a URL, whatever the settings name."""
         return cls(settings=dict.fromkeys(_SERVERS, url))
 
@@ -111,14 +111,14 @@ def lay_off(conf: Any) -> None:
         object.__setattr__(conf, "__class__", type(conf).__base__)
 
 
-class Stage:
+class AppUnderTest:
     """An app that is in at least one block: the one entered last counts."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._blocks: list[testing] = []
         #: The place that the settings name.
-        self._own = self._here = Place()
+        self._own = self._here = Endpoints()
         bool(app.conf.task_always_eager)  # reads them, unless they are read already
         self._conf = app.conf
         self._laid_over = lay_over(self._conf)
@@ -164,7 +164,7 @@ class Stage:
         for block in self._blocks:
             block.forget_connections()
         self._own.forget_connections()
-        self._here = Place()
+        self._here = Endpoints()
         self._apply()
 
     def _apply(self) -> None:
@@ -177,7 +177,7 @@ class Stage:
         # Eager tasks are not published at all.
         self._laid_over.update(place.settings, task_always_eager=False)
 
-    def _place(self) -> Place:
+    def _place(self) -> Endpoints:
         """That of the innermost block; of one in mode real, where those around it have a server."""
         current = self.current
         if current is None:

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from psycopg.conninfo import conninfo_to_dict
 
 from pgjobs_celery import cron, jobs, schedules
-from pgjobs_celery.beat.django_celery_beat import Outcome, import_entries
+from pgjobs_celery.beat.django_celery_beat import Imported, import_entries
 from pgjobs_celery.beat.next_tick import next_tick
 from pgjobs_celery.beat.schedules import Schedules
 from pgjobs_celery.db.dsn import parse_url
@@ -140,7 +140,7 @@ def control(app: Celery) -> Schedules:
     return schedules(app)
 
 
-def take_over(control: Schedules, url: str, **options: Any) -> dict[str, Outcome]:
+def take_over(control: Schedules, url: str, **options: Any) -> dict[str, Imported]:
     there = read_django_entries(parse_url(url))
     return {outcome.name: outcome for outcome in import_entries(control, there, **options)}
 
@@ -336,7 +336,7 @@ def test_a_clocked_time_that_never_comes_is_left_out(control, django_url, connec
     move = "UPDATE django_celery_beat_clockedschedule SET clocked_time = %s WHERE clocked_time = %s"
     connection.execute(move, ("infinity", SOON))
     outcomes = take_over(control, django_url)
-    assert outcomes["clocked"] == Outcome("clocked", "left out", ["its clocked_time is infinity"])
+    assert outcomes["clocked"] == Imported("clocked", "left out", ["its clocked_time is infinity"])
     connection.execute(move, (SOON, "infinity"))
 
 
@@ -346,7 +346,7 @@ def test_what_has_run_once_is_not_run_again(app, control, django_url, connection
         "UPDATE pgjobs.jobs SET state = 'completed', due_at = NULL, finished_at = now()"
     )
     outcomes = take_over(control, django_url)
-    assert outcomes["clocked"] == Outcome(
+    assert outcomes["clocked"] == Imported(
         "clocked", "unchanged", ["it runs once, and its job is completed"]
     )
     connection.execute("UPDATE django_celery_beat_periodictask SET total_run_count = 1")

@@ -84,7 +84,7 @@ def expected(task: Any = None, **words: Any) -> Expected:
     return found
 
 
-#: What of every job is of one kind.
+#: The fields that are of one type in every job.
 _KINDS: dict[str, tuple[Any, str]] = {
     "queue": (str, "the name of one"),
     "state": (str, "the name of one"),

@@ -10,7 +10,7 @@ from ...job.checks import is_number
 from ..capturing.capture import Enqueued
 
 
-class Clock:
+class InboxClock:
     """This machine's clock, plus its moves.
 
     A job published after a move is due by the moved clock, so each move counts only for the jobs

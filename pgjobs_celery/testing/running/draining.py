@@ -16,7 +16,7 @@ from ...job.envelope import rank
 from ...job.options import HEADER
 from ...job.states import State
 from ..capturing.capture import Enqueued, Inbox
-from .clock import Clock
+from .clock import InboxClock
 from .executing import Attempt, Performed, execute, is_ignored
 
 #: The most rounds of one call: a job that always requeues itself would run for ever.
@@ -34,7 +34,7 @@ FINAL_STATES = {
 class Draining:
     """One call of :func:`drain_queue` over an inbox."""
 
-    def __init__(self, app: Any, inbox: Inbox, clock: Clock) -> None:
+    def __init__(self, app: Any, inbox: Inbox, clock: InboxClock) -> None:
         self.app = app
         self.inbox = inbox
         self.clock = clock
@@ -73,7 +73,7 @@ class Draining:
 
 
 def run_captured(
-    app: Any, inbox: Inbox, clock: Clock, job: Enqueued, *, left_as: State
+    app: Any, inbox: Inbox, clock: InboxClock, job: Enqueued, *, left_as: State
 ) -> Performed | None:
     """Run a waiting job, and record its outcome; None if it no longer waits.
 
@@ -136,7 +136,7 @@ def expire(app: Any, inbox: Inbox, job: Enqueued) -> None:
     )
 
 
-def settle(inbox: Inbox, clock: Clock, job: Enqueued, performed: Performed) -> None:
+def settle(inbox: Inbox, clock: InboxClock, job: Enqueued, performed: Performed) -> None:
     """Record the outcome of a job."""
     newest = inbox.get(job.task_id)
     if newest is not None and newest.is_again and newest.number != job.number:

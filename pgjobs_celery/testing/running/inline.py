@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import NeverEnds
 from ...job.states import State
 from ..capturing.capture import Enqueued, Inbox
-from .clock import Clock
+from .clock import InboxClock
 from .draining import run_captured
 
 #: How often one job may run here: more than most tasks have attempts, and soon reached by one that
@@ -28,7 +28,7 @@ class InlineRunner:
         self._app = app
         self._inbox = inbox
         self._propagate = propagate
-        self._clock = Clock()
+        self._clock = InboxClock()
         self._local = threading.local()
 
     def on_job(self, job: Enqueued) -> None:
