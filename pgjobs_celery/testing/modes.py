@@ -25,7 +25,7 @@ from .capturing.capture import Enqueued, Inbox, receive_into
 from .capturing.results import MemoryBackend
 from .capturing.rows import Rows
 from .capturing.transport import make_pool
-from .stage import AppUnderTest, Endpoints
+from .under_test import AppUnderTest, Endpoints
 
 #: The modes of a test.
 MODES = ("manual", "inline", "real")
@@ -63,7 +63,7 @@ class testing:  # noqa: N801
         #: The jobs published in the block; empty in mode "real".
         self.inbox = Inbox()
         self._jobs: Inbox | Rows = Rows(self.app) if mode == "real" else self.inbox
-        self._place: Endpoints | None = None
+        self._endpoints: Endpoints | None = None
         self._escapes = 0
 
     def __enter__(self) -> testing:
@@ -136,23 +136,23 @@ class testing:  # noqa: N801
         """Wait until ``holds()``, for so many seconds at most; return whether it does."""
         return self._jobs.wait_until(holds, timeout)
 
-    def place(self) -> Endpoints | None:
-        """The place of messages and results; None for the settings' place, or an outer block's."""
-        if self._place is None and self.mode != "real":
+    def endpoints(self) -> Endpoints | None:
+        """The block's endpoints; None for those of the settings, or of an outer block."""
+        if self._endpoints is None and self.mode != "real":
             run, run_waiting = self._runners()
             zone = lambda: self.app.timezone  # noqa: E731
             producers = make_pool(receive_into(self.inbox, zone, run))
             backend = MemoryBackend(self.app, run_waiting)
-            self._place = Endpoints(producers, producers.connections, backend)
-        return self._place
+            self._endpoints = Endpoints(producers, producers.connections, backend)
+        return self._endpoints
 
     def forget_connections(self) -> None:
         """In a forked child, where its parent's are closed."""
         if self.mode == "real":
-            if self._place is not None:
-                self._place.forget_connections()
+            if self._endpoints is not None:
+                self._endpoints.forget_connections()
         else:
-            self._place = None
+            self._endpoints = None
 
     def _runners(self) -> tuple[Callable[[Enqueued], None] | None, Callable[[], None] | None]:
         if self.mode != "inline":
@@ -172,7 +172,7 @@ def _is_any_real() -> bool:
 
 
 #: The apps that are being tested; kept no longer than that.
-_stages: dict[Any, AppUnderTest] = {}
+_stages: dict[Any, AppUnderTest[testing]] = {}
 _lock = threading.RLock()
 
 

@@ -1,18 +1,15 @@
-"""The places of an app's messages and results, and the one that counts in a test."""
+"""The endpoints of an app's messages and results, and those that count in a test."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from kombu import pools
 
 from ..errors import PgJobsError
-
-if TYPE_CHECKING:
-    from .modes import testing
 
 #: The settings that lead to a server.
 _SERVERS = ("broker_url", "broker_read_url", "broker_write_url", "result_backend")
@@ -23,7 +20,7 @@ _LAID_OVER = "_pgjobs_laid_over"
 
 
 class Endpoints:
-    """The place of an app's messages and results.
+    """The endpoints of an app's messages and results: a broker and a backend.
 
     It holds the app's pool of producers, its pool of connections and its result backend. An app
     makes each when it first needs it: None until then.
@@ -42,7 +39,7 @@ class Endpoints:
         self.backend = backend
         #: The settings that are laid over the app's own there.
         self.settings = dict(settings or {})
-        # Backends that are not thread-safe are the threads' own: those of one place only.
+        # Backends that are not thread-safe are the threads' own: those of these endpoints only.
         self.local: Any = threading.local() if self.settings else None
 
     @classmethod
@@ -58,7 +55,7 @@ class Endpoints:
         self.backend, self.local = app._backend_cache, app._local
 
     def take(self, app: Any) -> None:
-        """Make the app use this place from now on."""
+        """Make the app use these endpoints from now on."""
         app.amqp._producer_pool, app._pool = self.producers, self.connections
         app._backend_cache = self.backend
         if self.local is not None:
@@ -111,13 +108,26 @@ def lay_off(conf: Any) -> None:
         object.__setattr__(conf, "__class__", type(conf).__base__)
 
 
-class AppUnderTest:
+class Block(Protocol):
+    """A block of ``testing()``, as far as its app under test uses it."""
+
+    def endpoints(self) -> Endpoints | None:
+        """The block's own; None for those of the settings, or of an outer block."""
+
+    def forget_connections(self) -> None:
+        """In a forked child, where its parent's are closed."""
+
+
+B = TypeVar("B", bound=Block)
+
+
+class AppUnderTest(Generic[B]):
     """An app that is in at least one block: the one entered last counts."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._blocks: list[testing] = []
-        #: The place that the settings name.
+        self._blocks: list[B] = []
+        #: The endpoints that the settings name.
         self._own = self._here = Endpoints()
         bool(app.conf.task_always_eager)  # reads them, unless they are read already
         self._conf = app.conf
@@ -127,17 +137,17 @@ class AppUnderTest:
         app.on_after_fork.connect(self._after_fork, weak=False, dispatch_uid=id(self))
 
     @property
-    def current(self) -> testing | None:
+    def current(self) -> B | None:
         """The innermost block."""
         return self._blocks[-1] if self._blocks else None
 
-    def enter(self, block: testing) -> None:
+    def enter(self, block: B) -> None:
         """Make this the innermost block."""
-        block.place()  # before anything is changed: it may raise
+        block.endpoints()  # before anything is changed: it may raise
         self._blocks.append(block)
         self._apply()
 
-    def leave(self, block: testing) -> bool:
+    def leave(self, block: B) -> bool:
         """A block has ended, of several tasks of an event loop not always the innermost; False if
         it was the last."""
         with suppress(ValueError):
@@ -168,23 +178,23 @@ class AppUnderTest:
         self._apply()
 
     def _apply(self) -> None:
-        place = self._place()
-        if place is not self._here:
+        endpoints = self._current_endpoints()
+        if endpoints is not self._here:
             self._here.keep(self._app)
-            place.take(self._app)
-            self._here = place
+            endpoints.take(self._app)
+            self._here = endpoints
         self._laid_over.clear()
         # Eager tasks are not published at all.
-        self._laid_over.update(place.settings, task_always_eager=False)
+        self._laid_over.update(endpoints.settings, task_always_eager=False)
 
-    def _place(self) -> Endpoints:
-        """That of the innermost block; of one in mode real, where those around it have a server."""
+    def _current_endpoints(self) -> Endpoints:
+        """Those of the innermost block; if that is in mode real, of an outer one with a server."""
         current = self.current
         if current is None:
             return self._own
-        if (place := current.place()) is not None:
-            return place
-        around = [block.place() for block in reversed(self._blocks)]
+        if (endpoints := current.endpoints()) is not None:
+            return endpoints
+        around = [block.endpoints() for block in reversed(self._blocks)]
         return next((each for each in around if each is not None and each.settings), self._own)
 
 
