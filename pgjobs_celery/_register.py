@@ -5,8 +5,8 @@ entry points of the group ``kombu.serializers`` when Celery imports it, and that
 module is named: loading it extends the table. The serializer that it registers can neither encode
 nor decode.
 
-Nor does kombu take a URL apart that is ours to parse, or tell anybody when it makes a connection or
-switches one to the next URL. For both it sets the connection's parameters by one method.
+kombu does not parse our URLs either, nor does it report when it makes a connection or switches one
+to the next URL. For both it sets the connection's parameters by one method.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _SERIALIZER = (None, None, "application/x-pgjobs", "utf-8")
 
 
 def __getattr__(name: str) -> Any:
-    """The serializer, for which kombu asks when what it needs to connect is loaded, or soon will
-    be: a test run that imports this package has no use for that."""
+    """The serializer. When kombu asks for it, the modules that it needs to connect are loaded, or
+    soon will be: a test run that imports this package does not need them."""
     if name != "SERIALIZER":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     show_parts()
@@ -50,7 +50,7 @@ def refuse() -> NoReturn:
 
 
 def show_parts() -> None:
-    """Have a connection of ours say port, user and database before it connects."""
+    """Show port, user and database of our connections before they connect."""
     from kombu.connection import Connection
 
     init_params = Connection._init_params

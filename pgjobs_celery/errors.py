@@ -67,7 +67,7 @@ class UndecodableRow(PgJobsError):
 
 
 class ClaimLost(PgJobsError):
-    """The job is not this task's any more: it was taken from its worker, or has ended."""
+    """The task no longer holds its job: it was taken from its worker, or has ended."""
 
 
 class TransactionFailed(PgJobsError):
@@ -79,11 +79,11 @@ class CannotJoin(PgJobsError):
 
 
 class NotCommitted(PgJobsError):
-    """The result of a job is waited for in the transaction that publishes it, and never comes."""
+    """The result of a job cannot arrive in the transaction that publishes it."""
 
 
 class NotAllPublished(PgJobsError):
-    """Of many jobs that were to be published, some were: ``published`` says how many."""
+    """Only some of many jobs were published: ``published`` is their number."""
 
     def __init__(self, message: str = "", published: int = 0) -> None:
         super().__init__(message)
@@ -100,16 +100,16 @@ class ConfiguredEntry(PgJobsError):
 
 
 class NothingRuns(PgJobsError):
-    """In this test nothing runs the job whose result is waited for."""
+    """Nothing in this test runs the job whose result it waits for."""
 
 
 class UnknownTask(PgJobsError):
-    """In this test a job is to be run whose task the app does not have."""
+    """The app under test does not have the task of a job that this test runs."""
 
 
 class NotCompleted(PgJobsError):
-    """In this test the result of a job is asked for that did not complete, and raised nothing."""
+    """The job whose result this test asks for did not complete, and raised no exception."""
 
 
 class NeverEnds(PgJobsError):
-    """In this test a queue does not become empty: a job always puts something back in line."""
+    """A queue in this test does not become empty: a job always puts another one in line."""

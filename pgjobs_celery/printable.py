@@ -62,7 +62,7 @@ class Printable(logging.Filter):
 
 
 class PrintableArgs(logging.Filter):
-    """As :class:`Printable`, for a logger of Celery's: some of its formats have several lines."""
+    """As :class:`Printable`, for Celery's loggers: some of their formats have several lines."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always True; the arguments are changed only where they have to be."""
@@ -98,12 +98,12 @@ _OURS, _THEIRS = Printable(), PrintableArgs()
 
 
 def guarded(logger: logging.Logger) -> logging.Logger:
-    """A logger of ours that shows nothing that is not printable."""
+    """Make a logger of ours show only printable text."""
     logger.addFilter(_OURS)
     return logger
 
 
 def guard_celery() -> None:
-    """Have Celery's own loggers in this process, a worker or a beat, show none of it either."""
+    """Make Celery's loggers in this process, a worker or a beat, show only printable text."""
     for name in CELERYS:
         logging.getLogger(name).addFilter(_THEIRS)

@@ -64,7 +64,7 @@ def refusal() -> PgJobsError:
     """The error for ``postgresql://`` as a broker or backend."""
     return end(
         InvalidURL(
-            "postgresql:// is no scheme of a broker or result backend: write pgjobs:// in place of "
-            "postgresql://"
+            "postgresql:// is not a scheme of a broker or result backend: write pgjobs:// in place "
+            "of postgresql://"
         )
     )

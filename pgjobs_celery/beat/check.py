@@ -52,7 +52,7 @@ def check_schedules(app: Any, entries: Iterable[Schedule], now: datetime) -> lis
         try:
             if entry is None or entry.is_configured:
                 entry = _read_own(app, own.get(name, name), now) or entry
-        except Exception as error:  # as in a beat, which leaves it out whatever is wrong with it
+        except Exception as error:  # as in a beat, which leaves it out for any error
             findings.append(Finding(name, "wrong", f"beat leaves it out: {error}"))
             continue
         if entry is not None:

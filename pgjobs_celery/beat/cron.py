@@ -22,10 +22,10 @@ class cron(BaseSchedule):  # type: ignore[misc]  # noqa: N801
     """A cron expression of five fields, or a nickname (``@daily``), in a time zone.
 
     ``tz`` is an IANA name; the app's ``timezone`` where it is not given. In a change of the clocks
-    it does what cron does (:mod:`pgjobs_celery.beat.cron_times`), and where day of month and day of
-    week
-    are both given either will do; Celery's ``crontab`` asks for both, and skips the repeated hour.
-    Raises InvalidOption for what is no expression or time zone.
+    it does what cron does (:mod:`pgjobs_celery.beat.cron_times`), and if day of month and day of
+    week are both given a match of either is enough; Celery's ``crontab`` asks for both, and skips
+    the repeated hour.
+    Raises InvalidOption for anything that is not an expression or time zone.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise InvalidOption(
-            f"{name!r} is no time zone that this machine knows: write it as in Europe/Berlin "
+            f"{name!r} is not a time zone that this machine knows: write it as in Europe/Berlin "
             "(where it has none at all, pip install tzdata)"
         ) from None
 

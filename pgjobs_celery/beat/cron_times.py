@@ -35,7 +35,7 @@ def parse(expression: str) -> tuple[str, ...]:
     try:
         written = croniter(_RANGE_OF_ONE.sub(r"\1", expression), datetime(2000, 1, 1)).expressions
     except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidOption(f"{expression!r} is no cron expression: {error}") from None
+        raise InvalidOption(f"{expression!r} is not a cron expression: {error}") from None
     if len(written) != 5:
         raise InvalidOption(
             f"{expression!r} has {len(written)} fields; write minute, hour, day of month, month "

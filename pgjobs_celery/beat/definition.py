@@ -52,8 +52,8 @@ def read_entry(
     if isinstance(task, Signature):
         if task.get("subtask_type"):
             raise InvalidOption(
-                f"{where}: a {task['subtask_type']} is no task that beat can publish: make a task "
-                "that calls it"
+                f"{where}: a {task['subtask_type']} is not a task that beat can publish: make a "
+                "task that calls it"
             )
         args = task.args if task.immutable else (*args, *task.args)
         kwargs = {**task.kwargs, **(kwargs or {})}

@@ -182,12 +182,12 @@ def _crontab(app: Any, columns: dict[str, Any], notes: list[str]) -> BaseSchedul
 
 
 def _loaded(entry: DjangoEntry, name: str, kind: type) -> Any:
-    """A column with JSON in it, which nobody may have checked."""
+    """The value of a JSON column, which may be invalid."""
     written = entry.columns.get(name) or json.dumps(kind())
     try:
         value = loads(written)
     except (ValueError, TypeError, RecursionError) as error:
-        raise _No(f"its {name} are no JSON: {error}") from None
+        raise _No(f"its {name} are not JSON: {error}") from None
     if not isinstance(value, kind):
         raise _No(f"its {name} must be a {kind.__name__}, not {written!r}")
     return value
@@ -278,10 +278,10 @@ def _publish(
     *,
     dry_run: bool,
 ) -> Imported:
-    """A job that waits for its time: what runs once is no entry here."""
+    """Publish a job that waits for its time: an entry that runs once becomes a job."""
     app = control.app
     if not entry.columns["enabled"]:
-        raise _No("it is disabled, and would run only once: publish it with an eta when it is to")
+        raise _No("it is disabled, and would run only once: publish it with an eta when it should")
     if entry.columns["total_run_count"]:
         raise _No("it has run", NOT_NEEDED)
     task_id = str(uuid5(NAMESPACE, json.dumps([app.main, entry.name])))
@@ -290,7 +290,7 @@ def _publish(
         raise _No(f"it runs once, and its job is {job.state.value}", UNCHANGED)
     shown = at.astimezone(app.timezone).isoformat(" ", "seconds")
     if at <= now:  # its job may have run, and its row been deleted since
-        raise _No(f"it runs once, and its time, {shown}, is past: publish it if it is still to run")
+        raise _No(f"it runs once, and its time, {shown}, is past: publish it if it must still run")
     action = PUBLISHED
     if job is not None:
         same = (job.task, job.args, job.kwargs, job.scheduled_at)

@@ -25,16 +25,16 @@ KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "missed", "
 
 
 class PgEntry(ScheduleEntry):  # type: ignore[misc]
-    """Celery's entry, which also knows what becomes of ticks that were missed.
+    """Celery's entry, which also knows how to treat missed ticks.
 
     ``missed`` and ``missed_limit`` may stand among its options, too, where ``add_periodic_task()``
-    puts what it does not know. Raises UnknownOption for a key that there is not, InvalidOption for
-    a value.
+    puts keys that it does not know. Raises UnknownOption for an unknown key, InvalidOption for an
+    invalid value.
     """
 
     #: ``"once"``, ``"skip"`` or ``"all"``; see :func:`pgjobs_celery.beat.missed.find_due`.
     missed = ONCE
-    #: How many of them ``"all"`` publishes at most; no more than ``ticks.MOST``.
+    #: How many of them ``"all"`` publishes at most; no more than ``missed.MOST``.
     missed_limit = 100
 
     def __init__(
@@ -90,7 +90,7 @@ def _limit(given: Any) -> int:
 
 
 def check_name(what: str, name: Any) -> str:
-    """A name as a column, and its index, can hold it. Raises InvalidOption."""
+    """A name that a column, and its index, can hold. Raises InvalidOption."""
     if not 0 < len(text(what, name).encode()) <= LONGEST_NAME:
         raise InvalidOption(f"{what} must have 1 to {LONGEST_NAME:,} bytes, not {name[:40]!r}")
     return str(name)
@@ -109,7 +109,7 @@ def _arguments(given: Any) -> Any:
 
 
 def to_row(entry: PgEntry, now: datetime, *, is_configured: bool) -> ScheduleRow:
-    """An entry as its row has it; its first tick is the first after ``now``."""
+    """The row of an entry; its first tick is the first after ``now``."""
     spec = json.dumps(to_spec(entry.schedule))
     check_text(json.loads(spec).get("repr", ""), "the repr of its schedule")
     return ScheduleRow(
@@ -128,15 +128,15 @@ def to_row(entry: PgEntry, now: datetime, *, is_configured: bool) -> ScheduleRow
 
 
 def damage_of(row: ScheduleRow) -> str:
-    """Which times of a row cannot be read, as the end of a sentence; nothing if all can be."""
+    """The times of a row that cannot be read, as the end of a sentence; empty if all can be."""
     if not row.unreadable:
         return ""
-    verb = "is no time" if len(row.unreadable) == 1 else "are no times"
+    verb = "is not a time" if len(row.unreadable) == 1 else "are not times"
     return f"its {', '.join(row.unreadable)} {verb} from the year 1 to 9999"
 
 
 def to_entry(row: ScheduleRow, app: Any) -> PgEntry:
-    """An entry that was made at run time. Raises PgJobsError for a row that is none."""
+    """An entry that was made at run time. Raises PgJobsError for a row that cannot be read."""
     try:
         return PgEntry(
             name=row.name,
@@ -149,7 +149,7 @@ def to_entry(row: ScheduleRow, app: Any) -> PgEntry:
             missed_limit=row.missed_limit,
             app=app,
         )
-    except Exception as error:  # anybody may have written it, and others are to go on
+    except Exception as error:  # any program may have written it, and other entries must go on
         raise PgJobsError(f"the row of entry {row.name!r} cannot be read: {error}") from error
 
 

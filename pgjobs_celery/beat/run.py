@@ -67,7 +67,7 @@ def noted(
     if isinstance(app.tasks.get(task), PgTask):
         noted.update(ours)
     elif ours.pop("unique", None):
-        raise InvalidOption(f"unique is for a PgTask that beat knows; {task} is none")
+        raise InvalidOption(f"unique is for a PgTask that beat knows; {task} is not one")
     else:  # Celery would not know what they are
         headers[HEADER] = merge({}, ours, headers.get(HEADER))
     noted["headers"] = headers

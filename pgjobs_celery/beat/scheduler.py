@@ -53,8 +53,8 @@ class PgScheduler(TickPublisher):
 
     #: Celery's beat sleeps no longer than this between two looks at its schedule, in seconds.
     max_interval = 5
-    #: After how many seconds it puts back an entry of its own that another version of the program
-    #: has taken away, or changed and does not publish: while both run, the one that came last wins.
+    #: Seconds after which it restores an entry of its own that another version of the program has
+    #: removed, or changed and does not publish: while both run, the one that came last wins.
     takeover_after = 30.0
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
@@ -64,11 +64,11 @@ class PgScheduler(TickPublisher):
         self._own: dict[str, PgEntry] = {}
         self._wrong: list[str] = []
         self._definitions: dict[str, str] = {}
-        #: Those of them whose row is missing or another version's: since when that is known, by the
-        #: monotonic clock and by ours.
+        #: Own entries whose row is missing or another version's: since when this is known, by the
+        #: monotonic clock and by beat's.
         self._estranged: dict[str, tuple[float, datetime]] = {}
         self._rows: dict[str, ScheduleRow] = {}
-        #: When an entry is looked at next; and the same in order, with what does not hold any more.
+        #: When an entry is checked next; and the same in order, with outdated times.
         self._due_at: dict[str, datetime] = {}
         self._heap: list[tuple[datetime, str]] = []
         self._fingerprint: tuple[int, str] | None = None
@@ -77,7 +77,7 @@ class PgScheduler(TickPublisher):
         #: The server's clock, and this process's when it showed that.
         self._server = (datetime.now(timezone.utc), time.monotonic())
         self._logged: set[str] = set()
-        #: Why nothing can be done at the moment; empty if it can.
+        #: The reason why beat cannot work at the moment; empty if it can.
         self._lost = ""
         super().__init__(app, *args, **kwargs)
         self._heap = []
@@ -97,7 +97,7 @@ class PgScheduler(TickPublisher):
             raise SystemExit(f"{type(error).__name__}: {one_line(str(error))}") from None
 
     def setup_schedule(self) -> None:
-        """The program's own entries; one that is wrong is no reason to stop."""
+        """Read the program's own entries; an invalid one does not stop beat."""
         given = dict(self.app.conf.beat_schedule)
         self.install_default_entries(given)
         for name, entry in given.items():
@@ -105,7 +105,7 @@ class PgScheduler(TickPublisher):
                 self.schedule[name] = self.Entry(**dict(entry, name=name, app=self.app))
             except Exception as error:
                 logger.error("beat: entry %r is left out: %s", name, error)
-                with suppress(InvalidOption):  # a name that no row has
+                with suppress(InvalidOption):  # a name that no row can have
                     check_text(str(name), "the name of an entry")
                     self._wrong.append(str(name))
         self._own = dict(self.schedule)
@@ -149,14 +149,14 @@ class PgScheduler(TickPublisher):
             self._logged.add(text)
             logger.error("beat: %s", text)
 
-    # Know what there is
+    # Read the rows
 
     def _look(self) -> None:
         look = self.rows.look()
         if self._lost:
             self._lost = ""
             logger.info("beat: connected to the database again")
-        # As if the answer had taken no time: late by that, but never early.
+        # As if the answer had taken no time: beat is late by that, but never early.
         self._server = (look.now, time.monotonic())
         if not self._is_registered:
             self._register()
@@ -169,7 +169,7 @@ class PgScheduler(TickPublisher):
         self._next_look = time.monotonic() + LOOK_INTERVAL
 
     def _register(self) -> None:
-        """Have the program's own entries be in the table as they are here."""
+        """Write the program's own entries to the table."""
         now = self.now()
         rows = [*self._to_rows((entry, now) for entry in self._own.values())]
         gone = self.rows.register_schedules(rows, keep=[*self._own, *self._wrong])
@@ -216,7 +216,7 @@ class PgScheduler(TickPublisher):
         }
 
     def _take_over(self) -> None:
-        """Put back own entries that nobody publishes any more."""
+        """Restore own entries that no other beat publishes."""
         monotonic, now = time.monotonic(), self.now()
         names = [
             name

@@ -34,7 +34,7 @@ class Schedules:
     """The entries of an app. Every beat knows of a change within a second.
 
     Those of the program's ``beat_schedule`` are here once a beat has started. They can be paused,
-    resumed and run; the rest is the program's to say, and raises ConfiguredEntry. Inside of
+    resumed and run; other changes belong into the program, and raise ConfiguredEntry. Within
     :func:`pgjobs_celery.using` a change is part of the caller's transaction.
     """
 
@@ -50,7 +50,7 @@ class Schedules:
         return iter([to_handle(row, self.app) for row in rows])
 
     def get(self, name: str) -> Schedule | None:
-        """The one of this name; None if there is none."""
+        """The entry of this name; None if it does not exist."""
         row = self.find_row(name)
         return None if row is None else to_handle(row, self.app)
 
@@ -67,16 +67,16 @@ class Schedules:
         next_run_at: datetime | None = None,
         **options: Any,
     ) -> Schedule:
-        """Have an entry be like this, whether there was one or not.
+        """Create or replace an entry.
 
         ``task`` is a task, its name or a signature; ``schedule`` is a number of seconds, a
         timedelta, a cron expression, ``crontab()``, :func:`pgjobs_celery.cron` or ``solar()``;
-        ``options`` are those of ``apply_async``. It is due first at ``next_run_at`` or, where that
-        is not given, when the schedule says so. A next tick that is known stays while the schedule
-        does, and so does a pause.
+        ``options`` are those of ``apply_async``. It is due first at ``next_run_at`` or, without
+        that, at the schedule's next tick. A known next tick stays as long as the schedule does, and
+        so does a pause.
 
         Raises InvalidOption for a value that cannot be used or that JSON cannot hold, UnknownOption
-        for a name that there is not, ConfiguredEntry for the name of one of the program's.
+        for an unknown name, ConfiguredEntry for the name of one of the program's.
         """
         entry = self._read(name, task, schedule, args, kwargs, missed, missed_limit, options)
         return self._write(entry, next_run_at, replaces=True)
@@ -99,14 +99,14 @@ class Schedules:
         return self._write(entry, next_run_at, replaces=False)
 
     def pause(self, name: str) -> bool:
-        """Publish no tick of it from now on; False if there is no such entry."""
+        """Stop publishing its ticks; False if the entry does not exist."""
         name = _text(name)
         return self._run(lambda: self._rows.pause_schedule(name))
 
     def resume(self, name: str) -> bool:
         """Go on with the tick that comes next, by the server's clock; False if it is not paused.
 
-        What was not published meanwhile was not missed.
+        Ticks that were not published meanwhile do not count as missed.
         """
         row = self.find_row(name)
         if row is None or not row.is_paused:
@@ -115,10 +115,10 @@ class Schedules:
             return self._rows.resume_schedule(name, self._next_tick(row, "resume"))
 
     def repair(self, name: str) -> bool:
-        """Give it times that can be read where its row has others; False if there is no such entry.
+        """Replace times of its row that cannot be read; False if the entry does not exist.
 
-        It is due next when its schedule says so, and stays paused if it is. Raises PgJobsError
-        where the rest of it cannot be read: put it anew, or delete it.
+        Its next tick is the schedule's, and a paused entry stays paused. Raises PgJobsError if the
+        rest of it cannot be read: put it anew, or delete it.
         """
         row = self.find_row(name)
         if row is None:
@@ -129,15 +129,15 @@ class Schedules:
             return self._rows.repair_schedule(name, self._next_tick(row, "repair"))
 
     def run(self, name: str) -> Any:
-        """Publish it now, paused or not; the handle on its result, None if there is no such entry.
+        """Publish it now, paused or not; the handle on its result, None if it does not exist.
 
-        Its ticks come as they would have. The job's meta has ``schedule`` and ``by_hand``.
+        Its ticks are unchanged. The job's meta has ``schedule`` and ``by_hand``.
         """
         row = self.find_row(name)
         if row is None:
             return None
         args, kwargs, options = read_published(row, self.app)
-        # Given here, it is that of a row in any case, be it one of a duplicate.
+        # An id that is given here belongs to a row in any case, even for a duplicate.
         options = {"task_id": str(uuid4()), **options}
         known = {"schedule": name, "by_hand": True}
         with bulk():  # one transaction, ours or the caller's
@@ -146,7 +146,7 @@ class Schedules:
         return result
 
     def delete(self, name: str) -> bool:
-        """Take it away; False if there is no such entry. The jobs that it has published stay."""
+        """Delete it; False if it does not exist. The jobs that it has published stay."""
         name = _text(name)
         if self._run(lambda: self._rows.delete_schedule(name)):
             return True
@@ -155,21 +155,21 @@ class Schedules:
             raise _configured(name)
         return False
 
-    # For who brings many at once
+    # For importers of many entries
 
     def now(self) -> datetime:
-        """The time that beats go by: the server's, or what is derived from it for a rehearsal."""
+        """The time that beats use: the server's, or one derived from it for a rehearsal."""
         return read_clock(self.app.conf).at(self._rows.look().now)
 
     def find_row(self, name: str) -> ScheduleRow | None:
-        """The row of an entry; None if there is none."""
+        """The row of an entry; None if it does not exist."""
         name = _text(name)
         return next(iter(self._run(lambda: self._rows.get_schedules([name]))), None)
 
     def put_row(self, row: ScheduleRow, *, replaces: bool = True, moves: bool = False) -> None:
         """Write an entry that was read; ``moves`` its next tick although its schedule stays.
 
-        Raises ConfiguredEntry and, unless it ``replaces`` one that is there, InvalidOption.
+        Raises ConfiguredEntry and, for an existing entry unless it ``replaces``, InvalidOption.
         """
         if row.name in self.app.conf.beat_schedule:
             raise _configured(row.name)
@@ -210,7 +210,7 @@ class Schedules:
         return to_handle(there, self.app)
 
     def _next_tick(self, row: ScheduleRow, verb: str) -> datetime:
-        """When it is due next. Raises PgJobsError where that cannot be known here."""
+        """When it is due next. Raises PgJobsError if that cannot be known here."""
         schedule = find_schedule(row, self.app)
         if schedule is None:
             own = find_own(self.app, row.name) if row.is_configured else None
@@ -223,7 +223,7 @@ class Schedules:
         return next_tick(schedule, self.now())
 
     def _run(self, work: Callable[[], T]) -> T:
-        """In the caller's transaction, if there is one; else once more over a lost connection."""
+        """Run in the caller's transaction, if any; otherwise retry after a lost connection."""
         with self.database.joining():
             return self.database.retrying(work)
 

@@ -24,7 +24,7 @@ def read_duration(ctx: click.Context, param: click.Parameter, value: str | None)
         return None
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw]?)", value.strip().lower())
     if not found:
-        raise click.BadParameter(f"{value!r} is no duration: write 90, 15m, 2h or 3d")
+        raise click.BadParameter(f"{value!r} is not a duration: write 90, 15m, 2h or 3d")
     return float(found[1]) * _UNITS[found[2]]
 
 
@@ -33,7 +33,7 @@ def read_json(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     try:
         return None if value is None else json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{value!r} is no JSON: {error}") from None
+        raise click.BadParameter(f"{value!r} is not JSON: {error}") from None
 
 
 def read_attempts(
@@ -44,7 +44,7 @@ def read_attempts(
         return None
     found = re.fullmatch(r"([0-9]{1,10})(-([0-9]{0,10}))?", value.strip())
     if not found:
-        raise click.BadParameter(f"{value!r} is no attempt: write 3, 2-5 or 2-")
+        raise click.BadParameter(f"{value!r} is not an attempt: write 3, 2-5 or 2-")
     first = int(found[1])
     if not found[2]:
         return first

@@ -335,4 +335,4 @@ def moment(text: str | None) -> datetime | None:
     try:
         return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).astimezone()
     except (ValueError, OverflowError):
-        raise InvalidOption(f"{text!r} is no time: write 2027-01-31T06:00+01:00") from None
+        raise InvalidOption(f"{text!r} is not a time: write 2027-01-31T06:00+01:00") from None

@@ -69,7 +69,7 @@ def writing() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.EPIPE:
-            raise  # click leaves without a word: nobody reads any more
+            raise  # click exits silently: no process reads any longer
         # The interpreter would try to write the buffer once more at its end.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

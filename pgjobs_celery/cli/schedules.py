@@ -148,7 +148,7 @@ def add(
         raise click.UsageError("--options must be a JSON object")
     for key in options or {}:
         if key in ARGUMENTS:
-            raise click.UsageError(f"{key!r} is no option of a job; there is an option for it here")
+            raise click.UsageError(f"{key!r} is not an option of a job: it has its own here")
     declared = {key: value for key, value in given.items() if value not in (None, ())}
     with controlled(ctx) as control:
         schedule = read_schedule(control.app, every, cron, tz, crontab, solar)
@@ -210,7 +210,7 @@ def run(ctx: click.Context, names: tuple[str, ...]) -> None:
 @names_argument
 @click.pass_context
 def repair(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Give these entries times that can be read, where somebody has written others by hand."""
+    """Repair the times of these entries that were written by hand and cannot be read."""
     with controlled(ctx) as control:
         for name in names:
             entry = control.get(name)
@@ -284,7 +284,7 @@ def import_django(ctx: click.Context, *, url: str | None, dry_run: bool, as_json
 def controlled(ctx: click.Context) -> Iterator[Schedules]:
     """The entries of the app; every error in the block is one line.
 
-    There is no --url here: entries belong to an app, which has the tasks and the time zone.
+    It takes no --url: entries belong to an app, which has the tasks and the time zone.
     """
     # Every celery command imports this module; only these open a database.
     from ..beat.schedules import Schedules
@@ -310,7 +310,7 @@ def controlled(ctx: click.Context) -> Iterator[Schedules]:
 
 
 def no_entry(control: Schedules, name: str) -> click.ClickException:
-    """That there is none of this name, and which is meant perhaps."""
+    """The error for an unknown name, with the nearest one."""
     near = did_you_mean(name, [entry.name for entry in control])
     return click.ClickException(f"app {control.app.main!r} has no entry {name!r}{near}")
 

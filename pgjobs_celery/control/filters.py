@@ -19,7 +19,7 @@ from ..job.states import BY_CELERY_NAME, FINAL, State
 
 #: The highest attempt that a row can hold.
 HIGHEST_ATTEMPT = 2**31 - 1
-#: The greatest age, in seconds: before that there is no date in PostgreSQL.
+#: The greatest age, in seconds: PostgreSQL has no earlier dates.
 GREATEST_AGE = 10.0**11
 
 #: The states with a due time; of those that are not final the others may run, or do.
@@ -36,7 +36,7 @@ class Filter(NamedTuple):
     read: Callable[[str, Any], Any]
     #: Combines two values that must both hold. Raises InvalidOption if no job can meet both.
     both: Callable[[Any, Any], Any]
-    #: The column to index, for who filters by it often; none where an index is there or can't help.
+    #: The column to index if it is often filtered by; None if an index exists or cannot help.
     column: str | None = None
 
 
@@ -47,9 +47,9 @@ class Filters:
     given: Mapping[str, Any] = field(default_factory=dict)
 
     def narrow(self, **filters: Any) -> Filters:
-        """These and more. A filter that is given again does not replace the first: both hold.
+        """These filters and more. A filter given again does not replace the first: both hold.
 
-        Raises UnknownOption for a name that there is not, and InvalidOption for a value.
+        Raises UnknownOption for an unknown name, and InvalidOption for an invalid value.
         """
         given = dict(self.given)
         for name, value in filters.items():

@@ -19,10 +19,10 @@ MOST = 2**31 - 1
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue, and what holds for it on every worker."""
+    """A queue, with its pause and its limit for all workers."""
 
     name: str
-    #: Since when no job is claimed from it; None while it runs.
+    #: The time since which no job is claimed from it; None while it runs.
     paused_at: datetime | None = None
     #: How many of its jobs may run at once; None for any number.
     concurrency: int | None = None
@@ -46,7 +46,7 @@ class Queues:
     def pause(self, name: str) -> None:
         """Have no worker claim a job of the queue any more, from the moment this returns.
 
-        What has been claimed runs to its end. Raises InvalidOption for what is no name.
+        Claimed jobs run to their end. Raises InvalidOption for an invalid name.
         """
         self._limits.pause_queue(check_queue_name(name))
 

@@ -1,4 +1,4 @@
-"""Keep the tables what Django's records say, and fixtures out of them."""
+"""Keep the tables in step with Django's records, and fixtures out of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .place import jobs_schema
 def bring_back(
     sender: Any, using: str, verbosity: int = 1, plan: Any = None, stdout: Any = None, **_: Any
 ) -> None:
-    """After ``manage.py migrate``: apply what it has applied before and somebody took back since.
+    """After ``manage.py migrate``: reapply migrations that were taken back outside of Django.
 
-    ``celery pgjobs migrate --to`` goes down without Django's knowing, which then finds nothing to
-    do. Not where it has just migrated these tables itself, or was told to pretend to
-    (``--fake``), nor after a ``flush``, which has no plan.
+    ``celery pgjobs migrate --to`` goes down without Django's knowledge, which then finds nothing to
+    do. Not if Django has just migrated these tables itself, or pretended to (``--fake``), nor after
+    a ``flush``, which has no plan.
     """
     label = sender.label
     if plan is None or any(migration.app_label == label for migration, _ in plan):

@@ -14,8 +14,7 @@ from .place import jobs_alias, jobs_schema
 
 
 def refuse(*_: Any, **__: Any) -> NoReturn:
-    """In place of what would write: workers hold these rows, and statements of ours keep their
-    invariants."""
+    """Refuse to write: workers hold these rows, and our own statements keep their invariants."""
     raise PgJobsError(
         "jobs are not written by the ORM: publish a task, or use pgjobs_celery.jobs(app), whose "
         "filter(id=...).cancel(), retry(), delete() and others keep workers and waiters informed"
@@ -23,14 +22,14 @@ def refuse(*_: Any, **__: Any) -> NoReturn:
 
 
 class JobQuerySet(models.QuerySet):  # type: ignore[misc]
-    """Jobs; nothing here changes any."""
+    """Jobs, read-only."""
 
     create = get_or_create = update_or_create = update = delete = refuse
     bulk_create = bulk_update = refuse
 
 
 class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[misc]
-    """Jobs where they are, with their arguments."""
+    """Jobs in their database, with their arguments."""
 
     def get_queryset(self) -> Any:
         """With ``args`` and ``kwargs``: None where they are not plain JSON."""
@@ -40,12 +39,12 @@ class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[mis
         return self.rows().annotate(args=KeyTransform("0", body), kwargs=KeyTransform("1", body))
 
     def rows(self) -> Any:
-        """The rows as they are: reads no body to show the rest."""
+        """The rows without their arguments: this reads no bodies."""
         return JobQuerySet(self.model, using=self._db or jobs_alias(), hints=self._hints)
 
 
 class Job(models.Model):  # type: ignore[misc]
-    """A job, whatever became of it. docs/reference/schema.md says what the columns mean."""
+    """A job in any state. docs/reference/schema.md explains the columns."""
 
     #: As the task was called; None where that is not plain JSON.
     args: Any

@@ -31,24 +31,24 @@ class Outcome(NamedTuple):
     id: int
     attempt: int
     state: State
-    #: An entry for the row's ``errors``, as JSON; None for none.
+    #: An entry for the row's ``errors``, as JSON; None without an error.
     error: str | None = None
     #: False gives the attempt back: the job never started, or was snoozed.
     counts: bool = True
-    #: In how many seconds it is to run again, where it has to wait for that.
+    #: Seconds until it runs again, if it must wait for that.
     delay: float | None = None
-    #: False where the failure is the row's alone, for the result is ignored, which is to read as
-    #: before then. See :func:`celery_state`.
+    #: False if only the row records the failure, because the result is ignored and must read as
+    #: before. See :func:`celery_state`.
     is_stored: bool = True
-    #: False where the process that ran the task may have written its outcome before us.
+    #: False if the process that ran the task may have written its outcome first.
     is_sole: bool = True
     #: The task's result, where the process that ran it left this to be written with the rest.
     result: Result | None = None
-    #: The task's id, where somebody may wait for it to finish.
+    #: The task's id, if a program may wait for it to finish.
     awaited: str | None = None
-    #: Its process was lost: what the attempt has published already is there.
+    #: Its process was lost: jobs that the attempt has published exist.
     was_lost: bool = False
-    #: The task's name and id, where somebody is to be told that the job has ended.
+    #: The task's name and id, if receivers of signals must be told of the job's end.
     job: tuple[str, str] | None = None
 
     @property
@@ -69,7 +69,7 @@ class Ended(NamedTuple):
 
 
 def completed(id: int, attempt: int, result: Result | None = None) -> Outcome:
-    """The task returned, or decided that there is nothing to store."""
+    """The task returned, or raised Ignore: its result is not stored."""
     return Outcome(id, attempt, State.COMPLETED, result=result, awaited=result and result.task_id)
 
 

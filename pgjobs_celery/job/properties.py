@@ -22,8 +22,8 @@ PROPERTIES = frozenset({
     "timestamp", "type", "user_id", "app_id", "cluster_id",
 })  # fmt: skip
 
-#: In these kombu's virtual transports say how they have delivered a message, and we of whose claim
-#: it is: whoever publishes it anew has nothing to say of that.
+#: In these, kombu's virtual transports record how they have delivered a message, and we its claim:
+#: they do not belong to a message that is published anew.
 BOOKKEEPING = frozenset({"body_encoding", "delivery_info", "delivery_tag", "pgjobs_claim"})
 
 logger = guarded(logging.getLogger(__name__))
@@ -32,8 +32,8 @@ logger = guarded(logging.getLogger(__name__))
 def kept_properties(properties: Mapping[str, Any]) -> Mapping[str, Any]:
     """The properties without those that AMQP does not know and JSON cannot hold.
 
-    These are named in a warning, once for each name: what is left out of a message must not keep it
-    from being published, where Celery itself passes such things along.
+    These are named in a warning, once for each name: a property that is left out must not keep the
+    message from being published, where Celery itself passes such values along.
     """
     if properties.keys() <= PROPERTIES:
         return properties
@@ -48,9 +48,9 @@ def _can_be_kept(name: str, value: Any) -> bool:
     if name in BOOKKEEPING:
         return False
     try:
-        # kombu's decoder refuses what merely looks like one of its own types.
+        # kombu's decoder refuses values that merely look like one of its own types.
         kombu_json.loads(kombu_json.dumps({name: value}))
-    except Exception as error:  # whatever an object says that is asked for its JSON
+    except Exception as error:  # an object may raise anything when it is asked for its JSON
         if name not in NAMES:  # options of ours, which stand in columns of their own
             _warn_left_out(name, type(value).__name__, str(error))
         return False
@@ -60,7 +60,7 @@ def _can_be_kept(name: str, value: Any) -> bool:
 @cache
 def _warn_left_out(name: str, kind: str, reason: str) -> None:
     logger.warning(
-        "the message property %r, a %s, is left out, for JSON cannot hold it (%s): pass what JSON "
-        "can hold, or make it an argument of the task",
+        "the message property %r, a %s, is left out, because JSON cannot hold it (%s): pass a "
+        "value that JSON can hold, or make it an argument of the task",
         name, kind, reason,
     )  # fmt: skip

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..db.database import Database
     from ..db.rows.messages import Routed
 
-#: How many are kept while there is no connection; of more than that the oldest are dropped.
+#: The most events kept without a connection; beyond that the oldest are dropped.
 LIMIT = 10_000
 
 

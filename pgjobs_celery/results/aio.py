@@ -87,7 +87,7 @@ async def _until_ready(result: Any) -> None:
         try:
             loop.call_soon_threadsafe(set_ready)
         except RuntimeError:  # its loop has been closed
-            logger.debug("nobody waits for the result of %s any more", result.id)
+            logger.debug("no event loop waits for the result of %s any longer", result.id)
 
     waiter = _waiter(result.backend)
     waiter.add(result, tell)

@@ -283,9 +283,9 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         return self._to_meta(rows[0], extended)
 
     def read_results(self, task_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """The metas of those that have a row, for who waits for them.
+        """The metas of tasks that have a row, for the threads that wait for them.
 
-        Where one cannot be decoded, whoever waits for it gets the error, and nobody else.
+        If one cannot be decoded, only the thread that waits for it gets the error.
         """
         database, extended = self.database, self._is_extended
         rows = database.retrying(lambda: database.results.get_results(task_ids, extended))

@@ -206,7 +206,7 @@ class PgTask(AttemptedTask):
         for key in rule.keys if "args" in rule.fields else ():
             if key not in arguments:
                 raise InvalidOption(
-                    f"unique: keys name {key!r}, which is no argument of {self.name}"
+                    f"unique: keys name {key!r}, which is not an argument of {self.name}"
                     f"{did_you_mean(key, arguments)}"
                 )
 

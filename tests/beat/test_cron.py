@@ -212,12 +212,12 @@ def test_an_expression_has_five_fields(expression, expected):
 @pytest.mark.parametrize(
     ("expression", "said"),
     [
-        ("", "no cron expression"),
-        ("* * *", "no cron expression"),
-        ("61 * * * *", "no cron expression"),
-        ("@reboot", "no cron expression"),
+        ("", "not a cron expression"),
+        ("* * *", "not a cron expression"),
+        ("61 * * * *", "not a cron expression"),
+        ("@reboot", "not a cron expression"),
         ("0 0 * * * 30", "has 6 fields"),
-        ("H * * * *", "no cron expression"),
+        ("H * * * *", "not a cron expression"),
         ("R * * * *", "another time in each process"),
     ],
 )

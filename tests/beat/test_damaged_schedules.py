@@ -94,7 +94,7 @@ def test_a_time_that_python_cannot_hold_stops_no_other_entry(
     is_published = column in ("last_run_at", "inserted_at")
     everything = {"bad": 1, "good": 1, "own": 1}
     assert published(connection) == (everything if is_published else {"good": 1})
-    is_named = "entry 'bad'" in caplog.text and f"its {column} is no time" in caplog.text
+    is_named = "entry 'bad'" in caplog.text and f"its {column} is not a time" in caplog.text
     assert is_named is (column != "inserted_at")
     # As after a restart.
     again = PgScheduler(app)
@@ -121,7 +121,7 @@ def test_a_damaged_entry_is_shown_repaired_and_goes_on(app, control, write, run,
     for name in ("bad", "own"):
         assert " damaged " in shown[name]
         assert "its next_run_at" in shown[name]
-    assert "damaged: its next_run_at, last_run_at are no times" in run("check").output
+    assert "damaged: its next_run_at, last_run_at are not times" in run("check").output
     found = control.get("bad")
     assert (found.next_run_at, found.args) == (None, [1])
     done = run("repair", "bad", "own")

@@ -177,7 +177,7 @@ def test_every_entry_is_taken_over_or_it_is_said_why_not(control, django_url):
         "elsewhere, listed": r"a cron\(\) in America/New_York: when the clocks change",
         "elsewhere, both days": "in Asia/Tokyo, the app in Europe/Berlin",
         "disabled": "paused",
-        "no JSON": "its args are no JSON",
+        "no JSON": "its args are not JSON",
         "no list": "its args must be a list",
         "clocked": "a job that runs once",
         "clocked, past": "is past",

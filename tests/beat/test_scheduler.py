@@ -238,7 +238,7 @@ def test_options_reach_the_job_whether_beat_knows_the_task_or_not(
     assert found["known"]["meta"]["of"] == "task"
     assert found["plain"]["tags"] == found["unknown"]["tags"] == ["b"]
     assert sorted(found[name]["state"] for name in ("unique", "same")) == ["available", "cancelled"]
-    assert "unique is for a PgTask that beat knows; work is none" in caplog.text
+    assert "unique is for a PgTask that beat knows; work is not one" in caplog.text
     assert app.conf.beat_schedule["known"]["options"] == options
 
 

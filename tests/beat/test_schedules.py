@@ -146,9 +146,9 @@ def test_a_signature_says_what_it_has(app, control):
     assert (put.task, put.args, put.kwargs) == ("shop.report", [1, 2], {"x": 1, "y": 2})
     assert put.options == {"queue": "slow", "priority": 3}
     assert control.put("a", task.si(2), 60).args == [2]
-    with pytest.raises(InvalidOption, match="a chain is no task that beat can publish"):
+    with pytest.raises(InvalidOption, match="a chain is not a task that beat can publish"):
         control.put("a", chain(task.s(), task.s()), 60)
-    with pytest.raises(InvalidOption, match="a group is no task that beat can publish"):
+    with pytest.raises(InvalidOption, match="a group is not a task that beat can publish"):
         control.put("a", group(task.s(), task.s()), 60)
 
 
@@ -185,7 +185,7 @@ def test_a_name_that_is_taken_is_not_added(control):
         ({"name": "a\0b"}, "NUL"),
         ({"task": ""}, "entry 'a': task must have 1 to"),
         ({"task": None}, "entry 'a': task must be text"),
-        ({"schedule": "0 2 * *"}, "entry 'a': '0 2 \\* \\*' is no cron expression"),
+        ({"schedule": "0 2 * *"}, "entry 'a': '0 2 \\* \\*' is not a cron expression"),
         ({"schedule": "0 0 30 2 *"}, "entry 'a': .* is never due"),
         ({"schedule": 0}, "is due at once, again and again"),
         ({"schedule": timedelta(seconds=-1)}, "is due at once, again and again"),

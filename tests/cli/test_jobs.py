@@ -83,7 +83,7 @@ def test_every_filter_is_an_option(run, database, connection):
     ("options", "complaint"),
     [
         (("--older-than", "2 days"), "write 90, 15m, 2h or 3d"),
-        (("--kwargs", "{user: 7}"), "is no JSON"),
+        (("--kwargs", "{user: 7}"), "is not JSON"),
         (("--kwargs", "[7]"), "kwargs must be a dict"),
         (("--attempt", "many"), "write 3, 2-5 or 2-"),
         (("--state", "waiting"), "is not one of"),
@@ -189,14 +189,14 @@ def test_reschedule_needs_one_time_that_can_be_read(run, database):
     put(database, "a")
     for options in ((), ("--in", "1h", "--at", "2100-01-01")):
         assert "say when" in run("reschedule", "a", *options).output
-    assert "'soon' is no time" in run("reschedule", "a", "--at", "soon").output
+    assert "'soon' is not a time" in run("reschedule", "a", "--at", "soon").output
     assert "priority must be 0 to 255" in run("prioritize", "a", "--to", "256").output
 
 
 @pytest.mark.parametrize(
     ("command", "complaint"),
     [
-        (("reschedule", "--at", "foo"), "'foo' is no time"),
+        (("reschedule", "--at", "foo"), "'foo' is not a time"),
         (("reschedule",), "say when"),
         (("reschedule", "--in", "999999999999w"), "countdown must be between"),
         (("prioritize", "--to", "999"), "priority must be 0 to 255"),

@@ -159,17 +159,17 @@ def test_an_entry_that_is_there_is_changed_only_if_that_is_said(run, control):
         (("--every", "60", "--cron", "@daily"), "say when it is due"),
         (("--every", "60", "--tz", "UTC"), "--tz belongs to --cron"),
         (("--every", "0"), "due at once, again and again"),
-        (("--cron", "0 2"), "is no cron expression"),
-        (("--cron", "@daily", "--tz", "Europe/Berln"), "is no time zone"),
+        (("--cron", "0 2"), "is not a cron expression"),
+        (("--cron", "@daily", "--tz", "Europe/Berln"), "is not a time zone"),
         (("--crontab", "0 2"), "write minute, hour, day of month, month and day of week"),
         (("--crontab", "0 25 * * *"), "Celery has no schedule '0 25 * * *'"),
         (("--solar", "moonrise", "0", "0"), "Celery has no schedule ('moonrise'"),
-        (("--every", "60", "--args", "{"), "is no JSON"),
+        (("--every", "60", "--args", "{"), "is not JSON"),
         (("--every", "60", "--args", "{}"), "args must be a tuple or list"),
         (("--every", "60", "--options", "[]"), "must be a JSON object"),
-        (("--every", "60", "--options", '{"args": []}'), "'args' is no option of a job"),
+        (("--every", "60", "--options", '{"args": []}'), "'args' is not an option of a job"),
         (("--every", "60", "--options", '{"qeue": "x"}'), "did you mean 'queue'?"),
-        (("--every", "60", "--first", "soon"), "'soon' is no time"),
+        (("--every", "60", "--first", "soon"), "'soon' is not a time"),
         (("--every", "60", "--priority", "256"), "priority must be 0 to 255"),
     ],
 )
@@ -299,7 +299,7 @@ def test_an_entry_that_beat_leaves_out_is_named(run, app):
     assert key.endswith("there is no key 'schedul'; did you mean 'schedule'?")
     assert never.startswith("never: beat leaves it out: ")
     assert none.startswith("none: beat leaves it out: ")
-    assert "no cron expression" in range_
+    assert "not a cron expression" in range_
 
 
 @pytest.mark.parametrize(

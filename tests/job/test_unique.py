@@ -106,7 +106,9 @@ def test_a_key_that_is_no_argument_is_refused(app: Celery, connection: Connectio
     @app.task(base=PgTask, name="tell", unique=Unique(keys=["user"]), shared=False)
     def tell(user_id: int) -> None: ...
 
-    with pytest.raises(InvalidOption, match="'user', which is no argument of tell; did you mean"):
+    with pytest.raises(
+        InvalidOption, match="'user', which is not an argument of tell; did you mean"
+    ):
         tell.delay(7)
     assert states(connection) == {}
 

@@ -187,7 +187,7 @@ def test_a_block_that_refutes(add: Any):
         with refute_enqueued(add):
             add.delay(2)
 
-    assert "1 job is enqueued, and none was to be" in message(act)
+    assert "1 job is enqueued, and none should be" in message(act)
     with refute_enqueued(add):
         pass
 
@@ -267,7 +267,7 @@ def test_what_another_thread_enqueues_is_waited_for(add: Any):
     timer = threading.Timer(0.02, add.delay, (2,))
     timer.start()
     began = time.monotonic()
-    assert "none was to be" in message(lambda: refute_enqueued(add, args=[2], timeout=5))
+    assert "none should be" in message(lambda: refute_enqueued(add, args=[2], timeout=5))
     assert time.monotonic() - began < 2
     timer.join()
 

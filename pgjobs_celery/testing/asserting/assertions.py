@@ -99,7 +99,7 @@ def _check_words(words: Mapping[str, Any]) -> None:
         raise InvalidOption("task_id is None, and each job has one")
     for name, (kind, what) in _KINDS.items():
         value = words.get(name, NOTHING)
-        # A type, a function or an object with a comparison of its own may fit.
+        # A type, a function or an object with its own comparison may fit.
         is_plain = value is None or isinstance(value, (str, int, float, Mapping, Sequence))
         if value is not NOTHING and is_plain and not isinstance(value, kind):
             raise InvalidOption(f"{name} is {value!r}, and that of each job is {what}")

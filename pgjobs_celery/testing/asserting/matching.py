@@ -154,10 +154,10 @@ class Expected:
         return next(self.differences(job), None) is None
 
     def select(self, jobs: Iterable[Enqueued], *, is_strict: bool = False) -> list[Enqueued]:
-        """Those of many that are as expected.
+        """The jobs that match.
 
-        Strict, where it is asserted that there are none, or not more: raises InvalidOption where
-        one is left out only because a function of the caller's has raised something at it.
+        Strict, for an absence or a number: raises InvalidOption for a job that is left out only
+        because a function of the caller has raised an exception.
         """
         plain = self._plain()
         matches = self._surely_matches if is_strict else self.matches
@@ -177,12 +177,12 @@ class Expected:
             return True
         raise InvalidOption(
             f"{doubt.field} {doubt.hint} at job {job.task}(args={job.args!r:.200}, "
-            f"kwargs={job.kwargs!r:.200}), so that nobody can say whether there is none: the "
-            "function must say False where a job is another"
+            f"kwargs={job.kwargs!r:.200}), so that it is not known whether it matches: the "
+            "function must return False for another job"
         ) from doubt.error
 
     def _plain(self) -> list[tuple[str, Any]]:
-        """The arguments that need no more than a comparison: what differs there is no match."""
+        """The arguments that a plain comparison decides: a job with others does not match."""
         if self.signature is None:
             return []
         named = dict(zip(positional_names(self.signature), self._positionals(), strict=False))

@@ -48,7 +48,7 @@ def describe_missing(
 def describe_unwanted(expected: Expected, found: Sequence[Enqueued]) -> str:
     """List the jobs that should not be enqueued."""
     what = "1 job is" if len(found) == 1 else f"{len(found)} jobs are"
-    lines = [f"{what} enqueued, and none was to be, of {_name(expected)}"]
+    lines = [f"{what} enqueued, and none should be, of {_name(expected)}"]
     return "\n".join([*lines, *_criteria(expected), "", *_each(expected, found)])
 
 

@@ -52,7 +52,7 @@ def differences(expected: Any, got: Any, name: str) -> Iterator[Difference]:
     """The differences of one value; none if it matches."""
     if _is_mock(expected):
         raise InvalidOption(
-            f"{name or 'what is expected'} is {expected!r}: a mock says True to whatever it is "
+            f"{name or 'what is expected'} is {expected!r}: a mock returns True for whatever it is "
             "asked, and no message has one; mock.ANY stands for any value"
         )
     # In depth, even if both are equal: Python calls [1] equal to [True].
@@ -158,7 +158,7 @@ def predicate_differences(
         return
     if inspect.iscoroutine(answer):
         answer.close()
-    raise InvalidOption(f"{name} is asynchronous: what it gives is no answer, and always true")
+    raise InvalidOption(f"{name} is asynchronous: it returns a coroutine, which is always true")
 
 
 def serialised(value: Any) -> Any:

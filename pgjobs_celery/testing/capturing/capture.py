@@ -126,7 +126,7 @@ class Inbox:
 
     @property
     def last(self) -> int:
-        """The number of the newest; 0 if there is none."""
+        """The number of the newest; 0 without any."""
         self._take_in()
         return self._last
 

@@ -76,11 +76,11 @@ class Transport(virtual.Transport):  # type: ignore[misc]
         self.state = client.transport_options["state"]
 
     def driver_version(self) -> str:
-        """There is no driver."""
+        """The version of no driver."""
         return "N/A"
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
-        """There is no server either."""
+        """A URI without a server."""
         return "pgjobs-testing://"
 
 
