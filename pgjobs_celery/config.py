@@ -221,7 +221,7 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
     elif failure_expires is not None:
         failed = _seconds(failure_expires)
     else:
-        failed = expires and max(expires, Settings.prune_failed_max_age)
+        failed = max(expires, Settings.prune_failed_max_age) if expires else 0.0
     if failure_expires is None and "prune_max_age" in chosen:
         failed = chosen["prune_max_age"]  # one number covers all jobs
     chosen.setdefault("prune_max_age", expires)

@@ -42,7 +42,7 @@ def check() -> None:
 def end(error: PgJobsError) -> PgJobsError:
     """The error to raise: in a command of Celery's one that ends it with one line."""
     click: Any = sys.modules.get("click")
-    context = click and click.get_current_context(silent=True)
+    context = click.get_current_context(silent=True) if click else None
     main = sys.modules.get("celery.bin.celery")
     if context is None or main is None or context.find_root().command is not main.celery:
         return error

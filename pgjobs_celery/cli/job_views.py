@@ -40,9 +40,9 @@ def result_of(jobs: Selection, job: Job) -> dict[str, Any]:
         result: Any = row.result and f"{len(row.result):,} bytes of {row.result_type}"
         children: Any = row.children
         with suppress(ValueError, RecursionError):
-            result = row.result and json.loads(row.result)
+            result = json.loads(row.result) if row.result else None
         with suppress(ValueError, RecursionError):
-            children = row.children and json.loads(row.children)
+            children = json.loads(row.children) if row.children else None
         return {
             "reported_state": row.reported_state, "result": result, "traceback": row.traceback,
             "children": children,

@@ -256,7 +256,7 @@ def as_data(db: Opened, now: versions.Status, queues: list[QueueCount]) -> dict[
                 "queue": queue.queue,
                 "jobs": {state.value: jobs for state, jobs in queue.states.items()},
                 "oldest_wait": queue.oldest_wait,
-                "paused_at": queue.paused_at and queue.paused_at.isoformat(),
+                "paused_at": queue.paused_at.isoformat() if queue.paused_at else None,
                 "concurrency": queue.concurrency,
             }
             for queue in queues

@@ -14,11 +14,9 @@ from kombu.utils import json as kombu_json
 
 from ..errors import InvalidOption, UnknownOption
 from ..job.checks import did_you_mean, is_number
-from ..job.options import check_text, normalise_tags
+from ..job.options import MOST_ATTEMPTS, check_text, normalise_tags
 from ..job.states import BY_CELERY_NAME, FINAL, State
 
-#: The highest attempt that a row can hold.
-HIGHEST_ATTEMPT = 2**31 - 1
 #: The greatest age, in seconds: PostgreSQL has no earlier dates.
 GREATEST_AGE = 10.0**11
 
@@ -191,13 +189,13 @@ def _attempt(name: str, value: Any) -> range | frozenset[int]:
     if isinstance(value, range):
         if value.step != 1:
             raise InvalidOption(f"{name} must be a range without gaps, not {value!r}")
-        return range(max(0, value.start), min(value.stop, HIGHEST_ATTEMPT + 1))
+        return range(max(0, value.start), min(value.stop, MOST_ATTEMPTS + 1))
     numbers = frozenset(_many(value))
     for number in numbers:
         if not isinstance(number, int) or isinstance(number, bool):
             raise InvalidOption(f"{name} must be a whole number or a range, not {number!r}")
-        if not 0 <= number <= HIGHEST_ATTEMPT:
-            raise InvalidOption(f"{name} must be between 0 and {HIGHEST_ATTEMPT:,}, not {number}")
+        if not 0 <= number <= MOST_ATTEMPTS:
+            raise InvalidOption(f"{name} must be between 0 and {MOST_ATTEMPTS:,}, not {number}")
     return numbers
 
 

@@ -10,11 +10,8 @@ from typing import Any
 from ..config import check_queue_name
 from ..db.database import Database
 from ..errors import InvalidOption
-from ..job.checks import is_whole_number
+from ..job.checks import LARGEST_INTEGER, is_whole_number
 from .app import database_of
-
-#: The most that a limit can be: PostgreSQL's integer.
-MOST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Queues:
         have ended nothing is claimed. Raises InvalidOption unless it is a whole number from 0.
         """
         check_queue_name(name)
-        if concurrency is not None and not is_whole_number(concurrency, 0, MOST):
+        if concurrency is not None and not is_whole_number(concurrency, 0, LARGEST_INTEGER):
             raise InvalidOption(
                 f"the limit of queue {name!r} must be a whole number from 0, or None for no limit, "
                 f"not {concurrency!r}"

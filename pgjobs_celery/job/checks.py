@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
+#: The greatest value of PostgreSQL's integer.
+LARGEST_INTEGER = 2**31 - 1
+
 
 def is_whole_number(value: Any, lowest: int, highest: float = float("inf")) -> TypeGuard[int]:
     """True for an int from ``lowest`` to ``highest``; False for True and False."""

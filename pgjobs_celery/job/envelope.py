@@ -15,6 +15,7 @@ from kombu.serialization import loads
 from kombu.utils import json as kombu_json
 
 from ..errors import BodyTooLarge, InvalidOption, MessageRefused, UndecodableRow
+from .checks import LARGEST_INTEGER
 from .options import HEADER, NAMES, JobOptions, read_options
 from .properties import kept_properties
 from .rows import HIGHEST_RANK, LOWEST_RANK, NewJob
@@ -26,7 +27,7 @@ TRANSIENT = 1
 LONGEST_NAME = 1000
 
 #: The place in a group of a task without a place.
-LAST_INDEX = 2**31 - 1
+LAST_INDEX = LARGEST_INTEGER
 
 #: Markers that only kombu's JSON decoder understands.
 _KOMBU_TYPE = '"__type__"'

@@ -15,6 +15,8 @@ from celery.exceptions import Ignore, Retry
 from ..errors import InvalidOption
 from .checks import is_number
 
+#: The message of ``Task.replace()`` after it has published the others; Celery has no type for it.
+REPLACED = "Replaced by new task"
 #: The longest delay, in seconds: a hundred years, well within PostgreSQL's range of times.
 LONGEST_DELAY = 100 * 365 * 86_400.0
 

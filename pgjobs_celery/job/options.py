@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import InvalidOption, UnknownOption
-from .checks import did_you_mean, is_whole_number
+from .checks import LARGEST_INTEGER, did_you_mean, is_whole_number
 from .unique import UniqueJob, read_unique
 
 #: The message header they travel in: canvas, ``retry()`` and other brokers keep headers.
@@ -17,7 +17,7 @@ HEADER = "pgjobs"
 NAMES = ("max_attempts", "tags", "meta", "unique")
 
 #: The greatest number that the column holds.
-MOST_ATTEMPTS = 2**31 - 1
+MOST_ATTEMPTS = LARGEST_INTEGER
 #: The longest tag, in characters, and the most of them: they are for people and for filters.
 LONGEST_TAG, MOST_TAGS = 255, 100
 

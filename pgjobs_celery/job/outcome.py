@@ -70,7 +70,8 @@ class Ended(NamedTuple):
 
 def completed(id: int, attempt: int, result: Result | None = None) -> Outcome:
     """The task returned, or raised Ignore: its result is not stored."""
-    return Outcome(id, attempt, State.COMPLETED, result=result, awaited=result and result.task_id)
+    awaited = result.task_id if result else None
+    return Outcome(id, attempt, State.COMPLETED, result=result, awaited=awaited)
 
 
 def discarded(id: int, attempt: int, error: str) -> Outcome:

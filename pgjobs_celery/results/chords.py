@@ -104,7 +104,8 @@ class Chords:
         request = _current_request(self.app)
         is_replacement = mark_body(request, body)
         chord = Chord(self._encoded(dict(body)), header, self.content_type)
-        is_repeated = bool(((request and request.delivery_info) or {}).get("redelivered"))
+        delivery_info = request.delivery_info if request else None
+        is_repeated = bool((delivery_info or {}).get("redelivered"))
 
         def open_chord() -> None:
             self.database.groups.open_chord(group_id, chord, -repeated, is_repeated=is_repeated)
@@ -205,7 +206,7 @@ class Chords:
             if chord is None:
                 return False
             parts = groups.get_parts(group_id)
-            body = self._decode_as(chord.type, chord.body) or (request and request.chord)
+            body = self._decode_as(chord.type, chord.body) or (request.chord if request else None)
             if body is None:
                 raise LookupError("its body is not known")
             callback = maybe_signature(body, app=self.app)

@@ -87,7 +87,7 @@ def _trace(caught: Any, trace: Callable[..., Any], name: str, task_id: str, *arg
             failed, returned = 1, failure(_local.internal_error)
             returned.is_known = False
         if not failed:
-            returned = returned and reports.fit(returned, _local.result)
+            returned = reports.fit(returned, _local.result) if returned else returned
             if _local.result is not None or _local.is_lost:
                 returned = Summary(returned or "", _local.result)
         else:

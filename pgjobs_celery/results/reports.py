@@ -129,9 +129,8 @@ def _outline(error: BaseException) -> Any:
     """An exception with the same meaning to Celery that is short and can be pickled."""
     text = _cut(_text(error), LONGEST_TEXT)
     if isinstance(error, Postponed):
-        return Postponed(
-            error.delay, _outline(error.exc), error.error and _short_entry(error.error)
-        )
+        entry = _short_entry(error.error) if error.error else error.error
+        return Postponed(error.delay, _outline(error.exc), entry)
     if isinstance(error, CancelledByTask):
         return CancelledByTask(_cut(error.reason, LIMIT))
     if isinstance(error, Retry):

@@ -24,7 +24,7 @@ from celery.signals import task_revoked
 from celery.states import FAILURE, SUCCESS
 from celery.worker.state import revoked, task_ready
 
-from ..job.exceptions import CancelledByTask, Postponed
+from ..job.exceptions import REPLACED, CancelledByTask, Postponed
 from ..job.outcome import (
     Ended,
     Outcome,

@@ -11,8 +11,9 @@ import pytest
 from celery import Celery
 
 from pgjobs_celery import queues
-from pgjobs_celery.control.queues import MOST, Queue, Queues
+from pgjobs_celery.control.queues import Queue, Queues
 from pgjobs_celery.errors import InvalidOption, PgJobsError
+from pgjobs_celery.job.checks import LARGEST_INTEGER
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_queue_is_paused_and_resumed(control):
     assert control.get("emails") == Queue("emails")
 
 
-@pytest.mark.parametrize("limit", [0, 1, 5, MOST])
+@pytest.mark.parametrize("limit", [0, 1, 5, LARGEST_INTEGER])
 def test_a_queue_is_limited_and_not_any_more(control, limit):
     control.limit("emails", limit)
     assert control.get("emails").concurrency == limit
@@ -45,7 +46,7 @@ def test_a_queue_is_limited_and_not_any_more(control, limit):
     assert control.get("emails").concurrency is None
 
 
-@pytest.mark.parametrize("limit", [-1, 1.5, "3", True, MOST + 1])
+@pytest.mark.parametrize("limit", [-1, 1.5, "3", True, LARGEST_INTEGER + 1])
 def test_what_is_no_limit_is_refused(control, limit):
     with pytest.raises(InvalidOption, match="limit of queue 'emails' must be a whole number"):
         control.limit("emails", limit)

@@ -23,7 +23,7 @@ from celery.worker.request import Request
 from kombu.message import Message
 
 from ...errors import NotCompleted, UnknownTask
-from ...job.exceptions import CancelledByTask, Postponed
+from ...job.exceptions import REPLACED, CancelledByTask, Postponed
 from ...job.held_claim import CLAIM
 from ...job.options import HEADER
 from ...job.rows import Fence
@@ -32,8 +32,6 @@ from ...job.rows import Fence
 NOWHERE = "pgjobs-testing"
 #: The worker's name, to the task.
 HOSTNAME = "pgjobs@testing"
-#: The message of ``Task.replace()`` after it has published the others; Celery has no type for it.
-REPLACED = "Replaced by new task"
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Performed:
             return self.result
         if self.error is not None:
             raise self.error
-        raise NotCompleted(f"the job was {self.outcome}{self.reason and ': '}{self.reason}")
+        raise NotCompleted(f"the job was {self.outcome}{': ' if self.reason else ''}{self.reason}")
 
     def __repr__(self) -> str:
         fields = {name: getattr(self, name) for name in ("result", "error", "delay", "reason")}
