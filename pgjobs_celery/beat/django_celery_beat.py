@@ -66,7 +66,7 @@ class _No(Exception):
 def import_entries(
     control: Schedules, entries: Iterable[DjangoEntry], *, dry_run: bool = False
 ) -> Iterator[Imported]:
-    """Have each entry be here as it is there; nothing is written in a ``dry_run``.
+    """Import each entry as it is there; a ``dry_run`` writes nothing.
 
     What was taken over before is brought up to date, and its next tick stays.
     """
@@ -130,7 +130,7 @@ def _check_times(entry: DjangoEntry) -> list[str]:
     for name, written in sorted(entry.unreadable.items()):
         if name in ("clocked_time", "start_time") and not written.startswith("-"):
             raise _No(f"its {name} is {written}")
-        # That it never expires, and has always begun, needs no word.
+        # An entry that never expires, and has always begun, needs no note.
         if name == "last_run_at" or (name == "expires" and written.startswith("-")):
             notes.append(f"its {name} is {written}, and is not taken over")
     return notes

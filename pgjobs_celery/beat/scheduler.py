@@ -44,7 +44,7 @@ RETRY_INTERVAL = 1.0
 LOCKED_INTERVAL = 0.05
 #: How many entries one transaction moves on.
 CHUNK = 500
-#: And how many jobs it puts in line before it ends; one entry may be more.
+#: The number of jobs after which it ends; one entry may have more.
 MOST_JOBS = 2000
 
 

@@ -162,7 +162,7 @@ def delete(jobs: Selection, **options: Any) -> list[str]:
 def reschedule(
     jobs: Selection, *, countdown: float | None, eta: str | None, **options: Any
 ) -> list[str]:
-    """Have waiting jobs run at another time."""
+    """Run waiting jobs at another time."""
     if (countdown is None) == (eta is None):
         raise click.UsageError("say when: --in 15m, or --at 2027-01-31T06:00+01:00")
     return jobs.reschedule(countdown=countdown, eta=moment(eta), **options)

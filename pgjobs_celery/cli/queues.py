@@ -29,7 +29,7 @@ def read_limit(ctx: click.Context, param: click.Parameter, value: str) -> int | 
 @database_options
 @click.pass_context
 def pause(ctx: click.Context, queues: tuple[str, ...], url: str | None, schema: str | None) -> None:
-    """Have no worker begin a job of these queues; what runs goes on."""
+    """Stop workers from starting jobs of these queues; running ones go on."""
     with controlled(ctx, url, schema) as control:
         for queue in queues:
             control.pause(queue)
@@ -43,7 +43,7 @@ def pause(ctx: click.Context, queues: tuple[str, ...], url: str | None, schema: 
 def resume(
     ctx: click.Context, queues: tuple[str, ...], url: str | None, schema: str | None
 ) -> None:
-    """Have the workers begin jobs of these queues again."""
+    """Let workers start jobs of these queues again."""
     with controlled(ctx, url, schema) as control:
         for queue in queues:
             was_paused = control.resume(queue)

@@ -117,7 +117,7 @@ def schedule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(["once", "skip", "all"]),
     default="once",
     show_default=True,
-    help="What becomes of ticks that no beat is there for.",
+    help="How to treat ticks for which no beat was running.",
 )
 @click.option("--missed-limit", type=int, default=100, show_default=True, help="Of --missed all.")
 @click.option("--first", metavar="TIME", help="When it is due first: 2027-01-31T06:00+01:00.")

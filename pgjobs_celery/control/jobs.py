@@ -112,7 +112,7 @@ class Selection:
         return [*self._read(newest=newest, limit=limit)]
 
     def first(self) -> Job | None:
-        """The oldest; None if there is none."""
+        """The oldest; None without any."""
         return next(self._read(newest=False, limit=1), None)
 
     def get(self, id: Any) -> Job | None:

@@ -41,18 +41,18 @@ class Queues:
         self._limits = database.limits
 
     def pause(self, name: str) -> None:
-        """Have no worker claim a job of the queue any more, from the moment this returns.
+        """Stop all workers from claiming jobs of the queue, from the moment this returns.
 
         Claimed jobs run to their end. Raises InvalidOption for an invalid name.
         """
         self._limits.pause_queue(check_queue_name(name))
 
     def resume(self, name: str) -> bool:
-        """Have the workers claim from the queue again, at once; False if it was not paused."""
+        """Let workers claim from the queue again, at once; False if it was not paused."""
         return self._limits.resume_queue(check_queue_name(name))
 
     def limit(self, name: str, concurrency: int | None) -> None:
-        """Have no more than ``concurrency`` jobs of the queue run at once; None for any number.
+        """Limit the queue to ``concurrency`` jobs at once; None for any number.
 
         On all workers together, from the moment this returns; where more run already, until so many
         have ended nothing is claimed. Raises InvalidOption unless it is a whole number from 0.

@@ -17,7 +17,7 @@ class PgJobsConfig(AppConfig):  # type: ignore[misc]
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Have the model be the table in the schema that the Celery app names.
+        """Point the model to the table in the schema that the Celery app names.
 
         Not sooner: while models are loaded, its configuration may not be read yet.
         """

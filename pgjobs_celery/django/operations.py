@@ -82,7 +82,7 @@ class RunFile(Operation):  # type: ignore[misc]
 
 
 def declare_model() -> CreateModel:
-    """Have Django know of the model, for permissions and ``makemigrations``; touches no database.
+    """Tell Django of the model, for permissions and ``makemigrations``; touches no database.
 
     As the model is now, for every file that there will be.
     """

@@ -21,7 +21,7 @@ from ..errors import PgJobsError
 
 
 def find_app() -> Any:
-    """The Celery app of this process; None if there is none.
+    """The Celery app of this process; None without one.
 
     ``current_app`` would make one, and take the place of the project's own.
     """

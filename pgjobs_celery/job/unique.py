@@ -47,7 +47,7 @@ class Unique:
     period: float | timedelta | None = 60.0
     #: The fields that must be equal: any of ``task``, ``queue``, ``args`` and ``meta``.
     fields: Sequence[str] = ("task", "queue", "args")
-    #: Of the arguments (or of ``meta``, where only that counts) just these; empty for all.
+    #: The arguments that count (or keys of ``meta``, if only that counts); empty for all.
     keys: Sequence[str] = ()
     #: The states in which it counts: a list, or "all", "incomplete", "successful", "scheduled" or
     #: "waiting" (scheduled, available, retryable).

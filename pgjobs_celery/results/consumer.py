@@ -126,7 +126,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         )
 
     def drain_events(self, timeout: float | None = None) -> None:
-        """Wait up to ``timeout`` seconds for news; raises socket.timeout if there is none."""
+        """Wait up to ``timeout`` seconds for news; raises socket.timeout without any."""
         with self._changed:
             if self._is_reading:
                 turn = self._turns

@@ -26,11 +26,11 @@ class KeyValues:
     implements_incr = True
 
     def get(self, key: str | bytes) -> bytes | None:
-        """The value of a key; None if there is none."""
+        """The value of a key; None if it does not exist."""
         return self.mget([key])[0]
 
     def mget(self, keys: Iterable[str | bytes]) -> list[bytes | None]:
-        """The values of keys, in their order; None for each that has none."""
+        """The values of keys, in their order; None for each that does not exist."""
         wanted = [_bytes(key) for key in keys]
         database = self.database
         found = database.retrying(lambda: database.entries.get_entries(wanted)) if wanted else {}

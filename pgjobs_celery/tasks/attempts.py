@@ -226,7 +226,7 @@ class AttemptedTask(Task):  # type: ignore[misc]
 
 
 def run_in_attempts(cls: type[AttemptedTask]) -> None:
-    """Have the task's body run through ``_run_attempt``.
+    """Run the task's body through ``_run_attempt``.
 
     As Celery's autoretry does, for the same reason: applications override ``__call__``.
     """

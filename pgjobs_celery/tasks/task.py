@@ -256,7 +256,7 @@ class PgTask(AttemptedTask):
 
     def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:
         """Django: ``apply_async()`` once the transaction is committed."""
-        from django.db import transaction  # only where there is Django
+        from django.db import transaction  # only with Django
 
         transaction.on_commit(functools.partial(self.apply_async, *args, **kwargs))
 

@@ -184,7 +184,7 @@ def unwrap(app: Any) -> Any:
 def find_testing(app: Any = None) -> testing:
     """The innermost block of an app; without one, of the only app that is in any.
 
-    Raises PgJobsError if there is none.
+    Raises PgJobsError without a block.
     """
     if app is not None:
         app = unwrap(app)

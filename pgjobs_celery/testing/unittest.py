@@ -28,7 +28,7 @@ else:
 
 
 class PgJobsMixin(Base):
-    """Have each test of a TestCase in :func:`testing`; stands in front of the TestCase."""
+    """Run each test of a TestCase in :func:`testing`; comes before the TestCase in the bases."""
 
     #: The Celery app, or where it is, as ``celery -A`` has it; None for Celery's current app.
     pgjobs_app: Any = None

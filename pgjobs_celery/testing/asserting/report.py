@@ -89,7 +89,7 @@ def describe_order(
 def nearest(
     expected: Expected, found: Sequence[Enqueued], pool: Sequence[Enqueued]
 ) -> list[Enqueued]:
-    """The jobs that come closest and do not match; of the same task, where there are any."""
+    """The closest jobs that do not match; of the same task, if any."""
     numbers = {job.number for job in found}
     candidates = [job for job in pool if job.number not in numbers]
     same = [job for job in candidates if job.task == expected.task]

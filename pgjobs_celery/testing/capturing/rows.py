@@ -34,7 +34,7 @@ class Rows:
 
     @property
     def last(self) -> int:
-        """The number of the newest row; 0 if there is none."""
+        """The number of the newest row; 0 without any."""
         newest = self._select().list(limit=1)
         return (newest[0].id or 0) if newest else 0
 
