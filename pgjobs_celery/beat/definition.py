@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -34,21 +35,26 @@ OPTIONS = frozenset({
 WORDS = ("task", "schedule", "missed", "missed_limit", "next_run_at")
 
 
-def read_entry(
-    app: Any,
-    name: str,
-    task: Any,
-    schedule: Any,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    missed: str = ONCE,
-    missed_limit: int = 100,
-    options: Mapping[str, Any] | None = None,
-) -> PgEntry:
-    """The entry of these parameters. Raises InvalidOption and UnknownOption."""
-    name = check_name("name", name)
+@dataclass(frozen=True)
+class EntrySpec:
+    """An entry as a program gives it to :meth:`Schedules.put`, unchecked."""
+
+    name: str
+    #: A task, its name or a signature.
+    task: Any
+    schedule: Any
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] | None = None
+    missed: str = ONCE
+    missed_limit: int = 100
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_entry(app: Any, spec: EntrySpec) -> PgEntry:
+    """The entry that is specified. Raises InvalidOption and UnknownOption."""
+    name = check_name("name", spec.name)
     where = f"entry {name!r}"
-    options = options or {}
+    task, args, kwargs, options = spec.task, spec.args, spec.kwargs, spec.options
     if isinstance(task, Signature):
         if task.get("subtask_type"):
             raise InvalidOption(
@@ -64,12 +70,12 @@ def read_entry(
         entry = PgEntry(
             name=name,
             task=task,
-            schedule=_check_schedule(schedule, app),
+            schedule=_check_schedule(spec.schedule, app),
             args=args,
             kwargs=kwargs,
             options=_check_options(options, app.tasks.get(task)),
-            missed=missed,
-            missed_limit=missed_limit,
+            missed=spec.missed,
+            missed_limit=spec.missed_limit,
             app=app,
         )
         entry.args = list(entry.args)

@@ -19,7 +19,7 @@ from ..errors import PgJobsError
 from ..job.states import State
 from .cron import cron
 from .cron_times import next_change
-from .definition import read_entry
+from .definition import EntrySpec, read_entry
 from .entry import PgEntry, to_row
 from .next_tick import next_tick
 from .run import publish_entry
@@ -89,10 +89,15 @@ def _import(control: Schedules, entry: DjangoEntry, now: datetime, *, dry_run: b
     at = None if entry.clocked_time is None else _aware(entry.clocked_time, app.timezone)
     schedule = None if at else _schedule(app, entry, notes)
     # read_entry() checks what both kinds have; an interval stands for the moment of a clocked one.
-    read = read_entry(
-        app, entry.name, entry.columns["task"], schedule or 60, _loaded(entry, "args", list),
-        _loaded(entry, "kwargs", dict), options=_options(app, entry, now, notes),
-    )  # fmt: skip
+    spec = EntrySpec(
+        name=entry.name,
+        task=entry.columns["task"],
+        schedule=schedule or 60,
+        args=_loaded(entry, "args", list),
+        kwargs=_loaded(entry, "kwargs", dict),
+        options=_options(app, entry, now, notes),
+    )
+    read = read_entry(app, spec)
     if unknown := unknown_task(app, read.task):
         notes.append(unknown)
     if at is None and schedule is not None:

@@ -18,8 +18,8 @@ from ..printable import guarded
 from ..publishing.batch import take_part
 from ..publishing.bulk import bulk
 from .clock import read_clock
-from .definition import read_entry
-from .entry import PgEntry, to_entry, to_row
+from .definition import EntrySpec, read_entry
+from .entry import to_entry, to_row
 from .missed import ONCE
 from .next_tick import next_tick
 from .run import publish_entry, read_published
@@ -78,8 +78,8 @@ class Schedules:
         Raises InvalidOption for a value that cannot be used or that JSON cannot hold, UnknownOption
         for an unknown name, ConfiguredEntry for the name of one of the program's.
         """
-        entry = self._read(name, task, schedule, args, kwargs, missed, missed_limit, options)
-        return self._write(entry, next_run_at, replaces=True)
+        spec = EntrySpec(name, task, schedule, args, kwargs, missed, missed_limit, options)
+        return self._write(spec, next_run_at, replaces=True)
 
     def add(
         self,
@@ -95,8 +95,8 @@ class Schedules:
         **options: Any,
     ) -> Schedule:
         """As :meth:`put`, of a name that is not taken: raises InvalidOption if it is."""
-        entry = self._read(name, task, schedule, args, kwargs, missed, missed_limit, options)
-        return self._write(entry, next_run_at, replaces=False)
+        spec = EntrySpec(name, task, schedule, args, kwargs, missed, missed_limit, options)
+        return self._write(spec, next_run_at, replaces=False)
 
     def pause(self, name: str) -> bool:
         """Stop publishing its ticks; False if the entry does not exist."""
@@ -182,25 +182,10 @@ class Schedules:
             f"there is an entry {row.name!r} already: put() changes it, or --replace"
         )
 
-    def _read(
-        self,
-        name: str,
-        task: Any,
-        schedule: Any,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any] | None,
-        missed: str,
-        missed_limit: int,
-        options: Mapping[str, Any],
-    ) -> PgEntry:
-        entry = read_entry(
-            self.app, name, task, schedule, args, kwargs, missed, missed_limit, options
-        )
+    def _write(self, spec: EntrySpec, next_run_at: datetime | None, *, replaces: bool) -> Schedule:
+        entry = read_entry(self.app, spec)
         if unknown := unknown_task(self.app, entry.task):
-            logger.warning("entry %r is published all the same: %s", name, unknown)
-        return entry
-
-    def _write(self, entry: PgEntry, next_run_at: datetime | None, *, replaces: bool) -> Schedule:
+            logger.warning("entry %r is published all the same: %s", spec.name, unknown)
         with self.database.joining():
             row = to_row(entry, self.now(), is_configured=False)
             if next_run_at is not None:
