@@ -57,8 +57,6 @@ logger = guarded(logging.getLogger(__name__))
 
 #: The pool's errors for a task whose process has ended.
 ENDED = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
-#: The text of ``Task.replace()`` once it has published the others; Celery has no type for it.
-REPLACED = "Replaced by new task"
 #: Ends of an attempt that its process leaves to be written here.
 LEFT_TO_US = (Postponed, CancelledByTask)
 
