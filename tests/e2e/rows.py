@@ -74,4 +74,4 @@ def assert_finished(
     assert row["finished_at"] is not None
     assert row["claimed_by"] is None
     assert row["due_at"] is None
-    assert row["reported_state"] == reported
+    assert row["reported_state"] == reported, row["reported_state"]

@@ -30,7 +30,7 @@ def test_two_workers_of_one_name_run_and_both_answer(
     answers = app.control.broadcast("ping", reply=True, timeout=10, limit=2)
     assert answers == [{"twin@test": {"ok": "pong"}}] * 2
     with pytest.warns(DuplicateNodenameWarning, match=r"twin@test"):
-        app.control.inspect(timeout=3).ping()
+        app.control.inspect(timeout=10, limit=2).ping()
     # A command reaches both, by broadcast and by name: each grows by a process.
     reply = app.control.broadcast(
         "add_consumer",
