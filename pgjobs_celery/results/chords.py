@@ -28,6 +28,7 @@ from kombu.utils.uuid import uuid
 
 from ..db.database import CONNECTION_ERRORS
 from ..db.rows.groups import Chord, UnknownChord
+from ..job.states import State
 from ..printable import guarded
 from ..publishing.batch import take_part
 from ..publishing.replacement import mark_body
@@ -35,6 +36,7 @@ from ..publishing.replacement import mark_body
 if TYPE_CHECKING:
     from ..db.database import Database
     from ..db.rows.groups import Part
+    from ..db.rows.results import StoredResult
 
 logger = guarded(get_logger(__name__))
 
@@ -261,6 +263,7 @@ class Chords:
     def _join(self, parts: Sequence[Part], chord: Chord) -> list[Any]:
         """The results of a header, in its structure. Raises ChordError if one of them failed."""
         values: dict[str, Any] = {}
+        _warn_of_missing([part for part, _ in parts])
         for part, _ in parts:
             try:
                 # The body waits for how they ended, whatever was stored of it.
@@ -300,6 +303,17 @@ class Chords:
                 if tries > TRIES:
                     self.database.groups.close_chord(group_id)
         return count
+
+
+def _warn_of_missing(results: Sequence[StoredResult]) -> None:
+    """Name the members of a header that have completed and stored nothing: the body gets None."""
+    silent = [each for each in results if each.state is State.COMPLETED and each.result is None]
+    if silent:
+        logger.warning(
+            "chord %s: %s completed and stored no result here, so the body gets None in its place: "
+            "the task raised Ignore, or its worker has another result_backend than the publisher",
+            silent[0].group_id, ", ".join(each.task_id for each in silent[:10]),
+        )  # fmt: skip
 
 
 def _errbacks(callback: Any) -> list[Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from uuid import uuid4
 
 import pytest
 from celery import Celery, chord
 
+from pgjobs_celery.job.outcome import completed
+from pgjobs_celery.job.rows import Bucket
+
 from ..conftest import Connection, close_app
 from ..support.holders import execute, hold
-from ..support.rows import row
+from ..support.rows import alive, row
 
 
 def part(number: int) -> int:
@@ -58,4 +62,26 @@ def test_a_chord_of_this_backend_is_not_warned_of(
             execute(app, hold(app))
     assert "is part of chord" not in caplog.text
     assert row(connection, result.id)["task"] == "body"
+    close_app(app)
+
+
+def test_members_that_stored_their_results_elsewhere_are_named(
+    url: str, connection: Connection, caplog: pytest.LogCaptureFixture
+):
+    """A worker with another result backend leaves rows that have completed, and no results."""
+    app = app_with(url, url)
+    chord([app.tasks["part"].s(number) for number in range(3)])(app.tasks["body"].s())
+    elsewhere = uuid4()
+    database = app.backend.database
+    alive(database, elsewhere)
+    claims, _ = database.claims.claim_jobs(elsewhere, "other@test", [Bucket("celery")], 2)
+    outcomes = [completed(claim.id, claim.attempt) for claim in claims]
+    database.claims.settle_jobs(elsewhere, outcomes)
+    with caplog.at_level(logging.WARNING):
+        execute(app, hold(app))
+    (warning,) = [r.message for r in caplog.records if "stored no result here" in r.message]
+    named = connection.execute("SELECT task_id FROM pgjobs.jobs WHERE attempted_by = 'other@test'")
+    assert all(job["task_id"] in warning for job in named.fetchall())
+    (published,) = connection.execute("SELECT args FROM pgjobs.job_details WHERE task = 'body'")
+    assert published["args"] == [[None, None, 2]]
     close_app(app)
