@@ -19,13 +19,18 @@ from ..job.outcome import error_from
 from ..tasks.task import PgTask
 
 if TYPE_CHECKING:
+    # A mixin: Celery's class stands behind it in each task's request.
+    from celery.worker.request import Request as Base
+
     from ..job.rows import Claim
+else:
+    Base = object
 
 #: The pool's errors for a task whose process was lost, where it was not told to end it.
 KILLED = (WorkerLostError, TimeLimitExceeded)
 
 
-class LostAttempts:
+class LostAttempts(Base):  # type: ignore[misc]
     """Mixin for ``Task.Request``: what its pool says of a process that is gone."""
 
     _message: Any
@@ -39,21 +44,21 @@ class LostAttempts:
     @property
     def store_errors(self) -> bool:
         """Whether Celery must store that the task has failed."""
-        return not self._is_stored and bool(super().store_errors)  # type: ignore[misc]
+        return not self._is_stored and bool(super().store_errors)
 
     def _find_stored(self) -> dict[str, Any]:
         """The result in the row of a task whose process was lost; empty without one."""
         if claim_of(self._message) is None or not self._result_is_in_the_row():
             return {}
         try:
-            return dict(self.task.backend._get_task_meta_for(self.id))  # type: ignore[attr-defined]
+            return dict(self.task.backend._get_task_meta_for(self.id))
         except Exception:  # the loss must be dealt with all the same
             return {}
 
     def _result_is_in_the_row(self) -> bool:
         """True where the process that ran the task has finished the row with its result."""
         # Of a task in a chord's header the result is stored although it ignores it.
-        if self._ignore_result and not self._is_chord_part:  # type: ignore[attr-defined]
+        if self._ignore_result and not self._is_chord_part:
             return False
         database = getattr(self.task.backend, "database", None)
         if database is None or database.key != self._message.channel.database.key:
@@ -67,7 +72,7 @@ class LostAttempts:
     @property
     def _is_chord_part(self) -> bool:
         # The group first: to build the context costs 25 µs.
-        return bool(self._request_dict.get("group") and self._context.chord)  # type: ignore[attr-defined]
+        return bool(self._request_dict.get("group") and self._context.chord)
 
     def _drop_errbacks_if_told(self) -> None:
         """Of a hard time limit billiard tells ``on_failure`` first, and then ``on_timeout``.
@@ -75,7 +80,7 @@ class LostAttempts:
         Each has Celery call the errbacks; the second call is one too many.
         """
         if self._is_told:
-            self._context.errbacks = None  # type: ignore[attr-defined]
+            self._context.errbacks = None
 
     def _postpone(self, error: BaseException) -> Postponed | None:
         """The next attempt of a job whose process was killed; None where it must not have one.
@@ -87,11 +92,11 @@ class LostAttempts:
             or not isinstance(self.task, PgTask)
             or not is_killed(error)
             or not self.task.acks_late
-            or self._already_revoked  # type: ignore[attr-defined]
-            or self._already_cancelled  # type: ignore[attr-defined]
+            or self._already_revoked
+            or self._already_cancelled
         ):
             return None
-        delay = self.task.next_delay(self._context, error)  # type: ignore[attr-defined]
+        delay = self.task.next_delay(self._context, error)
         if not isinstance(error, Exception):
             error = WorkerLostError(repr(error))  # as threads and greenlets report it
         return None if delay is None else Postponed(delay, error, error_from(error))
@@ -99,19 +104,19 @@ class LostAttempts:
     def _announce_retry(self, postponed: Postponed) -> ExceptionInfo:
         """Send the signal that the killed process cannot send any more."""
         info = raised(postponed)
-        context = self._context  # type: ignore[attr-defined]
+        context = self._context
         task_retry.send(sender=self.task, request=context, reason=postponed, einfo=info)
         return info
 
     def _retry_worker_lost(self, exc: BaseException, exc_info: Any) -> bool:
         """Send it again as ``retry()`` would (``task_retry_on_worker_lost``, Celery 5.7)."""
         # In the worker's main process: but who publishes is the task, which holds the job.
-        context = self._context  # type: ignore[attr-defined]
+        context = self._context
         context.was_lost = True
         _task_stack.push(self.task)
         self.task.request_stack.push(context)
         try:
-            sent = bool(super()._retry_worker_lost(exc, exc_info))  # type: ignore[misc]
+            sent = bool(super()._retry_worker_lost(exc, exc_info))
         finally:
             self.task.request_stack.pop()
             _task_stack.pop()

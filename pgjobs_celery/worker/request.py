@@ -80,14 +80,14 @@ class JobRequest(LostAttempts):
         claim = claim_of(message)
         if claim is not None:
             check_headers(message.headers)
-        super().__init__(message, *args, **kwargs)  # type: ignore[call-arg]
+        super().__init__(message, *args, **kwargs)
         if claim is not None:
             message.request = ref(self)
             if message.eta is not None:
                 self._request_dict["eta"] = message.eta
             job_claimed.send(
                 sender=self.task.name,
-                task_id=self.id,  # type: ignore[attr-defined]
+                task_id=self.id,
                 queue=claim.queue,
                 attempt=claim.attempt,
                 max_attempts=claim.max_attempts,
@@ -129,10 +129,10 @@ class JobRequest(LostAttempts):
         """The task returned, or (Celery calls this for both) failed."""
         self._track()
         if failed__retval__runtime[0]:
-            return super().on_success(failed__retval__runtime, **kwargs)  # type: ignore[misc]
+            return super().on_success(failed__retval__runtime, **kwargs)
         try:
             try:
-                return super().on_success(failed__retval__runtime, **kwargs)  # type: ignore[misc]
+                return super().on_success(failed__retval__runtime, **kwargs)
             finally:
                 self._succeeded(failed__retval__runtime[1])
         except Exception as error:
@@ -143,10 +143,10 @@ class JobRequest(LostAttempts):
         """True, and the task revoked, if it is too late to run it: by the database's clock."""
         expires_at = getattr(self._message, "expires_at", None)
         if expires_at is None:
-            return bool(super().maybe_expire())  # type: ignore[misc]
+            return bool(super().maybe_expire())
         if time.monotonic() <= expires_at:
             return False
-        revoked.add(self.id)  # type: ignore[attr-defined]
+        revoked.add(self.id)
         return True
 
     def _track(self) -> None:
@@ -159,7 +159,7 @@ class JobRequest(LostAttempts):
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task here and now, as a strategy may; the row has what is stored of it."""
         self._track()
-        returned = super().execute(*args, **kwargs)  # type: ignore[misc]
+        returned = super().execute(*args, **kwargs)
         claim = claim_of(self._message)
         if claim is not None:
             self._settle(completed(claim.id, claim.attempt)._replace(is_sole=False))
@@ -169,22 +169,22 @@ class JobRequest(LostAttempts):
         """Send the task to the pool."""
         if self._is_pool_ending():
             # By which Celery gives its place in the pool back; the job goes back in line.
-            raise TaskRevokedError(self.id)  # type: ignore[attr-defined]
+            raise TaskRevokedError(self.id)
         self._track()
         try:
-            return super().execute_using_pool(TracingPool(pool), **kwargs)  # type: ignore[misc]
+            return super().execute_using_pool(TracingPool(pool), **kwargs)
         except TaskRevokedError:
             raise
         except Exception as error:
             if claim_of(self._message) is None or is_connection_lost(error):
                 raise
             # It cannot be sent: its headers are too deep for a pickle, say. Or it ran here (solo).
-            withdraw(pool, self.id)  # type: ignore[attr-defined]
+            withdraw(pool, self.id)
             task_ready(self)
             if not isinstance(error, NotOurs):
                 set_aside(self._message, error)
             # By which Celery gives its place in the pool back.
-            raise TaskRevokedError(self.id) from error  # type: ignore[attr-defined]
+            raise TaskRevokedError(self.id) from error
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         """The task begins."""
@@ -198,7 +198,7 @@ class JobRequest(LostAttempts):
                 raise NotOurs(f"job {message.claim.id} was put back or revoked before it began")
             message.is_started = True
         try:
-            return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
+            return super().on_accepted(pid, time_accepted)
         except NotImplementedError:
             return None  # it should be terminated, which this pool cannot: it is told, if it asks
         except Exception as error:
@@ -237,16 +237,16 @@ class JobRequest(LostAttempts):
             if number in self._signals:
                 return
             self._signals = self._signals | {number}
-        super().terminate(pool, signal)  # type: ignore[misc]
+        super().terminate(pool, signal)
 
     def revoked(self) -> bool:
         """True, and the job cancelled, if it must not begin any more."""
-        if self._cancellation is None or self._already_revoked:  # type: ignore[attr-defined]
+        if self._cancellation is None or self._already_revoked:
             if claim_of(self._message) is not None:
                 # Workers remember revoked and expired tasks from before this claim: the row was
                 # revoked then, and has been put back in line since.
-                revoked.discard(self.id)  # type: ignore[attr-defined]
-            return bool(super().revoked())  # type: ignore[misc]
+                revoked.discard(self.id)
+            return bool(super().revoked())
         self._announce_revoked(self._cancellation.reason, False, None, False)
         return True
 
@@ -262,9 +262,9 @@ class JobRequest(LostAttempts):
 
     def _is_in_pool(self) -> bool:
         """True if the task runs, or a process will run it that cannot be told not to."""
-        if self.time_start:  # type: ignore[attr-defined]
+        if self.time_start:
             return True
-        return bool(self._apply_result) and self._has_processes()  # type: ignore[attr-defined]
+        return bool(self._apply_result) and self._has_processes()
 
     def _has_processes(self) -> bool:
         pool = self._message.channel.node.pool
@@ -279,7 +279,7 @@ class JobRequest(LostAttempts):
     def was_sent(self) -> bool:
         """True once the task is on its way to a process of the pool, which will run it."""
         pool = self._message.channel.node.pool
-        sent = self._apply_result and self._apply_result()  # type: ignore[attr-defined]
+        sent = self._apply_result and self._apply_result()
         return bool(sent and pool and pool.has_sent(sent))
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
@@ -301,7 +301,7 @@ class JobRequest(LostAttempts):
             kwargs["return_ok"] = False  # its process could not report it: it is reported here
         try:
             try:
-                answer = super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc]
+                answer = super().on_failure(exc_info, *args, **kwargs)
                 self._is_told = not self.is_put_back
                 return answer
             finally:
@@ -333,36 +333,36 @@ class JobRequest(LostAttempts):
                 # billiard logs it of a child's task; of a thread nothing would.
                 logger.error(
                     "the end of task %s[%s] raised %r", self.task.name,
-                    self.id, error, exc_info=error,  # type: ignore[attr-defined]
+                    self.id, error, exc_info=error,
                 )  # fmt: skip
             self._message.channel.basic_reject(self._message.delivery_tag)
 
     def _announce_cancelled_by_task(self) -> None:
         """Tell monitors what Celery says of a revoked task."""
         revoked = {"terminated": False, "signum": None, "expired": False}
-        self.send_event("task-revoked", **revoked)  # type: ignore[attr-defined]
-        task_revoked.send(sender=self.task, request=self._context, **revoked)  # type: ignore[attr-defined]
+        self.send_event("task-revoked", **revoked)
+        task_revoked.send(sender=self.task, request=self._context, **revoked)
 
     def reject(self, requeue: bool = False) -> Any:
         """Celery refuses the message: the channel hears of it later, from the event loop."""
         claim = claim_of(self._message)
-        if claim is not None and requeue and not self.acknowledged:  # type: ignore[attr-defined]
+        if claim is not None and requeue and not self.acknowledged:
             error = self._failure and exception_of(self._failure)
             entry = error_from(error) if error and not isinstance(error, Reject) else None
             self._settle(requeued(claim.id, claim.attempt, entry))
-        return super().reject(requeue=requeue)  # type: ignore[misc]
+        return super().reject(requeue=requeue)
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         """A time limit was exceeded; the hard one has killed the task."""
         self._track()
         claim = claim_of(self._message)
         if claim is None or soft:
-            return super().on_timeout(soft, timeout)  # type: ignore[misc]
+            return super().on_timeout(soft, timeout)
         if self._postpone(TimeLimitExceeded(timeout)):
             # on_failure is told the same, and that is where the next attempt is decided.
             logger.error(
                 "hard time limit (%ss) exceeded for %s[%s]",
-                timeout, self.task.name, self.id,  # type: ignore[attr-defined]
+                timeout, self.task.name, self.id,
             )  # fmt: skip
             return None
         entry = error_entry("TimeLimitExceeded", f"the hard time limit ({timeout} s) was exceeded")
@@ -373,7 +373,7 @@ class JobRequest(LostAttempts):
         try:
             try:
                 self._drop_errbacks_if_told()
-                return super().on_timeout(soft, timeout)  # type: ignore[misc]
+                return super().on_timeout(soft, timeout)
             finally:
                 self._settle(self._discarded(claim, entry))
         except Exception as error:
@@ -387,10 +387,10 @@ class JobRequest(LostAttempts):
         self._track()
         if self._cancellation is not None:
             reason = self._cancellation.reason
-        if self._already_revoked:  # type: ignore[attr-defined]
+        if self._already_revoked:
             return  # a killed greenlet says it, and then who has killed it
         try:
-            super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]
+            super()._announce_revoked(reason, terminated, signum, expired)
         finally:
             claim = claim_of(self._message)
             if claim is not None:
@@ -398,13 +398,13 @@ class JobRequest(LostAttempts):
 
     def cancel(self, *args: Any, **kwargs: Any) -> None:
         """End the task, for its worker must leave at once."""
-        if self.time_start:  # type: ignore[attr-defined]
+        if self.time_start:
             # Before Celery sets it: a greenlet says at once that it was killed.
             self._already_cancelled = True
         # Threads, and the solo pool, cannot do it, and say so to whom the signal has interrupted:
         # in the solo pool the task itself, which would fail of it.
         with contextlib.suppress(NotImplementedError):
-            super().cancel(*args, **kwargs)  # type: ignore[misc]
+            super().cancel(*args, **kwargs)
 
     def _announce_cancelled(self, **kwargs: Any) -> None:
         """Ended by a cold shutdown, or (where that is asked for) because the connection was lost.
@@ -414,11 +414,11 @@ class JobRequest(LostAttempts):
         """
         claim = claim_of(self._message)
         if claim is None:
-            super()._announce_cancelled(**kwargs)  # type: ignore[misc]
+            super()._announce_cancelled(**kwargs)
             return
         # In a signal handler, where the interrupted code may hold any lock: nothing is written.
         task_ready(self)
-        self.send_event("task-cancelled")  # type: ignore[attr-defined]
+        self.send_event("task-cancelled")
         self._already_cancelled = True
         self._message.channel.node.pool.cancel(self)
 
@@ -454,14 +454,14 @@ class JobRequest(LostAttempts):
             # In a pool of threads it is not the loop that hears of it: there is room for another.
             self._message.channel.transport.wake()
             if is_end_heard():
-                name, id = self.task.name, self.id  # type: ignore[attr-defined]
+                name, id = self.task.name, self.id
                 node.tell([Ended(name, id, claim.attempt, State.COMPLETED, None)])
         else:
             self._settle(completed(claim.id, claim.attempt))
 
     def _decide_failure(self, claim: Claim, exc_info: Any) -> Outcome:
         error = exception_of(exc_info)
-        if self._already_revoked:  # type: ignore[attr-defined]
+        if self._already_revoked:
             return Outcome(claim.id, claim.attempt, State.CANCELLED)
         if self._already_cancelled and isinstance(error, ENDED):
             return ended(claim.id, claim.attempt, acks_late=self.task.acks_late)
@@ -499,13 +499,13 @@ class JobRequest(LostAttempts):
             is_sole = is_lost or (
                 outcome.is_sole
                 and outcome.state is State.COMPLETED
-                and (outcome.result is not None or self._ignore_result)  # type: ignore[attr-defined]
+                and (outcome.result is not None or self._ignore_result)
             )
             if outcome.state is not State.COMPLETED:
-                outcome = outcome._replace(awaited=self.id)  # type: ignore[attr-defined]
+                outcome = outcome._replace(awaited=self.id)
                 self.is_put_back = outcome.state is State.AVAILABLE
             if is_end_heard():
-                outcome = outcome._replace(job=(self.task.name, self.id))  # type: ignore[attr-defined]
+                outcome = outcome._replace(job=(self.task.name, self.id))
             message.channel.node.settle(outcome._replace(is_sole=bool(is_sole)))
             message.channel.transport.wake()
 

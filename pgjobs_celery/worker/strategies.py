@@ -26,7 +26,7 @@ class KeptRequest(JobRequest):
         """The keeper of the request is done with it: the event loop may not come to say so."""
         if isinstance(self._message, Message) and self._message.is_kept:
             self._message.is_acknowledged = True
-        super().acknowledge()  # type: ignore[misc]
+        super().acknowledge()
 
     @property
     def may_run_later(self) -> bool:
