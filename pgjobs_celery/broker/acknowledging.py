@@ -12,7 +12,7 @@ from .publish import Publisher
 
 if TYPE_CHECKING:
     from ..job.rows import Claim
-    from .transport import Transport
+    from .host import Host
 
 
 #: kombu's log line for it; operators look for that.
@@ -22,7 +22,7 @@ RESTORING = "Restoring %d unacknowledged message(s)"
 class Acknowledger(Publisher):
     """The part of a channel that acknowledges; also called by the threads of a pool."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Host) -> None:
         super().__init__(transport)
         #: Delivered messages that are not acknowledged, by delivery tag.
         self.unacked: dict[int, Message] = {}

@@ -26,7 +26,7 @@ from .message import Message
 
 if TYPE_CHECKING:
     from ..node.pool import Pool
-    from .transport import Transport
+    from .host import Host
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -65,7 +65,7 @@ class QoS:
 class Channel(Acknowledger):
     """Publishes, declares and consumes; one thread at a time, but for acknowledgements."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Host) -> None:
         super().__init__(transport)
         self.channel_id = next(_ids)
         self.prefetch_count = 0
@@ -91,7 +91,7 @@ class Channel(Acknowledger):
         self.node.watch(self)
 
     @property
-    def connection(self) -> Transport | None:
+    def connection(self) -> Host | None:
         """The transport, as kombu knows it; None once the channel is closed."""
         return None if self.closed else self.transport
 

@@ -14,7 +14,6 @@ from ..job.held_claim import CLAIM, HeldClaim
 
 if TYPE_CHECKING:
     from ..job.rows import Claim
-    from .channel import Channel
 
 #: A pool's thread may begin a task while the worker's main thread puts it back in line.
 _fate = threading.Lock()
@@ -51,7 +50,7 @@ class Message(BaseMessage):  # type: ignore[misc]
 
     def __init__(
         self,
-        channel: Channel,
+        channel: Any,
         tag: int,
         envelope: Envelope,
         body: bytes,

@@ -21,7 +21,7 @@ from ..printable import guarded
 from .declaration import DeclaredQueue
 
 if TYPE_CHECKING:
-    from .transport import Transport
+    from .host import Host
 
 #: AMQP's reply codes.
 NO_ROUTE, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_IMPLEMENTED = 312, 404, 405, 406, 540
@@ -47,7 +47,7 @@ logger = guarded(logging.getLogger(__name__))
 class Topology(StdChannel):  # type: ignore[misc]
     """The part of a channel that declares."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Host) -> None:
         self.transport = transport
         self.database = transport.database
         self.options = transport.options

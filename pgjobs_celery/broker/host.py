@@ -1,0 +1,39 @@
+"""The transport, as far as its channels use it: they do not know more of it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..config import Options
+from ..db.database import Database
+
+
+class Host(Protocol):
+    """A connection that channels stand on."""
+
+    database: Database
+    options: Options
+    #: kombu's connection, and what it is told that the transport can do.
+    client: Any
+    implements: Any
+
+    def wake(self) -> None:
+        """Have another turn soon: a channel has room for another message."""
+
+    def fail(self, why: str) -> None:
+        """Give the connection up for lost, whatever the loop is doing."""
+
+    def stop_sleeping(self) -> None:
+        """Announce that no wake-up is needed: there is enough to do."""
+
+    def queues_changed(self) -> None:
+        """A channel consumes from other queues than before."""
+
+    def own_queue(self, queue: str) -> None:
+        """Delete the queue with this connection."""
+
+    def disown_queue(self, queue: str) -> None:
+        """Leave the queue alone: it is gone."""
+
+    def forget_channel(self, channel: Any) -> None:
+        """Drop a channel that is closing."""
