@@ -64,7 +64,8 @@ def run(work: Awaitable[T]) -> T:
         finally:
             ticking = False
             await ticker
-            assert worst < 0.25, f"the loop stood still for {worst:.2f} s"
+            # A wait on the loop would last as long as what is waited for; a busy machine less.
+            assert worst < 1.0, f"the loop stood still for {worst:.2f} s"
 
     return asyncio.run(watched())
 
