@@ -44,8 +44,11 @@ class Link:
                 end.shutdown(socket.SHUT_RD if reset else socket.SHUT_RDWR)
 
     def let_go(self) -> None:
-        """Nobody reads from it any more."""
+        """One of its ends is gone: close both."""
         for end in self.ends:
+            with suppress(OSError):
+                # The other thread still reads from one, which stays open until it does not.
+                end.shutdown(socket.SHUT_RD)
             end.close()
 
 
