@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 from pgjobs_celery import aapply_async, adelay, aget
 
-from ..support.busyness import kept_waiting
+from ..support.busyness import Stopwatch
 from ..support.waiting import wait_for
 from . import pgtasks, tasks
 from .conftest import StartWorker, Worker
@@ -51,12 +50,11 @@ def run(work: Awaitable[T]) -> T:
         async def tick() -> None:
             nonlocal worst
             while ticking:
-                before, kept = time.monotonic(), kept_waiting()
+                watch = Stopwatch()
                 await asyncio.sleep(0.01)
-                # Less what others on the machine have taken from it.
-                gap = time.monotonic() - before - 0.01
-                if gap > worst:
-                    worst = max(worst, gap - (kept_waiting() - kept))
+                if watch.elapsed() - 0.01 > worst:
+                    # Less what others on the machine have taken from it.
+                    worst = max(worst, watch.own() - 0.01)
 
         ticker = asyncio.ensure_future(tick())
         try:
