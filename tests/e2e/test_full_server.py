@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,10 @@ from .rows import Rows
 CONNECTIONS = 20
 WORKERS, PUBLISHERS, EACH = 5, 4, 15
 
+#: A child that never met the full server keeps its connection for ``idle_timeout``, 10 s after its
+#: last task; a publisher waits for its first one for ``connect_timeout``, 4 s where nobody says so.
+PATIENT = {"broker_transport_options": {"connect_timeout": 60.0}}
+
 PUBLISH = f"""
 from tests.e2e.tasks import relay
 for number in range({EACH}):
@@ -46,7 +51,7 @@ def small_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_workers_and_publishers_share_a_server_that_is_too_small(
     small_url: str, tmp_path: Path
 ) -> None:
-    env = {**os.environ, "PGJOBS_TEST_URL": small_url, "PGJOBS_TEST_CONF": "{}"}
+    env = {**os.environ, "PGJOBS_TEST_URL": small_url, "PGJOBS_TEST_CONF": json.dumps(PATIENT)}
     env.pop("PGJOBS_TEST_READY", None)
     # It has a place of its own while there is one.
     with (
