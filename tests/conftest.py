@@ -253,11 +253,13 @@ def close_app(app: Celery) -> None:
     pools.reset()
     app.close()
     app.amqp._producer_pool = None
-    # Celery keeps its backend, one per thread if need be; ours can be closed, and used again.
+    # Celery keeps its backend, one per thread if need be: the next test may lead it elsewhere.
     backend = app._backend_cache or getattr(app._local, "backend", None)
     close = getattr(backend, "close", None)
     if close:
         close()
+    app._backend_cache = None
+    vars(app._local).pop("backend", None)
 
 
 @pytest.fixture(scope="session")
