@@ -393,9 +393,9 @@ def test_many_ticks_are_published_in_several_transactions(
 ):
     monkeypatch.setattr("pgjobs_celery.beat.scheduler.MOST_JOBS", 25)
     names = [f"e{number}" for number in range(5)]
-    beat = PgScheduler(beat_app(entries={name: {"schedule": 1.0} for name in names}))
+    beat = PgScheduler(beat_app(entries={name: {"schedule": 5.0} for name in names}))
     tick(beat)
-    make_due(seconds=9.5)
+    make_due(seconds=47.5)
     tick(beat)
     assert published(connection) == dict.fromkeys(names, 10)
     assert len({job["inserted_at"] for job in jobs(connection)}) == 2
