@@ -131,15 +131,18 @@ def work(self: Task, where: str, how: str) -> str:
     return "done"
 
 
+# Not shared: every app of this process would have a task of such a name.
 options: dict[str, Any] = {"bind": True, "max_retries": 1}
-early = app.task(work, base=HookedTask, name="early", **options)
-late = app.task(work, base=HookedTask, name="late", acks_late=True, **options)
-ignored = app.task(work, base=HookedTask, name="ignored", ignore_result=True, **options)
-in_attempts = app.task(work, base=HookedPgTask, name="in_attempts", bind=True)
-plain = app.task(work, name="plain", **options)
-plain_late = app.task(work, name="plain_late", acks_late=True, **options)
-requested = app.task(work, name="requested", **options)
-requested_late = app.task(work, name="requested_late", acks_late=True, **options)
+early = app.task(work, base=HookedTask, name="early", shared=False, **options)
+late = app.task(work, base=HookedTask, name="late", shared=False, acks_late=True, **options)
+ignored = app.task(
+    work, base=HookedTask, name="ignored", shared=False, ignore_result=True, **options
+)
+in_attempts = app.task(work, base=HookedPgTask, name="in_attempts", shared=False, bind=True)
+plain = app.task(work, name="plain", shared=False, **options)
+plain_late = app.task(work, name="plain_late", shared=False, acks_late=True, **options)
+requested = app.task(work, name="requested", shared=False, **options)
+requested_late = app.task(work, name="requested_late", shared=False, acks_late=True, **options)
 for each in (requested, requested_late):
     each.Request = BadRequest
 
@@ -160,9 +163,15 @@ def sleep(self: Task, where: str, how: str) -> None:
     time.sleep(60)
 
 
-slow = app.task(sleep, base=HookedTask, name="slow", bind=True, time_limit=0.5)
+slow = app.task(sleep, base=HookedTask, name="slow", shared=False, bind=True, time_limit=0.5)
 slow_late = app.task(
-    sleep, base=HookedTask, name="slow_late", bind=True, time_limit=0.5, acks_late=True
+    sleep,
+    base=HookedTask,
+    name="slow_late",
+    shared=False,
+    bind=True,
+    time_limit=0.5,
+    acks_late=True,
 )
 
 

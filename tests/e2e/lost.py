@@ -51,15 +51,17 @@ def work_and_retry(self: Task, path: str, following: str) -> str:
     return "done"
 
 
-in_attempts = app.task(work, base=LostPgTask, name="in_attempts")
-ignored = app.task(work, base=LostPgTask, name="ignored", ignore_result=True)
-retrying = app.task(work_and_retry, base=LostPgTask, name="retrying", ignore_result=True, bind=True)
+in_attempts = app.task(work, base=LostPgTask, name="in_attempts", shared=False)
+ignored = app.task(work, base=LostPgTask, name="ignored", shared=False, ignore_result=True)
+retrying = app.task(
+    work_and_retry, base=LostPgTask, name="retrying", shared=False, ignore_result=True, bind=True
+)
 rejected = app.task(
-    work, base=LostTask, name="rejected", acks_late=True, reject_on_worker_lost=True,
+    work, base=LostTask, name="rejected", shared=False, acks_late=True, reject_on_worker_lost=True,
     ignore_result=True,
 )  # fmt: skip
 sent_again = app.task(
-    work, base=LostTask, name="sent_again", retry_on_worker_lost=True, max_retries=2,
+    work, base=LostTask, name="sent_again", shared=False, retry_on_worker_lost=True, max_retries=2,
     default_retry_delay=0.1, ignore_result=True,
 )  # fmt: skip
 
@@ -118,14 +120,23 @@ def lose_in_errback(self: Task, path: str) -> None:
 
 lost_in_errback = [
     app.task(
-        lose_in_errback, base=LostInErrback, name="in_errback", bind=True, throws=(KeyError,)
+        lose_in_errback,
+        base=LostInErrback,
+        name="in_errback",
+        shared=False,
+        bind=True,
+        throws=(KeyError,),
     ),
     app.task(
-        lose_in_errback, name="in_errback_late", bind=True, acks_late=True,
+        lose_in_errback, name="in_errback_late", shared=False, bind=True, acks_late=True,
         reject_on_worker_lost=True,
     ),
     app.task(
-        lose_in_errback, name="in_errback_sent_again", bind=True, retry_on_worker_lost=True
+        lose_in_errback,
+        name="in_errback_sent_again",
+        shared=False,
+        bind=True,
+        retry_on_worker_lost=True,
     ),
-    app.task(lose_in_errback, name="in_errback_early", bind=True),
+    app.task(lose_in_errback, name="in_errback_early", shared=False, bind=True),
 ]  # fmt: skip
