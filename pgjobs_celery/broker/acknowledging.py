@@ -59,11 +59,7 @@ class Acknowledger(Publisher):
         """The job ends with its acknowledgement: no pool reports its outcome."""
         # A worker acknowledges a message that it cannot read; that is not a success.
         error = message.unreadable
-        outcome = (
-            discarded(claim.id, claim.attempt, error_from(error))
-            if error
-            else completed(claim.id, claim.attempt)
-        )
+        outcome = discarded(claim, error_from(error)) if error else completed(claim)
         if message.request is not None:
             # Code that took it from the worker may have stored a result, which finished the row.
             outcome = outcome._replace(is_sole=False)
@@ -84,9 +80,9 @@ class Acknowledger(Publisher):
             elif not message.is_settled:
                 message.is_settled = True
                 self.node.settle(
-                    requeued(claim.id, claim.attempt)
+                    requeued(claim)
                     if requeue
-                    else discarded(claim.id, claim.attempt, refusal(message))._replace(
+                    else discarded(claim, refusal(message))._replace(
                         is_stored=is_failure_stored(message), is_sole=False
                     )
                 )
@@ -110,7 +106,7 @@ class Acknowledger(Publisher):
             elif message.is_acknowledged and message.acknowledged_by_holder():
                 self._end(message, message.claim)  # the loop had not come to it
             elif message.give_back():
-                self.node.settle(released(message.claim.id, message.claim.attempt))
+                self.node.settle(released(message.claim))
                 count += 1
         return count
 

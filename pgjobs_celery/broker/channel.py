@@ -243,7 +243,7 @@ class Channel(Acknowledger):
         if claim is None:
             return False
         self._buffer.remove(claim)
-        outcome = cancelled(claim.id, claim.attempt, cancellation.reason)
+        outcome = cancelled(claim, cancellation.reason)
         self.node.settle(outcome._replace(awaited=cancellation.task_id))
         return True
 
@@ -430,7 +430,7 @@ class Channel(Acknowledger):
             )
         except Exception as error:
             logger.error("job %s of queue %s is set aside: %s", claim.id, claim.queue, error)
-            self.node.settle(discarded(claim.id, claim.attempt, error_from(error)))
+            self.node.settle(discarded(claim, error_from(error)))
             return None
         message.claim = claim
         if claim.expires_in is not None:
@@ -442,7 +442,7 @@ class Channel(Acknowledger):
         return message
 
     def _expire(self, message: Message, claim: Claim) -> None:
-        outcome = cancelled(claim.id, claim.attempt, "expired: its queue held it for too long")
+        outcome = cancelled(claim, "expired: its queue held it for too long")
         self.node.settle(outcome._replace(awaited=str(message.headers.get("id"))))
 
     def _from_delivery(self, delivery: Delivery) -> Message | None:
@@ -465,7 +465,7 @@ class Channel(Acknowledger):
         if not no_ack:
             self.unacked[message.delivery_tag] = message
         elif message.claim is not None:
-            self.node.settle(completed(message.claim.id, message.claim.attempt))
+            self.node.settle(completed(message.claim))
         return message
 
     def basic_recover(self, requeue: bool = False) -> None:
@@ -517,7 +517,7 @@ class Channel(Acknowledger):
         kept = () if everything else self._by_queue
         for claim in [each for each in self._buffer if each.queue not in kept]:
             self._buffer.remove(claim)
-            self.node.settle(released(claim.id, claim.attempt))
+            self.node.settle(released(claim))
         for delivery in [each for each in self._mail if each.queue not in kept]:
             self._mail.remove(delivery)
             self.node.return_message(delivery.id)

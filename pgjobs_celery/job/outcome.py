@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .states import State
 
 #: How much of a message or traceback goes into the row, in characters.
 MESSAGE_LIMIT, TRACEBACK_LIMIT = 4_000, 40_000
+
+
+class Claimed(Protocol):
+    """A claim, as far as an outcome names it."""
+
+    @property
+    def id(self) -> int:
+        """The number of the row."""
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that the claim is for."""
 
 
 class Result(NamedTuple):
@@ -57,7 +69,7 @@ class Outcome(NamedTuple):
         return not self.is_stored or (self.state is State.COMPLETED and self.result is None)
 
 
-class Ended(NamedTuple):
+class FinishedJob(NamedTuple):
     """A job that has come to its end; that is written."""
 
     task: str
@@ -68,58 +80,60 @@ class Ended(NamedTuple):
     error: str | None
 
 
-def completed(id: int, attempt: int, result: Result | None = None) -> Outcome:
+def completed(claim: Claimed, result: Result | None = None) -> Outcome:
     """The task returned, or raised Ignore: its result is not stored."""
     awaited = result.task_id if result else None
-    return Outcome(id, attempt, State.COMPLETED, result=result, awaited=awaited)
+    return Outcome(claim.id, claim.attempt, State.COMPLETED, result=result, awaited=awaited)
 
 
-def discarded(id: int, attempt: int, error: str) -> Outcome:
+def discarded(claim: Claimed, error: str) -> Outcome:
     """The job failed for good."""
-    return Outcome(id, attempt, State.DISCARDED, error)
+    return Outcome(claim.id, claim.attempt, State.DISCARDED, error)
 
 
-def released(id: int, attempt: int) -> Outcome:
+def released(claim: Claimed) -> Outcome:
     """Claimed but never started: back in line, and the attempt does not count."""
-    return Outcome(id, attempt, State.AVAILABLE, counts=False)
+    return Outcome(claim.id, claim.attempt, State.AVAILABLE, counts=False)
 
 
-def requeued(id: int, attempt: int, error: str | None = None) -> Outcome:
+def requeued(claim: Claimed, error: str | None = None) -> Outcome:
     """Started and put back: in line again until its attempts are used up."""
-    return Outcome(id, attempt, State.AVAILABLE, error)
+    return Outcome(claim.id, claim.attempt, State.AVAILABLE, error)
 
 
-def retried(id: int, attempt: int, delay: float, error: str, *, was_lost: bool = False) -> Outcome:
+def retried(claim: Claimed, delay: float, error: str, *, was_lost: bool = False) -> Outcome:
     """Failed, or lost with its process, and to run again in ``delay`` seconds.
 
     ``error`` is empty where the row has it already.
     """
-    return Outcome(id, attempt, State.RETRYABLE, error or None, delay=delay, was_lost=was_lost)
+    return Outcome(
+        claim.id, claim.attempt, State.RETRYABLE, error or None, delay=delay, was_lost=was_lost
+    )
 
 
-def snoozed(id: int, attempt: int, delay: float) -> Outcome:
+def snoozed(claim: Claimed, delay: float) -> Outcome:
     """Not now, but in ``delay`` seconds; costs no attempt."""
-    return Outcome(id, attempt, State.SCHEDULED, counts=False, delay=delay)
+    return Outcome(claim.id, claim.attempt, State.SCHEDULED, counts=False, delay=delay)
 
 
-def replaced(id: int, attempt: int) -> Outcome:
+def replaced(claim: Claimed) -> Outcome:
     """Its task was replaced by others, the last of which has its id and comes later."""
-    return Outcome(id, attempt, State.EXECUTING, is_sole=False)
+    return Outcome(claim.id, claim.attempt, State.EXECUTING, is_sole=False)
 
 
-def cancelled(id: int, attempt: int, reason: str) -> Outcome:
+def cancelled(claim: Claimed, reason: str) -> Outcome:
     """Must not run, or not any longer: Celery says REVOKED."""
     entry = error_entry("TaskRevokedError", reason, None, "celery.exceptions")
-    return Outcome(id, attempt, State.CANCELLED, entry)
+    return Outcome(claim.id, claim.attempt, State.CANCELLED, entry)
 
 
-def ended(id: int, attempt: int, *, acks_late: bool) -> Outcome:
+def cut_short(claim: Claimed, *, acks_late: bool) -> Outcome:
     """Its worker had to leave at once, and ended it: again, unless it was acknowledged early."""
     why = "ended by its worker, which had to leave at once"
     if acks_late:
-        return requeued(id, attempt, error_entry("WorkerShutdown", why))
+        return requeued(claim, error_entry("WorkerShutdown", why))
     why += ", after it was acknowledged"
-    return discarded(id, attempt, error_entry("WorkerLostError", why, None, "billiard.exceptions"))
+    return discarded(claim, error_entry("WorkerLostError", why, None, "billiard.exceptions"))
 
 
 def error_entry(

@@ -108,6 +108,13 @@ class Claim(NamedTuple):
     expires_in: float | None = None
 
 
+class ClaimKey(NamedTuple):
+    """A claim, where no more than the number of its row and the attempt are known."""
+
+    id: int
+    attempt: int
+
+
 class Cancellation(NamedTuple):
     """A request to cancel a running job."""
 

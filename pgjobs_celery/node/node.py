@@ -25,7 +25,7 @@ from ..db.database import CONNECTION_ERRORS, REFUSALS, Database
 from ..db.rows.claims import Turn
 from ..db.rows.messages import Delivery
 from ..errors import PgJobsError
-from ..job.outcome import Ended, Outcome, discarded, error_from
+from ..job.outcome import FinishedJob, Outcome, discarded, error_from
 from ..job.rows import Bucket, Cancellation, Claim
 from ..job.states import State
 from ..maintenance.heartbeat import Heartbeat
@@ -84,8 +84,8 @@ class Node:
         self.limits = Limits()
         #: Over which exchange this worker tells of what happens; None where it is not a worker.
         self.event_exchange: str | None = None
-        #: Is told of jobs that have come to their end, once that is written, from any thread.
-        self.on_ended: Callable[[Sequence[Ended]], None] | None = None
+        #: Called with jobs that have come to their end, once that is written; from any thread.
+        self.on_finished: Callable[[Sequence[FinishedJob]], None] | None = None
         #: How many outcomes were not written because others had the jobs by then.
         self.lost_claims = 0
         self.services = Services(database, self)
@@ -133,7 +133,7 @@ class Node:
         statement whose answer never came are put back by the next call. ``for_pool``: what runs
         them is the worker's pool; any other consumer acknowledges finished messages.
         """
-        ended: list[Ended] = []
+        finished: list[FinishedJob] = []
         late = self.late_tasks if for_pool else None
         with self._lock:
             self._queues.update(bucket.queue for bucket in buckets)
@@ -162,12 +162,14 @@ class Node:
             for claim in turn.claims:
                 self.holdings.take(claim)
             self._report_lost(turn.lost)
-            if self.on_ended is not None:
-                ended = [each for outcome in outcomes for each in _ended(outcome, turn.settled)]
+            if self.on_finished is not None:
+                finished = [
+                    each for outcome in outcomes for each in _finished(outcome, turn.settled)
+                ]
         if parts:
             self.services.complete_chords()
         # Not under the lock: a receiver may publish.
-        self.tell(ended)
+        self.announce(finished)
         return turn.claims
 
     def claim_messages(self, queues: Sequence[str], limit: int) -> list[Delivery]:
@@ -261,10 +263,10 @@ class Node:
         """
         self._note(self._begun, (claim.id, claim.attempt))
 
-    def tell(self, ended: Sequence[Ended]) -> None:
-        """Jobs have come to their end, and their rows say so."""
-        if ended and self.on_ended is not None:
-            self.on_ended(ended)
+    def announce(self, finished: Sequence[FinishedJob]) -> None:
+        """Report jobs that have come to their end, and whose rows say so."""
+        if finished and self.on_finished is not None:
+            self.on_finished(finished)
 
     def watch(self, watcher: Watcher) -> None:
         """Tell it when a job of a queue with a limit has ended; from any thread."""
@@ -390,7 +392,7 @@ class Node:
             )
             why = error_from(error)
         try:
-            instead = discarded(outcome.id, outcome.attempt, why)
+            instead = discarded(outcome, why)
             return self.database.claims.settle_jobs(self.id, [instead])
         except REFUSALS as error:
             logger.error("job %s cannot be set aside either: %s", outcome.id, error)
@@ -453,7 +455,7 @@ class Node:
         self.has_left = False
 
 
-def _ended(outcome: Outcome, settled: Mapping[int, State]) -> Iterator[Ended]:
+def _finished(outcome: Outcome, settled: Mapping[int, State]) -> Iterator[FinishedJob]:
     """The job of this outcome, if it has come to its end."""
     state = settled.get(outcome.id)
     if state is None and not outcome.is_sole and outcome.state is not State.COMPLETED:
@@ -461,7 +463,7 @@ def _ended(outcome: Outcome, settled: Mapping[int, State]) -> Iterator[Ended]:
         # its row is in line again.
         state = outcome.state
     if outcome.job is not None and state is not None and state.is_final:
-        yield Ended(*outcome.job, outcome.attempt, state, outcome.error)
+        yield FinishedJob(*outcome.job, outcome.attempt, state, outcome.error)
 
 
 def _take_all(pending: deque[T]) -> list[T]:

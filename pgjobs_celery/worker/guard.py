@@ -24,7 +24,7 @@ def set_aside(message: Message, error: BaseException) -> None:
     logger.error("%s is set aside: %r", what, error, exc_info=error)
     if claim is not None and not message.is_settled:
         message.is_settled = True
-        outcome = discarded(claim.id, claim.attempt, error_from(error))
+        outcome = discarded(claim, error_from(error))
         # The process that runs the task may have written what became of it.
         outcome = outcome._replace(is_sole=False, awaited=str(message.headers.get("id")))
         message.channel.node.settle(outcome)

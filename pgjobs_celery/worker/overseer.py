@@ -18,6 +18,7 @@ from celery.worker import state
 
 from ..broker.message import Message
 from ..job.outcome import discarded, error_from
+from ..job.rows import ClaimKey
 from ..printable import guarded
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Overseer:
             except Exception:
                 logger.exception("job %s could not be ended as Celery would", id)
             if (id, attempt) in self._node.held_claims():
-                self._node.settle(discarded(id, attempt, error_from(error)))
+                self._node.settle(discarded(ClaimKey(id, attempt), error_from(error)))
         if is_unbegun:
             # They go back in line, and Celery's count of the places in its pool begins anew.
             for channel in self._node.watchers():

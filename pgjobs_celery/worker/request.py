@@ -26,12 +26,12 @@ from celery.worker.state import revoked, task_ready
 
 from ..job.exceptions import REPLACED, CancelledByTask, Postponed
 from ..job.outcome import (
-    Ended,
+    FinishedJob,
     Outcome,
     cancelled,
     completed,
+    cut_short,
     discarded,
-    ended,
     error_entry,
     error_from,
     released,
@@ -162,7 +162,7 @@ class JobRequest(LostAttempts):
         returned = super().execute(*args, **kwargs)
         claim = claim_of(self._message)
         if claim is not None:
-            self._settle(completed(claim.id, claim.attempt)._replace(is_sole=False))
+            self._settle(completed(claim)._replace(is_sole=False))
         return returned
 
     def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
@@ -257,7 +257,7 @@ class JobRequest(LostAttempts):
         if not node.is_fenced:
             return False
         if message.give_back():
-            node.settle(released(message.claim.id, message.claim.attempt))
+            node.settle(released(message.claim))
         return True
 
     def _is_in_pool(self) -> bool:
@@ -349,7 +349,7 @@ class JobRequest(LostAttempts):
         if claim is not None and requeue and not self.acknowledged:
             error = self._failure and exception_of(self._failure)
             entry = error_from(error) if error and not isinstance(error, Reject) else None
-            self._settle(requeued(claim.id, claim.attempt, entry))
+            self._settle(requeued(claim, entry))
         return super().reject(requeue=requeue)
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
@@ -368,7 +368,7 @@ class JobRequest(LostAttempts):
         entry = error_entry("TimeLimitExceeded", f"the hard time limit ({timeout} s) was exceeded")
         if self.task.acks_late and not self.task.acks_on_timeout:
             # Celery stores a failure and then requeues. The row would be finished by the first.
-            self._settle(requeued(claim.id, claim.attempt, entry))
+            self._settle(requeued(claim, entry))
             self._message.channel.node.flush()
         try:
             try:
@@ -394,7 +394,7 @@ class JobRequest(LostAttempts):
         finally:
             claim = claim_of(self._message)
             if claim is not None:
-                self._settle(cancelled(claim.id, claim.attempt, reason))
+                self._settle(cancelled(claim, reason))
 
     def cancel(self, *args: Any, **kwargs: Any) -> None:
         """End the task, for its worker must leave at once."""
@@ -436,7 +436,7 @@ class JobRequest(LostAttempts):
         """The pool has ended without a report of this task."""
         claim = claim_of(self._message)
         if claim is not None:
-            self._settle(ended(claim.id, claim.attempt, acks_late=self.task.acks_late))
+            self._settle(cut_short(claim, acks_late=self.task.acks_late))
 
     def _succeeded(self, returned: Any) -> None:
         claim = claim_of(self._message)
@@ -444,7 +444,7 @@ class JobRequest(LostAttempts):
             return
         if isinstance(returned, Summary):
             self._settle(
-                completed(claim.id, claim.attempt, returned.result),
+                completed(claim, returned.result),
                 is_lost=returned.result is None,
             )
         elif self._result_is_in_the_row():
@@ -455,32 +455,32 @@ class JobRequest(LostAttempts):
             self._message.channel.transport.wake()
             if is_end_heard():
                 name, id = self.task.name, self.id
-                node.tell([Ended(name, id, claim.attempt, State.COMPLETED, None)])
+                node.announce([FinishedJob(name, id, claim.attempt, State.COMPLETED, None)])
         else:
-            self._settle(completed(claim.id, claim.attempt))
+            self._settle(completed(claim))
 
     def _decide_failure(self, claim: Claim, exc_info: Any) -> Outcome:
         error = exception_of(exc_info)
         if self._already_revoked:
             return Outcome(claim.id, claim.attempt, State.CANCELLED)
         if self._already_cancelled and isinstance(error, ENDED):
-            return ended(claim.id, claim.attempt, acks_late=self.task.acks_late)
+            return cut_short(claim, acks_late=self.task.acks_late)
         if isinstance(error, Postponed):
             if error.error is None:
-                return snoozed(claim.id, claim.attempt, error.delay)
+                return snoozed(claim, error.delay)
             was_lost = is_killed(error.exc)
-            return retried(claim.id, claim.attempt, error.delay, error.error, was_lost=was_lost)
+            return retried(claim, error.delay, error.error, was_lost=was_lost)
         if isinstance(error, CancelledByTask):
-            return cancelled(claim.id, claim.attempt, error.reason)
+            return cancelled(claim, error.reason)
         if isinstance(error, Ignore) and str(error) == REPLACED:
-            return replaced(claim.id, claim.attempt)
+            return replaced(claim)
         if isinstance(error, (Ignore, Retry)):
             # A retry has put its row back in line already, and this changes nothing.
-            return completed(claim.id, claim.attempt)._replace(is_sole=isinstance(error, Ignore))
+            return completed(claim)._replace(is_sole=isinstance(error, Ignore))
         return self._discarded(claim, error_from(error, exc_info.traceback))
 
     def _discarded(self, claim: Claim, entry: str) -> Outcome:
-        return discarded(claim.id, claim.attempt, entry)._replace(is_stored=self.stores_failure)
+        return discarded(claim, entry)._replace(is_stored=self.stores_failure)
 
     @property
     def stores_failure(self) -> bool:

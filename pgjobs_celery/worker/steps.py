@@ -24,7 +24,7 @@ from ..broker.message import Message
 from ..config import Settings, read_settings
 from ..db.database import CONNECTION_ERRORS, Database
 from ..errors import InvalidOption, PgJobsError
-from ..job.outcome import Ended
+from ..job.outcome import FinishedJob
 from ..job.states import State
 from ..node.node import get_node
 from ..printable import guard_celery, guarded, one_line
@@ -70,7 +70,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         if (node := self._node) is not None:
             node.pool = self._pool
             node.oversee = Overseer(consumer, node).look
-            node.on_ended = tell_ended
+            node.on_finished = announce_finished
             if consumer.app.conf.get("worker_disable_prefetch"):  # Celery 5.6 and newer
                 node.read_ahead = 0.0
         answer_for_rows()
@@ -161,9 +161,9 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
             self._timer = None
 
 
-def tell_ended(ended: Sequence[Ended]) -> None:
+def announce_finished(finished: Sequence[FinishedJob]) -> None:
     """Send the signals of jobs that have come to their end."""
-    for job in ended:
+    for job in finished:
         error = json.loads(job.error) if job.error else None
         about = {"task_id": job.task_id, "attempt": job.attempt, "error": error}
         job_finished.send(sender=job.task, state=job.state.value, **about)

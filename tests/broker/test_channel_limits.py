@@ -97,7 +97,7 @@ def test_a_node_knows_how_many_places_there_are_and_says_when_one_is_freed(datab
     claims = node.claim_jobs(buckets, 10)
     assert node.places() == {"own": 0, "shared": 4}
     for claim in claims:
-        node.settle(completed(claim.id, claim.attempt))
+        node.settle(completed(claim))
         node.done(claim.id, claim.attempt)
     assert sorted(watcher.freed) == ["own", "own", "shared"]
     assert node.places() == {"own": 2, "shared": 5}
@@ -119,14 +119,14 @@ def test_a_node_wakes_others_for_a_place_it_does_not_fill(database, node):
     (claim,) = node.claim_jobs([Bucket("q")], 1)
     listener = database.listen_for_work()
     listener.announce(["q"])
-    database.claims.settle_jobs(node.id, [completed(claim.id, claim.attempt)])
+    database.claims.settle_jobs(node.id, [completed(claim)])
     node.done(claim.id, claim.attempt)
     assert node.unwritten == 1
     node.flush()
     assert listener.wait(1.0) == {f"{notify.BACK}q"}
     assert node.unwritten == 0
     (claim,) = node.claim_jobs([Bucket("q")], 1)
-    node.settle(completed(claim.id, claim.attempt))
+    node.settle(completed(claim))
     # It takes the place itself: nobody need look.
     assert len(node.claim_jobs([Bucket("q")], 1)) == 1
     assert listener.wait(0.2) == set()
@@ -138,7 +138,7 @@ def test_what_a_cut_connection_kept_from_being_told_is_told_later(database, node
     database.limits.limit_queue("q", 1)
     node.places()
     (claim,) = node.claim_jobs([Bucket("q")], 1)
-    node.settle(completed(claim.id, claim.attempt))
+    node.settle(completed(claim))
     before = node.unwritten
 
     def cut(*args: object) -> None:

@@ -101,7 +101,7 @@ def test_show_says_all_that_is_known_of_a_job(run, database, connection):
     alive(database, A)
     ((claim,), _) = database.claims.claim_jobs(A, "celery@web1", [Bucket("celery")], 1)
     error = error_entry("KeyError", "'x'", "Traceback:\n  here\nKeyError: 'x'\x1b[31m", "builtins")
-    database.claims.settle_jobs(A, [discarded(claim.id, claim.attempt, error)])
+    database.claims.settle_jobs(A, [discarded(claim, error)])
     lines = run("show", "a").output.splitlines()
     shown = dict(line.split(None, 1) for line in lines[: lines.index("")])
     assert (shown["state"], shown["attempted_by"]) == ("discarded", "celery@web1")

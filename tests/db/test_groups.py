@@ -38,7 +38,7 @@ def finish(database: Database, count: int = 1, result: bytes = b"1") -> None:
     assert len(claims) == count
     for claim in claims:
         stored = Result("", result, "application/json", None, None, None)
-        database.claims.settle_jobs(A, [completed(claim.id, claim.attempt, stored)])
+        database.claims.settle_jobs(A, [completed(claim, stored)])
 
 
 def age(connection: Connection, seconds: float) -> None:
@@ -85,14 +85,14 @@ def test_a_chord_is_complete_when_all_of_its_header_has_finished(database):
 
 
 @pytest.mark.parametrize("outcome", [
-    lambda id, attempt: discarded(id, attempt, error_entry("E", "m")),
-    lambda id, attempt: cancelled(id, attempt, "no"),
+    lambda claim: discarded(claim, error_entry("E", "m")),
+    lambda claim: cancelled(claim, "no"),
 ])  # fmt: skip
 def test_what_failed_has_finished(database, outcome):
     put_header(database, 1)
     ((claim,), _) = database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
     assert database.groups.count_missing("g") == 1
-    database.claims.settle_jobs(A, [outcome(claim.id, claim.attempt)])
+    database.claims.settle_jobs(A, [outcome(claim)])
     assert database.groups.count_missing("g") == 0
 
 
@@ -111,14 +111,14 @@ def test_a_task_that_was_delivered_again_counts_once(database):
     database.nodes.delete_node(A)
     database.claims.rescue_jobs()
     finish_as(database, B, 1)
-    late = completed(claim.id, claim.attempt)
+    late = completed(claim)
     assert database.claims.settle_jobs(A, [late]) == [late]
     assert database.groups.count_missing("g") == 1
 
 
 def finish_as(database: Database, node: UUID, count: int) -> None:
     claims, _ = database.claims.claim_jobs(node, "node", [Bucket("celery")], count)
-    database.claims.settle_jobs(node, [completed(claim.id, claim.attempt) for claim in claims])
+    database.claims.settle_jobs(node, [completed(claim) for claim in claims])
 
 
 def test_tasks_that_are_added_are_waited_for(database):

@@ -36,7 +36,7 @@ def names(connection: psycopg.Connection, claims: list[Claim]) -> list[str]:
 
 
 def finish(database: Database, claims: list[Claim], node: UUID = A) -> None:
-    assert database.claims.settle_jobs(node, [completed(c.id, c.attempt) for c in claims]) == []
+    assert database.claims.settle_jobs(node, [completed(c) for c in claims]) == []
 
 
 # -- in line -------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_the_holder_puts_its_own_job_back_in_line(database, connection, eta, sta
     assert (found["state"], found["attempt"], found["claimed_by"]) == (state, 1, None)
     assert (found["body"], found["max_attempts"]) == (b"again", 21)
     assert found["seq"] > row(connection, "last")["seq"]
-    assert database.claims.settle_jobs(A, [completed(claims[1].id, 1)]) != []
+    assert database.claims.settle_jobs(A, [completed(claims[1])]) != []
 
 
 def test_a_finished_id_runs_again_as_a_new_job(database, connection):
@@ -286,7 +286,7 @@ def test_what_a_node_claimed_without_learning_of_it_goes_back(database, connecti
 def test_a_job_that_goes_back_keeps_its_place_in_line(database, connection):
     put(database, "a", "b")
     (one,) = claim(database, 1)
-    assert database.claims.settle_jobs(A, [released(one.id, one.attempt)]) == []
+    assert database.claims.settle_jobs(A, [released(one)]) == []
     again = claim(database)
     assert names(connection, again) == ["a", "b"]
     assert [(c.attempt, c.redelivered) for c in again] == [(1, True), (1, False)]

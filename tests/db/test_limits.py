@@ -39,7 +39,7 @@ def claim(
 
 
 def finish(database: Database, *claims: Claim, node: UUID = A) -> None:
-    outcomes = [completed(claim.id, claim.attempt) for claim in claims]
+    outcomes = [completed(claim) for claim in claims]
     assert database.claims.settle_jobs(node, outcomes) == []
 
 
@@ -166,7 +166,7 @@ def test_a_place_is_free_however_its_job_has_ended(database, connection, end):
     database.limits.limit_queue("q", 1)
     (job,) = claim(database, node=B)
     if end == "released":
-        database.claims.settle_jobs(B, [released(job.id, job.attempt)])
+        database.claims.settle_jobs(B, [released(job)])
         assert [each.id for each in claim(database)] == [job.id]
         return
     if end == "by hand":
@@ -205,7 +205,7 @@ def test_a_claim_says_how_many_places_there_were(database):
     second, places = look([], 2)
     assert places == {"q": Slots(1, 1)}
     assert (len(first), len(second)) == (2, 1)
-    _, places = look([completed(each.id, each.attempt) for each in first], 1)
+    _, places = look([completed(each) for each in first], 1)
     assert places == {"q": Slots(2, 0)}
 
 
@@ -240,7 +240,7 @@ def test_who_waits_for_a_full_queue_is_woken_when_it_is_not_any_more(database):
     listener.announce(["q"])
 
     def finish_and_look(job: Claim) -> set[str]:
-        outcomes = [completed(job.id, job.attempt)]
+        outcomes = [completed(job)]
         database.claims.claim_limited_jobs(A, "n", (), 0, outcomes, (), (), None, ["q"])
         return listener.wait(0.2)
 
@@ -305,14 +305,14 @@ class Race:
         held: list[Claim] = []
         while sum(self.finished.values()) < jobs:
             done, held = held[:1], held[1:]
-            outcomes = [completed(each.id, each.attempt) for each in done]
+            outcomes = [completed(each) for each in done]
             turn = database.claims.claim_limited_jobs(
                 node, "n", [Bucket(queue) for queue in queues], 2, outcomes, (), (), None, queues
             )
             assert turn.lost == []
             self.finished.update(each.queue for each in done)
             held += turn.claims
-        database.claims.settle_jobs(node, [completed(each.id, each.attempt) for each in held])
+        database.claims.settle_jobs(node, [completed(each) for each in held])
         database.close()
 
     def count(self) -> None:

@@ -447,7 +447,7 @@ def test_a_discarding_rescue_can_be_retried_at_once(database, connection):
 def test_a_worker_that_settles_in_another_order_is_never_the_one_to_fail(database, connection):
     put(database, *(str(number) for number in range(200)))
     claims, _ = database.claims.claim_jobs(A, "n", [Bucket("celery")], 200)
-    outcomes = [completed(claim.id, claim.attempt) for claim in reversed(claims)]
+    outcomes = [completed(claim) for claim in reversed(claims)]
     with psycopg.connect(database.conninfo) as worker:
         # Row by row, as slowly as needs be to cross the other's way.
         worker.execute("SET deadlock_timeout = '1s'")

@@ -66,14 +66,14 @@ some_queues = st.sampled_from([QUEUES, QUEUES[::-1], QUEUES[:1], QUEUES[1:]])
 
 #: How an attempt may end, as the worker's main process writes it.
 ENDS: dict[str, Callable[[Token, Result], Outcome]] = {
-    "returned": lambda token, result: completed(token.id, token.attempt, result),
-    "returned, result ignored": lambda token, _: completed(token.id, token.attempt),
-    "failed": lambda token, _: discarded(token.id, token.attempt, error_entry("Failed", "")),
+    "returned": completed,
+    "returned, result ignored": lambda token, _: completed(token),
+    "failed": lambda token, _: discarded(token, error_entry("Failed", "")),
     "revoked": lambda token, _: Outcome(
         token.id, token.attempt, State.CANCELLED, error_entry("Revoked", "")
     ),
-    "never started": lambda token, _: released(token.id, token.attempt),
-    "put back": lambda token, _: requeued(token.id, token.attempt),
+    "never started": lambda token, _: released(token),
+    "put back": lambda token, _: requeued(token),
 }
 an_end = st.sampled_from(list(ENDS))
 

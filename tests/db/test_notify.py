@@ -77,7 +77,7 @@ def finish(database: Database, task_id: str, *, by_child: bool = False) -> None:
     if by_child:
         database.results.finish_job(result, State.COMPLETED, Fence(NODE, 1))
     else:
-        database.claims.settle_jobs(NODE, [completed(claim.id, 1, result)])
+        database.claims.settle_jobs(NODE, [completed(claim, result)])
 
 
 # -- the gate ------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_what_is_put_back_wakes_with_the_word_that_it_may_stand_anywhere(heard, 
     put(database, "a", "b")
     claims, _ = database.claims.claim_jobs(NODE, "n", [Bucket("celery")], 2)
     worker.announce(["celery"])
-    database.claims.settle_jobs(NODE, [released(claim.id, 1) for claim in claims])
+    database.claims.settle_jobs(NODE, [released(claim) for claim in claims])
     assert set(heard()) == {"bcelery"}
 
 
@@ -279,7 +279,7 @@ def test_no_job_is_missed_between_the_announcement_and_the_look(database, worker
             if not claims:
                 break
             seen += len(claims)
-            outcomes = [completed(claim.id, claim.attempt) for claim in claims]
+            outcomes = [completed(claim) for claim in claims]
             assert database.claims.settle_jobs(NODE, outcomes) == []
         if seen < count * producers and not worker.wait(5):
             silent += 1

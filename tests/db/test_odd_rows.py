@@ -16,7 +16,7 @@ from pgjobs_celery.job.outcome import (
     retried,
     snoozed,
 )
-from pgjobs_celery.job.rows import Bucket, Fence
+from pgjobs_celery.job.rows import Bucket, ClaimKey, Fence
 from pgjobs_celery.job.states import State
 from tests.conftest import Connection
 from tests.support.rows import put, states
@@ -74,17 +74,20 @@ def test_they_are_claimed_with_all_others(
         completed,
         released,
         requeued,
-        lambda id, attempt: snoozed(id, attempt, 60.0),
-        lambda id, attempt: retried(id, attempt, 60.0, error_entry("Odd", "row")),
-        lambda id, attempt: discarded(id, attempt, error_entry("Odd", "row")),
-        lambda id, attempt: requeued(id, attempt)._replace(error=error_entry("Odd", "row")),
+        lambda claim: snoozed(claim, 60.0),
+        lambda claim: retried(claim, 60.0, error_entry("Odd", "row")),
+        lambda claim: discarded(claim, error_entry("Odd", "row")),
+        lambda claim: requeued(claim)._replace(error=error_entry("Odd", "row")),
     ],
 )
 def test_they_are_settled_with_all_others(
     outcome: object, odd: list[str], database: Database, connection: Connection
 ) -> None:
     claims = claim_all(database)
-    assert database.claims.settle_jobs(A, [outcome(*claim) for claim in claims.values()]) == []  # type: ignore[operator]
+    assert (
+        database.claims.settle_jobs(A, [outcome(ClaimKey(*claim)) for claim in claims.values()])
+        == []
+    )  # type: ignore[operator]
     assert "executing" not in states(connection).values()
 
 

@@ -308,7 +308,7 @@ def test_a_floor_takes_a_claim_past_100000_dead_entries(database, connection):
 
     def claim(bucket: Bucket) -> None:
         ((one,), _) = database.claims.claim_jobs(A, "n", [bucket], 1)
-        assert database.claims.settle_jobs(A, [completed(one.id, one.attempt)]) == []
+        assert database.claims.settle_jobs(A, [completed(one)]) == []
 
     with_floor = fastest(lambda: claim(Bucket("celery", 0, 0, floor)))
     without = fastest(lambda: claim(Bucket("celery")), times=3)

@@ -15,7 +15,7 @@ from pgjobs_celery.control.jobs import jobs as selected
 from pgjobs_celery.db.connection import Row
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.job.outcome import Result, completed, discarded, error_entry, released
-from pgjobs_celery.job.rows import Bucket, Claim, Fence
+from pgjobs_celery.job.rows import Bucket, Claim, ClaimKey, Fence
 from pgjobs_celery.job.states import State
 from pgjobs_celery.node.node import Node
 from tests.conftest import Connection
@@ -64,7 +64,7 @@ def test_a_rescue_takes_no_job_that_came_to_a_live_node_meanwhile(
         rescuer.start()
         _, second = sorted(jobs, key=lambda id: not holds_up(connection, locks[id]))
         locks[second].rollback()
-        assert database.claims.settle_jobs(A, [released(second, 1)]) == []
+        assert database.claims.settle_jobs(A, [released(ClaimKey(second, 1))]) == []
         assert [job.id for job in claim(database, B)] == [second]
     rescuer.join()
     found = connection.execute("SELECT claimed_by FROM pgjobs.jobs WHERE id = %s", (second,))
@@ -94,7 +94,7 @@ def test_an_outcome_of_an_earlier_life_is_not_written_into_the_next(
     assert database.results.finish_job(result_of("a"), State.COMPLETED, Fence(A, first.attempt))
     put(database, "a")
     claim(database, A)
-    late = discarded(first.id, first.attempt, error_entry("E", "m"))
+    late = discarded(first, error_entry("E", "m"))
     assert database.claims.settle_jobs(A, [late]) == [late]
     assert states(connection) == {"a": "executing"}
 
@@ -137,7 +137,7 @@ def test_a_publish_whose_answer_was_lost_runs_the_job_once(
         monkeypatch.setattr(database, "run", run)
         run(*transactions)
         (job,) = claim(database, A)
-        database.claims.settle_jobs(A, [completed(job.id, job.attempt)])
+        database.claims.settle_jobs(A, [completed(job)])
         raise psycopg.OperationalError("cut off")
 
     monkeypatch.setattr(database, "run", run_and_cut)
@@ -194,7 +194,7 @@ def test_a_retry_that_is_claimed_and_released_still_reads_retry(
     database.jobs.insert_job(new_job("a"), by_holder(Fence(A, 1)))
     assert database.results.record_retry(result_of("a", "E"), Fence(A, 1))
     (again,) = claim(database, A)
-    assert database.claims.settle_jobs(A, [released(again.id, again.attempt)]) == []
+    assert database.claims.settle_jobs(A, [released(again)]) == []
     assert row(connection, "a")["reported_state"] == "RETRY"
 
 

@@ -89,7 +89,7 @@ def test_a_live_node_keeps_its_jobs(database: Database, connection: Connection):
     silence(connection, B, 14)
     database.claims.rescue_jobs()
     assert states(connection) == {"a": "executing", "b": "available"}
-    assert database.claims.settle_jobs(A, [completed(a.id, a.attempt)]) == []
+    assert database.claims.settle_jobs(A, [completed(a)]) == []
 
 
 def test_who_was_taken_for_dead_changes_nothing_any_more(
@@ -102,10 +102,10 @@ def test_who_was_taken_for_dead_changes_nothing_any_more(
     database.claims.rescue_jobs()
     alive(database, B, lease=13)
     (again,) = claim(database, B)
-    outcome = completed(a.id, a.attempt)
+    outcome = completed(a)
     assert database.claims.settle_jobs(A, [outcome]) == [outcome]
     assert states(connection) == {"a": "executing"}
-    assert database.claims.settle_jobs(B, [completed(again.id, again.attempt)]) == []
+    assert database.claims.settle_jobs(B, [completed(again)]) == []
 
 
 def test_messages_of_the_dead_are_delivered_again(database: Database, connection: Connection):

@@ -153,8 +153,8 @@ def test_a_schema_that_was_renamed_works_under_its_new_name(bare_database, db):
     )
     lost = database.claims.settle_jobs(
         NODE,
-        [discarded(failed.id, 1, error_entry("Failed", "x")), requeued(cancelled.id, 1),
-         requeued(spent.id, 1)],
+        [discarded(failed, error_entry("Failed", "x")), requeued(cancelled),
+         requeued(spent)],
     )  # fmt: skip
     assert lost == []
     errors = db.execute(
@@ -206,7 +206,7 @@ def test_a_dump_restores_all_that_there_is(
     copy = Database(restored, Options())
     assert states_of(copy) == {"runs": "executing", "waits": "available"}
     [claim] = copy.claims.claim_jobs(NODE, "node", [Bucket("celery")], 2)[0]
-    assert copy.claims.settle_jobs(NODE, [requeued(claim.id, 1)]) == []
+    assert copy.claims.settle_jobs(NODE, [requeued(claim)]) == []
     copy.close()
 
 

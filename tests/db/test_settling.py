@@ -21,13 +21,14 @@ from pgjobs_celery.job.outcome import (
     retried,
     snoozed,
 )
-from pgjobs_celery.job.rows import Bucket, Claim, Fence
+from pgjobs_celery.job.rows import Bucket, Claim, ClaimKey, Fence
 from pgjobs_celery.job.states import State
 from tests.support.rows import by_holder, new_job, put, row, states
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 
 A, B = UUID(int=1), UUID(int=2)
+CLAIM = ClaimKey(0, 1)
 
 
 def claimed(database: Database, *task_ids: str, node: UUID = A) -> dict[str, Claim]:
@@ -46,16 +47,20 @@ def result_of(task_id: str, **values: Any) -> Result:
 @pytest.mark.parametrize(
     ("outcome", "state", "kinds"),
     [
-        (requeued(0, 1, error_entry("Lost", "x")), "cancelled", ["Lost", "TaskRevokedError"]),
-        (released(0, 1), "cancelled", ["TaskRevokedError"]),
         (
-            retried(0, 1, 5.0, error_entry("Failed", "x")),
+            requeued(CLAIM, error_entry("Lost", "x")),
+            "cancelled",
+            ["Lost", "TaskRevokedError"],
+        ),
+        (released(CLAIM), "cancelled", ["TaskRevokedError"]),
+        (
+            retried(CLAIM, 5.0, error_entry("Failed", "x")),
             "cancelled",
             ["Failed", "TaskRevokedError"],
         ),
-        (snoozed(0, 1, 5.0), "cancelled", ["TaskRevokedError"]),
-        (completed(0, 1), "completed", []),
-        (discarded(0, 1, error_entry("Failed", "x")), "discarded", ["Failed"]),
+        (snoozed(CLAIM, 5.0), "cancelled", ["TaskRevokedError"]),
+        (completed(CLAIM), "completed", []),
+        (discarded(CLAIM, error_entry("Failed", "x")), "discarded", ["Failed"]),
     ],
 )
 def test_what_somebody_wants_cancelled_does_not_come_back(
@@ -83,7 +88,7 @@ def test_what_a_snoozed_task_said_of_itself_goes_with_its_attempt(
         "UPDATE pgjobs.jobs SET reported_state = 'STARTED', result = '{}', result_type = 'x',"
         " cancel_requested_at = CASE WHEN %s THEN now() END", [is_cancelled],
     )  # fmt: skip
-    assert database.claims.settle_jobs(A, [snoozed(job.id, 1, 60.0)]) == []
+    assert database.claims.settle_jobs(A, [snoozed(job, 60.0)]) == []
     found = row(connection, "a")
     assert found["state"] == ("cancelled" if is_cancelled else "scheduled")
     assert (found["reported_state"], found["result"], found["result_type"]) == (None, None, None)
@@ -97,7 +102,7 @@ def test_what_failed_before_is_not_the_result_of_what_is_cancelled_before_it_beg
         "UPDATE pgjobs.jobs SET reported_state = 'RETRY', result = '{}', traceback = 'x',"
         " cancel_requested_at = now()"
     )
-    assert database.claims.settle_jobs(A, [released(job.id, 1)]) == []
+    assert database.claims.settle_jobs(A, [released(job)]) == []
     found = row(connection, "a")
     assert (found["state"], found["result"], found["traceback"]) == ("cancelled", None, None)
 
@@ -121,9 +126,9 @@ def test_only_an_attempt_that_was_lost_makes_a_retry_one_of_what_was_begun_befor
     jobs = claimed(database, "failed", "lost", "snoozed")
     error = error_entry("Failed", "x")
     outcomes = [
-        retried(jobs["failed"].id, 1, 30.0, error),
-        retried(jobs["lost"].id, 1, 30.0, error, was_lost=True),
-        snoozed(jobs["snoozed"].id, 1, 60.0),
+        retried(jobs["failed"], 30.0, error),
+        retried(jobs["lost"], 30.0, error, was_lost=True),
+        snoozed(jobs["snoozed"], 60.0),
     ]
     assert database.claims.settle_jobs(A, outcomes) == []
     found = {name: row(connection, name)["redelivered"] for name in jobs}
@@ -135,9 +140,9 @@ def test_a_retry_waits_and_a_snooze_costs_nothing(database, connection):
     connection.execute("UPDATE pgjobs.jobs SET max_attempts = 1 WHERE task_id <> 'retried'")
     error = error_entry("Failed", "x")
     outcomes = [
-        retried(jobs["retried"].id, 1, 30.0, error),
-        snoozed(jobs["snoozed"].id, 1, 60.0),
-        retried(jobs["last"].id, 1, 30.0, error),
+        retried(jobs["retried"], 30.0, error),
+        snoozed(jobs["snoozed"], 60.0),
+        retried(jobs["last"], 30.0, error),
     ]
     assert database.claims.settle_jobs(A, outcomes) == []
     assert states(connection) == {
@@ -154,11 +159,11 @@ def test_outcomes_of_every_kind_go_out_in_one_statement(database, connection):
     jobs = claimed(database, "ok", "kept", "failed", "never", "back", "cancelled", "runs")
     error = error_from(KeyError("x"), "Traceback ...")
     outcomes = [
-        completed(jobs["ok"].id, 1),
-        completed(jobs["kept"].id, 1, result_of("kept", children='["c"]')),
-        discarded(jobs["failed"].id, 1, error),
-        released(jobs["never"].id, 1),
-        requeued(jobs["back"].id, 1),
+        completed(jobs["ok"]),
+        completed(jobs["kept"], result_of("kept", children='["c"]')),
+        discarded(jobs["failed"], error),
+        released(jobs["never"]),
+        requeued(jobs["back"]),
         Outcome(jobs["cancelled"].id, 1, State.CANCELLED, error_entry("Revoked", "why")),
     ]
     assert database.claims.settle_jobs(A, outcomes) == []
@@ -188,7 +193,7 @@ def test_settling_goes_with_the_next_claim(database, connection):
     jobs = claimed(database, "a")
     put(database, "b")
     claims, lost = database.claims.claim_jobs(
-        A, "node", [Bucket("celery")], 5, [completed(jobs["a"].id, 1)]
+        A, "node", [Bucket("celery")], 5, [completed(jobs["a"])]
     )
     assert (len(claims), lost) == (1, [])
     assert states(connection) == {"a": "completed", "b": "executing"}
@@ -196,7 +201,7 @@ def test_settling_goes_with_the_next_claim(database, connection):
 
 def test_what_is_put_back_may_be_claimed_in_the_same_transaction(database):
     jobs = claimed(database, "a")
-    outcomes = [released(jobs["a"].id, 1)]
+    outcomes = [released(jobs["a"])]
     (again,), _ = database.claims.claim_jobs(A, "node", [Bucket("celery")], 5, outcomes)
     assert (again.id, again.attempt, again.redelivered) == (jobs["a"].id, 1, True)
 
@@ -204,14 +209,14 @@ def test_what_is_put_back_may_be_claimed_in_the_same_transaction(database):
 # -- the fence -----------------------------------------------------------------------------------
 
 
-def all_outcomes(id: int, attempt: int) -> list[Outcome]:
+def all_outcomes(claim: ClaimKey) -> list[Outcome]:
     return [
-        completed(id, attempt),
-        completed(id, attempt, result_of("a")),
-        discarded(id, attempt, error_entry("E", "m")),
-        released(id, attempt),
-        requeued(id, attempt),
-        Outcome(id, attempt, State.CANCELLED),
+        completed(claim),
+        completed(claim, result_of("a")),
+        discarded(claim, error_entry("E", "m")),
+        released(claim),
+        requeued(claim),
+        Outcome(*claim, State.CANCELLED),
     ]
 
 
@@ -219,7 +224,7 @@ def all_outcomes(id: int, attempt: int) -> list[Outcome]:
 def test_who_lost_the_claim_changes_nothing_and_learns_of_it(database, connection, index):
     """Another node, an earlier attempt, a later one, no such job, and a job that has finished."""
     jobs = claimed(database, "a", "b")
-    database.claims.settle_jobs(A, [completed(jobs["b"].id, 1)])
+    database.claims.settle_jobs(A, [completed(jobs["b"])])
     before = row(connection, "a"), row(connection, "b")
     for node, id, attempt in (
         (B, jobs["a"].id, 1),
@@ -228,31 +233,31 @@ def test_who_lost_the_claim_changes_nothing_and_learns_of_it(database, connectio
         (A, 2**40, 1),
         (A, jobs["b"].id, 1),
     ):
-        outcome = all_outcomes(id, attempt)[index]
+        outcome = all_outcomes(ClaimKey(id, attempt))[index]
         assert database.claims.settle_jobs(node, [outcome]) == [outcome]
     assert (row(connection, "a"), row(connection, "b")) == before
 
 
 def test_a_lost_outcome_takes_no_other_with_it(database, connection):
     jobs = claimed(database, "a", "b")
-    lost = completed(jobs["b"].id, 7)
-    assert database.claims.settle_jobs(A, [lost, completed(jobs["a"].id, 1)]) == [lost]
+    lost = completed(ClaimKey(jobs["b"].id, 7))
+    assert database.claims.settle_jobs(A, [lost, completed(jobs["a"])]) == [lost]
     assert states(connection) == {"a": "completed", "b": "executing"}
 
 
 def test_an_old_attempt_of_the_same_node_is_fenced_off(database, connection):
     """Early in the time-based rescues of others: the first run's ack marks the second one done."""
     jobs = claimed(database, "a")
-    database.claims.settle_jobs(A, [requeued(jobs["a"].id, 1)])
+    database.claims.settle_jobs(A, [requeued(jobs["a"])])
     database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
-    late = completed(jobs["a"].id, 1)
+    late = completed(jobs["a"])
     assert database.claims.settle_jobs(A, [late]) == [late]
     assert states(connection) == {"a": "executing"}
 
 
 def test_writing_twice_is_harmless(database, connection):
     jobs = claimed(database, "a")
-    outcome = completed(jobs["a"].id, 1)
+    outcome = completed(jobs["a"])
     assert database.claims.settle_jobs(A, [outcome]) == []
     finished = row(connection, "a")
     assert database.claims.settle_jobs(A, [outcome]) == [outcome]
@@ -264,8 +269,7 @@ def test_writing_twice_is_harmless(database, connection):
 )
 def test_one_job_twice_in_one_batch_is_settled_once(database, connection, pair):
     jobs = claimed(database, "a", "b")
-    id = jobs["a"].id
-    outcomes = [pair[0](id, 1), completed(jobs["b"].id, 1), pair[1](id, 1)]
+    outcomes = [pair[0](jobs["a"]), completed(jobs["b"]), pair[1](jobs["a"])]
     assert database.claims.settle_jobs(A, outcomes) == []
     found = row(connection, "a")
     assert found["claimed_by"] is None
@@ -282,7 +286,7 @@ def test_a_job_that_was_started_as_often_as_it_may_be_is_discarded_and_says_why(
     jobs = claimed(database, "a", "b")
     connection.execute("UPDATE pgjobs.jobs SET max_attempts = 3")
     for attempt in (1, 2, 3):
-        outcomes = [requeued(jobs["a"].id, attempt), released(jobs["b"].id, 1)]
+        outcomes = [requeued(ClaimKey(jobs["a"].id, attempt)), released(jobs["b"])]
         assert database.claims.settle_jobs(A, outcomes) == []
         claims, _ = database.claims.claim_jobs(A, "node", [Bucket("celery")], 2)
     found = row(connection, "a")
@@ -299,7 +303,7 @@ def test_a_job_that_never_started_goes_back_whatever_its_max_attempts(database, 
     jobs = claimed(database, "a")
     connection.execute("UPDATE pgjobs.jobs SET max_attempts = 1")
     for _ in range(3):
-        assert database.claims.settle_jobs(A, [released(jobs["a"].id, 1)]) == []
+        assert database.claims.settle_jobs(A, [released(jobs["a"])]) == []
         (again,), _ = database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
         assert again.attempt == 1
     assert row(connection, "a")["state"] == "executing"
@@ -308,16 +312,18 @@ def test_a_job_that_never_started_goes_back_whatever_its_max_attempts(database, 
 def test_a_job_that_was_the_last_may_still_complete(database, connection):
     jobs = claimed(database, "a")
     connection.execute("UPDATE pgjobs.jobs SET max_attempts = 1")
-    assert database.claims.settle_jobs(A, [completed(jobs["a"].id, 1)]) == []
+    assert database.claims.settle_jobs(A, [completed(jobs["a"])]) == []
     assert states(connection) == {"a": "completed"}
 
 
 def test_errors_of_all_attempts_are_kept(database, connection):
     jobs = claimed(database, "a")
-    outcome = requeued(jobs["a"].id, 1)._replace(error=error_entry("First", "1"))
+    outcome = requeued(jobs["a"])._replace(error=error_entry("First", "1"))
     database.claims.settle_jobs(A, [outcome])
     database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
-    database.claims.settle_jobs(A, [discarded(jobs["a"].id, 2, error_entry("Second", "2"))])
+    database.claims.settle_jobs(
+        A, [discarded(ClaimKey(jobs["a"].id, 2), error_entry("Second", "2"))]
+    )
     errors = row(connection, "a")["errors"]
     assert [(error["type"], error["attempt"]) for error in errors] == [("First", 1), ("Second", 2)]
 
@@ -334,8 +340,8 @@ def test_no_text_of_a_task_keeps_an_outcome_from_being_written(database, connect
     database.claims.settle_jobs(
         A,
         [
-            discarded(jobs["a"].id, 1, error_from(broken(text), text)),
-            discarded(jobs["b"].id, 1, error_entry(text, text, text, text)),
+            discarded(jobs["a"], error_from(broken(text), text)),
+            discarded(jobs["b"], error_entry(text, text, text, text)),
         ],
     )
     assert set(states(connection).values()) == {"discarded"}
@@ -347,7 +353,7 @@ def test_any_result_is_kept_byte_for_byte(database, connection):
     jobs = claimed(database, "a", "b", "c")
     given = {"a": every, "b": b"", "c": None}
     database.claims.settle_jobs(
-        A, [completed(jobs[i].id, 1, result_of(i, result=r)) for i, r in given.items()]
+        A, [completed(jobs[i], result_of(i, result=r)) for i, r in given.items()]
     )
     assert {i: row(connection, i)["result"] for i in given} == given
     assert row(connection, "c")["result_type"] == "application/json"
@@ -356,7 +362,7 @@ def test_any_result_is_kept_byte_for_byte(database, connection):
 def test_a_batch_of_many_is_written_whole(database, connection):
     names = [str(number) for number in range(500)]
     jobs = claimed(database, *names)
-    outcomes = [completed(job.id, 1, result_of(i, result=b"x" * 1000)) for i, job in jobs.items()]
+    outcomes = [completed(job, result_of(i, result=b"x" * 1000)) for i, job in jobs.items()]
     assert database.claims.settle_jobs(A, outcomes) == []
     assert set(states(connection).values()) == {"completed"}
 
@@ -365,7 +371,7 @@ def test_what_the_pool_child_wrote_first_stands(database, connection):
     jobs = claimed(database, "a")
     result = result_of("a", result=b"child")
     assert database.results.finish_job(result, State.COMPLETED, Fence(A, 1))
-    late = discarded(jobs["a"].id, 1, error_entry("E", "late"))
+    late = discarded(jobs["a"], error_entry("E", "late"))
     assert database.claims.settle_jobs(A, [late]) == [late]
     assert row(connection, "a")["result"] == b"child"
 
@@ -373,7 +379,7 @@ def test_what_the_pool_child_wrote_first_stands(database, connection):
 def test_an_outcome_about_an_attempt_that_published_its_own_retry_is_lost(database, connection):
     jobs = claimed(database, "a")
     database.jobs.insert_job(new_job("a", eta=60), by_holder(Fence(A, 1)))
-    late = completed(jobs["a"].id, 1)
+    late = completed(jobs["a"])
     assert database.claims.settle_jobs(A, [late]) == [late]
     assert states(connection) == {"a": "retryable"}
 
@@ -384,6 +390,8 @@ def test_of_many_errors_the_newest_stay(database, connection):
     error = error_entry("KeyError", "no")
     for attempt in range(1, 54):
         (claim,), _ = database.claims.claim_jobs(A, "node", [Bucket("celery")], 1)
-        database.claims.settle_jobs(A, [requeued(claim.id, attempt)._replace(error=error)])
+        database.claims.settle_jobs(
+            A, [requeued(ClaimKey(claim.id, attempt))._replace(error=error)]
+        )
         kept = [entry["attempt"] for entry in row(connection, "a")["errors"]]
         assert kept == list(range(max(1, attempt - 49), attempt + 1))

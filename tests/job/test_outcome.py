@@ -22,6 +22,7 @@ from pgjobs_celery.job.outcome import (
     requeued,
     shorten,
 )
+from pgjobs_celery.job.rows import ClaimKey
 from pgjobs_celery.job.states import State
 
 #: NUL and halves of letters included.
@@ -42,12 +43,13 @@ def _is_unicode(text: str) -> bool:
 
 
 def test_each_decision_says_what_is_to_be_written():
+    claim = ClaimKey(1, 2)
     result = Result("a", b"1", "json", None, None, None)
-    assert completed(1, 2) == Outcome(1, 2, State.COMPLETED)
-    assert completed(1, 2, result) == Outcome(1, 2, State.COMPLETED, result=result, awaited="a")
-    assert discarded(1, 2, "{}") == Outcome(1, 2, State.DISCARDED, "{}")
-    assert released(1, 2) == Outcome(1, 2, State.AVAILABLE, counts=False)
-    assert requeued(1, 2) == Outcome(1, 2, State.AVAILABLE, counts=True)
+    assert completed(claim) == Outcome(1, 2, State.COMPLETED)
+    assert completed(claim, result) == Outcome(1, 2, State.COMPLETED, result=result, awaited="a")
+    assert discarded(claim, "{}") == Outcome(1, 2, State.DISCARDED, "{}")
+    assert released(claim) == Outcome(1, 2, State.AVAILABLE, counts=False)
+    assert requeued(claim) == Outcome(1, 2, State.AVAILABLE, counts=True)
 
 
 @given(anything, anything, st.none() | anything, st.none() | anything)

@@ -17,7 +17,7 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.rows.unique_jobs import UniqueJobs
 from pgjobs_celery.errors import InvalidOption, MessageRefused, UnknownOption
 from pgjobs_celery.job.outcome import Outcome, released, requeued, retried, snoozed
-from pgjobs_celery.job.rows import Fence
+from pgjobs_celery.job.rows import ClaimKey, Fence
 from pgjobs_celery.job.states import State
 
 from ..conftest import Connection
@@ -232,10 +232,13 @@ def test_an_id_that_somebody_was_promised_has_a_row(define: Define, connection: 
 @pytest.mark.parametrize(
     ("state", "back"),
     [
-        ("executing", lambda database, claim: settle(database, requeued(claim, 1))),
-        ("executing", lambda database, claim: settle(database, released(claim, 1))),
-        ("executing", lambda database, claim: settle(database, retried(claim, 1, 60.0, "{}"))),
-        ("executing", lambda database, claim: settle(database, snoozed(claim, 1, 60.0))),
+        ("executing", lambda database, id: settle(database, requeued(ClaimKey(id, 1)))),
+        ("executing", lambda database, id: settle(database, released(ClaimKey(id, 1)))),
+        (
+            "executing",
+            lambda database, id: settle(database, retried(ClaimKey(id, 1), 60.0, "{}")),
+        ),
+        ("executing", lambda database, id: settle(database, snoozed(ClaimKey(id, 1), 60.0))),
         ("executing", lambda database, claim: database.claims.rescue_jobs()),
         (
             "executing",
@@ -328,12 +331,12 @@ def test_a_retry_keeps_the_key_and_nobody_gets_in_between(
 ):
     welcome = define()
     first = welcome.delay(7)
-    claim = row(connection, first.id)["id"]
+    claim = ClaimKey(row(connection, first.id)["id"], 1)
     for outcome in (
-        requeued(claim, 1),
-        released(claim, 1),
-        retried(claim, 1, 0.0, "{}"),
-        snoozed(claim, 1, 60.0),
+        requeued(claim),
+        released(claim),
+        retried(claim, 0.0, "{}"),
+        snoozed(claim, 60.0),
     ):
         set_row(connection, first.id, state="executing", due_at=None, **IN_STATE["executing"])
         assert welcome.delay(7).id == first.id

@@ -79,7 +79,7 @@ def test_a_node_says_that_it_lives_before_it_claims(database, connection, node):
 def test_outcomes_go_with_the_next_claim(database, connection, node):
     put(database, "a", "b")
     (a,) = node.claim_jobs(CELERY, 1)
-    node.settle(completed(a.id, a.attempt))
+    node.settle(completed(a))
     assert node.unwritten == 1
     assert states(connection)["a"] == "executing"
     assert len(node.claim_jobs(CELERY, 1)) == 1
@@ -91,7 +91,7 @@ def test_outcomes_are_written_by_themselves_where_no_claim_comes(database, conne
     node = Node(database)
     put(database, "a")
     (a,) = node.claim_jobs(CELERY, 1)
-    node.settle(completed(a.id, a.attempt))
+    node.settle(completed(a))
     wait_for(lambda: states(connection) == {"a": "completed"})
     node.close()
 
@@ -116,7 +116,7 @@ def test_a_chord_is_looked_for_once_its_last_outcome_is_written(database, connec
         blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         wait_for(lambda: connection.execute(blocked).fetchone())
         # Too late for the transaction that is under way.
-        node.settle(completed(a.id, a.attempt))
+        node.settle(completed(a))
         node.expect_chord()
     claiming.join()
     node.flush()
@@ -127,7 +127,7 @@ def test_outcomes_survive_a_cut_connection_in_their_order(database, connection, 
     put(database, "a", "b", "c")
     claims = node.claim_jobs(CELERY, 3)
     for claim in claims:
-        node.settle(completed(claim.id, claim.attempt))
+        node.settle(completed(claim))
     cut(database)
     with pytest.raises(CONNECTION_ERRORS):
         node.flush()
@@ -143,7 +143,7 @@ def test_what_was_claimed_without_an_answer_is_put_back_and_what_is_known_is_not
 ):
     put(database, "held", "settled", "unknown", "waits")
     held, settled = node.claim_jobs(CELERY, 2)
-    node.settle(completed(settled.id, settled.attempt))
+    node.settle(completed(settled))
     # As if the answer to this had been cut off.
     database.claims.claim_jobs(node.id, node.name, CELERY, 1)
     cut(database)
@@ -202,8 +202,8 @@ def test_a_lost_claim_is_logged_once_and_changes_nothing(database, connection, n
         "UPDATE pgjobs.jobs SET state = 'available', claimed_by = NULL WHERE id = %s", (lost.id,)
     )
     with caplog.at_level(logging.WARNING):
-        node.settle(completed(lost.id, lost.attempt))
-        node.settle(completed(kept.id, kept.attempt))
+        node.settle(completed(lost))
+        node.settle(completed(kept))
         node.flush()
         node.flush()
     assert states(connection) == {"lost": "available", "kept": "completed"}
@@ -222,7 +222,7 @@ def test_an_outcome_that_another_process_may_have_written_is_not_called_lost(
     connection.execute(
         "UPDATE pgjobs.jobs SET state = 'completed', claimed_by = NULL, finished_at = now()"
     )
-    node.settle(completed(a.id, a.attempt)._replace(is_sole=False))
+    node.settle(completed(a)._replace(is_sole=False))
     node.flush()
     assert caplog.records == []
 
@@ -254,7 +254,7 @@ def test_an_outcome_that_the_server_refuses_is_set_aside_and_the_others_are_writ
     )
     try:
         for claim in claims:
-            node.settle(completed(claim.id, claim.attempt))
+            node.settle(completed(claim))
         assert len(node.claim_jobs(CELERY, 1)) == 1
         assert node.unwritten == 0
     finally:
@@ -274,12 +274,12 @@ def test_an_outcome_that_the_server_refuses_is_set_aside_and_the_others_are_writ
 def test_leaving_writes_what_is_due_and_takes_the_row_away(database, connection, node):
     put(database, "a", "b")
     a, b = node.claim_jobs(CELERY, 2)
-    node.settle(completed(a.id, a.attempt))
+    node.settle(completed(a))
     node.close()
     assert states(connection) == {"a": "completed", "b": "executing"}
     # It still holds a job: who looks after the dead must find it.
     assert len(connection.execute("SELECT 1 FROM pgjobs.nodes").fetchall()) == 1
-    node.settle(released(b.id, b.attempt))
+    node.settle(released(b))
     node.close()
     assert states(connection)["b"] == "available"
     assert connection.execute("SELECT 1 FROM pgjobs.nodes").fetchall() == []
@@ -288,7 +288,7 @@ def test_leaving_writes_what_is_due_and_takes_the_row_away(database, connection,
 def test_leaving_without_a_connection_is_a_warning(database, node, caplog):
     put(database, "a")
     (a,) = node.claim_jobs(CELERY, 1)
-    node.settle(completed(a.id, a.attempt))
+    node.settle(completed(a))
     cut(database)
     node.close()
     assert "could not say goodbye to the database" in caplog.text
@@ -326,7 +326,7 @@ def test_through_cuts_at_any_moment_every_job_runs_once(database, connection):
         while (claim := todo.get()) is not None:
             with lock:
                 ran[claim.id] += 1
-            node.settle(completed(claim.id, claim.attempt))
+            node.settle(completed(claim))
 
     def assassinate() -> None:
         chance = random.Random(7)

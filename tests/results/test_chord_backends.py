@@ -75,7 +75,7 @@ def test_members_that_stored_their_results_elsewhere_are_named(
     database = app.backend.database
     alive(database, elsewhere)
     claims, _ = database.claims.claim_jobs(elsewhere, "other@test", [Bucket("celery")], 2)
-    outcomes = [completed(claim.id, claim.attempt) for claim in claims]
+    outcomes = [completed(claim) for claim in claims]
     database.claims.settle_jobs(elsewhere, outcomes)
     with caplog.at_level(logging.WARNING):
         execute(app, hold(app))

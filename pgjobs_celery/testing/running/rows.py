@@ -102,7 +102,7 @@ class RowDraining:
                 if not with_safety and performed.error is not None:
                     return performed.error
         finally:
-            self._settle(node, [released(claim.id, claim.attempt) for claim in claims])
+            self._settle(node, [released(claim) for claim in claims])
             self.database.nodes.delete_node(node)
         return None
 
@@ -113,7 +113,7 @@ class RowDraining:
             try:
                 performed = execute(self.app, self._attempt(node, claim))
             except BaseException:
-                self._settle(node, [released(claim.id, claim.attempt)])
+                self._settle(node, [released(claim)])
                 raise
         # Values that the task, or its backend, has already written stay.
         outcome = _outcome(claim, performed)
@@ -157,19 +157,19 @@ def _is_due(job: Job, now: datetime) -> bool:
 
 def _outcome(claim: Claim, performed: Performed) -> Outcome:
     """The outcome for its row: as of a job that a worker has run."""
-    id, attempt, error = claim.id, claim.attempt, performed.error
+    error = performed.error
     entry = None if error is None else error_from(error)
     delay = performed.delay or 0.0
     if performed.outcome == "snoozed":
-        return snoozed(id, attempt, delay)
+        return snoozed(claim, delay)
     if performed.outcome == "retried":
         if isinstance(error, Reject):
-            return requeued(id, attempt)
-        return retried(id, attempt, delay, entry or error_entry("Retry", "the task retries itself"))
+            return requeued(claim)
+        return retried(claim, delay, entry or error_entry("Retry", "the task retries itself"))
     if performed.outcome == "cancelled":
-        return cancelled(id, attempt, performed.reason)
+        return cancelled(claim, performed.reason)
     if performed.outcome == "discarded":
-        return discarded(id, attempt, entry or error_entry("Exception", ""))
+        return discarded(claim, entry or error_entry("Exception", ""))
     if performed.outcome == "replaced":
-        return replaced(id, attempt)
-    return completed(id, attempt)
+        return replaced(claim)
+    return completed(claim)
