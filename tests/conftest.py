@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ RABBITMQ_URL = os.environ.get("PGJOBS_TEST_RABBITMQ_URL", "amqp://guest:guest@12
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has it ignored by what it runs in the background, and what that runs in turn.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hundreds of interpreters are started: without this each of them compiles the package and the tests
+# again, a quarter of a second each.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # How long an example takes says more of the machine, and of what else runs on it.
 hypothesis.settings.register_profile(

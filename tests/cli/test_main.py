@@ -25,6 +25,7 @@ from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.migrations import versions
 from pgjobs_celery.errors import InvalidOption
 
+ROOT = Path(__file__).parents[2]
 PASSWORD = "t0p-s3cret"
 
 Result = subprocess.CompletedProcess
@@ -58,9 +59,9 @@ def celery(tmp_path: Path) -> Celery:
     def run(*args: str) -> Result[str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
         done = subprocess.run(
-            [sys.executable, "-m", "celery", *args],
+            [sys.executable, "-m", "tests.support.lean_celery", *args],
             cwd=tmp_path,
-            env={**env, "COLUMNS": "100"},
+            env={**env, "COLUMNS": "100", "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=60,
@@ -195,7 +196,8 @@ def test_output_that_cannot_be_written_is_one_line(url, db, words):
         migrations.migrate(db, "pgjobs")
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "celery", "-b", url, "pgjobs", *words],
+            [sys.executable, "-m", "tests.support.lean_celery", "-b", url, "pgjobs", *words],
+            cwd=ROOT,
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

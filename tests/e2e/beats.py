@@ -35,7 +35,7 @@ def running_beats(url: str, folder: Path) -> Iterator[StartBeat]:
         name = f"beat{len(beats) + 1}-{uuid4().hex[:6]}"
         log = folder / f"{name}.log"
         command = [
-            *(sys.executable, "-m", "celery", "-A", "tests.e2e.tasks", "beat"),
+            *(sys.executable, "-m", "tests.support.lean_celery", "-A", "tests.e2e.tasks", "beat"),
             *("--scheduler", SCHEDULER, "--pidfile", "", "--loglevel", "INFO", *args),
         ]
         with log.open("wb") as output:

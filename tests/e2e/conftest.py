@@ -32,6 +32,8 @@ ROOT = Path(__file__).parents[2]
 START_LIMIT = 30.0
 STOP_LIMIT = 20.0
 
+GREENLETS = ("gevent", "eventlet")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -143,8 +145,10 @@ def running_workers(
     ) -> Worker:
         name = f"worker{len(workers) + 1}-{uuid4().hex[:6]}@test"
         log = folder / f"{name}.log"
+        # Celery patches for greenlets what no module may have imported before.
+        program = "celery" if pool in GREENLETS else "tests.support.lean_celery"
         command = [
-            *(sys.executable, "-m", "celery", "-A", app, "worker", "--loglevel", "INFO"),
+            *(sys.executable, "-m", program, "-A", app, "worker", "--loglevel", "INFO"),
             *("--pool", pool, "--concurrency", str(concurrency), "--hostname", name),
             *(("--queues", ",".join(queues)) if queues else ()),
             # To look for others takes each worker a second.

@@ -45,9 +45,9 @@ def celery_says(url: str) -> Callable[..., str]:
 
     def say(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "celery", "-A", "tests.e2e.tasks", *arguments],
+            [sys.executable, "-m", "tests.support.lean_celery", *arguments],
             cwd=ROOT,
-            env={**os.environ, "PGJOBS_TEST_URL": url},
+            env={**os.environ, "PGJOBS_TEST_URL": url, "CELERY_APP": "tests.e2e.tasks"},
             capture_output=True,
             text=True,
             timeout=30,

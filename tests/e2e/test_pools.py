@@ -119,7 +119,7 @@ def test_workers_in_a_test_suite_leave_nothing_behind(
     other = make_database()
     environment = {**os.environ, "PGJOBS_TEST_URL": url}
     subprocess.run(
-        [sys.executable, "-m", "celery", "-b", other, "pgjobs", "migrate"],
+        [sys.executable, "-m", "tests.support.lean_celery", "-b", other, "pgjobs", "migrate"],
         env=environment, cwd=ROOT, check=True, capture_output=True, timeout=30,
     )  # fmt: skip
     done = subprocess.run(

@@ -207,7 +207,8 @@ def maintenance_can_be_run_beside_the_workers(stage: Stage) -> None:
     scheduled = stage.task(tasks.add).apply_async((1, 2), countdown=1)
     wait_for((folder / "late").exists)
     victim.kill()
-    command = [sys.executable, "-m", "celery", "pgjobs", "maintain", "--url", stage.url]
+    program = "tests.support.lean_celery"
+    command = [sys.executable, "-m", program, "pgjobs", "maintain", "--url", stage.url]
     maintain = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

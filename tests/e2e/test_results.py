@@ -36,7 +36,7 @@ def running(module_worker: StartWorker) -> Worker:
 def run_celery(url: str, *args: str) -> tuple[int, str]:
     """A ``celery`` command on the tests' app; its exit code and what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "tests.e2e.tasks", *args],
+        [sys.executable, "-m", "tests.support.lean_celery", "-A", "tests.e2e.tasks", *args],
         cwd=ROOT, env={**os.environ, "PGJOBS_TEST_URL": url}, text=True, timeout=30, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
