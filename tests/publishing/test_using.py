@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -96,6 +96,37 @@ def test_what_a_savepoint_takes_back_is_not_there(
                 after = await caller.publish(add, 1, 4)
             await caller.commit()
             assert [*states(connection)] == [before.id, within.id, after.id]
+
+    run(work())
+
+
+def test_a_server_that_takes_null_for_a_text_is_named_as_the_cause(
+    any_kind: Open, app: Celery, connection: Connection
+):
+    """Where the driver writes arrays as texts; others do not mind ``array_nulls``."""
+    add = app.tasks["add"]
+
+    async def publish(caller: Any) -> None:
+        async with caller.using():
+            await caller.execute("SET LOCAL array_nulls = off")
+            with nullcontext() if caller.is_async else bulk():
+                add.delay(1, 1)
+                add.delay(1, 2)
+
+    async def work() -> None:
+        async with any_kind() as caller:
+            refused = None
+            try:
+                await publish(caller)
+            except CannotJoin as error:
+                refused = str(error)
+            if refused is not None:
+                assert "SET array_nulls = on" in refused
+                return
+            await caller.commit()
+            assert len(states(connection)) == 2
+            found = connection.execute("SELECT DISTINCT parent_id, unique_key FROM pgjobs.jobs")
+            assert found.fetchall() == [{"parent_id": None, "unique_key": None}]
 
     run(work())
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 
+from ...errors import CannotJoin
 from ...scopes.scopes import Scope, Scoped
 from ..connection import Call, Row
 from .watching import Pending, Watch
@@ -47,10 +48,22 @@ class Caller(ABC):
         Takes the place of :meth:`pgjobs_celery.db.connection.Connection.run`.
         """
         return [
-            [] if call.prepared.name in SETTINGS else self.execute(call)
+            [] if call.prepared.name in SETTINGS else self._execute_or_explain(call)
             for transaction in transactions
             for call in transaction
         ]
+
+    def _execute_or_explain(self, call: Call) -> list[Row]:
+        try:
+            return self.execute(call)
+        except Exception as error:
+            if _has_taken_null_for_text(error):
+                raise CannotJoin(
+                    "array_nulls is off on the connection that using() was given, so that the "
+                    "server takes NULL in an array for a text, and jobs cannot be put in bulk: run "
+                    "`SET array_nulls = on` over it first, or ALTER ROLE … SET array_nulls = on"
+                ) from error
+            raise
 
     @abstractmethod
     def execute(self, call: Call) -> list[Row]:
@@ -81,6 +94,13 @@ class Caller(ABC):
     def own_error(self, error: psycopg.Error) -> BaseException | None:
         """The error of the caller's own driver; None for a psycopg error as it is."""
         return None
+
+
+def _has_taken_null_for_text(error: BaseException) -> bool:
+    """True for "invalid input syntax": "NULL", of whichever driver, in whichever language."""
+    own = getattr(error, "orig", None) or error
+    code = getattr(own, "sqlstate", None) or getattr(own, "pgcode", None)
+    return code in ("22P02", "22007") and "NULL" in str(own)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
