@@ -84,6 +84,40 @@ def test_a_commit_of_a_session_takes_along_what_was_collected(
     assert numbers(connection) == [1, 3, 5]
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["", "and goes on"])
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+@pytest.mark.parametrize("has_session", [False, True], ids=["connection", "session"])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_an_end_behind_the_back_of_sqlalchemy_is_an_error(
+    url: str,
+    add: Any,
+    connection: Connection,
+    driver: str,
+    has_session: bool,
+    end: str,
+    again: bool,
+):
+    def publish(own: Any) -> None:
+        with using(own), bulk():
+            if not again:
+                add.delay(1, 0)  # before anything is sent
+            own.execute(sqlalchemy.text("SELECT 1"))
+            if again:
+                add.delay(1, 0)
+            driven = own.connection() if has_session else own
+            getattr(driven.connection.dbapi_connection, end)()
+            if again:
+                own.execute(sqlalchemy.text("SELECT 1"))
+
+    engine = sqlalchemy.create_engine(sqlalchemy_url(url, driver))
+    with orm.Session(engine) if has_session else engine.connect() as own:
+        with pytest.raises(CannotJoin, match="1 step that was published"):
+            publish(own)
+        own.commit()
+    engine.dispose()
+    assert numbers(connection) == []
+
+
 def test_many_from_an_iterable_that_commits_and_rolls_back(
     add: Any, own: Any, connection: Connection
 ):
@@ -275,6 +309,28 @@ def test_a_savepoint_that_only_sql_makes_over_an_asyncio_session_is_an_error(
             add.delay(1, 0)
             await control(session, "SAVEPOINT a")
             add.delay(2, 0)
+
+    async def publish_and_dispose() -> None:
+        try:
+            await publish()
+        finally:
+            await engine.dispose()
+
+    engine = aio.create_async_engine(sqlalchemy_url(url, "asyncpg"))
+    with pytest.raises(CannotJoin):
+        run(publish_and_dispose())
+    assert numbers(connection) == []
+
+
+def test_an_end_behind_the_back_of_an_asyncio_session_is_an_error(
+    url: str, add: Any, connection: Connection
+):
+    async def publish() -> None:
+        async with aio.AsyncSession(engine) as session, session.begin(), using(session):
+            await session.execute(sqlalchemy.text("SELECT 1"))
+            add.delay(1, 0)
+            raw = await (await session.connection()).get_raw_connection()
+            await raw.driver_connection.execute("ROLLBACK")
 
     async def publish_and_dispose() -> None:
         try:

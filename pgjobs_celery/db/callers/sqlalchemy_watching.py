@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
@@ -24,6 +25,8 @@ class SqlalchemyWatch(Watch):
         self._source = source
         #: Replaced when SQL may have begun or ended something, of which SQLAlchemy does not know.
         self._token = object()
+        #: The connections whose transaction has begun at the server: it must not be over unheard.
+        self._begun: set[Connection] = set()
         self._heard: list[tuple[Any, str, Callable[..., Any]]] = []
         if isinstance(source, Session):
             self._listen(source, "before_commit", self._before_commit)
@@ -49,6 +52,7 @@ class SqlalchemyWatch(Watch):
 
     @property
     def is_there(self) -> bool:
+        self._see_what_has_ended()
         source = self._source
         return self._began_at == (
             source.get_transaction(),
@@ -67,6 +71,8 @@ class SqlalchemyWatch(Watch):
     def _listen_to_statements(self, connection: Connection) -> None:
         if all(target is not connection for target, *_ in self._heard):
             self._listen(connection, "before_cursor_execute", self._before_cursor_execute)
+            self._listen(connection, "after_cursor_execute", self._after_cursor_execute)
+            self._see_what_has_begun(connection)
 
     def _after_begin(self, session: Session, transaction: Any, connection: Connection) -> None:
         self._listen_to_statements(connection)
@@ -83,7 +89,21 @@ class SqlalchemyWatch(Watch):
             self.pending.drop(self)
 
     def _before_cursor_execute(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        self._see_what_has_ended()
         self._hear(statement)
+
+    def _after_cursor_execute(self, connection: Any, *_: Any) -> None:
+        self._see_what_has_begun(connection)
+
+    def _see_what_has_begun(self, connection: Connection) -> None:
+        if is_begun(connection):
+            self._begun.add(connection)
+
+    def _see_what_has_ended(self) -> None:
+        """Notice a commit or rollback by the driver's connection, behind SQLAlchemy's back."""
+        if any(not is_begun(connection) for connection in self._begun):
+            self._begun.clear()
+            self._token = object()
 
     def _hear(self, statement: str) -> None:
         is_kept = control_of(statement)
@@ -91,6 +111,17 @@ class SqlalchemyWatch(Watch):
             return
         self.foresee(is_kept=is_kept)
         self._token = object()
+
+
+def is_begun(connection: Connection) -> bool:
+    """Whether the driver knows of a transaction; it asks nobody."""
+    if connection.closed or connection.invalidated:
+        return False
+    driver: Any = connection.connection.driver_connection
+    if hasattr(driver, "is_in_transaction"):
+        return bool(driver.is_in_transaction())  # asyncpg's
+    # psycopg's, and psycopg2's
+    return bool(driver.info.transaction_status != TransactionStatus.IDLE)
 
 
 def connections_of(session: Session) -> set[Connection]:
