@@ -195,6 +195,13 @@ class AttemptedTask(Task):  # type: ignore[misc]
             self._try_again(request, error, delay)
         return returned
 
+    def _prepare_attempt(self, prepare: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        """Run the task's ``before_start``, whose end is an end of the attempt as well."""
+        try:
+            self._run_attempt(prepare, args, kwargs)
+        finally:
+            self.request.__dict__.pop("is_in_body", None)
+
     def _end(self, request: Any, end: TaskEnd) -> NoReturn:
         if isinstance(end, Snooze):
             self._try_again(request, end, end.delay)
@@ -251,6 +258,21 @@ def run_in_attempts(cls: type[AttemptedTask]) -> None:
         )
     run._is_attempt = True  # type: ignore[attr-defined]
     cls.run = run
+
+
+def prepare_in_attempts(cls: type[AttemptedTask]) -> None:
+    """Run a ``before_start`` of the task's own through ``_prepare_attempt``."""
+    found = inspect.getattr_static(cls, "before_start")
+    is_own = found is not inspect.getattr_static(Task, "before_start")
+    if not is_own or getattr(found, "_is_attempt", False) or not hasattr(found, "__get__"):
+        return
+
+    @functools.wraps(cls.before_start)
+    def before_start(self: AttemptedTask, *args: Any, **kwargs: Any) -> None:
+        self._prepare_attempt(found.__get__(self, type(self)), args, kwargs)
+
+    before_start._is_attempt = True  # type: ignore[attr-defined]
+    cls.before_start = before_start
 
 
 def _format(error: BaseException) -> str:

@@ -40,7 +40,7 @@ from ..publishing.batch import SIZE
 from ..publishing.enqueue_many import OnBatch, enqueue_many
 from ..publishing.fast_producer import find_collector
 from ..publishing.receipt import publication
-from .attempts import AttemptedTask, run_in_attempts
+from .attempts import AttemptedTask, prepare_in_attempts, run_in_attempts
 from .result import PgResult
 
 #: Celery's options of a call: some look like a misspelt one of ours (``eta`` and ``meta``).
@@ -107,6 +107,7 @@ class PgTask(AttemptedTask):
         if meta:
             cls._header["meta"] = meta
         run_in_attempts(cls)
+        prepare_in_attempts(cls)
 
     # Publish
 

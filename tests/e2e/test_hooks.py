@@ -121,6 +121,9 @@ def test_what_a_hook_raises_ends_its_job_and_nothing_else(
     assert running.process.poll() is None
     for key, row in found.items():
         assert row["state"] == "completed" or row["errors"], key
+    # What a PgTask raises before its body is the end of an attempt, and not of the job.
+    row = found[hooked.in_attempts.name, "before_start", "error"]
+    assert errors(row) == [(1, "RuntimeError"), (2, "RuntimeError")]
     lost = {
         key: row["errors"] for key, row in found.items()
         if key[1] in AFTER_SUCCESS and row["state"] != "completed"
