@@ -12,11 +12,14 @@ task's work.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import select
 import signal
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from billiard import pool
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -54,6 +57,8 @@ class _Child:
             # An exception that leaves Celery's tracer (sys.exit, a message that cannot be pickled)
             # is reported by billiard itself.
             pool.ExceptionInfo = _make_short_info
+            # So is the status of a task's sys.exit(), once more, when this child has ended.
+            sys.exit = _ShortExit(sys.exit)
 
     def _on_soft_limit(self, *args: Any) -> None:
         if self.may_be_ended:
@@ -105,6 +110,20 @@ def fit_failure(info: Any) -> Any:
     if _size(info) > ROOM:
         _shorten_failure(info)
     return info
+
+
+class _ShortExit:
+    """billiard's ``sys.exit()``, which keeps no status but one that a process can end with."""
+
+    def __init__(self, note_and_exit: Callable[[Any], Any]) -> None:
+        self._note_and_exit = note_and_exit
+
+    def __call__(self, status: Any = None) -> NoReturn:
+        """Leave the task."""
+        is_code = status is None or (isinstance(status, int) and abs(status) < 2**31)
+        with contextlib.suppress(SystemExit):
+            self._note_and_exit(status if is_code else 1)
+        raise SystemExit(status)
 
 
 def _make_short_info(*args: Any, **kwargs: Any) -> Any:

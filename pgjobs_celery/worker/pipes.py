@@ -4,13 +4,14 @@ A child tells by its pipe that its task has ended. Celery's event loop fires its
 looks at the pipes, so that after a stall of the main process (a database that is away, a table that
 is locked, a machine that was suspended) a time limit that has run out meanwhile would be judged
 first: a task that succeeded in time would fail, or run again. And it is not heard at all while a
-soft shutdown sleeps.
+soft shutdown sleeps, nor once the last task of a closed pool has ended: a child that has more to
+say than its pipe holds could not leave, and its worker waits for it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import isgenerator
 from typing import Any
 
@@ -49,6 +50,8 @@ class Pipes:
         self._join_exited_workers = handler.join_exited_workers
         handler.check_timeouts = self._judge_all
         handler.join_exited_workers = self._judge_and_join
+        self._stop_handler = handler.stop
+        handler.stop = self._stop_and_hear
 
     def hear(self) -> None:
         """Read the children's reports. In the event loop's thread, between two callbacks."""
@@ -68,8 +71,7 @@ class Pipes:
         sleeper = threading.Thread(target=pause, name="pgjobs-soft", daemon=True)
         sleeper.start()
         while sleeper.is_alive():
-            readers = [child.outq._reader for child in self._pool._fileno_to_outq.values()]
-            wait([reader for reader in readers if not reader.closed], LOOK)
+            wait(_readers(self._pool._fileno_to_outq.values()), LOOK)
             self._judge_all()
 
     def _judge_soft(self, job: int, soft: float, hard: float | None, hub: Any) -> None:
@@ -110,6 +112,23 @@ class Pipes:
         self._judge_all()
         return self._join_exited_workers(*args, **kwargs)
 
+    def _stop_and_hear(self, *args: Any, **kwargs: Any) -> None:
+        """Celery's ``stop`` of what reads the pipes, which ends with the last task; then read on.
+
+        Its caller waits for each child next.
+        """
+        self._stop_handler(*args, **kwargs)
+        children = [child for child in self._pool._pool if child._is_alive()]
+        while children:
+            gone = [child._popen.sentinel for child in children]
+            ready = wait(_readers(children) + gone, LOOK)
+            self.hear()
+            children = [
+                child
+                for child in children
+                if child._is_alive() and child._popen.sentinel not in ready
+            ]
+
     def _read(self, child: Any) -> None:
         """Handle the messages that wait in a child's pipe, and the rest of one that has begun."""
         fd, reader, readers = child.outqR_fd, child.outq._reader, self._hub.readers
@@ -134,3 +153,8 @@ class Pipes:
             pass
         # Its child has died, of which the pool hears otherwise.
         self._hub.remove_reader(fd)
+
+
+def _readers(children: Iterable[Any]) -> list[Any]:
+    readers = (child.outq._reader for child in children)
+    return [reader for reader in readers if not reader.closed]

@@ -210,9 +210,6 @@ def test_a_result_of_any_size_is_there_when_nobody_listened(
     assert started.stop() == 0
 
 
-@pytest.mark.xfail(
-    reason="open: after a task's sys.exit() a prefork pool waits for a child that does not leave"
-)
 @pytest.mark.parametrize("fault", [do_nothing, kill_children])
 def test_a_failure_of_any_size_is_told_when_nobody_listened(
     fault: Callable[[Worker], None],

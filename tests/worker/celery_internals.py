@@ -40,6 +40,7 @@ BACKEND = "celery.backends.base:Backend"
 
 STALLS = "tests/e2e/test_stalls.py"
 POOL_SIZES = "tests/e2e/test_pool_sizes.py"
+LAST_WORDS = "tests/e2e/test_last_words.py"
 SHUTDOWN = "tests/e2e/test_shutdown.py"
 CANCEL = "tests/e2e/test_cancel.py"
 SENT = "tests/e2e/test_sent_tasks.py"
@@ -166,6 +167,13 @@ INTERNALS = [
              "the same while the pool is closed", STALLS),
     Internal("billiard.pool:ResultHandler", "join_exited_workers", REPLACED,
              "the same; Celery looks at the pipes one by one, half a second each", STALLS),
+    Internal("billiard.pool:ResultHandler", "stop", REPLACED,
+             "nobody reads the pipes once the last task has ended, and a child that cannot write "
+             "does not leave", LAST_WORDS),
+    Internal("billiard.process:BaseProcess", "_is_alive", USED,
+             "the children that have yet to leave", LAST_WORDS),
+    Internal("billiard.process:BaseProcess", "_popen", USED,
+             "tells by its sentinel that a child has left", LAST_WORDS),
     Internal(f"{ASYNPOOL}:AsynPool", "_fileno_to_outq", USED, "the children by their pipes",
              STALLS),
     Internal(f"{ASYNPOOL}:AsynPool", "_busy_workers", USED,
