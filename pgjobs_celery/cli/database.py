@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from ..config import Options, is_news, read_options
-from ..db.dsn import bare_url, first_url, parse_url, write_ours
+from ..db.dsn import bare_url, our_urls, parse_url, write_ours
 from ..db.failures import SERVER_ERRORS
+from ..db.migrations.migrate import first_live
 from ..errors import PgJobsError
 from .output import echo, failure
 
@@ -84,12 +85,14 @@ def rights_of(ctx: click.Context) -> dict[str, tuple[str, ...]] | None:
 def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, Options]:
     """The connection string and the options: ``--url``, or the app's broker, or its backend.
 
+    Of several URLs that of the first server that takes writes; they are asked for it.
+
     Raises click.UsageError where none of them is a pgjobs URL.
     """
     # As attributes: Celery lets -b and the environment speak there, but not in conf.get().
     conf = app.conf if app is not None else None
-    broker = first_url(getattr(conf, "broker_url", None))
-    backend = first_url(getattr(conf, "result_backend", None))
+    broker = our_urls(getattr(conf, "broker_url", None))
+    backend = our_urls(getattr(conf, "result_backend", None))
     broker_options = getattr(conf, "broker_transport_options", None) or {}
     backend_options = getattr(conf, "result_backend_transport_options", None) or {}
     given = broker_options if broker or not backend else backend_options
@@ -97,8 +100,8 @@ def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, O
     named = [schema, broker_options.get("schema"), backend_options.get("schema")]
     chosen = next((name for name in named if name), options.schema)
     options, _ = read_options({"schema": chosen}, options)
-    url = url or broker or backend
-    if not url:
+    urls = [url] if url else broker or backend
+    if not urls:
         names = ("broker_url", "result_backend")
         for bare in filter(None, (bare_url(getattr(conf, name, None)) for name in names)):
             raise click.UsageError(write_ours(bare))
@@ -109,4 +112,4 @@ def find_database(app: Any, url: str | None, schema: str | None) -> tuple[str, O
     for warning in warnings if broker or backend else ():
         if is_news(warning):
             echo(f"Warning: {warning}", err=True)
-    return parse_url(url), options
+    return first_live([parse_url(each) for each in urls], options.connect_timeout), options

@@ -97,8 +97,13 @@ def _refuse_unescaped(rest: str, params: dict[str, Any]) -> None:
 
 def first_url(setting: Any) -> str | None:
     """The first pgjobs URL of a ``broker_url``: one, several with ``;`` between, or a list."""
+    return next(iter(our_urls(setting)), None)
+
+
+def our_urls(setting: Any) -> list[str]:
+    """The pgjobs URLs of a ``broker_url``."""
     schemes = (*OURS, *DJANGO_SCHEMES)
-    return next((url for url in urls_of(setting) if url.partition("://")[0] in schemes), None)
+    return [url for url in urls_of(setting) if url.partition("://")[0] in schemes]
 
 
 def urls_of(setting: Any) -> list[str]:

@@ -226,6 +226,26 @@ def test_the_url_is_the_brokers_or_else_the_backends(conf, expected):
     assert expected in conninfo.split()
 
 
+@pytest.mark.parametrize("name", ["broker_url", "result_backend"])
+def test_of_several_urls_it_is_the_first_that_takes_writes(celery, app, url, db, server_url, name):
+    reader = f"pgjobs_mig_{uuid.uuid4().hex}"
+    db.execute(f"CREATE DATABASE {reader}")
+    try:
+        db.execute(f"ALTER DATABASE {reader} SET default_transaction_read_only = on")
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            dead = f"pgjobs://app:{PASSWORD}@127.0.0.1:{unused.getsockname()[1]}/app"
+            app(**{name: f"{dead};{url_of(server_url, dbname=reader)};{url}"})
+            assert celery("-A", "proj", "pgjobs", "migrate").returncode == 0
+            versions.check_schema(db, "pgjobs")
+            for words in ("status", "jobs", "limit celery 1"):
+                assert celery("-A", "proj", "pgjobs", *words.split()).returncode == 0
+            app(**{name: f"{dead};{dead}"})
+            assert "is the server running" in the_error(celery("-A", "proj", "pgjobs", "status"))
+    finally:
+        db.execute(f"DROP DATABASE {reader}")
+
+
 def test_the_url_option_goes_before_the_app(celery, app, url, db):
     app(broker_url="pgjobs://nowhere.invalid/nothing")
     assert celery("-A", "proj", "pgjobs", "migrate", "--url", url).returncode == 0

@@ -6,7 +6,7 @@ import hashlib
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,24 @@ def connect(conninfo: str, timeout: float = 4.0) -> Connection:
         if "database" in words and "does not exist" in words:
             raise ConnectionFailed(f"{failure}: {_createdb(params)}") from None
         raise failure from None
+
+
+def first_live(conninfos: Sequence[str], timeout: float = 4.0) -> str:
+    """Of servers that stand in for each other the first that takes writes.
+
+    None does: the first that answers; none answers: the first, whose error says why. A single one
+    is not asked.
+    """
+    if len(conninfos) == 1:
+        return conninfos[0]
+    answering = []
+    for conninfo in conninfos:
+        with suppress(PgJobsError, psycopg.Error), closing(connect(conninfo, timeout)) as found:
+            answering.append(conninfo)
+            row = found.execute("SELECT pg_catalog.current_setting('transaction_read_only')")
+            if row.fetchone() == ("off",):
+                return conninfo
+    return (answering or conninfos)[0]
 
 
 def _createdb(params: dict[str, Any]) -> str:
