@@ -369,15 +369,24 @@ def test_a_beat_that_stops_in_its_transaction_loses_it(
     assert published(connection) == {"a": 1}
 
 
+#: A session that waits in its transaction for longer than is usual.
+IDLE = """
+    SELECT 1 FROM pg_stat_activity
+    WHERE datname = current_database() AND state = 'idle in transaction'
+      AND clock_timestamp() - state_change > interval '1.5 seconds'
+"""
+
+
 def test_arguments_that_take_long_hold_up_no_other_entry(
     beat_app, make_due, connection, monkeypatch
 ):
-    monkeypatch.setattr(schedules, "IDLENESS", 100)
+    # Long enough for a busy machine; the transaction of the lazy one is idle for longer.
+    monkeypatch.setattr(schedules, "IDLENESS", 1_000)
     seen: list[Counter[str]] = []
 
     def compute() -> None:
         seen.append(published(connection))
-        time.sleep(0.3)
+        wait_for(lambda: connection.execute(IDLE).fetchall())
 
     lazy = {"args": [BeatLazyFunc(compute)]}
     beat = PgScheduler(beat_app(entries={"a lazy one": lazy, "b": {}, "c": {}}))
