@@ -348,14 +348,24 @@ def test_an_entry_that_another_beat_is_publishing_is_left_to_it(beat_app, make_d
     assert published(connection) == {"held": 1, "free": 1}
 
 
+#: A session that has waited in its transaction for so long.
+IDLE = """
+    SELECT 1 FROM pg_stat_activity
+    WHERE datname = current_database() AND state = 'idle in transaction'
+      AND clock_timestamp() - state_change > %s::interval
+"""
+
+
 def test_a_beat_that_stops_in_its_transaction_loses_it(
     beat_app, make_due, connection, monkeypatch, caplog
 ):
-    monkeypatch.setattr(schedules, "IDLENESS", 100)
-    stops = iter((0.5, 0.0))
+    monkeypatch.setattr(schedules, "IDLENESS", 500)
 
     def stop(**_: Any) -> None:
-        time.sleep(next(stops))
+        if schedules.IDLENESS == 500:
+            wait_for(lambda: not connection.execute(IDLE, ["0"]).fetchall())
+            # The next transaction must not lose it on a busy machine.
+            monkeypatch.setattr(schedules, "IDLENESS", 10_000)
 
     beat = PgScheduler(beat_app(entries={"a": {}}))
     tick(beat)
@@ -369,14 +379,6 @@ def test_a_beat_that_stops_in_its_transaction_loses_it(
     assert published(connection) == {"a": 1}
 
 
-#: A session that waits in its transaction for longer than is usual.
-IDLE = """
-    SELECT 1 FROM pg_stat_activity
-    WHERE datname = current_database() AND state = 'idle in transaction'
-      AND clock_timestamp() - state_change > interval '1.5 seconds'
-"""
-
-
 def test_arguments_that_take_long_hold_up_no_other_entry(
     beat_app, make_due, connection, monkeypatch
 ):
@@ -386,7 +388,7 @@ def test_arguments_that_take_long_hold_up_no_other_entry(
 
     def compute() -> None:
         seen.append(published(connection))
-        wait_for(lambda: connection.execute(IDLE).fetchall())
+        wait_for(lambda: connection.execute(IDLE, ["1.5 s"]).fetchall())
 
     lazy = {"args": [BeatLazyFunc(compute)]}
     beat = PgScheduler(beat_app(entries={"a lazy one": lazy, "b": {}, "c": {}}))
