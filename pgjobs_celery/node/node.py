@@ -78,6 +78,8 @@ class Node:
         self.pool: Pool | None = None
         #: Looks at what it holds, at each poll; None without a pool.
         self.oversee: Callable[[], None] | None = None
+        #: Is told of the groups whose tasks come; None where nothing asks.
+        self.note_group: Callable[[str], None] | None = None
         #: For how many seconds of work it may claim beyond what its pool can begin.
         self.read_ahead = database.options.read_ahead
         #: How many jobs of a queue it may claim.

@@ -85,6 +85,8 @@ class JobRequest(LostAttempts):
             message.request = ref(self)
             if message.eta is not None:
                 self._request_dict["eta"] = message.eta
+            if self.group and (note_group := message.channel.node.note_group) is not None:
+                note_group(self.group)
             job_claimed.send(
                 sender=self.task.name,
                 task_id=self.id,

@@ -26,11 +26,12 @@ from ..db.database import CONNECTION_ERRORS, Database
 from ..errors import InvalidOption, PgJobsError
 from ..job.outcome import FinishedJob
 from ..job.states import State
-from ..node.node import get_node
+from ..node.node import Node, get_node
 from ..printable import guard_celery, guarded, one_line
 from ..publishing.replacement import mark_steps
 from ..signals import job_discarded, job_finished
 from . import retries as retrying
+from .foreign_chords import watch_chords
 from .hooks import (
     GuardGossip,
     around_soft_shutdown,
@@ -69,13 +70,25 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
         self._node = None if channel_database is None else get_node(channel_database)
         if (node := self._node) is not None:
             node.pool = self._pool
-            node.oversee = Overseer(consumer, node).look
+            self._oversee(node)
             node.on_finished = announce_finished
             if consumer.app.conf.get("worker_disable_prefetch"):  # Celery 5.6 and newer
                 node.read_ahead = 0.0
         answer_for_rows()
         self._track_tasks()
         before_strategies(consumer, self._track_tasks)
+
+    def _oversee(self, node: Node) -> None:
+        looks = [Overseer(self._consumer, node).look]
+        if (chords := watch_chords(self._consumer.app, node.database)) is not None:
+            node.note_group = chords.note
+            looks.append(chords.look)
+
+        def oversee() -> None:
+            for look in looks:
+                look()
+
+        node.oversee = oversee
 
     def _track_tasks(self) -> None:
         late = track_tasks(self._consumer.app)

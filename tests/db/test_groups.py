@@ -178,6 +178,16 @@ def test_who_dies_leaves_the_chord_to_others(database):
     assert database.results.get_results(["body"]) == []
 
 
+def test_a_chord_is_told_from_other_groups(database):
+    put_header(database, 1)
+    database.groups.save_group("saved", b"[]", "application/json")
+    assert database.groups.pick_chord(["unknown", "saved", "g"]) == "g"
+    assert database.groups.pick_chord(["unknown", "saved"]) is None
+    finish(database)
+    database.groups.close_chord("g")
+    assert database.groups.pick_chord(["g"]) == "g"
+
+
 def test_a_chord_that_was_done_is_done(database, connection):
     put_header(database, 1)
     finish(database)

@@ -9,6 +9,7 @@ import pytest
 from celery import Celery, chord, group
 from kombu import pools
 
+from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
 from .rows import Rows, assert_finished
@@ -74,6 +75,43 @@ def test_groups_and_chords_of_another_backend(
     (row,) = rows.select("SELECT * FROM pgjobs.jobs WHERE task = %s", tasks.fail.name)
     assert_finished(rows.wait(row["task_id"]), "discarded")
     rows.wait_count(completed=10, discarded=1)
+
+
+WARNING = "counts its members elsewhere"
+#: A worker looks for such chords at each poll.
+QUICK = {"broker_transport_options": {"poll_interval": 0.1}}
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+def test_a_worker_that_counts_chords_elsewhere_says_so_once(
+    pool: str, worker: StartWorker, producer: MakeProducer, rows: Rows, url: str, redis_url: str
+) -> None:
+    """The publishers have the new result backend, and this worker still has the old one."""
+    started = worker(pool=pool, conf={"result_backend": redis_url, **QUICK})
+    app = producer(url, url)
+    add, total = (app.signature(f"tests.e2e.tasks.{name}") for name in ("add", "tsum"))
+    for _ in range(2):
+        chord([add.clone((number, 1)) for number in range(3)])(total.clone())
+        wait_for(lambda: WARNING in started.log)
+    rows.wait_count(completed=6)
+    assert started.stop() == 0
+    (line,) = [line for line in started.log.splitlines() if WARNING in line]
+    assert "WARNING" in line
+    assert redis_url.rpartition("@")[2].rstrip("/") in line
+    assert "the same result_backend" in line
+
+
+def test_a_worker_that_counts_the_chords_of_its_own_backend_says_nothing(
+    worker: StartWorker, producer: MakeProducer, rows: Rows, url: str, redis_url: str
+) -> None:
+    started = worker(pool="threads", conf={"result_backend": redis_url, **QUICK})
+    app = producer(url, redis_url)
+    add, total = (app.signature(f"tests.e2e.tasks.{name}") for name in ("add", "tsum"))
+    result = chord([add.clone((number, 1)) for number in range(3)])(total.clone())
+    assert result.get(timeout=10) == 6
+    rows.wait_count(completed=4)
+    assert started.stop() == 0
+    assert WARNING not in started.log
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])

@@ -117,6 +117,11 @@ class Groups:
         rows = self._fetch("find_chords", max_age=max_age, limit=limit)
         return [(row[0], row[1]) for row in rows]
 
+    def pick_chord(self, group_ids: list[str]) -> str | None:
+        """One of these groups that is the header of a chord, whether or not its body is out."""
+        rows = self._fetch("pick_chord", group_ids=group_ids)
+        return str(rows[0][0]) if rows else None
+
     def prune_groups(self, max_age: float, limit: int) -> int:
         """Delete up to ``limit`` groups older than ``max_age`` seconds; how many."""
         return int(self._fetch("prune_groups", max_age=max_age, limit=limit)[0][0])
