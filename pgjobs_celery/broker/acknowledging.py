@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..job.outcome import completed, discarded, error_entry, error_from, released, requeued
-from ..signals import is_end_heard
 from .message import Message
 from .publish import Publisher
 
@@ -44,29 +42,15 @@ class Acknowledger(Publisher):
             claim = message.claim
             if claim is None:
                 self.node.settle_message(message.row or 0)
-            elif not message.is_tracked and message.acknowledged_by_holder():
-                self._end(message, claim)
+            elif not message.is_tracked:
+                message.note_ack()
         self.made_room()
 
     def keep(self, message: Message, claim: Claim) -> None:
         """It was handed out, and did not go to the pool: it ends when it is acknowledged."""
-        if message.keep():
-            self._end(message, claim)
-        elif not message.is_settled:
+        message.keep()
+        if not message.is_settled:
             self.node.holdings.keep(claim.id)
-
-    def _end(self, message: Message, claim: Claim) -> None:
-        """The job ends with its acknowledgement: no pool reports its outcome."""
-        # A worker acknowledges a message that it cannot read; that is not a success.
-        error = message.unreadable
-        outcome = discarded(claim, error_from(error)) if error else completed(claim)
-        if message.request is not None:
-            # Code that took it from the worker may have stored a result, which finished the row.
-            outcome = outcome._replace(is_sole=False)
-            name, id = message.headers.get("task"), message.headers.get("id")
-            if name and id and is_end_heard():
-                outcome = outcome._replace(job=(name, id))
-        self.node.settle(outcome)
 
     def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
         """The message was refused: put it back in line, or set it aside."""
@@ -77,15 +61,8 @@ class Acknowledger(Publisher):
                     self.node.return_message(message.row or 0)
                 else:
                     self.node.settle_message(message.row or 0)
-            elif not message.is_settled:
-                message.is_settled = True
-                self.node.settle(
-                    requeued(claim)
-                    if requeue
-                    else discarded(claim, refusal(message))._replace(
-                        is_stored=is_failure_stored(message), is_sole=False
-                    )
-                )
+            else:
+                message.refuse(requeue=requeue)
             if claim is not None and requeue:
                 self.look_again(messages=False)
         self.made_room()
@@ -103,22 +80,8 @@ class Acknowledger(Publisher):
             if message.claim is None:
                 self.node.return_message(message.row or 0)
                 count += 1
-            elif message.is_acknowledged and message.acknowledged_by_holder():
-                self._end(message, message.claim)  # the loop had not come to it
+            elif message.is_acknowledged and message.note_ack():
+                continue  # the loop had not come to it
             elif message.give_back():
-                self.node.settle(released(message.claim))
                 count += 1
         return count
-
-
-def is_failure_stored(message: Message) -> bool:
-    """False for a message whose task ignores its result: its failure is not stored either."""
-    request = message.request and message.request()
-    return request is None or bool(request.stores_failure)
-
-
-def refusal(message: Message) -> str:
-    """Why a message was rejected, as an entry of ``errors``."""
-    if message.unreadable:
-        return error_from(message.unreadable)
-    return error_entry("Reject", "rejected by its consumer; the worker's log says why")

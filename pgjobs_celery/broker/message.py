@@ -1,4 +1,8 @@
-"""A row as kombu delivers it: a message that knows the claim behind it."""
+"""A row as kombu delivers it: a message that knows the claim behind it, and whether it has ended.
+
+The flags say who has the message, and are written here alone. The job gets one outcome, the first:
+from the worker's request where the pool has the message, else from the acknowledgement.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.message import Message as BaseMessage
 
+from ..job.decide import End, EndedRun, decide
 from ..job.envelope import Envelope, moment
 from ..job.held_claim import CLAIM, HeldClaim
+from ..job.outcome import Outcome, released
+from ..signals import is_end_heard
 
 if TYPE_CHECKING:
     from ..job.rows import Claim
@@ -86,6 +93,31 @@ class Message(BaseMessage):  # type: ignore[misc]
             "redelivered": redelivered,
         }
 
+    def settle(self, outcome: Outcome | None) -> bool:
+        """Note what becomes of the job, unless that is known: the first outcome counts.
+
+        None stands for an outcome that is in the row already. True if it is the first. Takes no
+        lock, for a signal handler may call this.
+        """
+        if not self._close():
+            return False
+        self._note(outcome)
+        return True
+
+    def _note(self, outcome: Outcome | None) -> None:
+        node = self.channel.node
+        if outcome is not None:
+            node.settle(outcome)
+        elif self.claim is not None:
+            node.done(self.claim.id, self.claim.attempt)
+
+    def _close(self) -> bool:
+        """The outcome of the job is known from now on; False if it was before."""
+        if self.is_settled:
+            return False
+        self.is_settled = True
+        return True
+
     def begin(self) -> bool:
         """The task begins in a thread of this process; False if it was put back in line before."""
         with _fate:
@@ -93,7 +125,11 @@ class Message(BaseMessage):  # type: ignore[misc]
                 self.is_started = True
             return self.is_started
 
-    def acknowledged_by_holder(self) -> bool:
+    def note_begun(self) -> None:
+        """The pool has reported that the task has begun."""
+        self.is_started = True
+
+    def note_ack(self) -> bool:
         """It was acknowledged, and not by the pool: True if the job ends with that.
 
         A worker's request may still go to the pool while it is being handed out: then
@@ -103,17 +139,48 @@ class Message(BaseMessage):  # type: ignore[misc]
             if self.is_settled:
                 return False
             self.is_acknowledged = True
-            self.is_settled = self.is_kept or self.request is None
-            return self.is_settled
+            has_ended = (self.is_kept or self.request is None) and self._close()
+        if has_ended:
+            self._end()
+        return has_ended
 
-    def keep(self) -> bool:
-        """It was handed out, and the pool does not have it: True if the job has ended already."""
+    def note_early_ack(self) -> None:
+        """Its keeper is acknowledging it; the event loop may never come to do so."""
+        if self.is_kept:
+            self.is_acknowledged = True
+
+    def keep(self) -> None:
+        """It was handed out, and the pool does not have it: the job ends if it is acknowledged."""
         with _fate:
             if self.is_settled or self.is_tracked:
-                return False
+                return
             self.is_kept = True
-            self.is_settled = self.is_acknowledged
-            return self.is_settled
+            has_ended = self.is_acknowledged and self._close()
+        if has_ended:
+            self._end()
+
+    def _end(self) -> None:
+        """The job ends with its acknowledgement: no pool reports its outcome."""
+        if self.claim is None:
+            return
+        # Code that took it from the worker may have stored a result, which finished the row.
+        is_shared = self.request is not None
+        name, id = self.headers.get("task"), self.headers.get("id")
+        job = (name, id) if is_shared and name and id and is_end_heard() else None
+        run = EndedRun(self.claim, End.ACKNOWLEDGED, self.unreadable, is_shared=is_shared, job=job)
+        self._note(decide(run))
+
+    def refuse(self, *, requeue: bool) -> None:
+        """It was refused: put the job back in line, or discard it; unless its outcome is known."""
+        if self.claim is None or self.is_settled:
+            return
+        if requeue:
+            run = EndedRun(self.claim, End.REQUEUED, is_shared=False)
+        else:
+            request = self.request() if self.request else None
+            stores_failure = request is None or bool(request.stores_failure)
+            run = EndedRun(self.claim, End.REJECTED, self.unreadable, stores_failure=stores_failure)
+        self.settle(decide(run))
 
     def track(self) -> None:
         """The pool has it from now on.
@@ -130,19 +197,21 @@ class Message(BaseMessage):  # type: ignore[misc]
             else:
                 self.is_tracked = True
 
-    @property
-    def is_with_others(self) -> bool:
-        """Its keeper may run it yet, even if the channel closes."""
-        request = self.request and self.request() if self.is_kept else None
-        return bool(request and request.may_run_later)
-
     def give_back(self) -> bool:
         """Put the job back in line; False if it has begun or will, or its outcome is known."""
         with _fate:
             if self.is_settled or (self.is_tracked and (self.is_started or self.was_sent)):
                 return False
-            self.is_settled = True
-            return True
+            self._close()
+        if self.claim is not None:
+            self._note(released(self.claim))
+        return True
+
+    @property
+    def is_with_others(self) -> bool:
+        """Its keeper may run it yet, even if the channel closes."""
+        request = self.request and self.request() if self.is_kept else None
+        return bool(request and request.may_run_later)
 
     @property
     def was_sent(self) -> bool:

@@ -1,4 +1,4 @@
-"""Decide what becomes of a claimed job; nothing here writes."""
+"""The outcome of a claimed job, and the entry for its errors; nothing here writes."""
 
 from __future__ import annotations
 
@@ -80,10 +80,23 @@ class FinishedJob(NamedTuple):
     error: str | None
 
 
-def completed(claim: Claimed, result: Result | None = None) -> Outcome:
+def completed(
+    claim: Claimed,
+    result: Result | None = None,
+    *,
+    is_sole: bool = True,
+    job: tuple[str, str] | None = None,
+) -> Outcome:
     """The task returned, or raised Ignore: its result is not stored."""
-    awaited = result.task_id if result else None
-    return Outcome(claim.id, claim.attempt, State.COMPLETED, result=result, awaited=awaited)
+    return Outcome(
+        claim.id,
+        claim.attempt,
+        State.COMPLETED,
+        result=result,
+        awaited=result.task_id if result else None,
+        is_sole=is_sole,
+        job=job,
+    )
 
 
 def discarded(claim: Claimed, error: str) -> Outcome:

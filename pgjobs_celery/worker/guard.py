@@ -22,11 +22,10 @@ def set_aside(message: Message, error: BaseException) -> None:
     claim = message.claim
     what = f"job {claim.id} of queue {claim.queue}" if claim else "a message"
     logger.error("%s is set aside: %r", what, error, exc_info=error)
-    if claim is not None and not message.is_settled:
-        message.is_settled = True
+    if claim is not None:
         outcome = discarded(claim, error_from(error))
         # The process that runs the task may have written what became of it.
         outcome = outcome._replace(is_sole=False, awaited=str(message.headers.get("id")))
-        message.channel.node.settle(outcome)
+        message.settle(outcome)
     # Not message.reject(): Celery has settled the message itself, or will.
     message.channel.basic_reject(message.delivery_tag)

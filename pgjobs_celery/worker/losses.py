@@ -6,45 +6,25 @@ sends it again by itself (``task_retry_on_worker_lost``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
-from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.exceptions import WorkerLostError
 from celery._state import _task_stack
 from celery.signals import task_retry
 
-from ..broker.message import Message
+from ..job.decide import End, is_killed
 from ..job.exceptions import Postponed
 from ..job.outcome import error_from
 from ..tasks.task import PgTask
-
-if TYPE_CHECKING:
-    # A mixin: Celery's class stands behind it in each task's request.
-    from celery.worker.request import Request as Base
-
-    from ..job.rows import Claim
-else:
-    Base = object
-
-#: The pool's errors for a task whose process was lost, where it was not told to end it.
-KILLED = (WorkerLostError, TimeLimitExceeded)
+from .tracking import TrackedRequest, claim_of
 
 
-class LostAttempts(Base):  # type: ignore[misc]
+class LostRequest(TrackedRequest):
     """Mixin for ``Task.Request``: what its pool says of a process that is gone."""
 
-    _message: Any
-    _request_dict: dict[str, Any]
-    task: Any
-    #: Its process has stored how it failed, and was lost.
-    _is_stored = False
     #: Celery's ``on_failure`` has said for good that it failed.
     _is_told = False
-
-    @property
-    def store_errors(self) -> bool:
-        """Whether Celery must store that the task has failed."""
-        return not self._is_stored and bool(super().store_errors)
 
     def _find_stored(self) -> dict[str, Any]:
         """The result in the row of a task whose process was lost; empty without one."""
@@ -54,25 +34,6 @@ class LostAttempts(Base):  # type: ignore[misc]
             return dict(self.task.backend._get_task_meta_for(self.id))
         except Exception:  # the loss must be dealt with all the same
             return {}
-
-    def _result_is_in_the_row(self) -> bool:
-        """True where the process that ran the task has finished the row with its result."""
-        # Of a task in a chord's header the result is stored although it ignores it.
-        if self._ignore_result and not self._is_chord_part:
-            return False
-        database = getattr(self.task.backend, "database", None)
-        if database is None or database.key != self._message.channel.database.key:
-            return False
-        # Celery may have skipped the run as one that succeeded before, and stored nothing.
-        return not (
-            self._message.delivery_info["redelivered"]
-            and self.task.app.conf.worker_deduplicate_successful_tasks
-        )
-
-    @property
-    def _is_chord_part(self) -> bool:
-        # The group first: to build the context costs 25 µs.
-        return bool(self._request_dict.get("group") and self._context.chord)
 
     def _drop_errbacks_if_told(self) -> None:
         """Of a hard time limit billiard tells ``on_failure`` first, and then ``on_timeout``.
@@ -122,15 +83,8 @@ class LostAttempts(Base):  # type: ignore[misc]
             _task_stack.pop()
         claim = claim_of(self._message)
         if sent and claim is not None:
-            self._message.is_settled = True
-            self._message.channel.node.done(claim.id, claim.attempt)
+            self._message.settle(self._decide(claim, End.REPUBLISHED))
         return sent
-
-
-def is_killed(error: BaseException) -> bool:
-    """True where a task's process was lost with it, or leaves with what it has raised."""
-    # A process of the pool leaves with all that is no Exception: asyncio.CancelledError, for one.
-    return isinstance(error, KILLED) or not isinstance(error, Exception)
 
 
 def raised(error: Exception) -> ExceptionInfo:
@@ -144,8 +98,3 @@ def raised(error: Exception) -> ExceptionInfo:
 def exception_of(exc_info: Any) -> BaseException:
     error: BaseException = exc_info.exception
     return error.exc if isinstance(error, ExceptionWithTraceback) else error
-
-
-def claim_of(message: Any) -> Claim | None:
-    """The job behind a message; None for another broker's, or one that is not a job."""
-    return message.claim if isinstance(message, Message) else None

@@ -24,8 +24,8 @@ class KeptRequest(JobRequest):
 
     def acknowledge(self) -> None:
         """The keeper of the request is done with it: the event loop may not come to say so."""
-        if isinstance(self._message, Message) and self._message.is_kept:
-            self._message.is_acknowledged = True
+        if isinstance(self._message, Message):
+            self._message.note_early_ack()
         super().acknowledge()
 
     @property

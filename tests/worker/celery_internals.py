@@ -330,7 +330,9 @@ OURS = {
 #: The classes of Celery's that ours are mixed into.
 MIXINS = {
     "pgjobs_celery.worker.request:JobRequest": REQUEST,
-    "pgjobs_celery.worker.losses:LostAttempts": REQUEST,
+    "pgjobs_celery.worker.cancelling:CancelledRequest": REQUEST,
+    "pgjobs_celery.worker.losses:LostRequest": REQUEST,
+    "pgjobs_celery.worker.tracking:TrackedRequest": REQUEST,
     "pgjobs_celery.results.chords:Chords": BACKEND,
     "pgjobs_celery.results.key_values:KeyValues": BACKEND,
 }
