@@ -156,7 +156,8 @@ def _decide_failure(run: EndedRun, error: BaseException) -> Outcome:
     if isinstance(error, Postponed):
         if error.error is None:
             return snoozed(claim, error.delay)
-        return retried(claim, error.delay, error.error, was_lost=is_killed(error.exc))
+        again = retried(claim, error.delay, error.error, was_lost=is_killed(error.exc))
+        return again._replace(is_stored=run.stores_failure)
     if isinstance(error, CancelledByTask):
         return cancelled(claim, error.reason)
     if isinstance(error, Ignore) and str(error) == REPLACED:

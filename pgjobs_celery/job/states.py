@@ -69,12 +69,12 @@ def celery_state(
     state). In a row that has finished it stands where nothing was stored of the end: the task
     raised Ignore, or its result is ignored. So it is with Celery's other backends, where
     the last stored state stands, and PENDING is that nothing ever was. ``from_row``: as the row
-    ended, whatever was stored.
+    ended, whatever was stored. A RETRY alone has no result: its exception stands in ``errors``.
     """
     if not state.is_final:
         return reported or TO_CELERY[state]
     if from_row or state is State.CANCELLED:
         return TO_CELERY[state]
-    if state is State.COMPLETED and not has_result:
+    if state is State.COMPLETED and not has_result and reported != "RETRY":
         return "PENDING"
     return reported or TO_CELERY[state]

@@ -28,7 +28,7 @@ from celery import Celery, Task, chord, group
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import worker_ready
 
-from pgjobs_celery import bulk, using
+from pgjobs_celery import PgTask, bulk, using
 from pgjobs_celery.db.dsn import parse_url
 
 from . import faults  # noqa: F401 - kills where it is told to
@@ -237,18 +237,26 @@ def show_all(values: list[object]) -> list[object]:
 @app.task(bind=True)
 def end_unstored(self: Task, how: str, states: Sequence[str] = ()) -> str:
     """Stores the states, and ends in a way of which nothing is stored, as a rule."""
-    if how == "retry and ignore" and not self.request.retries:
+    if how.startswith("retry and ") and not self.request.retries:
+        if isinstance(self, PgTask):
+            raise CustomError("first", 1)
         raise self.retry(countdown=0, exc=CustomError("first", 1))
     for state in states:
         self.update_state(state=state, meta={"said": state})
+    how = how.replace("retry and ", "")
     if how == "return":
         return "never seen"
     raise {"reject": Reject("no", requeue=False), "fail": CustomError("no", 2)}.get(how, Ignore())
 
 
+_end_unstored = end_unstored.run.__func__
 end_unstored_late = app.task(
     bind=True, acks_late=True, name=f"{end_unstored.name}_late", shared=False
-)(end_unstored.run.__func__)
+)(_end_unstored)
+end_unstored_pgtask = app.task(
+    bind=True, base=PgTask, name=f"{end_unstored.name}_pgtask", shared=False,
+    retry_kwargs={"countdown": 0}, max_attempts=2,
+)(_end_unstored)  # fmt: skip
 
 
 @app.task

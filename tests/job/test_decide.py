@@ -82,6 +82,10 @@ ENDS: dict[str, tuple[dict[str, Any], tuple[State, dict[str, Any]] | None]] = {
         raised(Postponed(30, KeyError("x"), ENTRY)),
         (State.RETRYABLE, {"delay": 30, "error": ENTRY, "is_sole": True}),
     ),
+    "it will be tried again, and its result is ignored": (
+        raised(Postponed(30, KeyError("x"), ENTRY), stores_failure=False),
+        (State.RETRYABLE, {"delay": 30, "error": ENTRY, "is_sole": True, "is_stored": False}),
+    ),
     "it will be tried again, and the row has the reason": (
         raised(Postponed(30, KeyError("x"), "")),
         (State.RETRYABLE, {"delay": 30, "is_sole": True}),

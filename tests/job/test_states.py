@@ -48,6 +48,7 @@ def test_a_finished_job_does_not_say_what_its_task_said_before_where_the_row_is_
         (State.COMPLETED, None, True, "SUCCESS"),
         (State.COMPLETED, None, False, "PENDING"),
         (State.COMPLETED, "PROGRESS", True, "PROGRESS"),  # and the result is of that
+        (State.COMPLETED, "RETRY", False, "RETRY"),  # a PgTask's exception stands in its errors
         (State.DISCARDED, None, False, "FAILURE"),
         (State.DISCARDED, None, True, "FAILURE"),
         (State.DISCARDED, "PENDING", False, "PENDING"),

@@ -118,7 +118,8 @@ class RowDraining:
         # Values that the task, or its backend, has already written stay.
         outcome = _outcome(claim, performed)
         headers = decode_envelope(claim.message, claim.queue).headers
-        if outcome.state is State.DISCARDED and is_ignored(self.app, headers):
+        has_failed = outcome.state in (State.DISCARDED, State.RETRYABLE)
+        if has_failed and is_ignored(self.app, headers):
             outcome = outcome._replace(is_stored=False)
         self._settle(node, [outcome])
         return performed

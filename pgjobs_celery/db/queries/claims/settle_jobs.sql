@@ -24,10 +24,12 @@ WITH settled AS (
                         THEN '00000000-0000-0000-0000-000000000000'::uuid END,
       message = CASE WHEN s.state = 'executing' THEN NULL ELSE j.message END,
       -- What the task said of itself on its way, and what an earlier attempt left, ends with it. A job
-      -- that never started is still what it was. An end of which nothing is stored (leaves) leaves standing
-      -- what was last stored, and that is what the result reads; PENDING, if that is nothing. So it does
-      -- with a SUCCESS that the redelivered task was left out for.
-      reported_state = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) = 'retryable' THEN 'RETRY'
+      -- that never started is still what it was. An end, or a retry, of which nothing is stored (leaves)
+      -- leaves standing what was last stored, and that is what the result reads; PENDING, if that is
+      -- nothing. So it does with a SUCCESS that the redelivered task was left out for.
+      reported_state = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) = 'retryable'
+                              THEN CASE WHEN s.leaves THEN coalesce(j.reported_state, 'PENDING')
+                                        ELSE 'RETRY' END
                             WHEN s.leaves AND s.state = 'completed'
                               THEN nullif(j.reported_state, 'SUCCESS')
                             WHEN s.leaves AND s.state = 'discarded'
