@@ -159,7 +159,7 @@ def test_what_a_lost_connection_had_claimed_comes_back(
     getattr(one, how)()
     two = connect(poll_interval=60.0)
     with consuming(two, ack=True) as others:
-        drain(two, others, 13)
+        drain(two, others, 13, timeout=20.0)  # long before it would look by itself
         wait_for(lambda: count_states(connection) == {"completed": 10})
         assert not get_rows(connection, "messages")
     assert all(row["attempt"] == 1 for row in get_rows(connection))
