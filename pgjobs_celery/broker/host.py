@@ -1,11 +1,14 @@
-"""The transport, as far as its channels use it: they do not know more of it."""
+"""The transport, as far as its channels use it, and the ground that their parts stand on."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
+from kombu.transport.base import StdChannel
+
 from ..config import Options
 from ..db.database import Database
+from ..node.node import get_node
 
 
 class Host(Protocol):
@@ -37,3 +40,13 @@ class Host(Protocol):
 
     def forget_channel(self, channel: Any) -> None:
         """Drop a channel that is closing."""
+
+
+class HostedChannel(StdChannel):  # type: ignore[misc]
+    """A channel on a host, with the node that claims for it."""
+
+    def __init__(self, transport: Host) -> None:
+        self.transport = transport
+        self.database = transport.database
+        self.options = transport.options
+        self.node = get_node(self.database)

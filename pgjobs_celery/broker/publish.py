@@ -29,12 +29,13 @@ from ..publishing.insertion import Insertion, put_job
 from ..publishing.receipt import current_publication
 from ..publishing.replacement import take_mark
 from ..publishing.run import current_request, publishing_run
-from .topology import NO_ROUTE, NOT_FOUND, Topology, refusal
+from .host import HostedChannel
+from .topology import NO_ROUTE, NOT_FOUND, refusal
 
 logger = guarded(logging.getLogger(__name__))
 
 
-class Publisher(Topology):
+class Publisher(HostedChannel):
     """The part of a channel that publishes. Thread-safe."""
 
     #: ``bulk()`` and ``enqueue_many()`` collect for it, and write in one statement.

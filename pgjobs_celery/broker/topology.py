@@ -12,13 +12,13 @@ from uuid import uuid4
 from amqp.exceptions import NotFound, PreconditionFailed, ResourceLocked
 from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
-from kombu.transport.base import StdChannel, to_rabbitmq_queue_arguments
+from kombu.transport.base import to_rabbitmq_queue_arguments
 
 from ..db.rows.routes import Found, Holder
 from ..node.mailboxes import is_mailbox
-from ..node.node import get_node
 from ..printable import guarded
 from .declaration import DeclaredQueue
+from .host import HostedChannel
 
 if TYPE_CHECKING:
     from .host import Host
@@ -44,14 +44,11 @@ IGNORED = {
 logger = guarded(logging.getLogger(__name__))
 
 
-class Topology(StdChannel):  # type: ignore[misc]
+class Topology(HostedChannel):
     """The part of a channel that declares."""
 
     def __init__(self, transport: Host) -> None:
-        self.transport = transport
-        self.database = transport.database
-        self.options = transport.options
-        self.node = get_node(self.database)
+        super().__init__(transport)
         #: Queues declared here that go away with their last consumer, or with the connection.
         self.own_queues: set[str] = set()
         #: Queues that are deleted when they are not used for a while.
@@ -247,11 +244,6 @@ class Topology(StdChannel):  # type: ignore[misc]
     def prepare_queue_arguments(self, arguments: Mapping[str, Any], **kwargs: Any) -> Any:
         """kombu's queue options as AMQP's arguments."""
         return to_rabbitmq_queue_arguments(arguments, **kwargs)
-
-    @property
-    def queues(self) -> list[str]:
-        """The queues that have a consumer on this channel."""
-        return []
 
 
 def refusal(code: int, text: str) -> ChannelError:

@@ -319,7 +319,8 @@ class Transport(base.Transport):  # type: ignore[misc]
             self._check_listener()
         node = get_node(self.database)
         if node.unwritten and (
-            node.unwritten >= OUTCOMES or not any(channel.buffered for channel in self.channels)
+            node.unwritten >= OUTCOMES
+            or not any(channel.jobs.buffered for channel in self.channels)
         ):
             node.flush()
         return delivered
@@ -338,7 +339,8 @@ class Transport(base.Transport):  # type: ignore[misc]
         self.is_asleep = listener.announce(queues | {""})
         self._read_notifications()
         for channel in channels:
-            channel.look_once_more()
+            channel.jobs.look_once_more()
+            channel.mailbox.look_again()
         return True
 
     def _idle_channels(self) -> list[Channel]:
@@ -374,7 +376,9 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._is_untold = True
         get_node(self.database).limits.is_stale = True
         for channel in self.channels:
-            channel.look_again(messages=not self.options.listen or is_full)
+            channel.jobs.look_again()
+            if is_full or not self.options.listen:
+                channel.mailbox.look_again()
         self._end_cancelled()
 
     def _end_cancelled(self) -> None:
@@ -382,7 +386,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         node = get_node(self.database)
         if node.pool is not None:
             for cancellation in node.find_cancelled():
-                if not any(channel.drop(cancellation) for channel in self.channels):
+                if not any(channel.jobs.drop(cancellation) for channel in self.channels):
                     node.pool.end(cancellation)
 
     # Notifications
@@ -444,13 +448,13 @@ class Transport(base.Transport):  # type: ignore[misc]
                 get_node(self.database).limits.is_stale = True
             for channel in self.channels:
                 if kind == notify.JOB:
-                    channel.expect(name)
+                    channel.jobs.expect(name)
                 elif kind == notify.BACK:
-                    channel.expect(name, anywhere=True)
+                    channel.jobs.expect(name, anywhere=True)
                 elif kind == notify.MESSAGE:
-                    channel.expect_message(name)
+                    channel.mailbox.expect(name)
                 elif kind == notify.QUEUE:
-                    channel.look_again(messages=False)
+                    channel.jobs.look_again()
 
     # From any thread
 

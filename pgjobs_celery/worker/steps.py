@@ -19,8 +19,8 @@ from celery import bootsteps, signals
 from celery.utils.nodenames import worker_direct
 from kombu.utils.functional import maybe_list
 
-from ..broker.acknowledging import RESTORING
 from ..broker.message import Message
+from ..broker.qos import RESTORING
 from ..config import Settings, read_settings
 from ..db.database import CONNECTION_ERRORS, Database
 from ..errors import InvalidOption, PgJobsError

@@ -25,7 +25,7 @@ def channel(broker: kombu.Connection) -> Iterator[Channel]:
         (channel,) = broker.transport.channels
         assert is_quiet(broker)
         channel.node.pool = SimpleNamespace(capacity=1, is_fed_by=lambda channel: True)
-        channel._looked_at -= 60
+        channel.jobs._looked_at -= 60
         yield channel
         channel.node.pool = None
 
@@ -53,7 +53,7 @@ PAUSE = "INSERT INTO pgjobs.limits (queue, paused_at) VALUES ('q', now())"
 LIMIT = "INSERT INTO pgjobs.limits (queue, concurrency) VALUES ('q', 1)"
 
 EXCUSES: dict[str, Callable[[Channel], Any]] = {
-    "it has looked": lambda channel: channel._deliver_jobs(0.0),
+    "it has looked": lambda channel: channel.jobs.deliver(0.0),
     "it has no room": lambda channel: setattr(channel.node.pool, "capacity", 0),
     "it consumes no more": lambda channel: channel.flow(False),
     "it has let go": lambda channel: channel.let_go(),
@@ -65,7 +65,7 @@ def test_who_has_an_excuse_is_left_alone(
     channel: Channel, broker: kombu.Connection, caplog: pytest.LogCaptureFixture, excuse: str
 ) -> None:
     publish_task(broker)
-    channel._plan.look_again()
+    channel.jobs._plan.look_again()
     EXCUSES[excuse](channel)
     look(channel)
     assert caplog.text == ""
