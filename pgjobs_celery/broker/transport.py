@@ -24,7 +24,6 @@ See :class:`pgjobs_celery.config.Options`: ``schema``, ``poll_interval``, ``list
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
@@ -39,13 +38,15 @@ from kombu.transport import base
 from ..db import notify
 from ..db.database import CONNECTION_ERRORS, ConnectionLost, Database, get_database
 from ..db.dsn import Target
-from ..db.notify import Listener
-from ..node.node import get_node
+from ..node.node import Node, get_node
 from ..printable import guarded
+from ..scopes.waker import Waker
 from .channel import Channel
 from .client import hide_passwords, read_client_options, show_place, with_scheme
 from .declaration import Management
 from .driver import DRIVER, let_workers_talk
+from .loop_seat import LoopSeat
+from .sleep import Sleep
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -88,29 +89,24 @@ class Transport(base.Transport):  # type: ignore[misc]
         # Several URLs lead to one database, and this is one node.
         urls = [each.conninfo for each in client.alt] or [client.hostname.conninfo]
         self.database: Database = get_database(urls[0], self.options, urls)
+        #: This process's, once it has connected.
+        self._node: Node
         self.channels: list[Channel] = []
         #: The exclusive queues of this connection, which go with it.
         self._own_queues: set[str] = set()
-        self._listener: Listener | None = None
-        self._listener_fd: int | None = None
-        #: Others know that we wait, and announce what becomes ready for us.
-        self.is_asleep = False
-        #: Work that is found now came without a notification.
-        self._is_untold = False
+        self._sleep = Sleep(self.database, self._hear)
         self._next_poll = 0.0
         self._polls = 0
         self._pid = os.getpid()
-        self._loop: Any = None
+        #: In the event loop of a worker.
+        self._seat: LoopSeat | None = None
         self._loop_thread = 0
-        self._timers: list[Any] = []
-        self._due_timer: Any = None
-        self._due_timer_at = float("inf")
         #: Why the connection is given up for lost.
         self._failure = ""
         #: The worker is leaving, and must not wait for messages.
         self._is_hurried = False
-        self._waker: tuple[socket.socket, socket.socket] | None = None
-        self._is_waking = False
+        #: None until a thread waits here: a producer needs none.
+        self._waker: Waker | None = None
 
     # Connect
 
@@ -124,7 +120,7 @@ class Transport(base.Transport):  # type: ignore[misc]
                 raise
             self.database.verify()
         show_place(self.client, self.database.conninfo)
-        self._pid = os.getpid()
+        self._pid, self._node = os.getpid(), get_node(self.database)
         return self
 
     def create_channel(self, connection: Transport) -> Channel:
@@ -147,40 +143,40 @@ class Transport(base.Transport):  # type: ignore[misc]
             self._delete_own_queues()
         finally:
             self.channels.clear()
-            self._close_listener()
-            if get_node(self.database).has_left:
+            self._sleep.close()
+            if self._node.has_left:
                 # Celery closes its connection last, and a test worker's process goes on without it.
                 self.database.close()
 
     def _collect(self, connection: Transport | None) -> None:
         """The connection is lost, or (after a fork) the parent's: let go without a word to it."""
-        if self._pid == os.getpid():
-            get_node(self.database).uses.own(self, ())
+        if self._pid != os.getpid():
+            for channel in self.channels:
+                channel.abandon()
+            self._sleep.abandon()
+            self._waker = self._seat = None
+        elif connection is not None:
+            self._node.uses.own(self, ())
             self._leave_event_loop()
             for channel in list(self.channels):
                 channel.let_go()
-            self._close_listener()
-        else:
-            for channel in self.channels:
-                channel.abandon()
-            self._listener = self._waker = self._loop = None
-            self.is_asleep = False
+            self._sleep.close()
         self.channels.clear()
 
     def own_queue(self, queue: str) -> None:
         """Delete the queue with this connection."""
         self._own_queues.add(queue)
-        get_node(self.database).uses.own(self, tuple(self._own_queues))
+        self._node.uses.own(self, tuple(self._own_queues))
 
     def disown_queue(self, queue: str) -> None:
         """The queue is gone."""
         if queue in self._own_queues:
             self._own_queues.remove(queue)
-            get_node(self.database).uses.own(self, tuple(self._own_queues))
+            self._node.uses.own(self, tuple(self._own_queues))
 
     def _delete_own_queues(self) -> None:
         own, self._own_queues = self._own_queues, set()
-        get_node(self.database).uses.own(self, ())
+        self._node.uses.own(self, ())
         for queue in own:
             self.database.routes.delete_queue(queue)
 
@@ -228,74 +224,53 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def _wait(self, seconds: float) -> None:
         """Until something comes, something was settled by another thread, or time is up."""
-        sources: list[Any] = [self._open_waker()]
-        if self._listener is not None:
-            sources.append(self._listener)
+        waker, listener = self._open_waker(), self._sleep.listener
+        sources: list[Any] = [waker] if listener is None else [waker, listener]
         readable, _, _ = select.select(sources, [], [], max(0.0, seconds))
-        self._drain_waker()
-        if self._listener is not None and self._listener in readable:
-            self._read_notifications()
+        waker.drain()
+        if listener is not None and listener in readable:
+            self._sleep.read()
 
     # Consume in the event loop of a worker
 
     def register_with_event_loop(self, connection: Transport, loop: Any) -> None:
         """Take a turn whenever the loop does, and wake it when something comes."""
         self.database.wait_for_idle()
-        self._loop = loop
         self._loop_thread = threading.get_ident()
-        loop.on_tick.add(self._on_tick)
-        loop.add_reader(self._open_waker(), self._drain_waker)
+        self._seat = LoopSeat(loop, self._open_waker(), self._on_tick)
+        self._sleep.join(loop)
         if self.options.listen:
-            self._open_listener()
-        self._timers = [loop.call_repeatedly(self.options.poll, self._poll)]
+            self._sleep.open()
+        self._seat.repeat(self.options.poll, self._poll)
         if threading.current_thread() is not threading.main_thread():
             # No signal interrupts the loop here: Celery's test worker is told to leave by a flag.
-            self._timers.append(loop.call_repeatedly(FLAG_INTERVAL, lambda: None))
+            self._seat.repeat(FLAG_INTERVAL, lambda: None)
 
     def _leave_event_loop(self) -> None:
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.on_tick.discard(self._on_tick)
-            if self._waker is not None:
-                loop.remove(self._waker[0])
-            self._stop_reading(loop)
-            for timer in self._timers:
-                timer.cancel()
-            if self._due_timer is not None:
-                self._due_timer.cancel()
-                self._on_due()
-        if self._waker is not None:
-            waker, self._waker = self._waker, None
-            for end in waker:
-                end.close()
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            seat.leave()
+            self._sleep.leave()
+        waker, self._waker = self._waker, None
+        if waker is not None:
+            waker.close()
 
     def _on_tick(self) -> None:
         if self._take_turn() or self._fall_asleep():
             # There may be more: the loop must not wait before it asks again.
             self.wake(always=True)
-        elif (due_at := self._due_at()) < self._due_timer_at:
-            # Nobody wakes us for what stands below the floors.
-            if self._due_timer is not None:
-                self._due_timer.cancel()
-            self._due_timer_at = due_at
-            self._due_timer = self._loop.call_later(
-                max(0.0, due_at - time.monotonic()), self._on_due
-            )
-            # The loop has asked its timers already how long it may sleep: once more.
+        elif self._seat is not None and self._seat.ring_at(self._due_at()):
+            # Nobody wakes us for what stands below the floors. The loop has asked its timers
+            # already how long it may sleep: once more.
             self.wake(always=True)
-
-    def _on_due(self) -> None:
-        # The timer alone makes the loop turn.
-        self._due_timer, self._due_timer_at = None, float("inf")
 
     # One turn
 
     def _due_at(self) -> float:
         """When the next look is worth its price although nothing has come."""
         due_at = min((channel.due_at for channel in self.channels), default=float("inf"))
-        if self._listener is not None and self._listener.is_refused and self._idle_channels():
-            return min(due_at, self._listener.refusals.due_at)
-        return due_at
+        retry_at = self._sleep.retry_at
+        return retry_at if retry_at < due_at and self._idle_channels() else due_at
 
     def _take_turn(self, *, single: bool = False) -> int:
         """Deliver for a while, and write what became of jobs where no claim carried it along.
@@ -315,9 +290,9 @@ class Transport(base.Transport):  # type: ignore[misc]
                     self.channels.remove(channel)
                     self.channels.append(channel)
                 break
-        if delivered and self._is_untold and self.is_asleep:
-            self._check_listener()
-        node = get_node(self.database)
+        if delivered:
+            self._sleep.found_work()
+        node = self._node
         if node.unwritten and (
             node.unwritten >= OUTCOMES
             or not any(channel.jobs.buffered for channel in self.channels)
@@ -326,18 +301,12 @@ class Transport(base.Transport):  # type: ignore[misc]
         return delivered
 
     def _fall_asleep(self) -> bool:
-        """Say that we wait, when there is nothing; True if everything must be looked at again."""
-        if self.is_asleep or not self.options.listen:
+        """Announce that we wait, when there is nothing; True if we must look once more."""
+        if self._sleep.is_asleep or not self.options.listen:
             return False
         channels = self._idle_channels()
-        if not channels:
+        if not channels or not self._sleep.begin({q for each in channels for q in each.queues}):
             return False
-        listener = self._open_listener()
-        if listener.is_refused and time.monotonic() < listener.refusals.due_at:
-            return False  # no wake-up is needed: we look when it is asked for again
-        queues = {queue for channel in channels for queue in channel.queues}
-        self.is_asleep = listener.announce(queues | {""})
-        self._read_notifications()
         for channel in channels:
             channel.jobs.look_once_more()
             channel.mailbox.look_again()
@@ -350,14 +319,11 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def stop_sleeping(self) -> None:
         """There is so much to do that no wake-up is needed."""
-        if self.is_asleep and self._listener is not None:
-            self._listener.announce([""])
-            self._read_notifications()
-            self.is_asleep = False
+        self._sleep.end()
 
     def queues_changed(self) -> None:
         """A channel consumes from other queues than before."""
-        self.is_asleep = False
+        self._sleep.begin_anew()
         self.wake()
 
     def _poll(self) -> None:
@@ -369,12 +335,8 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._next_poll = time.monotonic() + self.options.poll
         self._polls += 1
         is_full = self._polls % FULL_POLL == 0
-        if self._listener is not None:
-            self._listener.announce_again()
-            if is_full:
-                self._check_listener()
-        self._is_untold = True
-        get_node(self.database).limits.is_stale = True
+        self._sleep.poll(must_check=is_full)
+        self._node.limits.is_stale = True
         for channel in self.channels:
             channel.jobs.look_again()
             if is_full or not self.options.listen:
@@ -383,86 +345,39 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def _end_cancelled(self) -> None:
         """Keep cancelled jobs from beginning, and end those that must be terminated."""
-        node = get_node(self.database)
+        node = self._node
         if node.pool is not None:
             for cancellation in node.find_cancelled():
                 if not any(channel.jobs.drop(cancellation) for channel in self.channels):
                     node.pool.end(cancellation)
 
-    # Notifications
-
-    def _open_listener(self) -> Listener:
-        if self._listener is None:
-            self._listener = self.database.listen_for_work()
-            # From now on we hear of jobs that are scheduled; of those before we were not told.
-            self._listener.announce([""])
-            get_node(self.database).services.expect_due()
-            if self._loop is not None:
-                # A lost connection has no number any more by which to take it from the loop.
-                self._listener_fd = self._listener.fileno()
-                self._loop.add_reader(self._listener_fd, self._read_notifications)
-        return self._listener
-
-    def _close_listener(self) -> None:
-        listener, self._listener = self._listener, None
-        self.is_asleep = False
-        if listener is not None:
-            listener.close()
-
-    def _stop_reading(self, loop: Any) -> None:
-        if self._listener_fd is not None:
-            loop.remove(self._listener_fd)
-            self._listener_fd = None
-
-    def _check_listener(self) -> None:
-        """Listen anew if notifications have stopped, which only asking shows."""
-        self._is_untold = False
-        with contextlib.suppress(*CONNECTION_ERRORS):
-            if self._open_listener().is_heard():
-                self._read_notifications()  # what came meanwhile is not on the socket any more
-                return
-        logger.warning(
-            "LISTEN had died without a word, listening on a new connection; where a pooler stands "
-            "between, set listen_url, or listen=False"
-        )
-        if self._loop is not None:
-            self._stop_reading(self._loop)
-        self._close_listener()
-        self._open_listener()
-
-    def _read_notifications(self) -> None:
-        assert self._listener is not None
-        for payload in self._listener.read():
-            self._is_untold = False
-            kind, name = payload[:1], payload[1:]
-            if kind == notify.DUE:
-                get_node(self.database).services.expect_due()
-                continue
-            if kind == notify.BOUND:
-                get_node(self.database).services.post.listen_again()
-                continue
-            if kind == notify.CANCEL:
-                self._end_cancelled()
-                continue
-            if kind == notify.QUEUE:
-                get_node(self.database).limits.is_stale = True
+    def _hear(self, notification: str) -> None:
+        """Act on a notification."""
+        kind, name = notification[:1], notification[1:]
+        if kind == notify.DUE:
+            self._node.services.expect_due()
+        elif kind == notify.BOUND:
+            self._node.services.post.listen_again()
+        elif kind == notify.CANCEL:
+            self._end_cancelled()
+        elif kind in (notify.JOB, notify.BACK):
             for channel in self.channels:
-                if kind == notify.JOB:
-                    channel.jobs.expect(name)
-                elif kind == notify.BACK:
-                    channel.jobs.expect(name, anywhere=True)
-                elif kind == notify.MESSAGE:
-                    channel.mailbox.expect(name)
-                elif kind == notify.QUEUE:
-                    channel.jobs.look_again()
+                channel.jobs.expect(name, anywhere=kind == notify.BACK)
+        elif kind == notify.MESSAGE:
+            for channel in self.channels:
+                channel.mailbox.expect(name)
+        elif kind == notify.QUEUE:
+            self._node.limits.is_stale = True
+            for channel in self.channels:
+                channel.jobs.look_again()
 
     # From any thread
 
     def fail(self, why: str) -> None:
         """Give the connection up for lost, whatever the loop is doing."""
         self._failure = why
-        if self._loop is not None:
-            self._loop.call_soon(self._on_tick)  # it may have forgotten us
+        if self._seat is not None:
+            self._seat.turn_soon()
         self.wake(always=True)
         self.database.cut(self._loop_thread)
 
@@ -473,27 +388,13 @@ class Transport(base.Transport):  # type: ignore[misc]
 
     def wake(self, *, always: bool = False) -> None:
         """Have another turn soon: there is room for another message."""
-        if self._is_waking or self._waker is None:
+        waker = self._waker
+        if waker is None or waker.is_woken:
             return
         if always or threading.get_ident() != self._loop_thread:
-            self._is_waking = True
-            try:
-                self._waker[1].send(b"\0")
-            except OSError:  # closed by the loop's thread just now
-                self._is_waking = False
+            waker.wake()
 
-    def _open_waker(self) -> socket.socket:
+    def _open_waker(self) -> Waker:
         if self._waker is None:
-            self._waker = socket.socketpair()
-            for end in self._waker:
-                end.setblocking(False)
-            self._is_waking = False
-        return self._waker[0]
-
-    def _drain_waker(self) -> None:
-        if self._waker is not None:
-            with contextlib.suppress(BlockingIOError):
-                self._waker[0].recv(64)
-        # Not before: a byte that is written in between would be read as well, and no other would
-        # follow. A thread that finds the flag still set has done its part before the next turn.
-        self._is_waking = False
+            self._waker = Waker()
+        return self._waker

@@ -20,6 +20,7 @@ from ..db import notify
 from ..db.database import CONNECTION_ERRORS, OutOfTime, answered_by, unhurried
 from ..db.notify import Listener, waiter
 from ..scopes.steady import monotonic
+from ..scopes.waker import Waker
 
 #: How many announcements of results without a waiter are kept: taking one back costs a round trip,
 #: keeping it only now and then a notification for nothing.
@@ -57,9 +58,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
         self._changed = threading.Condition()
         self._is_reading = False
         self._turns = 0
-        self._waker = socket.socketpair()
-        for end in self._waker:
-            end.setblocking(False)
+        self._waker = Waker()
 
     def start(self, initial_task_id: str, **_: Any) -> None:
         """Celery calls this where it would open a connection; ours opens with the first wait."""
@@ -80,8 +79,7 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             self._waiting.add(task_id)
             self._new.add(task_id)
             if self._is_reading:
-                with suppress(BlockingIOError):  # it has been woken often enough
-                    self._waker[1].send(b"\0")
+                self._waker.wake()
 
     def cancel_for(self, task_id: str) -> None:
         """End the wait for this result."""
@@ -220,12 +218,12 @@ class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
             return heard
         # Not select(): a web server may have more than 1,024 files open.
         with selectors.DefaultSelector() as selector:
-            selector.register(self._waker[0], selectors.EVENT_READ)
+            selector.register(self._waker, selectors.EVENT_READ)
             if self._listener is not None:
                 selector.register(self._listener, selectors.EVENT_READ)
             readable = [key.fileobj for key, _ in selector.select(max(0.0, seconds))]
-        if self._waker[0] in readable:
-            self._waker[0].recv(4096)
+        if self._waker in readable:
+            self._waker.drain()
         return self._read_listener() if self._listener in readable else set()
 
     def _read_listener(self) -> set[str]:

@@ -214,25 +214,6 @@ def test_what_was_claimed_by_a_statement_whose_answer_was_cut_off_is_put_back(
         assert inbox[0].delivery_info["redelivered"]
 
 
-def test_who_is_not_told_of_news_any_more_listens_anew(
-    connect: Connect, caplog: pytest.LogCaptureFixture
-):
-    """As where a pooler has given the session that listens to somebody else."""
-    broker = connect(poll_interval=0.5)
-    with consuming(broker, ack=True) as inbox:
-        assert is_quiet(broker, 1.2)  # the last look below the floors is over: the poll is next
-        deaf = broker.transport._listener
-        deaf._connection.psycopg.execute("UNLISTEN *")
-        publish_task(broker)
-        drain(broker, inbox, 1)
-        assert is_quiet(broker)
-        assert broker.transport._listener is not deaf
-        assert caplog.text.count("LISTEN had died") == 1
-        publish_task(broker)
-        drain(broker, inbox, 2)
-    assert caplog.text.count("LISTEN had died") == 1
-
-
 def test_a_claim_whose_backend_is_terminated_takes_nothing(
     broker: kombu.Connection, connection: Connection
 ):

@@ -124,3 +124,21 @@ def backends(connection: psycopg.Connection[Row], condition: str = "true") -> li
         f"AND datname = current_database() AND {condition}"
     )
     return [row["pid"] for row in rows]
+
+
+def publish_both(broker: kombu.Connection) -> None:
+    """Publish a job and a message that is not a job."""
+    publish_task(broker, id="job")
+    broker.Producer().publish([[None], {}, {}], routing_key="q")
+
+
+def is_settled(connection: psycopg.Connection[Row], job: str) -> bool:
+    """True once the job is in that state, and the message is gone."""
+    return get_row(connection, "job")["state"] == job and not get_rows(connection, "messages")
+
+
+def next_in(broker: kombu.Connection, queue: str = "q") -> Message:
+    """The next message of a queue, by ``basic_get``."""
+    message = broker.default_channel.basic_get(queue)
+    assert message is not None
+    return message
