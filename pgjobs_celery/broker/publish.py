@@ -23,6 +23,7 @@ from ..job.envelope import (
     to_job,
 )
 from ..job.held_claim import held_claim
+from ..job.progress import progress_of
 from ..printable import guarded
 from ..publishing.batch import Batch, batches, find_batch, take_part
 from ..publishing.insertion import Insertion, put_job
@@ -128,7 +129,7 @@ class Publisher(HostedChannel):
         if held is not None and request.id == job.task_id:
             unique = None
             # Where its retry must be recorded, see retries.py.
-            request.retried_in = self.database
+            progress_of(request).retried_in = self.database
             if job.eta is not None:
                 # retry(countdown=...), which Celery has turned into a time by this machine's clock.
                 job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())

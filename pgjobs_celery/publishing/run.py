@@ -7,6 +7,7 @@ from typing import Any
 from celery._state import get_current_task
 
 from ..job.held_claim import HeldClaim
+from ..job.progress import progress_of
 from ..job.rows import NO_RUN, Fence, NewJob, Run
 
 
@@ -34,7 +35,7 @@ def publishing_run(
         holder=held.fence if is_again else predecessor,
         parent=held.fence if is_child and is_here else None,
         is_repeated=(is_child and bool((request.delivery_info or {}).get("redelivered")))
-        or (is_again and bool(getattr(request, "was_lost", False))),
+        or (is_again and progress_of(request).was_lost),
         # Where its predecessor has ended already it is inserted as any other.
         is_holder_only=is_again and is_here,
         is_own=is_again or predecessor == held.fence,

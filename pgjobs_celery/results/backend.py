@@ -30,6 +30,7 @@ from ..db.dsn import Target, urls_of
 from ..db.rows.results import Origin, StoredResult
 from ..job.envelope import decode_envelope
 from ..job.outcome import Result, clean_text
+from ..job.progress import progress_of
 from ..job.rows import Fence
 from ..job.states import FROM_CELERY, State, celery_state
 from ..maintenance.complete import Complete
@@ -197,11 +198,11 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ig
         database = self.database
         database.retrying(lambda: self._write(database, new, state, request))
         if request is not None:
-            request.stored_state = state
+            progress_of(request).stored_state = state
 
     def _write(self, database: Database, new: Result, state: str, request: Any) -> None:
         fence = fence_of(database, request, new.task_id)
-        if fence and getattr(request, "is_left_to_worker", False):
+        if fence and progress_of(request).is_left_to_worker:
             return  # see PgTask: it is written with the rest of the batch
         becomes = FROM_CELERY.get(state, State.EXECUTING)
         results = database.results

@@ -28,6 +28,7 @@ from kombu.utils.uuid import uuid
 
 from ..db.database import CONNECTION_ERRORS
 from ..db.rows.groups import Chord, UnknownChord
+from ..job.progress import progress_of
 from ..job.states import State
 from ..printable import guarded
 from ..publishing.batch import take_part
@@ -139,7 +140,7 @@ class Chords:
         group_id = request.group
         if not group_id or not request.id:
             return
-        if getattr(request, "stored_state", None) not in states.READY_STATES:
+        if progress_of(request).stored_state not in states.READY_STATES:
             # The task ignores its result, but the body does not.
             self.store_result(request.id, result, state, request=request)
         if self.database.is_in_transaction:

@@ -27,6 +27,7 @@ from ..job.exceptions import (
 from ..job.job import Job
 from ..job.options import published_options
 from ..job.outcome import error_from
+from ..job.progress import progress_of
 from ..job.states import State
 from ..printable import guarded
 from ..results.handover import decide
@@ -123,13 +124,13 @@ class AttemptedTask(Task):  # type: ignore[misc]
         except (Ignore, Reject, Retry):
             raise
         except Exception:
-            request.is_at_its_limit = True
+            progress_of(request).is_at_its_limit = True
             raise
 
     def next_delay(self, request: Any, error: BaseException) -> float | None:
         """Seconds until the job runs again after this exception; None if it does not."""
         self.count_attempts(request)
-        if request.attempt >= request.max_attempts or hasattr(request, "is_at_its_limit"):
+        if request.attempt >= request.max_attempts or progress_of(request).is_at_its_limit:
             return None
         if not self._is_retried_for(error):
             return None
@@ -175,10 +176,12 @@ class AttemptedTask(Task):  # type: ignore[misc]
     def _run_attempt(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run the task's body, and translate its end into Celery's exceptions."""
         request = self.request
-        if request.called_directly or request.is_eager or hasattr(request, "is_in_body"):
-            # The last: the body called that of its base class.
+        if request.called_directly or request.is_eager:
             return run(*args, **kwargs)
-        request.is_in_body = True
+        progress = progress_of(request)
+        if progress.is_in_body:  # which has called that of its base class
+            return run(*args, **kwargs)
+        progress.is_in_body = True
         try:
             try:
                 returned = run(*args, **kwargs)
@@ -200,13 +203,13 @@ class AttemptedTask(Task):  # type: ignore[misc]
         try:
             self._run_attempt(prepare, args, kwargs)
         finally:
-            self.request.__dict__.pop("is_in_body", None)
+            progress_of(self.request).is_in_body = False
 
     def _end(self, request: Any, end: TaskEnd) -> NoReturn:
         if isinstance(end, Snooze):
             self._try_again(request, end, end.delay)
         if isinstance(end, Cancel):
-            request.is_left_to_worker = True
+            progress_of(request).is_left_to_worker = True
             self.backend.mark_as_revoked(
                 request.id, end.reason, request=request, store_result=not self.ignore_result
             )
@@ -220,7 +223,7 @@ class AttemptedTask(Task):  # type: ignore[misc]
             retries = request.retries - 1 if is_snooze else request.retries
             raise self._retry_by_message(retries, error, delay)
         decide(request.id)
-        request.is_left_to_worker = True
+        progress_of(request).is_left_to_worker = True
         entry = None if is_snooze else error_from(error, _format(error))
         if entry is not None and is_too_long_entry(entry) and running_job(request).record(entry):
             entry = ""

@@ -12,6 +12,7 @@ from ..errors import ClaimLost
 from ..job.held_claim import HeldClaim, held_claim
 from ..job.options import check_meta, encode_json, published_options
 from ..job.outcome import Result
+from ..job.progress import progress_of
 from ..printable import guarded
 
 logger = guarded(logging.getLogger(__name__))
@@ -127,7 +128,8 @@ class Meta(MutableMapping[str, Any]):
 
 def running_job(request: Any) -> RunningJob:
     """The job behind this request; the same one each time."""
-    job: RunningJob | None = request.__dict__.get("pgjobs_job")
-    if job is None:
-        job = request.__dict__["pgjobs_job"] = RunningJob(request)
+    progress = progress_of(request)
+    if progress.job is None:
+        progress.job = RunningJob(request)
+    job: RunningJob = progress.job
     return job

@@ -16,6 +16,7 @@ from celery.signals import task_retry
 from ..job.decide import End, is_killed
 from ..job.exceptions import Postponed
 from ..job.outcome import error_from
+from ..job.progress import progress_of
 from ..tasks.task import PgTask
 from .tracking import TrackedRequest, claim_of
 
@@ -73,7 +74,7 @@ class LostRequest(TrackedRequest):
         """Send it again as ``retry()`` would (``task_retry_on_worker_lost``, Celery 5.7)."""
         # In the worker's main process: but who publishes is the task, which holds the job.
         context = self._context
-        context.was_lost = True
+        progress_of(context).was_lost = True
         _task_stack.push(self.task)
         self.task.request_stack.push(context)
         try:

@@ -16,6 +16,7 @@ from ..db.database import CONNECTION_ERRORS, REFUSALS
 from ..job.exceptions import Postponed
 from ..job.held_claim import held_claim
 from ..job.outcome import Result, clean_text, error_entry, error_from
+from ..job.progress import progress_of
 from ..printable import guarded
 
 logger = guarded(logging.getLogger(__name__))
@@ -28,12 +29,15 @@ def install() -> None:
 
 def record_retry(sender: Any, request: Any, reason: Any, einfo: Any = None, **_: Any) -> None:
     """A task has published itself again (``task_retry``): write that into its row."""
-    database = getattr(request, "retried_in", None)
     held = held_claim(request)
-    if database is None or held is None or isinstance(reason, Postponed):
+    if held is None or isinstance(reason, Postponed):
+        return
+    progress = progress_of(request)
+    database = progress.retried_in
+    if database is None:
         return
     backend = getattr(sender.backend, "database", None)
-    if getattr(request, "stored_state", None) == states.RETRY and backend is database:
+    if progress.stored_state == states.RETRY and backend is database:
         return
     traceback = clean_text(str(einfo.traceback)) if einfo is not None else None
     error = getattr(reason, "exc", None)
