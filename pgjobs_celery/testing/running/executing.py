@@ -18,20 +18,34 @@ from uuid import uuid4
 from celery import Task, _state, signals
 from celery.app import trace
 from celery.app.task import Context
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Reject, Retry
 from celery.worker.request import Request
 from kombu.message import Message
 
 from ...errors import NotCompleted, UnknownTask
-from ...job.exceptions import REPLACED, CancelledByTask, Postponed
+from ...job.decide import End, EndedRun, decide
+from ...job.exceptions import CancelledByTask, Postponed
 from ...job.held_claim import CLAIM
 from ...job.options import HEADER
-from ...job.rows import Fence
+from ...job.outcome import Outcome
+from ...job.rows import ClaimKey, Fence
+from ...job.states import State
 
 #: The key of no database: a PgTask keeps in memory what it would read from its row.
 NOWHERE = "pgjobs-testing"
 #: The worker's name, to the task.
 HOSTNAME = "pgjobs@testing"
+#: The claim of a job whose row is not known here.
+NO_CLAIM = ClaimKey(0, 0)
+#: What becomes of a job, by the state that its row gets.
+OUTCOMES = {
+    State.COMPLETED: "completed",
+    State.DISCARDED: "discarded",
+    State.CANCELLED: "cancelled",
+    State.RETRYABLE: "retried",
+    State.SCHEDULED: "snoozed",
+    State.EXECUTING: "replaced",
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,8 @@ class Performed:
     reason: str = ""
     #: The job's meta, as the attempt has left it.
     meta: dict[str, Any] = field(default_factory=dict, compare=False)
+    #: The outcome for its row, where a worker would decide it; of no claim yet.
+    row: Outcome | None = field(default=None, compare=False)
 
     def get(self) -> Any:
         """The task's return value; raises the task's exception, or NotCompleted."""
@@ -157,19 +173,22 @@ def _has_attempts(task: Any) -> bool:
 
 def _decide(error: BaseException, meta: dict[str, Any]) -> Performed:
     """The outcome of an attempt that ended with an exception: as its row would record it."""
-    if isinstance(error, Postponed):
-        if error.error is None:
-            return Performed("snoozed", delay=error.delay, meta=meta)
-        return Performed("retried", error=error.exc, delay=error.delay, meta=meta)
-    if isinstance(error, CancelledByTask):
-        return Performed("cancelled", reason=error.reason, meta=meta)
-    if isinstance(error, Retry):
+    if isinstance(error, Retry) and not isinstance(error, Postponed):
+        # It has published itself again, and only then ended.
         return Performed("retried", error=error.exc, delay=_seconds(error.when), meta=meta)
-    if isinstance(error, Ignore):
-        return Performed("replaced" if str(error) == REPLACED else "completed", meta=meta)
     if isinstance(error, Reject) and error.requeue:
         return Performed("retried", error=error, delay=0.0, meta=meta)
-    return Performed("discarded", error=error, meta=meta)
+    row = decide(EndedRun(NO_CLAIM, End.RAISED, error))
+    outcome = "completed" if row is None else OUTCOMES[row.state]
+    shown = error.exc if isinstance(error, Postponed) else error
+    return Performed(
+        outcome,
+        error=shown if outcome in ("retried", "discarded") else None,
+        delay=row.delay if row else None,
+        reason=error.reason if isinstance(error, CancelledByTask) else "",
+        meta=meta,
+        row=row,
+    )
 
 
 def _seconds(when: Any) -> float:

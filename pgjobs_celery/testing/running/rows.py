@@ -22,10 +22,8 @@ from ...job.outcome import (
     error_entry,
     error_from,
     released,
-    replaced,
     requeued,
     retried,
-    snoozed,
 )
 from ...job.rows import Bucket, Claim, Fence
 from ...job.states import WAITING, State
@@ -158,19 +156,16 @@ def _is_due(job: Job, now: datetime) -> bool:
 
 def _outcome(claim: Claim, performed: Performed) -> Outcome:
     """The outcome for its row: as of a job that a worker has run."""
+    if performed.row is not None:
+        return performed.row._replace(id=claim.id, attempt=claim.attempt)
     error = performed.error
-    entry = None if error is None else error_from(error)
-    delay = performed.delay or 0.0
-    if performed.outcome == "snoozed":
-        return snoozed(claim, delay)
     if performed.outcome == "retried":
         if isinstance(error, Reject):
             return requeued(claim)
-        return retried(claim, delay, entry or error_entry("Retry", "the task retries itself"))
+        entry = error_from(error) if error else error_entry("Retry", "the task retries itself")
+        return retried(claim, performed.delay or 0.0, entry)
     if performed.outcome == "cancelled":
         return cancelled(claim, performed.reason)
-    if performed.outcome == "discarded":
-        return discarded(claim, entry or error_entry("Exception", ""))
-    if performed.outcome == "replaced":
-        return replaced(claim)
+    if error is not None:
+        return discarded(claim, error_from(error))
     return completed(claim)
