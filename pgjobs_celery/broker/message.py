@@ -1,7 +1,8 @@
 """A row as kombu delivers it: a message that knows the claim behind it, and whether it has ended.
 
-The flags say who has the message, and are written here alone. The job gets one outcome, the first:
-from the worker's request where the pool has the message, else from the acknowledgement.
+The flags tell where the message is, and are written here alone. A job gets one outcome, the first
+that comes: from the worker's request where the pool has the message, otherwise from the
+acknowledgement.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Message(BaseMessage):  # type: ignore[misc]
     eta: str | None = None
     #: The row of ``messages`` behind it, where it is not a job and must be acknowledged.
     row: int | None = None
-    #: The pool has it, and says what becomes of the job: acknowledging only makes room.
+    #: The pool has it, and reports what becomes of the job: acknowledging only makes room.
     is_tracked = False
     #: It was handed out and did not go to the pool: its holder may acknowledge it.
     is_kept = False
@@ -48,7 +49,7 @@ class Message(BaseMessage):  # type: ignore[misc]
     is_acknowledged = False
     #: The task has begun.
     is_started = False
-    #: Gives the worker's request, where there is one.
+    #: Returns the worker's request; None where the message has none.
     request: Callable[[], Any] | None = None
     #: The job was put back in line, or its outcome is known: nothing more must be settled.
     is_settled = False
@@ -133,7 +134,7 @@ class Message(BaseMessage):  # type: ignore[misc]
         """It was acknowledged, and not by the pool: True if the job ends with that.
 
         A worker's request may still go to the pool while it is being handed out: then
-        :meth:`keep` says it.
+        :meth:`keep` ends the job.
         """
         with _fate:
             if self.is_settled:

@@ -77,7 +77,7 @@ class EndedRun(NamedTuple):
     stores_failure: bool = True
     acks_late: bool = True
     acks_on_timeout: bool = True
-    #: It was revoked while it ran, and Celery has said so.
+    #: It was revoked while it ran, and Celery has announced that.
     is_revoked: bool = False
     #: Its worker had to leave at once, and has told its process to end.
     is_cut_short: bool = False

@@ -1,4 +1,4 @@
-"""What this package notes about the run of a task on Celery's request: one attribute, these fields.
+"""Notes of this package about the run of a task: one attribute on Celery's request, with fields.
 
 Besides it a request has ``attempt`` and ``max_attempts``, which are for the task to read.
 """
@@ -25,7 +25,7 @@ class Progress:
     retried_in: Any = None
     #: Its process was lost, and the worker's main process speaks for it.
     was_lost = False
-    #: What the task itself sees of its job: a :class:`pgjobs_celery.tasks.running_job.RunningJob`.
+    #: The job as the task sees it: a :class:`pgjobs_celery.tasks.running_job.RunningJob`.
     job: Any = None
 
 

@@ -73,7 +73,7 @@ class CancelledRequest(TrackedRequest):
             )  # fmt: skip
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """End the task. Its row says so and workers are told: it is done once for each signal."""
+        """End the task, once for each signal: its row and the workers each ask for it."""
         number = signals.signum(signal or "TERM")
         if claim_of(self._message) is not None:
             if number in self._signals:
@@ -84,12 +84,12 @@ class CancelledRequest(TrackedRequest):
     def _announce_revoked(
         self, reason: str, terminated: bool, signum: str | None, expired: bool
     ) -> None:
-        """Revoked or expired before it began, or terminated: Celery calls all of it REVOKED."""
+        """Revoked or expired before it began, or terminated: Celery calls each of these REVOKED."""
         self._track()
         if self._cancellation is not None:
             reason = self._cancellation.reason
         if self._already_revoked:
-            return  # a killed greenlet says it, and then who has killed it
+            return  # a killed greenlet reports it, and so does its killer, later
         try:
             super()._announce_revoked(reason, terminated, signum, expired)
         finally:
@@ -98,26 +98,26 @@ class CancelledRequest(TrackedRequest):
                 self._settle(self._decide(claim, End.REVOKED, reason=reason))
 
     def _announce_cancelled_by_task(self) -> None:
-        """Tell monitors what Celery says of a revoked task."""
+        """Send monitors the event that Celery sends for a revoked task."""
         revoked = {"terminated": False, "signum": None, "expired": False}
         self.send_event("task-revoked", **revoked)
         task_revoked.send(sender=self.task, request=self._context, **revoked)
 
     def cancel(self, *args: Any, **kwargs: Any) -> None:
-        """End the task, for its worker must leave at once."""
+        """End the task, because its worker must leave at once."""
         if self.time_start:
             # Before Celery sets it: a greenlet says at once that it was killed.
             self._already_cancelled = True
-        # Threads, and the solo pool, cannot do it, and say so to whom the signal has interrupted:
-        # in the solo pool the task itself, which would fail of it.
+        # Threads, and the solo pool, cannot do it, and raise that into the code that the signal has
+        # interrupted: in the solo pool the task itself, which would fail.
         with contextlib.suppress(NotImplementedError):
             super().cancel(*args, **kwargs)
 
     def _announce_cancelled(self, **kwargs: Any) -> None:
         """Ended by a cold shutdown, or (where that is asked for) because the connection was lost.
 
-        Celery says RETRY of it at once. But it may have ended meanwhile, unheard: what comes of it
-        is what the pool says of it when its processes have gone.
+        Celery reports RETRY at once. But the task may have ended meanwhile, unheard: the pool's
+        report counts, which comes when its processes have gone.
         """
         claim = claim_of(self._message)
         if claim is None:
@@ -137,7 +137,7 @@ class CancelledRequest(TrackedRequest):
 
 
 def _is_signal(name: str) -> bool:
-    """False for what a hand has written into the row, or a machine that has other signals."""
+    """False for a name that is not a signal on this machine."""
     try:
         signals.signum(name)
     except (AttributeError, TypeError):

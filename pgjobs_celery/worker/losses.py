@@ -1,7 +1,7 @@
-"""Decide what becomes of an attempt whose process was lost, and can say nothing any more.
+"""Find out how an attempt has ended whose process was lost before it could report that.
 
-It may have ended in the row, its child lost in what follows it; it may be tried again; or Celery
-sends it again by itself (``task_retry_on_worker_lost``).
+The row may have its end, and the child was lost in the code that follows; the job may be tried
+again; or Celery publishes the task again by itself (``task_retry_on_worker_lost``).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .tracking import TrackedRequest, claim_of
 
 
 class LostRequest(TrackedRequest):
-    """Mixin for ``Task.Request``: what its pool says of a process that is gone."""
+    """Mixin for ``Task.Request``: the reports of its pool about a process that is gone."""
 
-    #: Celery's ``on_failure`` has said for good that it failed.
+    #: Celery's ``on_failure`` has reported the failure, and the job does not run again.
     _is_told = False
 
     def _find_stored(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class LostRequest(TrackedRequest):
             return {}
 
     def _drop_errbacks_if_told(self) -> None:
-        """Of a hard time limit billiard tells ``on_failure`` first, and then ``on_timeout``.
+        """billiard reports a hard time limit to ``on_failure`` first, and then to ``on_timeout``.
 
         Each has Celery call the errbacks; the second call is one too many.
         """
@@ -72,7 +72,7 @@ class LostRequest(TrackedRequest):
 
     def _retry_worker_lost(self, exc: BaseException, exc_info: Any) -> bool:
         """Send it again as ``retry()`` would (``task_retry_on_worker_lost``, Celery 5.7)."""
-        # In the worker's main process: but who publishes is the task, which holds the job.
+        # This is the worker's main process, but the publisher is the task, which holds the job.
         context = self._context
         progress_of(context).was_lost = True
         _task_stack.push(self.task)

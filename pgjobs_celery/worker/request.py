@@ -94,12 +94,12 @@ class JobRequest(CancelledRequest, LostRequest):
         """Call Celery's own ``on_success``, and then settle what the pool reports."""
         self._track()
         if isinstance(report, ExceptionInfo):
-            # A thread, and the solo pool, say so of a task that has left its process
-            # (sys.exit): Celery fails of it, and the job would never be heard of again.
+            # A thread, and the solo pool, report so a task that has left its process (sys.exit).
+            # Celery fails on it, and nothing would report the end of the job.
             return self.on_failure(report)
         failed = report[0]
         if failed is False:
-            # Celery's word for a greenlet that was killed; what has run says 0, or 1.
+            # Celery reports a killed greenlet so; of a task that has run this is 0 or 1.
             return self.on_failure(raised(Terminated(signals.signum("TERM"))))
         if failed:
             return celerys(report, **options)
@@ -124,7 +124,7 @@ class JobRequest(CancelledRequest, LostRequest):
     def execute_using_pool(self, pool: Any, **kwargs: Any) -> Any:
         """Send the task to the pool."""
         if self._is_pool_ending():
-            # By which Celery gives its place in the pool back; the job goes back in line.
+            # Celery gives its place in the pool back for this error; the job goes back in line.
             raise TaskRevokedError(self.id)
         self._track()
         try:
@@ -134,12 +134,12 @@ class JobRequest(CancelledRequest, LostRequest):
         except Exception as error:
             if claim_of(self._message) is None or is_connection_lost(error):
                 raise
-            # It cannot be sent: its headers are too deep for a pickle, say. Or it ran here (solo).
+            # It cannot be sent (its headers are too deep for a pickle, say), or it ran here (solo).
             withdraw(pool, self.id)
             task_ready(self)
             if not isinstance(error, NotOurs):
                 set_aside(self._message, error)
-            # By which Celery gives its place in the pool back.
+            # Celery gives its place in the pool back for this error.
             raise TaskRevokedError(self.id) from error
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
@@ -148,7 +148,7 @@ class JobRequest(CancelledRequest, LostRequest):
         message = self._message
         if claim_of(message) is not None:
             if pid == os.getpid() and (self.revoked() or self._is_fenced() or not message.begin()):
-                # It waited in the pool of this process, and is not ours, or not to run, any more.
+                # It waited in the pool of this process, and is not ours, or must not run, any more.
                 if self._has_processes():
                     return None  # its child died before it began, and billiard hears of no error
                 raise NotOurs(f"job {message.claim.id} was put back or revoked before it began")
@@ -156,7 +156,7 @@ class JobRequest(CancelledRequest, LostRequest):
         try:
             return super().on_accepted(pid, time_accepted)
         except NotImplementedError:
-            return None  # it should be terminated, which this pool cannot: it is told, if it asks
+            return None  # this pool cannot terminate it: the task is told, if it asks
         except Exception as error:
             if claim_of(message) is not None and not self._has_processes():
                 # In a thread that ends it before it has begun.
@@ -165,7 +165,7 @@ class JobRequest(CancelledRequest, LostRequest):
             raise
 
     def _is_fenced(self) -> bool:
-        """True, and the job let go of, when others may be about to take it."""
+        """True, and the job given back, when other workers may be about to take it."""
         message = self._message
         if not message.channel.node.is_fenced:
             return False
@@ -228,7 +228,7 @@ class JobRequest(CancelledRequest, LostRequest):
         """
         if claim_of(self._message) is not None:
             if not self._has_processes():
-                # billiard logs it of a child's task; of a thread nothing would.
+                # billiard logs it for a child's task; for a thread nothing would.
                 logger.error(
                     "the end of task %s[%s] raised %r", self.task.name,
                     self.id, error, exc_info=error,
@@ -250,7 +250,7 @@ class JobRequest(CancelledRequest, LostRequest):
         if claim is None or soft:
             return super().on_timeout(soft, timeout)
         if self._postpone(TimeLimitExceeded(timeout)):
-            # on_failure is told the same, and that is where the next attempt is decided.
+            # on_failure hears of it as well, and decides on the next attempt.
             logger.error(
                 "hard time limit (%ss) exceeded for %s[%s]",
                 timeout, self.task.name, self.id,
@@ -288,7 +288,7 @@ class JobRequest(CancelledRequest, LostRequest):
         is_shared = not self._ignore_result
         self._settle(decide_success(claim, result, is_written, is_lost, is_shared, job))
         if is_written and job:
-            # Of those that are settled here the node tells when they are written.
+            # The node announces all others once it has written them.
             finished = FinishedJob(*job, claim.attempt, State.COMPLETED, None)
             self._message.channel.node.announce([finished])
 

@@ -31,7 +31,7 @@ class TrackedRequest(Base):  # type: ignore[misc]
     _is_stored = False
 
     def _track(self) -> None:
-        """From here on it is the request that says what becomes of the job."""
+        """The pool has it: from here on the request reports what becomes of the job."""
         claim = claim_of(self._message)
         if claim is not None and not self._message.is_tracked:
             self._message.track()
@@ -62,7 +62,7 @@ class TrackedRequest(Base):  # type: ignore[misc]
         if message.settle(outcome):
             if outcome is not None and outcome.state is State.AVAILABLE:
                 self.is_put_back = True
-            # In a pool of threads it is not the loop that hears of it: there is room for another.
+            # Another thread than the loop's may be here, and another job has room.
             message.channel.transport.wake()
 
     @property

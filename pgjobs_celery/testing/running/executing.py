@@ -37,7 +37,7 @@ NOWHERE = "pgjobs-testing"
 HOSTNAME = "pgjobs@testing"
 #: The claim of a job whose row is not known here.
 NO_CLAIM = ClaimKey(0, 0)
-#: What becomes of a job, by the state that its row gets.
+#: The words for what becomes of a job, by the state that its row gets.
 OUTCOMES = {
     State.COMPLETED: "completed",
     State.DISCARDED: "discarded",
