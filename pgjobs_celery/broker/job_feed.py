@@ -149,7 +149,7 @@ class JobFeed:
     def get(self, queue: str, no_ack: bool) -> Message | None:
         """The next job of a queue that can be read, claimed and handed out at once."""
         # A channel that only gets hears of no limit.
-        self._node.limits.is_stale = True
+        self._node.limits.expire()
         self._node.places()
         while claims := self._node.claim_jobs(ClaimPlan.everything([queue]), 1, for_pool=False):
             message = self._to_message(claims[0])

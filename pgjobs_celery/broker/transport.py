@@ -336,7 +336,7 @@ class Transport(base.Transport):  # type: ignore[misc]
         self._polls += 1
         is_full = self._polls % FULL_POLL == 0
         self._sleep.poll(must_check=is_full)
-        self._node.limits.is_stale = True
+        self._node.limits.expire()
         for channel in self.channels:
             channel.jobs.look_again()
             if is_full or not self.options.listen:
@@ -367,7 +367,7 @@ class Transport(base.Transport):  # type: ignore[misc]
             for channel in self.channels:
                 channel.mailbox.expect(name)
         elif kind == notify.QUEUE:
-            self._node.limits.is_stale = True
+            self._node.limits.expire()
             for channel in self.channels:
                 channel.jobs.look_again()
 

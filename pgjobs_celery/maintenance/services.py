@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .loop import Loop, Pulse, Service
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 class Services:
     """The services of one node. Thread-safe, but for starting and stopping."""
 
-    def __init__(self, database: Database, ledger: Ledger) -> None:
+    def __init__(self, database: Database, ledger: Ledger, flush: Callable[[], None]) -> None:
         self._database = database
-        self.settle = Settle(ledger)
+        self.settle = Settle(ledger, flush)
         self.post = Post()
         self._stage = Stage()
         self._reap = Reap()

@@ -8,6 +8,7 @@ read ``executing`` although the jobs have long ended.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from .loop import Service
@@ -24,11 +25,8 @@ class Ledger(Protocol):
         """How many outcomes it keeps."""
 
     @property
-    def unwritten_since(self) -> float:
+    def since(self) -> float:
         """The arrival of the oldest, by the monotonic clock."""
-
-    def flush(self) -> None:
-        """Write them."""
 
 
 class Settle(Service):
@@ -40,13 +38,14 @@ class Settle(Service):
     #: How long an outcome waits for a claim to carry it along, in seconds.
     linger = 0.05
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, flush: Callable[[], None]) -> None:
         self._ledger = ledger
+        self._flush = flush
 
     def run(self, database: Database) -> dict[str, int]:
         """Write the outcomes that are overdue."""
         if self._ledger.unwritten and self._waited() >= self.linger:
-            self._ledger.flush()
+            self._flush()
         return {}
 
     def next_delay(self) -> float:
@@ -56,4 +55,4 @@ class Settle(Service):
         return max(0.0, self.linger - self._waited())
 
     def _waited(self) -> float:
-        return time.monotonic() - self._ledger.unwritten_since
+        return time.monotonic() - self._ledger.since

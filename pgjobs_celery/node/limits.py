@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ..job.rows import Slots
 
 
-class Limits:
+class KnownLimits:
     """How many more jobs of each queue this process may claim, as far as it can tell.
 
     The claim itself decides: whatever is not known here yet, it gives too few and never too many.
@@ -41,6 +41,21 @@ class Limits:
                 free = max(0, limit - running[queue])
                 places[queue] = min(places.get(queue, free), free)
         return places
+
+    def expire(self) -> None:
+        """The limits that all workers share may have changed: look at them again."""
+        self.is_stale = True
+
+    def refresh(self, read: Callable[[], Mapping[str, int]]) -> None:
+        """Have the limits for all workers together read, if they may have changed."""
+        if self.is_stale:
+            # Before they are read: they may change in the meantime.
+            self.is_stale = False
+            try:
+                self.share(read())
+            except BaseException:
+                self.is_stale = True
+                raise
 
     def share(self, limits: Mapping[str, int]) -> None:
         """These are the limits for all workers together, and no others."""

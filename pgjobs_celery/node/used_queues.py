@@ -1,19 +1,16 @@
-"""The queues that this process uses: others must see them, and may have what it has left."""
+"""The queues that this process uses, which others must see."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection
 
 
-class Uses:
+class UsedQueues:
     """The queues that this process uses. Thread-safe: each user's queues are replaced at once."""
 
     def __init__(self) -> None:
         self._consumed: dict[int, Collection[str]] = {}
         self._owned: dict[int, Collection[str]] = {}
-        #: Queues that have lost a consumer here.
-        self.left: deque[str] = deque()
 
     def __contains__(self, queue: str) -> bool:
         """True while this process consumes from it."""
@@ -32,13 +29,6 @@ class Uses:
         """All that is in use."""
         used = set().union(*list(self._consumed.values()), *list(self._owned.values()))
         return sorted(used)
-
-    def take_left(self) -> set[str]:
-        """The queues that have lost a consumer, and have none now."""
-        left = set()
-        while self.left:
-            left.add(self.left.popleft())
-        return {queue for queue in left if queue not in self}
 
 
 def _replace(used: dict[int, Collection[str]], user: object, queues: Collection[str]) -> None:

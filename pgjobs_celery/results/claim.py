@@ -27,7 +27,7 @@ def fence_of(database: Database, request: Any, task_id: str) -> Fence | None:
 def report_lost(database: Database, task_id: str, fence: Fence, state: str) -> None:
     if lose_claim(task_id):
         return
-    get_node(database).lost_claims += 1
+    get_node(database).count_lost()
     logger.warning(
         "task %s: attempt %s has ended or is not ours any more; %s was not written",
         task_id, fence.attempt, state,

@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -26,7 +26,7 @@ from ..db.database import CONNECTION_ERRORS, Database
 from ..errors import InvalidOption, PgJobsError
 from ..job.outcome import FinishedJob
 from ..job.states import State
-from ..node.node import Node, get_node
+from ..node.node import get_node
 from ..printable import guard_celery, guarded, one_line
 from ..publishing.replacement import mark_steps
 from ..signals import job_discarded, job_finished
@@ -68,32 +68,29 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             signals.worker_shutting_down.connect(self._hurry, dispatch_uid="pgjobs-hurry")
         channel_database = getattr(consumer.app.connection_for_read().transport, "database", None)
         self._node = None if channel_database is None else get_node(channel_database)
+        late = track_tasks(consumer.app)
         if (node := self._node) is not None:
-            node.pool = self._pool
-            self._oversee(node)
-            node.on_finished = announce_finished
-            if consumer.app.conf.get("worker_disable_prefetch"):  # Celery 5.6 and newer
-                node.read_ahead = 0.0
+            chords = watch_chords(consumer.app, node.database)
+            looks = [Overseer(consumer, node).look]
+            if chords is not None:
+                looks.append(chords.look)
+            is_empty = consumer.app.conf.get("worker_disable_prefetch")  # Celery 5.6 and newer
+            node.serve_worker(
+                self._pool,
+                late,
+                on_finished=announce_finished,
+                oversee=in_turn(looks),
+                note_group=None if chords is None else chords.note,
+                read_ahead=0.0 if is_empty else None,
+            )
         answer_for_rows()
-        self._track_tasks()
         before_strategies(consumer, self._track_tasks)
 
-    def _oversee(self, node: Node) -> None:
-        looks = [Overseer(self._consumer, node).look]
-        if (chords := watch_chords(self._consumer.app, node.database)) is not None:
-            node.note_group = chords.note
-            looks.append(chords.look)
-
-        def oversee() -> None:
-            for look in looks:
-                look()
-
-        node.oversee = oversee
-
     def _track_tasks(self) -> None:
+        """Again, for tasks may have been registered since."""
         late = track_tasks(self._consumer.app)
         if self._node is not None:
-            self._node.late_tasks = late
+            self._node.acknowledge_late(late)
 
     def start(self, consumer: Any) -> None:
         """The pool runs."""
@@ -172,6 +169,16 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def in_turn(calls: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    """One call that makes these, one after the other."""
+
+    def call_each() -> None:
+        for call in calls:
+            call()
+
+    return call_each
 
 
 def announce_finished(finished: Sequence[FinishedJob]) -> None:

@@ -107,7 +107,7 @@ def test_the_smaller_of_two_limits_counts(database, node):
     database.limits.limit_queue("own", 1)
     assert node.places() == {"own": 1}
     database.limits.limit_queue("own", 7)
-    node.limits.is_stale = True
+    node.limits.expire()
     assert node.places() == {"own": 2}
 
 
@@ -141,10 +141,10 @@ def test_what_a_cut_connection_kept_from_being_told_is_told_later(database, node
     node.settle(completed(claim))
     before = node.unwritten
 
-    def cut(*args: object) -> None:
+    def cut(*args: object, **values: object) -> None:
         raise ConnectionError("cut off")
 
-    monkeypatch.setattr(database.claims, "claim_limited_jobs", cut)
+    monkeypatch.setattr(database.claims, "turn", cut)
     with pytest.raises(ConnectionError):
         node.flush()
     monkeypatch.undo()

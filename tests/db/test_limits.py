@@ -17,6 +17,7 @@ import pytest
 from pgjobs_celery.config import Options
 from pgjobs_celery.db import notify
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.rows.claims import Pending
 from pgjobs_celery.job.outcome import completed, released
 from pgjobs_celery.job.rows import Bucket, Claim, Slots
 from tests.conftest import Connection
@@ -33,9 +34,7 @@ def claim(
 ) -> list[Claim]:
     """Claim from a queue of which the node knows that it is limited, or does not."""
     limited = [queue] if knows else []
-    return database.claims.claim_limited_jobs(
-        node, "n", [Bucket(queue)], count, (), (), (), None, limited
-    ).claims
+    return database.claims.turn(node, Pending(), [Bucket(queue)], count, limited=limited).claims
 
 
 def finish(database: Database, *claims: Claim, node: UUID = A) -> None:
@@ -194,9 +193,9 @@ def test_a_claim_says_how_many_places_there_were(database):
     database.limits.limit_queue("q", 3)
 
     def look(outcomes: list[Any], limit: int) -> tuple[list[Claim], dict[str, Slots]]:
-        turn = database.claims.claim_limited_jobs(
-            A, "n", [Bucket("q")], limit, outcomes, (), (), None, ["q", "unlimited"]
-        )
+        pending = Pending(outcomes=outcomes)
+        known = ["q", "unlimited"]
+        turn = database.claims.turn(A, pending, [Bucket("q")], limit, limited=known)
         assert turn.lost == []
         return turn.claims, turn.places
 
@@ -220,9 +219,8 @@ def test_other_queues_fill_what_a_limited_one_leaves(database):
     put_many(database, 5)
     put_many(database, 5, "other")
     database.limits.limit_queue("q", 1)
-    turn = database.claims.claim_limited_jobs(
-        A, "n", [Bucket("q"), Bucket("other")], 4, (), (), (), None, ["q"]
-    )
+    both = [Bucket("q"), Bucket("other")]
+    turn = database.claims.turn(A, Pending(), both, 4, limited=["q"])
     assert [each.queue for each in turn.claims] == ["q", "other", "other", "other"]
 
 
@@ -241,7 +239,7 @@ def test_who_waits_for_a_full_queue_is_woken_when_it_is_not_any_more(database):
 
     def finish_and_look(job: Claim) -> set[str]:
         outcomes = [completed(job)]
-        database.claims.claim_limited_jobs(A, "n", (), 0, outcomes, (), (), None, ["q"])
+        database.claims.turn(A, Pending(outcomes=outcomes, freed=["q"]))
         return listener.wait(0.2)
 
     assert finish_and_look(first) == {f"{notify.BACK}q"}
@@ -306,8 +304,9 @@ class Race:
         while sum(self.finished.values()) < jobs:
             done, held = held[:1], held[1:]
             outcomes = [completed(each) for each in done]
-            turn = database.claims.claim_limited_jobs(
-                node, "n", [Bucket(queue) for queue in queues], 2, outcomes, (), (), None, queues
+            buckets = [Bucket(queue) for queue in queues]
+            turn = database.claims.turn(
+                node, Pending(outcomes=outcomes), buckets, 2, limited=queues
             )
             assert turn.lost == []
             self.finished.update(each.queue for each in done)

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.rows.claims import Pending
 from pgjobs_celery.db.rows.messages import Delivery, NewMessage
 
 A, B = UUID(int=1), UUID(int=2)
@@ -30,11 +31,11 @@ def bodies(deliveries: list[Delivery]) -> list[bytes]:
 
 
 def acknowledge(database: Database, *ids: int, node: UUID = A) -> None:
-    database.claims.claim_jobs(node, "n", (), 0, read=ids)
+    database.claims.turn(node, Pending(read=ids))
 
 
 def give_back(database: Database, *ids: int, node: UUID = A) -> None:
-    database.claims.claim_jobs(node, "n", (), 0, returned=ids)
+    database.claims.turn(node, Pending(returned=ids))
 
 
 @pytest.mark.parametrize("durable", [True, False])

@@ -17,14 +17,14 @@ class Ledger:
 
     def __init__(self) -> None:
         self.unwritten = 0
-        self.unwritten_since = 0.0
+        self.since = 0.0
         self.flushed: list[int] = []
         self.was_flushed = threading.Event()
         self.error: Exception | None = None
 
     def note(self) -> None:
         if not self.unwritten:
-            self.unwritten_since = time.monotonic()
+            self.since = time.monotonic()
         self.unwritten += 1
 
     def flush(self) -> None:
@@ -42,19 +42,19 @@ def ledger() -> Ledger:
 
 
 def test_nothing_to_write_is_nothing_to_do(ledger, database):
-    service = Settle(ledger)
+    service = Settle(ledger, ledger.flush)
     assert service.run(database) == {}
     assert ledger.flushed == []
     assert service.next_delay() == service.interval
 
 
 def test_an_outcome_waits_for_a_claim_to_carry_it_and_no_longer_than_that(ledger, database):
-    service = Settle(ledger)
+    service = Settle(ledger, ledger.flush)
     ledger.note()
     service.run(database)
     assert ledger.flushed == []
     assert 0 < service.next_delay() <= service.linger
-    ledger.unwritten_since -= service.linger
+    ledger.since -= service.linger
     assert service.next_delay() == 0.0
     ledger.note()
     service.run(database)
@@ -62,7 +62,7 @@ def test_an_outcome_waits_for_a_claim_to_carry_it_and_no_longer_than_that(ledger
 
 
 def test_in_the_loop_an_outcome_is_written_after_it_lingered(ledger, database):
-    loop, service = Loop(database), Settle(ledger)
+    loop, service = Loop(database), Settle(ledger, ledger.flush)
     loop.add(service)
     try:
         ledger.note()
@@ -75,7 +75,7 @@ def test_in_the_loop_an_outcome_is_written_after_it_lingered(ledger, database):
 
 
 def test_what_could_not_be_written_is_tried_again(ledger, database):
-    loop, service = Loop(database), Settle(ledger)
+    loop, service = Loop(database), Settle(ledger, ledger.flush)
     service.interval = 0.05
     ledger.error = ZeroDivisionError("no")
     loop.add(service)

@@ -21,6 +21,7 @@ from pgjobs_celery.db.rows.messages import NewMessage
 from pgjobs_celery.job.outcome import completed, released
 from pgjobs_celery.job.rows import Bucket, Claim
 from pgjobs_celery.maintenance.loop import Service
+from pgjobs_celery.node.look_back import LookBack
 from pgjobs_celery.node.node import Node, get_node
 from tests.support.rows import put, row, states
 from tests.support.waiting import wait_for
@@ -132,7 +133,7 @@ def test_outcomes_survive_a_cut_connection_in_their_order(database, connection, 
     with pytest.raises(CONNECTION_ERRORS):
         node.flush()
     assert node.unwritten == 3
-    assert [outcome.id for outcome in node._outcomes] == [claim.id for claim in claims]
+    assert [outcome.id for outcome in node.ledger.outcomes] == [claim.id for claim in claims]
     node.flush()
     assert node.unwritten == 0
     assert set(states(connection).values()) == {"completed"}
@@ -165,7 +166,7 @@ def test_a_claim_to_which_the_server_comes_when_it_was_given_up_is_put_back(
     url, database, connection, node, monkeypatch, then
 ):
     """Its connection was cut off while a process of the server did nothing, and that goes on."""
-    monkeypatch.setattr(f"{Node.__module__}.LOOK_BACK", 0.2)
+    monkeypatch.setattr(f"{LookBack.__module__}.LOOK_BACK", 0.2)
     assert node.claim_jobs(CELERY, 1) == []
     (claiming,) = database._idle
     pid = claiming.psycopg.info.backend_pid

@@ -31,6 +31,19 @@ class Rescue(NamedTuple):
     discarded: int
 
 
+class Pending(NamedTuple):
+    """A node's notes that one transaction writes, before it claims."""
+
+    #: A mark for each task of a chord that has ended: none is written, they go with the outcomes.
+    parts: Sequence[bool] = ()
+    outcomes: Sequence[Outcome] = ()
+    #: Messages to delete, and to put back, by the numbers of their rows.
+    read: Sequence[int] = ()
+    returned: Sequence[int] = ()
+    #: Limited queues in which a job has ended.
+    freed: Sequence[str] = ()
+
+
 class Turn(NamedTuple):
     """The effect of one transaction of a node."""
 
@@ -57,76 +70,62 @@ class Claims:
         buckets: Sequence[Bucket],
         limit: int,
         outcomes: Sequence[Outcome] = (),
-        read: Sequence[int] = (),
-        returned: Sequence[int] = (),
+        *,
         late: Sequence[str] | None = None,
     ) -> tuple[list[Claim], list[Outcome]]:
         """Settle ``outcomes``, then take up to ``limit`` ready jobs, each for one attempt.
 
-        One transaction, in which messages are deleted (``read``) and put back (``returned``) too.
-        Returns the claims in the order of priority, buckets and place in line, and the outcomes
-        that changed nothing because the claim was lost before. ``late`` names the tasks that are
-        acknowledged when they end; None for all.
+        Returns the claims, and the outcomes that changed nothing because the claim was lost before.
         """
-        turn = self.claim_limited_jobs(
-            node, name, buckets, limit, outcomes, read, returned, late, ()
-        )
+        turn = self.turn(node, Pending(outcomes=outcomes), buckets, limit, late, name=name)
         return turn.claims, turn.lost
 
-    def claim_limited_jobs(
+    def turn(
         self,
         node: UUID,
-        name: str,
-        buckets: Sequence[Bucket],
-        limit: int,
-        outcomes: Sequence[Outcome],
-        read: Sequence[int],
-        returned: Sequence[int],
-        late: Sequence[str] | None,
-        limited: Collection[str],
+        pending: Pending,
+        buckets: Sequence[Bucket] = (),
+        limit: int = 0,
+        late: Sequence[str] | None = None,
+        *,
+        name: str = "",
+        limited: Collection[str] = (),
     ) -> Turn:
-        """As :meth:`claim_jobs`, where some queues are ``limited`` for all workers together.
+        """Write what is ``pending``, then take up to ``limit`` ready jobs, each for one attempt.
 
-        Each of those may have one bucket only; from one that is limited and not named here nothing
-        is taken. Workers that wait for a queue that was full and is not any more are woken.
+        One transaction. The claims come in the order of priority, buckets and place in line.
+        ``late`` names the tasks that are acknowledged when they end; None for all. ``name`` is the
+        node's, for people.
+
+        Some of the queues are ``limited`` for all workers together. Each of those may have one
+        bucket only; from one that is limited and not named here nothing is taken. Workers that wait
+        for a queue that was full and is not any more are woken.
         """
-        locked = sorted(limited)
-        calls = [self._session.call("pin_plans")]
+        outcomes = pending.outcomes
+        locked = sorted({*limited, *pending.freed})
+        calls = {"pin_plans": self._session.call("pin_plans")}
         if outcomes:
-            calls.append(self._settle(node, outcomes))
-        if read:
-            calls.append(self._session.call("delete_messages", node=node, ids=list(read)))
-        if returned:
-            calls.append(Messages(self._session).release(node, returned))
-        counted = len(calls) + 1
-        if locked:
-            calls.append(self._session.call("lock_limits", locked=locked))
-            calls.append(self._session.call("free_slots", locked=locked))
-        if buckets and limit > 0:
-            calls.append(
-                self._session.call(
-                    "claim_jobs",
-                    node=node,
-                    name=name,
-                    late=late,
-                    queues=[bucket.queue for bucket in buckets],
-                    lowest=[bucket.lowest for bucket in buckets],
-                    highest=[bucket.highest for bucket in buckets],
-                    floors=[bucket.floor for bucket in buckets],
-                    places=[bucket.places for bucket in buckets],
-                    locked=locked,
-                    limit=limit,
-                )
+            calls["settle_jobs"] = self._settle(node, outcomes)
+        if pending.read:
+            calls["delete_messages"] = self._session.call(
+                "delete_messages", node=node, ids=list(pending.read)
             )
-        rows = self._session.run(calls)
-        settled = {row[0]: State(row[1]) for row in rows[1]} if outcomes else {}
-        claims = [Claim(*row) for row in rows[-1]] if buckets and limit > 0 else []
+        if pending.returned:
+            calls["release_messages"] = Messages(self._session).release(node, pending.returned)
+        if locked:
+            calls["lock_limits"] = self._session.call("lock_limits", locked=locked)
+            calls["free_slots"] = self._session.call("free_slots", locked=locked)
+        if buckets and limit > 0:
+            calls["claim_jobs"] = self._claim(node, name, buckets, limit, late, locked)
+        rows = dict(zip(calls, self._session.run(list(calls.values())), strict=True))
+        settled = {row[0]: State(row[1]) for row in rows.get("settle_jobs", ())}
+        claims = [Claim(*row) for row in rows.get("claim_jobs", ())]
         order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
         claims.sort(key=lambda claim: (claim.priority, order[claim.queue], claim.seq))
         lost = [outcome for outcome in outcomes if outcome.id not in settled]
         if not locked:
             return Turn(claims, lost, settled, {})
-        places = {queue: Slots(*row) for queue, *row in rows[counted] if row[0] is not None}
+        places = {queue: Slots(*row) for queue, *row in rows["free_slots"] if row[0] is not None}
         self._wake_refused(places, Counter(claim.queue for claim in claims))
         return Turn(claims, lost, settled, places)
 
@@ -157,7 +156,7 @@ class Claims:
 
     def settle_jobs(self, node: UUID, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Write what became of claimed jobs; returns those whose claim was lost before."""
-        return self.claim_jobs(node, "", (), 0, outcomes)[1]
+        return self.turn(node, Pending(outcomes=outcomes)).lost
 
     def release_unknown_jobs(self, node: UUID, queues: Sequence[str], known: Iterable[int]) -> int:
         """Put back what ``node`` claimed without learning of it; how many those were."""
@@ -259,6 +258,29 @@ class Claims:
         with contextlib.suppress(*CONNECTION_ERRORS):
             if wakes:
                 self._session.run(*wakes)
+
+    def _claim(
+        self,
+        node: UUID,
+        name: str,
+        buckets: Sequence[Bucket],
+        limit: int,
+        late: Sequence[str] | None,
+        locked: Sequence[str],
+    ) -> Call:
+        return self._session.call(
+            "claim_jobs",
+            node=node,
+            name=name,
+            late=late,
+            queues=[bucket.queue for bucket in buckets],
+            lowest=[bucket.lowest for bucket in buckets],
+            highest=[bucket.highest for bucket in buckets],
+            floors=[bucket.floor for bucket in buckets],
+            places=[bucket.places for bucket in buckets],
+            locked=locked,
+            limit=limit,
+        )
 
     def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:
         return self._session.call(
