@@ -50,8 +50,7 @@ def end(error: PgJobsError) -> PgJobsError:
     # It can still be caught as our error, and click shows it without a traceback.
     combined = type(kind.__name__, (kind, click.ClickException), {"__module__": kind.__module__})
     raised: PgJobsError = combined(str(error))
-    raised.message = str(error)  # type: ignore[attr-defined]
-    raised.show_color = None  # type: ignore[attr-defined]
+    vars(raised).update(message=str(error), show_color=None)
     return raised
 
 

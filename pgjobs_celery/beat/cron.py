@@ -18,7 +18,7 @@ from .cron_times import next_tick as next_cron_tick
 from .cron_times import parse
 
 
-class cron(BaseSchedule):  # type: ignore[misc]  # noqa: N801
+class cron(BaseSchedule):  # noqa: N801
     """A cron expression of five fields, or a nickname (``@daily``), in a time zone.
 
     ``tz`` is an IANA name; the app's ``timezone`` where it is not given. In a change of the clocks

@@ -24,7 +24,7 @@ from .spec import definition_of, from_spec, to_schedule, to_spec
 KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "missed", "missed_limit")
 
 
-class PgEntry(ScheduleEntry):  # type: ignore[misc]
+class PgEntry(ScheduleEntry):
     """Celery's entry, which also knows how to treat missed ticks.
 
     ``missed`` and ``missed_limit`` may stand among its options, too, where ``add_periodic_task()``

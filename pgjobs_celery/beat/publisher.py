@@ -32,7 +32,7 @@ class _TakenBack(Exception):
     """Rolls back a transaction whose work must not take effect."""
 
 
-class TickPublisher(Scheduler):  # type: ignore[misc]
+class TickPublisher(Scheduler):
     """The part of the scheduler that publishes."""
 
     Entry = PgEntry

@@ -10,7 +10,7 @@ from amqp.protocol import queue_declare_ok_t
 from kombu.transport import base
 
 
-class DeclaredQueue(queue_declare_ok_t):  # type: ignore[misc]
+class DeclaredQueue(queue_declare_ok_t):
     """A declared queue: its name, how much waits in it, and how many consume from it.
 
     Both are looked up when they are read: every producer declares its queue, and to count
@@ -100,7 +100,7 @@ class DeclaredQueue(queue_declare_ok_t):  # type: ignore[misc]
         return queue_declare_ok_t, tuple(self._told)
 
 
-class Management(base.Management):  # type: ignore[misc]
+class Management(base.Management):
     """A connection's manager, as kombu calls it; ``celery list bindings`` asks it."""
 
     def get_bindings(self) -> list[dict[str, str]]:

@@ -42,7 +42,7 @@ class Host(Protocol):
         """Drop a channel that is closing."""
 
 
-class HostedChannel(StdChannel):  # type: ignore[misc]
+class HostedChannel(StdChannel):
     """A channel on a host, with the node that claims for it."""
 
     def __init__(self, transport: Host) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _fate = threading.Lock()
 
 
-class Message(BaseMessage):  # type: ignore[misc]
+class Message(BaseMessage):
     """A delivered message.
 
     Its ``__init__`` does what kombu's does, without the detours: this runs once per task.
@@ -231,5 +231,6 @@ class Message(BaseMessage):  # type: ignore[misc]
     def unreadable(self) -> BaseException | None:
         """Why this message cannot be read; None if it can, or was not tried."""
         if self.errors:
-            return self.errors[0][1]  # type: ignore[no-any-return]
+            error: BaseException = self.errors[0][1]
+            return error
         return self.failure

@@ -60,7 +60,7 @@ OUTCOMES = 100
 FULL_POLL = 6
 
 
-class Transport(base.Transport):  # type: ignore[misc]
+class Transport(base.Transport):
     """kombu's transport, and as kombu's virtual transports do, its own connection."""
 
     can_parse_url = True

@@ -94,7 +94,8 @@ class Liveness:
             try:
                 state = gen.send(ready)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                answer: RV = end.value
+                return answer
             asked, is_served = time.monotonic(), True
             # psycopg comes back ten times a second, with or without an answer.
             while not (ready := (yield state)):

@@ -65,7 +65,7 @@ for _kind in (Snooze, Cancel, Discard):
     _kind.__module__ = "pgjobs_celery"
 
 
-class Postponed(Retry):  # type: ignore[misc]
+class Postponed(Retry):
     """Tells the worker of an attempt after which the job goes back in line.
 
     ``error`` is the entry for ``errors``; empty if the row has it already, None for a snooze.
@@ -80,7 +80,7 @@ class Postponed(Retry):  # type: ignore[misc]
         return type(self), (self.delay, self.exc, self.error)
 
 
-class CancelledByTask(Ignore):  # type: ignore[misc]
+class CancelledByTask(Ignore):
     """Tells the worker that the task has cancelled its job."""
 
     def __init__(self, reason: str) -> None:

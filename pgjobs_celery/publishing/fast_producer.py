@@ -24,7 +24,7 @@ logger = guarded(logging.getLogger(__name__))
 REMEMBERED = 1000
 
 
-class Collector(Producer):  # type: ignore[misc]
+class Collector(Producer):
     """A producer for what is collected, or part of the caller's transaction.
 
     Without what kombu does for each message and one of these needs not: to prepare for another try,

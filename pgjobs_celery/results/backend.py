@@ -52,7 +52,7 @@ logger = guarded(get_logger(__name__))
 _decompress = getattr(base, "decompress_payload", lambda payload: payload)
 
 
-class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):  # type: ignore[misc]
+class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):
     """Celery's result backend on job rows."""
 
     ResultConsumer = ResultConsumer
@@ -382,7 +382,6 @@ def _iso(row: StoredResult) -> str | None:
     return row.finished_at.astimezone(timezone.utc).isoformat() if row.finished_at else None
 
 
-@signals.worker_ready.connect(dispatch_uid="pgjobs-results")  # type: ignore[untyped-decorator]
 def _on_worker_ready(sender: Any, **_: Any) -> None:
     """Run the services of results in a worker, whatever broker its tasks come from."""
     backend = sender.app.backend
@@ -392,3 +391,6 @@ def _on_worker_ready(sender: Any, **_: Any) -> None:
         if settings.maintenance:
             node.settings = settings
             node.serve_results(Complete(backend, settings.chord_max_age or None))
+
+
+signals.worker_ready.connect(_on_worker_ready, dispatch_uid="pgjobs-results")

@@ -36,7 +36,7 @@ IDLE = 30.0
 GRACE = 1.0
 
 
-class ResultConsumer(BaseResultConsumer):  # type: ignore[misc]
+class ResultConsumer(BaseResultConsumer):
     """Celery's consumer of results. Thread-safe: one of the threads that wait reads for all."""
 
     _connection_errors = CONNECTION_ERRORS

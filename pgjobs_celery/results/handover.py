@@ -140,10 +140,12 @@ def has_failed(task_id: str) -> bool:
     return getattr(_local, "task_id", None) == task_id and bool(_local.has_failed)
 
 
-@task_internal_error.connect(dispatch_uid="pgjobs-tracing")  # type: ignore[untyped-decorator]
 def _note_internal_error(task_id: str, exception: Exception, **_: Any) -> None:
     if getattr(_local, "task_id", None) == task_id:
         _local.internal_error = exception
+
+
+task_internal_error.connect(_note_internal_error, dispatch_uid="pgjobs-tracing")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ..publishing.batch import batches
 from ..publishing.insertion import Insertion
 
 
-class WaitsForItself(NotCommitted, CeleryTimeoutError):  # type: ignore[misc]
+class WaitsForItself(NotCommitted, CeleryTimeoutError):
     """A NotCommitted that Celery's callers treat as a timeout."""
 
 

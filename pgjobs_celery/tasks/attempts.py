@@ -37,7 +37,7 @@ from .running_job import Meta, running_job
 logger = guarded(logging.getLogger(__name__))
 
 
-class AttemptedTask(Task):  # type: ignore[misc]
+class AttemptedTask(Task):
     """The running half of :class:`~pgjobs_celery.PgTask`."""
 
     #: How often a job may run, the first time included. An attempt that was lost with its worker

@@ -11,7 +11,7 @@ from ..errors import PgJobsError
 from ..results.aio import aget
 
 
-class PgResult(AsyncResult):  # type: ignore[misc]
+class PgResult(AsyncResult):
     """Celery's handle on a result, from a :class:`~pgjobs_celery.PgTask`."""
 
     #: True if the job was not published because an equal one exists: this is the handle on that

@@ -38,7 +38,7 @@ PGJOBS_ENV = {"POSTGRES_USER": "pgjobs", "POSTGRES_PASSWORD": "pgjobs", "POSTGRE
 PGJOBS_CONTAINER_TIMEOUT = 60
 
 
-class PgjobsContainer(CeleryTestContainer):  # type: ignore[misc]
+class PgjobsContainer(CeleryTestContainer):
     """A container with a PostgreSQL server, whose database is migrated once it is ready."""
 
     _is_migrated = False
@@ -125,19 +125,19 @@ class PgjobsContainer(CeleryTestContainer):  # type: ignore[misc]
         return ["postgres", *args]
 
 
-class PgjobsTestBroker(CeleryTestBroker):  # type: ignore[misc]
+class PgjobsTestBroker(CeleryTestBroker):
     """The broker node of a test."""
 
 
-class PgjobsTestBackend(CeleryTestBackend):  # type: ignore[misc]
+class PgjobsTestBackend(CeleryTestBackend):
     """The backend node of a test."""
 
 
-class PgjobsBrokerCluster(CeleryBrokerCluster):  # type: ignore[misc]
+class PgjobsBrokerCluster(CeleryBrokerCluster):
     """Brokers of a test; more than one is a list of places to fail over to."""
 
 
-class PgjobsBackendCluster(CeleryBackendCluster):  # type: ignore[misc]
+class PgjobsBackendCluster(CeleryBackendCluster):
     """Backends of a test; Celery uses the first."""
 
 

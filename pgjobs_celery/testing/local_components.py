@@ -186,15 +186,15 @@ class LocalWorkerProcess:
             self.kill("SIGKILL")
 
 
-class LocalBroker(CeleryTestBroker):  # type: ignore[misc]
+class LocalBroker(CeleryTestBroker):
     """The broker node of a test, on a local server."""
 
 
-class LocalBackend(CeleryTestBackend):  # type: ignore[misc]
+class LocalBackend(CeleryTestBackend):
     """The backend node of a test, on a local server."""
 
 
-class LocalWorker(CeleryTestWorker):  # type: ignore[misc]
+class LocalWorker(CeleryTestWorker):
     """The worker node of a test, a process."""
 
     def restart(self, reload_container: bool = True, force: bool = False) -> None:

@@ -85,7 +85,7 @@ def lay_over(conf: Any) -> dict[str, Any]:
     laid_over: dict[str, Any] = {}
     kind: Any = type(conf)
 
-    class Settings(kind):  # type: ignore[misc]
+    class Settings(kind):
         def __getitem__(self, key: str) -> Any:
             laid_over = self.__dict__.get(_LAID_OVER, {})  # nothing in a copy
             return laid_over[key] if key in laid_over else kind.__getitem__(self, key)

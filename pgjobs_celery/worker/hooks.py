@@ -120,7 +120,7 @@ class GuardedHandler:
             set_aside(message, error)
 
 
-class GuardGossip(bootsteps.Step):  # type: ignore[misc]
+class GuardGossip(bootsteps.Step):
     """Have a worker survive what it hears from others: Celery's handler takes it as it comes."""
 
     requires = ("celery.worker.consumer.gossip:Gossip",)

@@ -52,7 +52,7 @@ logger = guarded(logging.getLogger(__name__))
 EVENT_BATCH, EVENT_INTERVAL = 500, 0.05
 
 
-class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
+class Tracking(bootsteps.StartStopStep):
     """Make every task's request one that tells the row."""
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
@@ -144,7 +144,7 @@ class Tracking(bootsteps.StartStopStep):  # type: ignore[misc]
             self._node.close()
 
 
-class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
+class EventBatches(bootsteps.StartStopStep):
     """Have the event loop send its tasks' events now and then, and not in each of its turns.
 
     Celery batches what happens within a turn. Under load that is a few events, and each batch

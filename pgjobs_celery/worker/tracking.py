@@ -19,7 +19,7 @@ else:
     Base = object
 
 
-class TrackedRequest(Base):  # type: ignore[misc]
+class TrackedRequest(Base):
     """Mixin for ``Task.Request``: the request of a task whose message may be a job."""
 
     _message: Any

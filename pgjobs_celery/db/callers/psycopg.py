@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from contextlib import nullcontext
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq
@@ -17,6 +17,9 @@ from .base import Caller, plain_value
 from .bridge import AsyncCaller
 from .psycopg_watching import PsycopgWatch, depth
 from .watching import Pending, Watch
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 _IN_PIPELINE = pq.PipelineStatus.ON
 #: The types of most values: nothing has to be made of them.
@@ -42,8 +45,7 @@ class PsycopgCaller(Caller):
         # In one of the caller's pipelines there are no rows before it is synced.
         with connection.pipeline() if _is_in_pipeline(connection) else nullcontext():
             cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
-            # Ours, and not any string's: psycopg wants a literal. OpenTelemetry adds to text.
-            cursor.execute(call.prepared.sql.decode(), numbered(call))  # type: ignore[arg-type,call-overload,unused-ignore]
+            cursor.execute(text_of(call), numbered(call))
         # Its description would be made anew for each statement.
         return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
@@ -73,7 +75,7 @@ class AsyncPsycopgCaller(AsyncCaller):
         connection = self._connection
         async with connection.pipeline() if _is_in_pipeline(connection) else nullcontext():
             cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
-            await cursor.execute(call.prepared.sql.decode(), numbered(call))  # type: ignore[arg-type,call-overload,unused-ignore]
+            await cursor.execute(text_of(call), numbered(call))
         return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
     def position(self) -> Hashable:
@@ -95,6 +97,14 @@ def _address(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any])
 
 def _is_in_pipeline(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     return connection.pgconn.pipeline_status == _IN_PIPELINE
+
+
+def text_of(call: Call) -> LiteralString:
+    """The statement: ours, and not any string's, for psycopg wants a literal.
+
+    Not as bytes: OpenTelemetry adds to text.
+    """
+    return call.prepared.sql.decode()
 
 
 def numbered(call: Call) -> list[Any]:

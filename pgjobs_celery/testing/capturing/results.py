@@ -13,7 +13,7 @@ from kombu.utils.encoding import ensure_bytes
 from ...errors import NothingRuns
 
 
-class MemoryBackend(KeyValueStoreBackend):  # type: ignore[misc]
+class MemoryBackend(KeyValueStoreBackend):
     """Results, groups and chords as Celery's key-value backends have them, in a dict.
 
     They are written by the app's own ``result_serializer``. One for each block of ``testing()``.

@@ -26,7 +26,7 @@ class Receive(Protocol):
     ) -> None: ...
 
 
-class Channel(virtual.Channel):  # type: ignore[misc]
+class Channel(virtual.Channel):
     """A channel that stores nothing."""
 
     do_restore = False
@@ -59,7 +59,7 @@ class Channel(virtual.Channel):  # type: ignore[misc]
         pass
 
 
-class Transport(virtual.Transport):  # type: ignore[misc]
+class Transport(virtual.Transport):
     """The transport; its connections share what is declared over any of them."""
 
     Channel = Channel
