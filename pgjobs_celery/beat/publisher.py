@@ -14,7 +14,7 @@ from celery.beat import BeatLazyFunc, Scheduler
 
 from ..control.app import database_of
 from ..db.database import CONNECTION_ERRORS, Database
-from ..db.rows.schedules import Advance, ScheduleRow, Schedules
+from ..db.rows.schedules import Advance, ScheduleRow, ScheduleRows
 from ..publishing.bulk import bulk
 from .entry import PgEntry
 from .missed import Due
@@ -46,9 +46,9 @@ class TickPublisher(Scheduler):
         return database_of(self.app)
 
     @property
-    def rows(self) -> Schedules:
+    def rows(self) -> ScheduleRows:
         """The rows of the app's entries."""
-        return Schedules(self.database, self.app.main or "")
+        return ScheduleRows(self.database, self.app.main or "")
 
     @cached_property
     def is_atomic(self) -> bool:

@@ -11,8 +11,7 @@ from uuid import uuid4
 
 from ..control.app import database_of
 from ..control.filters import text
-from ..db.rows.schedules import ScheduleRow
-from ..db.rows.schedules import Schedules as Rows
+from ..db.rows.schedules import ScheduleRow, ScheduleRows
 from ..errors import ConfiguredEntry, InvalidOption, PgJobsError
 from ..printable import guarded
 from ..publishing.batch import take_part
@@ -42,7 +41,7 @@ class Schedules:
         self.app = app
         #: Where they are.
         self.database = database_of(app)
-        self._rows = Rows(self.database, app.main or "")
+        self._rows = ScheduleRows(self.database, app.main or "")
 
     def __iter__(self) -> Iterator[Schedule]:
         """All of them, by name."""

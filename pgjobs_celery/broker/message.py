@@ -211,13 +211,13 @@ class Message(BaseMessage):
     @property
     def is_with_others(self) -> bool:
         """Its keeper may run it yet, even if the channel closes."""
-        request = self.request and self.request() if self.is_kept else None
+        request = self.request() if self.request and self.is_kept else None
         return bool(request and request.may_run_later)
 
     @property
     def was_sent(self) -> bool:
         """A child that has been sent the task will run it, though it has not reported that yet."""
-        request = self.request and self.request()
+        request = self.request() if self.request else None
         return bool(request and request.was_sent())
 
     def _decode(self) -> Any:

@@ -26,8 +26,8 @@ from ..job.held_claim import held_claim
 from ..job.progress import progress_of
 from ..printable import guarded
 from ..publishing.batch import Batch, batches, find_batch, take_part
-from ..publishing.insertion import Insertion, put_job
-from ..publishing.receipt import current_publication
+from ..publishing.insertion import Insertion, insert
+from ..publishing.receipt import current_receipt
 from ..publishing.replacement import take_mark
 from ..publishing.run import current_request, publishing_run
 from .host import HostedChannel
@@ -135,9 +135,9 @@ class Publisher(HostedChannel):
                 job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
         run = publishing_run(request, held, job, predecessor, self.database.key)
         if unique is None:
-            return Insertion(job, run, publication=current_publication())
+            return Insertion(job, run, receipt=current_receipt())
         guard = Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds)
-        return Insertion(job, run, guard, unique.rule, current_publication())
+        return Insertion(job, run, guard, unique.rule, current_receipt())
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """The batch that kombu's ``Producer.batch()`` publishes through (kombu 5.7)."""
@@ -146,7 +146,7 @@ class Publisher(HostedChannel):
     def _insert(self, insertion: Insertion) -> None:
         batch = None if insertion.run.is_own else find_batch(self.database)
         if batch is None:
-            put_job(self.database, insertion)
+            insert(self.database, insertion)
         else:
             batch.add(self.database, insertion)
 

@@ -14,7 +14,7 @@ from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
 from kombu.transport.base import to_rabbitmq_queue_arguments
 
-from ..db.rows.routes import Found, Holder
+from ..db.rows.routes import FoundQueue, QueueOwner
 from ..node.mailboxes import is_mailbox
 from ..printable import guarded
 from .declaration import DeclaredQueue
@@ -157,12 +157,12 @@ class Topology(HostedChannel):
             return queue_declare_ok_t(asked, 0, 1)
         return DeclaredQueue.of(queue, lambda: self._count(queue, self._find_queue(queue)))
 
-    def _count(self, queue: str, found: Found | None) -> tuple[int, int]:
+    def _count(self, queue: str, found: FoundQueue | None) -> tuple[int, int]:
         """How many messages a consumer of the queue would get, and how many consumers it has."""
         consumers = (found.consumers if found else 0) + (queue in self.node.uses)
         return self.database.jobs.count_ready(queue), consumers
 
-    def _declare_queue(self, queue: str, *, exclusive: bool, **options: Any) -> Holder:
+    def _declare_queue(self, queue: str, *, exclusive: bool, **options: Any) -> QueueOwner:
         """Declare it; ChannelError if another process has it for itself, and lives."""
         self._forget_on_rollback()
         deadline = time.monotonic() + self.node.settings.lease / 3 + DECLARE_INTERVAL
@@ -223,7 +223,7 @@ class Topology(HostedChannel):
         self.transport.disown_queue(queue)
         return purged
 
-    def _find_queue(self, queue: str) -> Found | None:
+    def _find_queue(self, queue: str) -> FoundQueue | None:
         """The queue, if it was declared; ChannelError where another process has it for itself."""
         found = self.database.routes.find_queue(queue, self.node.id)
         if found and found.is_locked:

@@ -37,7 +37,7 @@ def as_data(job: Job) -> dict[str, Any]:
 def result_of(jobs: Selection, job: Job) -> dict[str, Any]:
     """The state that the task reported, its result, and the last traceback."""
     for row in jobs.database.results.get_results([job.task_id]):
-        result: Any = row.result and f"{len(row.result):,} bytes of {row.result_type}"
+        result: Any = f"{len(row.result):,} bytes of {row.result_type}" if row.result else None
         children: Any = row.children
         with suppress(ValueError, RecursionError):
             result = json.loads(row.result) if row.result else None

@@ -20,7 +20,7 @@ from .rows.entries import Entries
 from .rows.filtered import Matches
 from .rows.groups import Groups
 from .rows.jobs import Jobs
-from .rows.limits import Limits
+from .rows.limits import QueueLimits
 from .rows.messages import Messages
 from .rows.nodes import Nodes
 from .rows.results import Results
@@ -93,9 +93,9 @@ class Database(Session):
         return Routes(self)
 
     @cached_property
-    def limits(self) -> Limits:
+    def limits(self) -> QueueLimits:
         """The queues that are paused or limited."""
-        return Limits(self)
+        return QueueLimits(self)
 
     @cached_property
     def waiting(self) -> WaitingJobs:

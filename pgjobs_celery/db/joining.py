@@ -11,8 +11,8 @@ import psycopg
 
 from ..errors import CannotJoin, InvalidURL, TransactionFailed
 from . import notify
-from .callers.base import Caller, Place, callers
-from .callers.django import open_places, place_on
+from .callers.base import Caller, TransactionPoint, callers
+from .callers.django import open_points, point_on
 from .connection import CONNECTION_ERRORS, Call, Connection, Row
 
 #: How long a statement of ours, beside a caller's transaction in the same thread, waits for a row
@@ -45,7 +45,7 @@ class Joining:
         the caller's error for one of ours, and try again, and CannotJoin where the caller's
         connection leads to another database.
         """
-        caller = None if self.is_in_transaction else self.find_place().caller
+        caller = None if self.is_in_transaction else self.find_point().caller
         if caller is None:
             yield
             return
@@ -90,7 +90,7 @@ class Joining:
         rolled back has taken its jobs along. Nothing where that cannot be asked.
         """
         try:
-            caller = None if self.is_in_transaction else self.find_place().caller
+            caller = None if self.is_in_transaction else self.find_point().caller
         except InvalidURL:
             return set()  # Django's settings have no such database: nothing was published over it
         if caller is None or not caller.has_begun or not caller.can_execute:
@@ -108,13 +108,13 @@ class Joining:
         here = self.run([self.call("number_jobs", task_ids=ids)])[0]
         return {row[0] for row in {*map(tuple, there)} - {*map(tuple, here)}}
 
-    def find_place(self) -> Place:
+    def find_point(self) -> TransactionPoint:
         """Where jobs are put here: over whose connection, and where in its transaction.
 
         Where no :func:`pgjobs_celery.using` says so, that is Django's for a database of Django's.
         """
         scope = callers.find()
-        return place_on(self.alias) if self.alias and scope is None else Place.of(scope)
+        return point_on(self.alias) if self.alias and scope is None else TransactionPoint.of(scope)
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -172,7 +172,7 @@ class Joining:
         """True where the caller has a transaction open that this thread's work is not part of."""
         if any(callers.all()):
             return True
-        return bool(self.alias and place_on(self.alias).caller)
+        return bool(self.alias and point_on(self.alias).caller)
 
     def run_briefly(
         self, connection: Connection, transactions: Sequence[Sequence[Call]]
@@ -205,19 +205,19 @@ class HasAlias(Protocol):
         """That name, if they have."""
 
 
-class Places:
+class TransactionPoints:
     """Where jobs are put here and now, whatever their database is."""
 
     def __init__(self) -> None:
         scope = callers.find()
-        self._any = Place.of(scope)
-        self._on_aliases = open_places() if scope is None else {}
+        self._any = TransactionPoint.of(scope)
+        self._on_aliases = open_points() if scope is None else {}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Places) and vars(self) == vars(other)
+        return isinstance(other, TransactionPoints) and vars(self) == vars(other)
 
     __hash__ = None  # type: ignore[assignment]
 
-    def of(self, database: HasAlias) -> Place:
-        """As :meth:`Joining.find_place`, then."""
+    def of(self, database: HasAlias) -> TransactionPoint:
+        """As :meth:`Joining.find_point`, then."""
         return self._on_aliases.get(database.alias or "", self._any)

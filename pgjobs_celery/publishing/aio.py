@@ -18,7 +18,7 @@ from ..db.database import Database
 from ..scopes.scopes import Loan, whoever_runs
 from ..scopes.threads import in_thread, in_thread_with
 from .batch import Batch, batches
-from .insertion import Insertion, put_job
+from .insertion import Insertion, insert
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class Publishing(Batch):
             if one is None or not isinstance(one.step, Insertion):
                 super().flush()
                 return
-            put_job(one.database, one.step)
+            insert(one.database, one.step)
             self.discard()
 
 
@@ -113,7 +113,7 @@ class Backlog(Batch):
         """True on the event loop, and in the savepoint that this began in."""
         return (
             whoever_runs() == self._owner
-            and database.find_place().caller == self._caller
+            and database.find_point().caller == self._caller
             and self._caller.position() == self._began_at
         )
 

@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from ..db.callers.base import Caller, callers
 from ..db.callers.watching import Watch
 from ..db.database import CONNECTION_ERRORS, Database
-from ..db.joining import Places
+from ..db.joining import TransactionPoints
 from ..errors import CannotJoin, InvalidOption
 from ..scopes.scopes import Scoped, whoever_runs
 from .flush import Flush, Step
@@ -51,7 +51,7 @@ class Batch:
         self.is_promised = is_promised
         #: How many jobs were written so far; those that others stand for are not counted.
         self.written = 0
-        self._places = Places()
+        self._points = TransactionPoints()
         self._owner = whoever_runs()
         self._steps: list[Collected] = []
         #: The callers over whose connections some must be written, each with such a database.
@@ -77,13 +77,13 @@ class Batch:
 
         Jobs that are published there must not outlive it.
         """
-        return self._places.of(database) == database.find_place()
+        return self._points.of(database) == database.find_point()
 
     @property
     def is_free(self) -> bool:
         """True where another thread may write it: it is part of no transaction of this one."""
         return not any(
-            database.alias or database.is_in_transaction or database.find_place().caller
+            database.alias or database.is_in_transaction or database.find_point().caller
             for database in {each.database for each in self._steps}
         )
 
@@ -116,14 +116,14 @@ class Batch:
         self._steps.append(Collected(database, step, caller))
         if not isinstance(step, Insertion):
             return 0
-        if step.publication is not None and self.is_promised:
-            step.publication.is_promised = True
+        if step.receipt is not None and self.is_promised:
+            step.receipt.is_promised = True
         self._bytes += len(step.job.body)
         return len(step.job.body)
 
     def _find_caller(self, database: Database) -> Caller | None:
         """The caller over whose connection a step that is published here must be written."""
-        return database.find_place().caller
+        return database.find_point().caller
 
     def _watch(self, caller: Caller, database: Database) -> None:
         """Watch over the place where we are, or see that it is still the one."""
@@ -242,7 +242,7 @@ class Batch:
 
     def is_begun_with(self, other: Batch) -> bool:
         """True where both began at the same place, so that they may be written together."""
-        return self._places == other._places
+        return self._points == other._points
 
     def take_over(self, other: Batch) -> None:
         """Collect what another one has collected."""

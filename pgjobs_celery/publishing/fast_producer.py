@@ -169,6 +169,6 @@ def find_collector(app: Any) -> Collector | None:
     if shortcut is None or shortcut.pid != os.getpid():
         shortcut = shortcuts[pool] = Shortcut(pool)
     database = shortcut.database
-    if database is None or (database.find_place().caller is None and find_batch(database) is None):
+    if database is None or (database.find_point().caller is None and find_batch(database) is None):
         return None
     return shortcut.collector()

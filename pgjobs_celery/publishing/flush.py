@@ -16,7 +16,7 @@ from ..db.database import CONNECTION_ERRORS, REFUSALS, Database
 from ..errors import MessageRefused, PgJobsError
 from ..job.rows import NewJob
 from ..node.node import get_node
-from .insertion import Insertion, put_here
+from .insertion import Insertion, insert_here
 
 #: A job, or a call that must be made between two of them.
 Step = Insertion | Callable[[], None]
@@ -77,25 +77,25 @@ class Flush:
         """Put these in line in one statement; one by one where something stands in the way."""
         if not insertions:
             return 0
-        keys = [insertion.guard and insertion.guard.key for insertion in insertions]
+        keys = [each.guard.key if each.guard else None for each in insertions]
         try:
             left = self._database.jobs.insert_jobs([each.job for each in insertions], keys)
             for number, insertion in enumerate(insertions):
-                if insertion.publication is not None and number not in left:
-                    insertion.publication.withdraw()
+                if insertion.receipt is not None and number not in left:
+                    insertion.receipt.withdraw()
             # By key, as the statement does it: so do others that put the same ones.
             order = sorted(left, key=lambda number: (keys[number] or b"", number))
             return len(insertions) - sum(
-                not self._put_in_place(insertions[number], left[number]) for number in order
+                not self._insert_in_place(insertions[number], left[number]) for number in order
             )
         except (*CONNECTION_ERRORS, PgJobsError):
             raise
         except Exception as error:
             raise _Refused(insertions, error) from error
 
-    def _put_in_place(self, insertion: Insertion, seq: int) -> bool:
+    def _insert_in_place(self, insertion: Insertion, seq: int) -> bool:
         insertion = insertion._replace(job=insertion.job._replace(seq=seq))
-        return put_here(self._database, insertion, self._first)
+        return insert_here(self._database, insertion, self._first)
 
     def _wake(self) -> None:
         """Tell who waits for these, once for each queue."""

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from ..db.callers.django import tell_of_tasks
 from ..db.database import Database
-from ..db.rows.unique_jobs import Guard, Holder
+from ..db.rows.unique_jobs import Conflict, Guard
 from ..job.envelope import rename
 from ..job.rows import NO_RUN, NewJob, Run
 from ..job.unique import Unique
 from ..node.node import get_node
-from .receipt import Publication
+from .receipt import Receipt
 from .run import current_request
 
 
@@ -26,52 +26,52 @@ class Insertion(NamedTuple):
     guard: Guard | None = None
     rule: Unique | None = None
     #: The call that waits to hear of a conflict.
-    publication: Publication | None = None
+    receipt: Receipt | None = None
 
 
-def put_job(database: Database, insertion: Insertion) -> None:
-    """Put a job in line: committed when this returns, or in the caller's transaction."""
+def insert(database: Database, insertion: Insertion) -> None:
+    """Insert a job: committed when this returns, or in the caller's transaction."""
     with nullcontext() if insertion.run.is_own else database.joining():
         if database.is_in_transaction:
-            put_here(database, insertion, None)
+            insert_here(database, insertion, None)
             return
         with database.unanswered.sending(insertion.job.task_id) as first:
-            put_here(database, insertion, first)
+            insert_here(database, insertion, first)
 
 
-def put_here(database: Database, insertion: Insertion, first: float | None) -> bool:
-    """As :func:`put_job`, in the transaction that this thread is in, if it is.
+def insert_here(database: Database, insertion: Insertion, first: float | None) -> bool:
+    """As :func:`insert`, in the transaction that this thread is in, if it is.
 
     ``first``: when it was sent first, by the monotonic clock, if the answer to that was cut off.
     False where another job stands for it.
     """
     if insertion.guard is not None:
-        return _put_unique(database, insertion, insertion.guard, first)
-    _put(database, insertion, first)
+        return _insert_unique(database, insertion, insertion.guard, first)
+    _insert(database, insertion, first)
     return True
 
 
-def _put(database: Database, insertion: Insertion, first: float | None) -> bool:
-    """Put a job in line; False if its id waits or runs."""
+def _insert(database: Database, insertion: Insertion, first: float | None) -> bool:
+    """Insert a job; False if its id waits or runs."""
 
-    def insert() -> bool:
+    def is_inserted() -> bool:
         return database.jobs.insert_job(insertion.job, insertion.run, first)
 
-    if insert():
+    if is_inserted():
         return True
     node = get_node(database)
     if database.is_in_transaction or not node.unwritten:
         return False
     # It may have finished here just now, and its row does not know yet.
     node.flush()
-    return insert()
+    return is_inserted()
 
 
-def _put_unique(
+def _insert_unique(
     database: Database, insertion: Insertion, guard: Guard, first: float | None
 ) -> bool:
-    """Put a job in line, if it is the only one of its kind; False if it is not."""
-    job, rule, publication = insertion.job, insertion.rule, insertion.publication
+    """Insert a job if it is the only one of its kind; False if it is not."""
+    job, rule, receipt = insertion.job, insertion.rule, insertion.receipt
     assert rule is not None
     unique_jobs = database.unique_jobs
     other = unique_jobs.insert_unique_job(job, guard)
@@ -80,23 +80,23 @@ def _put_unique(
             return False
         other = unique_jobs.insert_unique_job(job, guard)
     if other is None:
-        if publication is not None:
-            publication.withdraw()
+        if receipt is not None:
+            receipt.withdraw()
         return True
-    if _put(database, insertion, first or other.first):
+    if _insert(database, insertion, first or other.first):
         unique_jobs.take_key(job.task_id, guard)
     # A conflict is this job's own row, of a transaction of which the answer was lost.
-    return publication is None or publication.conflict is None
+    return receipt is None or receipt.conflict is None
 
 
 def _give_way(
-    database: Database, insertion: Insertion, guard: Guard, other: Holder, replaced: Sequence[str]
+    database: Database, insertion: Insertion, guard: Guard, other: Conflict, replaced: Sequence[str]
 ) -> bool:
-    """Another job of this kind is there: it takes over what it is to, and this is not put.
+    """Another job of this kind is there: it takes over what it must, and this one is not inserted.
 
     False if it should have taken over something, and waits no more.
     """
-    job, publication = insertion.job, insertion.publication
+    job, receipt = insertion.job, insertion.receipt
     if replaced:
         is_replaced = database.unique_jobs.replace_job(
             job._replace(
@@ -107,7 +107,7 @@ def _give_way(
         )
         if not is_replaced:
             return False
-    if publication is None or publication.report_conflict(other.task_id):
+    if receipt is None or receipt.report_conflict(other.task_id):
         database.unique_jobs.insert_duplicate(job, other, guard)
     return True
 

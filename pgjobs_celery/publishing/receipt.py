@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass
-class Publication:
+class Receipt:
     """One call of ``apply_async`` for a job that must be the only one of its kind."""
 
     #: A caller has the job's id already and will look for it: a group, a chord, a chain,
@@ -42,13 +42,13 @@ class Publication:
             self.result.id = self.own_id or self.result.id
 
 
-_current: ContextVar[Publication | None] = ContextVar("pgjobs_publication", default=None)
+_current: ContextVar[Receipt | None] = ContextVar("pgjobs_receipt", default=None)
 
 
 @contextmanager
-def publication(*, is_promised: bool) -> Iterator[Publication]:
+def receipt(*, is_promised: bool) -> Iterator[Receipt]:
     """Publish one job in this block; the receipt then tells whether it was inserted."""
-    this = Publication(is_promised)
+    this = Receipt(is_promised)
     token = _current.set(this)
     try:
         yield this
@@ -56,6 +56,6 @@ def publication(*, is_promised: bool) -> Iterator[Publication]:
         _current.reset(token)
 
 
-def current_publication() -> Publication | None:
+def current_receipt() -> Receipt | None:
     """The call that publishes here, and waits to hear of a conflict."""
     return _current.get()

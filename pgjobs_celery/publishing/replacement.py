@@ -30,7 +30,7 @@ _PARTS = ("tasks", "header", "body")
 
 def mark_steps(body: Any = None, headers: dict[str, Any] | None = None, **_: Any) -> None:
     """A task is being published (``before_task_publish``): mark it, and what comes after it."""
-    request = current_task and current_task.request
+    request = current_task.request if current_task else None
     if request and headers is not None and isinstance(body, tuple) and body[2]:
         claim = _mark(request, (body[2].get("chain"), body[2].get("chord")))
         if claim:

@@ -94,7 +94,7 @@ class using:  # noqa: N801
         """
         block = self._entered.last()
         work = functools.partial(function, *args, **kwargs)
-        return await in_thread(in_order, block and block.backlog, work)
+        return await in_thread(in_order, block.backlog if block else None, work)
 
 
 def _raise_cause(error: BaseException | None) -> None:

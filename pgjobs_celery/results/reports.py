@@ -154,7 +154,7 @@ def _outline(error: BaseException) -> Any:
         return CancelledByTask(_cut(error.reason, LIMIT))
     if isinstance(error, Retry):
         return Retry(
-            message=error.message and _cut(str(error.message), LONGEST_TEXT),
+            message=_cut(str(error.message), LONGEST_TEXT) if error.message else error.message,
             exc=_outline(error.exc) if error.exc else _cut(str(error.excs), LONGEST_TEXT),
             when=error.when,
         )

@@ -39,7 +39,7 @@ from ..publishing.aio import aapply_async, adelay
 from ..publishing.batch import SIZE
 from ..publishing.enqueue_many import OnBatch, enqueue_many
 from ..publishing.fast_producer import find_collector
-from ..publishing.receipt import publication
+from ..publishing.receipt import receipt
 from .attempts import AttemptedTask, prepare_in_attempts, run_in_attempts
 from .result import PgResult
 
@@ -149,7 +149,7 @@ class PgTask(AttemptedTask):
         if not header["unique"]:
             del header["unique"]
             return publish()
-        with publication(is_promised=task_id is not None) as sent:
+        with receipt(is_promised=task_id is not None) as sent:
             result = publish()
         if sent.conflict:
             return self._handle_on(sent.conflict, result)

@@ -9,7 +9,7 @@ from itertools import count
 from typing import NamedTuple
 from uuid import UUID
 
-from pgjobs_celery.db.rows.claims import Rescue
+from pgjobs_celery.db.rows.claims import Rescued
 from pgjobs_celery.job.outcome import Outcome, Result
 from pgjobs_celery.job.rows import Bucket, Fence, NewJob
 from pgjobs_celery.job.states import State
@@ -246,7 +246,7 @@ class Model:
             queues[job.queue] = queues.get(job.queue, 0) + 1
         return queues
 
-    def rescue_jobs(self, spared: Collection[UUID] = ()) -> Rescue:
+    def rescue_jobs(self, spared: Collection[UUID] = ()) -> Rescued:
         """``spared``: whose row is locked by a claim that is not committed yet."""
         dead = [node for node in self.nodes if not self.is_alive(node) and node not in spared]
         names = [self.nodes.pop(node).name for node in dead]
@@ -261,7 +261,7 @@ class Model:
             job.end_attempt(State.DISCARDED if is_lost else State.AVAILABLE, self.now)
             job.redelivered = True
         lost = sum(job.finished is not None for job in rescued)
-        return Rescue(names, len(rescued) - lost, lost)
+        return Rescued(names, len(rescued) - lost, lost)
 
     def purge_jobs(self, queue: str) -> int:
         purged = [job for job in self.jobs.values() if job.is_waiting and job.queue == queue]

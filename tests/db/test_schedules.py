@@ -15,7 +15,7 @@ from pgjobs_celery.config import Options
 from pgjobs_celery.db.database import CONNECTION_ERRORS, Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.rows import schedules
-from pgjobs_celery.db.rows.schedules import Advance, ScheduleRow, Schedules
+from pgjobs_celery.db.rows.schedules import Advance, ScheduleRow, ScheduleRows
 
 from ..conftest import Connection
 
@@ -24,15 +24,15 @@ LATER = NOW + timedelta(hours=1)
 
 
 @pytest.fixture
-def rows(database: Database) -> Schedules:
-    return Schedules(database, "app")
+def rows(database: Database) -> ScheduleRows:
+    return ScheduleRows(database, "app")
 
 
 @pytest.fixture
-def other(url: str) -> Iterator[Schedules]:
+def other(url: str) -> Iterator[ScheduleRows]:
     """The same, as another process has it."""
     database = Database(parse_url(url), Options())
-    yield Schedules(database, "app")
+    yield ScheduleRows(database, "app")
     database.close()
 
 
@@ -46,7 +46,7 @@ def entry(name: str, **fields: Any) -> ScheduleRow:
 
 
 @pytest.fixture
-def advance(rows: Schedules) -> Callable[[str], Advance]:
+def advance(rows: ScheduleRows) -> Callable[[str], Advance]:
     """A factory of moves of entries as they are now, by a tick."""
 
     def advance(name: str) -> Advance:
@@ -64,7 +64,7 @@ def test_an_entry_is_moved_on_by_one_of_many(rows, url, advance):
 
     def move(number: int) -> set[str]:
         database = Database(parse_url(url), Options())
-        mine = Schedules(database, "app")
+        mine = ScheduleRows(database, "app")
         try:
             with mine.publishing():
                 # In an order of its own, which would be a deadlock if one waited for another.
@@ -159,7 +159,7 @@ def test_a_tick_is_no_change_and_everything_else_is(rows, advance):
 
 
 def test_entries_of_a_program_replace_its_earlier_ones_and_no_others(rows, other, database):
-    elsewhere = Schedules(database, "another app")
+    elsewhere = ScheduleRows(database, "another app")
     elsewhere.register_schedules([entry("a")], keep=["a"])
     rows.put_schedule(entry("made at run time"))
     rows.register_schedules([entry("a"), entry("b")], keep=["a", "b"])
@@ -195,7 +195,7 @@ def test_moments_are_in_utc_whatever_the_session_has(rows, connection: Connectio
     rows.pause_schedule("a")
     rows.record_run("a", "an id")
     database = Database(f"{parse_url(url)} options='-c timezone=Asia/Kathmandu'", Options())
-    (row,) = Schedules(database, "app").get_schedules()
+    (row,) = ScheduleRows(database, "app").get_schedules()
     database.close()
     assert row.next_run_at == NOW
     for moment in (row.next_run_at, row.last_run_at, row.paused_at):

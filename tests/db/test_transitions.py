@@ -21,7 +21,7 @@ from pgjobs_celery.db.connection import Call
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.rows.results import Origin
-from pgjobs_celery.db.rows.unique_jobs import Guard, Holder
+from pgjobs_celery.db.rows.unique_jobs import Conflict, Guard
 from pgjobs_celery.db.sql import QUERIES
 from pgjobs_celery.job.outcome import Outcome, Result, error_entry
 from pgjobs_celery.job.rows import Bucket, Fence
@@ -317,7 +317,7 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     "insert_duplicate": [
         lambda db, job: db.unique_jobs.insert_duplicate(
             new_job(job.task_id),
-            Holder("other", State.AVAILABLE),
+            Conflict("other", State.AVAILABLE),
             Guard(b"k", list(State), None),
         )
     ],

@@ -15,7 +15,7 @@ from celery import Celery
 from pgjobs_celery import cron
 from pgjobs_celery.beat.clock import Clock
 from pgjobs_celery.beat.entry import PgEntry, to_row
-from pgjobs_celery.db.rows.schedules import Schedules
+from pgjobs_celery.db.rows.schedules import ScheduleRows
 
 from ..support.cron_oracle import ticks_of_intervals, ticks_of_times
 from ..support.waiting import wait_for
@@ -66,7 +66,7 @@ def test_a_week_has_exactly_its_ticks(beat: StartBeat, app: Celery, rows: Rows) 
         "pgjobs_beat_clock_speed": SPEED,
     }
     schedule = {"hours": entry(3600.0), "half hours": entry("*/30 * * * *")}
-    table = Schedules(app.connection_for_write().transport.database, app.main)
+    table = ScheduleRows(app.connection_for_write().transport.database, app.main)
     for name, (expression, zone, *_) in CRONS.items():
         made = cron(expression, tz=str(zone))
         made_at_run_time = PgEntry(**entry(made), name=name, app=app)

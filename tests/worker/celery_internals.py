@@ -324,7 +324,7 @@ ELSEWHERE = {
 
 #: Names of ours that another object of ours is asked for, or a base of ours.
 OURS = {
-    "_collect", "_is_attempt", "_open", "_places", "_signature", "_start_thread", "_steps",
+    "_collect", "_is_attempt", "_open", "_points", "_signature", "_start_thread", "_steps",
 }  # fmt: skip
 
 #: The classes of Celery's that ours are mixed into.

@@ -120,16 +120,16 @@ def plain_value(value: Any) -> Any:
     return value
 
 
-class Place(NamedTuple):
+class TransactionPoint(NamedTuple):
     """Where jobs are put: over whose connection, and where in its transaction."""
 
     caller: Caller | None = None
     position: Hashable = None
 
     @classmethod
-    def of(cls, scope: Scope[Caller | None] | None) -> Place:
-        """The place of a scope; of none, our own connections."""
-        caller = scope and scope.value
+    def of(cls, scope: Scope[Caller | None] | None) -> TransactionPoint:
+        """The point of a scope; of none, our own connections."""
+        caller = scope.value if scope else None
         return cls(caller, caller.position()) if caller else cls()
 
 

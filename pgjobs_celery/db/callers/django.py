@@ -13,7 +13,7 @@ import psycopg
 
 from ..connection import Call, Row
 from ..django_aliases import find_connection, is_inherited, open_connections
-from .base import Caller, Place, plain
+from .base import Caller, TransactionPoint, plain
 from .django_watching import DjangoWatch
 from .watching import Pending, Watch
 
@@ -160,16 +160,20 @@ def caller_of(connection: Any) -> DjangoCaller:
     )
 
 
-def place_on(alias: str) -> Place:
+def point_on(alias: str) -> TransactionPoint:
     """Where jobs are put on an alias: in Django's transaction there, if it is in one."""
-    return _place(find_connection(alias))
+    return _point(find_connection(alias))
 
 
-def open_places() -> dict[str, Place]:
+def open_points() -> dict[str, TransactionPoint]:
     """The same for every alias that this thread has used."""
-    return {connection.alias: _place(connection) for connection in open_connections()}
+    return {connection.alias: _point(connection) for connection in open_connections()}
 
 
-def _place(connection: Any) -> Place:
+def _point(connection: Any) -> TransactionPoint:
     caller = DjangoCaller(connection)
-    return Place(caller, caller.position()) if caller.is_in_transaction else Place()
+    return (
+        TransactionPoint(caller, caller.position())
+        if caller.is_in_transaction
+        else TransactionPoint()
+    )

@@ -238,7 +238,7 @@ def _run_next(
                     if step is not None:
                         _run(connection, schema, step, done)
             if is_locked:
-                return step and replace(step, seconds=time.monotonic() - began)
+                return replace(step, seconds=time.monotonic() - began) if step else None
         except (pg.LockNotAvailable, pg.DeadlockDetected) as error:
             blocked += 1
             if blocked == LOCK_ATTEMPTS:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..session import Session
 
 
-class Rescue(NamedTuple):
+class Rescued(NamedTuple):
     """The findings of a rescue."""
 
     #: The names of the dead.
@@ -184,7 +184,7 @@ class Claims:
         ]
         return rows[0][0] if rows else None
 
-    def rescue_jobs(self, *, dead: bool = True) -> Rescue:
+    def rescue_jobs(self, *, dead: bool = True) -> Rescued:
         """Take from nodes that are past their lease what they held, and wake who waits for it.
 
         With ``dead`` false only from nodes that have no row any more.
@@ -202,7 +202,7 @@ class Claims:
                 *([self._session.wake(notify.BACK, queue)] for queue in back),
                 *([self._session.wake(notify.MESSAGE, queue)] for queue in mail),
             )
-        return Rescue(
+        return Rescued(
             nodes=[name for kind, name, _, _ in rows if kind == "node"],
             returned=sum(count for _, _, state, count in jobs if state == State.AVAILABLE),
             discarded=sum(count for _, _, state, count in jobs if state != State.AVAILABLE),
@@ -283,6 +283,7 @@ class Claims:
         )
 
     def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:
+        results = [outcome.result for outcome in outcomes]
         return self._session.call(
             "settle_jobs",
             node=node,
@@ -292,11 +293,11 @@ class Claims:
             counts=["t" if outcome.counts else "f" for outcome in outcomes],
             delays=[outcome.delay for outcome in outcomes],
             errors=[outcome.error for outcome in outcomes],
-            results=[outcome.result and outcome.result.result for outcome in outcomes],
-            result_types=[outcome.result and outcome.result.result_type for outcome in outcomes],
-            children=[outcome.result and outcome.result.children for outcome in outcomes],
+            results=[result.result if result else None for result in results],
+            result_types=[result.result_type if result else None for result in results],
+            children=[result.children if result else None for result in results],
             leaves=["t" if outcome.leaves_report else "f" for outcome in outcomes],
-            waiters=[outcome.awaited and waiter(outcome.awaited) for outcome in outcomes],
+            waiters=[waiter(outcome.awaited) if outcome.awaited else None for outcome in outcomes],
             losses=["t" if outcome.was_lost else "f" for outcome in outcomes],
             channel=notify.result_channel(self._session.schema),
             kind=notify.RESULT,

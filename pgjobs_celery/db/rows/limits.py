@@ -26,7 +26,7 @@ class QueueRow(NamedTuple):
     concurrency: int | None = None
 
 
-class Limits:
+class QueueLimits:
     """Statements on the limits of queues, one method each."""
 
     def __init__(self, session: Session) -> None:

@@ -78,8 +78,8 @@ class Results:
         rows = self._fetch(
             "report_job",
             reported_state=reported,
-            node=fence and fence.node,
-            attempt=fence and fence.attempt,
+            node=fence.node if fence else None,
+            attempt=fence.attempt if fence else None,
             **self._wake(result.task_id, notify.STATE),
             **values,
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..session import Session
 
 
-class Holder(NamedTuple):
+class QueueOwner(NamedTuple):
     """The owner of a queue."""
 
     #: The node that it goes with; None where it stays.
@@ -25,7 +25,7 @@ class Holder(NamedTuple):
     is_exclusive: bool
 
 
-class Found(NamedTuple):
+class FoundQueue(NamedTuple):
     """A queue as a process finds it."""
 
     #: Another process has it for itself.
@@ -76,7 +76,7 @@ class Routes:
         expires_after: float | None = None,
         message_ttl: float | None = None,
         arguments: Mapping[str, Any] | None = None,
-    ) -> Holder:
+    ) -> QueueOwner:
         """Make a queue unless it is there; whose it is."""
         with self._lasting():
             rows = self._session.fetch(
@@ -91,12 +91,12 @@ class Routes:
                 arguments=json.dumps(arguments or {}, default=str),
             )
         # Nothing is seen of a row that another session is just inserting.
-        return Holder(*rows[0]) if rows else Holder(owner, exclusive)
+        return QueueOwner(*rows[0]) if rows else QueueOwner(owner, exclusive)
 
-    def find_queue(self, name: str, node: UUID) -> Found | None:
+    def find_queue(self, name: str, node: UUID) -> FoundQueue | None:
         """The queue as ``node`` finds it; None if it was not declared."""
         rows = self._session.fetch("find_queue", name=name, node=node)
-        return Found(*rows[0]) if rows else None
+        return FoundQueue(*rows[0]) if rows else None
 
     def leave_queues(self, names: Collection[str], node: UUID) -> None:
         """``node`` consumes no more: take away what goes with its last consumer."""

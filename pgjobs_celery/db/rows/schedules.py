@@ -72,7 +72,7 @@ class Advance(NamedTuple):
     ticks: int
 
 
-class Schedules:
+class ScheduleRows:
     """Statements on the entries of an app, one method each."""
 
     def __init__(self, session: Session, app: str) -> None:
@@ -217,6 +217,6 @@ def _in_utc(row: ScheduleRow) -> ScheduleRow:
     return replace(
         row,
         next_run_at=row.next_run_at.astimezone(timezone.utc) if row.next_run_at else NEVER,
-        last_run_at=row.last_run_at and row.last_run_at.astimezone(timezone.utc),
-        paused_at=row.paused_at and row.paused_at.astimezone(timezone.utc),
+        last_run_at=row.last_run_at.astimezone(timezone.utc) if row.last_run_at else None,
+        paused_at=row.paused_at.astimezone(timezone.utc) if row.paused_at else None,
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TRIES = 20
 
 
-class Holder(NamedTuple):
+class Conflict(NamedTuple):
     """The job that stands in the way of another."""
 
     task_id: str
@@ -46,7 +46,7 @@ class UniqueJobs:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def insert_unique_job(self, job: NewJob, guard: Guard) -> Holder | None:
+    def insert_unique_job(self, job: NewJob, guard: Guard) -> Conflict | None:
         """Put a job in line, committed when this returns; the other one where there is one.
 
         That may be the job itself, by its id: published before, or just now by a statement whose
@@ -71,14 +71,14 @@ class UniqueJobs:
                 return holder._replace(first=sent[0] if len(sent) > tries else None)
         raise PgJobsError(f"jobs of the kind of {job.task_id} come and go too fast to be counted")
 
-    def find_holder(self, task_id: str, guard: Guard) -> Holder | None:
+    def find_holder(self, task_id: str, guard: Guard) -> Conflict | None:
         """The job that stands in the way of this one."""
         calls = [
             self._session.call("pin_plans"),
             self._call("find_holder", guard, task_id=task_id),
         ]
         rows = self._session.retrying(lambda: self._session.run(calls))[1]
-        return Holder(rows[0][0], State(rows[0][1])) if rows else None
+        return Conflict(rows[0][0], State(rows[0][1])) if rows else None
 
     def take_key(self, task_id: str, guard: Guard) -> None:
         """Have a job that was published again under its id guard its kind, if no other job does."""
@@ -100,7 +100,7 @@ class UniqueJobs:
             )
         return bool(rows)
 
-    def insert_duplicate(self, job: NewJob, holder: Holder, guard: Guard) -> None:
+    def insert_duplicate(self, job: NewJob, holder: Conflict, guard: Guard) -> None:
         """Keep a job that must not run, as cancelled: its publisher looks for its id."""
         self._session.fetch(
             "insert_duplicate", holder=holder.task_id, unique_key=guard.key, **job._asdict()

@@ -18,9 +18,9 @@ class NoDatabase:
         """Join nothing: captured jobs have no transaction."""
         return nullcontext()
 
-    def find_place(self) -> Any:
+    def find_point(self) -> Any:
         """Where jobs are put here and now: a batch holds those of the place that it began in."""
-        return sys.modules["pgjobs_celery.db.joining"].Places().of(self)
+        return sys.modules["pgjobs_celery.db.joining"].TransactionPoints().of(self)
 
 
 NO_DATABASE = NoDatabase()

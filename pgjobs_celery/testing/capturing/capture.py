@@ -16,7 +16,7 @@ from ...job.envelope import encode_body, is_job, job_options, moment, read_comma
 from ...job.options import HEADER, JobOptions, check_meta
 from ...job.states import WAITING, State
 from ...job.unique import Unique
-from ...publishing.receipt import Publication, current_publication
+from ...publishing.receipt import Receipt, current_receipt
 from ...scopes.steady import monotonic
 from . import escapes
 from .batches import NO_DATABASE, find_batch
@@ -118,7 +118,7 @@ class Inbox:
         if self._spool is not None and not self._spool.is_child:
             with self._lock:
                 for job in self._spool.read():
-                    self.put(job)
+                    self.insert(job)
 
     def __len__(self) -> int:
         """How many were published."""
@@ -130,7 +130,7 @@ class Inbox:
         self._take_in()
         return self._last
 
-    def put(self, job: Enqueued, publication: Publication | None = None) -> Enqueued | None:
+    def insert(self, job: Enqueued, receipt: Receipt | None = None) -> Enqueued | None:
         """Take a job in, unless an equal one exists: then None, as from the table."""
         with self._lock:
             same = self._find_same(job)
@@ -141,8 +141,8 @@ class Inbox:
             assert job.unique is not None
             if replaced := job.unique.replaced(same.state):
                 self.update(same, **_replacements(job, replaced))
-        if publication is not None:
-            publication.report_conflict(same.task_id)
+        if receipt is not None:
+            receipt.report_conflict(same.task_id)
         return None
 
     def _add(self, job: Enqueued) -> Enqueued:
@@ -281,18 +281,18 @@ def receive_into(
         escapes.receive(message["headers"]["id"])
         job = read_job(message, queues[0] if queues else "", exchange, routing_key, zone)
         job = replace(job, queues=tuple(queues))
-        publication = current_publication()
+        receipt = current_receipt()
 
-        def put() -> None:
-            taken = inbox.put(job, publication)
+        def insert() -> None:
+            taken = inbox.insert(job, receipt)
             if on_job is not None and taken is not None:
                 on_job(taken)
 
         batch = find_batch()
         if batch is None:
-            put()
+            insert()
         else:
-            batch.add(NO_DATABASE, put)
+            batch.add(NO_DATABASE, insert)
 
     return receive
 
