@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from celery import states
@@ -33,9 +33,9 @@ from ..job.states import State
 from ..printable import guarded
 from ..publishing.batch import take_part
 from ..publishing.replacement import mark_body
+from .row_results import RowResults
 
 if TYPE_CHECKING:
-    from ..db.database import Database
     from ..db.rows.groups import Part
     from ..db.rows.results import StoredResult
 
@@ -54,25 +54,14 @@ TRIES = 5
 TRANSIENT = (*CONNECTION_ERRORS, OperationalError)
 
 
-class Chords:
-    """Mixin for the backend."""
+class Chords(RowResults):
+    """The part of the backend that counts and publishes."""
 
-    app: Any
-    database: Database
-    content_type: str
-    #: When to ask again how much of a chord is missing, by the monotonic clock.
-    _next_looks: dict[str, float]
-    _in_thread: threading.local
-    encode: Callable[[Any], Any]
-    store_result: Callable[..., Any]
-    chord_error_from_stack: Callable[..., Any]
-    _decode_as: Callable[[str | None, bytes | None], Any]
-    _to_meta: Callable[..., dict[str, Any]]
-
-    def _encoded(self, value: Any) -> bytes:
-        """Encode in the result serializer, which may return text."""
-        encoded: str | bytes = self.encode(value)
-        return encoded.encode() if isinstance(encoded, str) else encoded
+    def __init__(self, app: Any, url: str | None = None, **kwargs: Any) -> None:
+        super().__init__(app, url, **kwargs)
+        #: When to ask again how much of a chord is missing, by the monotonic clock.
+        self._next_looks: dict[str, float] = {}
+        self._in_thread = threading.local()
 
     # Groups
 

@@ -8,20 +8,16 @@ Celery's own results are not such values here: they stand in the rows of their j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ..db.database import Database
+from .row_results import RowResults
 
 
-class KeyValues:
-    """Mixin for the backend: the methods of ``celery.backends.base.BaseKeyValueStoreBackend``."""
+class KeyValues(RowResults):
+    """The methods of ``celery.backends.base.BaseKeyValueStoreBackend``."""
 
-    app: Any
-    database: Database
-    prepare_expires: Callable[[Any], float | None]
     #: Celery's mark of a backend whose counting is atomic.
     implements_incr = True
 
