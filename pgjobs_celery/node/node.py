@@ -271,10 +271,11 @@ class Node:
         with self._lock:
             self._start()
 
-    def serve_results(self, complete: Service) -> None:
+    def serve_results(self, complete: Service, settings: Settings) -> None:
         """Run what the results here need, whether jobs are claimed here or not."""
         with self._lock:
-            self.services.serve_results(complete, self.settings)
+            self.settings = settings
+            self.services.serve_results(complete, settings)
 
     def expect_chord(self) -> None:
         """A task of a chord has ended without a look at its body: take that when it is written."""

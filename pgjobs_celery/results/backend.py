@@ -258,8 +258,7 @@ def _on_worker_ready(sender: Any, **_: Any) -> None:
         settings = read_settings(sender.app.conf)
         node = get_node(backend.database)
         if settings.maintenance:
-            node.settings = settings
-            node.serve_results(Complete(backend, settings.chord_max_age or None))
+            node.serve_results(Complete(backend, settings.chord_max_age or None), settings)
 
 
 signals.worker_ready.connect(_on_worker_ready, dispatch_uid="pgjobs-results")

@@ -107,7 +107,7 @@ def test_a_chord_is_looked_for_once_its_last_outcome_is_written(database, connec
             found.append(states(connection)["a"])
             return {}
 
-    node.serve_results(Complete())
+    node.serve_results(Complete(), node.settings)
     put(database, "a")
     (a,) = node.claim_jobs(CELERY, 1)
     with psycopg.connect(database.conninfo) as blocker:
