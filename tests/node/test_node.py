@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import random
-import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -21,41 +18,10 @@ from pgjobs_celery.db.rows.messages import NewMessage
 from pgjobs_celery.job.outcome import completed, released
 from pgjobs_celery.job.rows import Bucket, Claim
 from pgjobs_celery.maintenance.loop import Service
-from pgjobs_celery.node.look_back import LookBack
 from pgjobs_celery.node.node import Node, get_node
+from tests.node.cuts import CELERY, claim_through_cuts, cut
 from tests.support.rows import put, row, states
 from tests.support.waiting import wait_for
-
-CELERY = [Bucket("celery")]
-
-
-@pytest.fixture
-def node(database: Database) -> Iterator[Node]:
-    node = Node(database)
-    # What is written is written by the test, and it is the test that finds a cut connection.
-    node.services.settle.linger = node.services.settle.interval = 60
-    node.configure("node@host", Settings(maintenance=False, heartbeat_interval=100, lease=200))
-    yield node
-    node.close()
-
-
-def cut(database: Database) -> None:
-    """End every session of the package in the database."""
-    with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE application_name = 'pgjobs-celery' AND datname = current_database()"
-        )
-
-
-def claim_through_cuts(node: Node, limit: int) -> list[Claim]:
-    """Until a connection lives long enough, as a worker does."""
-    for _ in range(100):
-        try:
-            return node.claim_jobs(CELERY, limit)
-        except CONNECTION_ERRORS:
-            continue
-    raise AssertionError("never a connection")
 
 
 def test_a_node_says_that_it_lives_before_it_claims(database, connection, node):
@@ -139,95 +105,6 @@ def test_outcomes_survive_a_cut_connection_in_their_order(database, connection, 
     assert set(states(connection).values()) == {"completed"}
 
 
-def test_what_was_claimed_without_an_answer_is_put_back_and_what_is_known_is_not(
-    database, connection, node, caplog
-):
-    put(database, "held", "settled", "unknown", "waits")
-    held, settled = node.claim_jobs(CELERY, 2)
-    node.settle(completed(settled))
-    # As if the answer to this had been cut off.
-    database.claims.claim_jobs(node.id, node.name, CELERY, 1)
-    cut(database)
-    with pytest.raises(CONNECTION_ERRORS):
-        node.claim_jobs(CELERY, 1)
-    with caplog.at_level(logging.WARNING):
-        (again,) = claim_through_cuts(node, 1)
-    assert again.redelivered
-    assert (again.attempt, row(connection, "unknown")["id"]) == (1, again.id)
-    assert states(connection) == {
-        "held": "executing", "settled": "completed", "unknown": "executing", "waits": "available",
-    }  # fmt: skip
-    assert row(connection, "held")["attempt"] == held.attempt == 1
-    assert "put back 1 jobs whose claim was cut off" in caplog.text
-
-
-@pytest.mark.parametrize("then", ["claim", "leave"])
-def test_a_claim_to_which_the_server_comes_when_it_was_given_up_is_put_back(
-    url, database, connection, node, monkeypatch, then
-):
-    """Its connection was cut off while a process of the server did nothing, and that goes on."""
-    monkeypatch.setattr(f"{LookBack.__module__}.LOOK_BACK", 0.2)
-    assert node.claim_jobs(CELERY, 1) == []
-    (claiming,) = database._idle
-    pid = claiming.psycopg.info.backend_pid
-    cutter = threading.Timer(0.1, claiming.liveness.cut)
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        cutter.start()
-        with pytest.raises(CONNECTION_ERRORS):
-            node.claim_jobs(CELERY, 1)
-        assert node.claim_jobs(CELERY, 1) == []  # looked for, and not there yet
-        put(database, "a")
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: states(connection) == {"a": "executing"})
-    if then == "claim":
-        wait_for(lambda: node.claim_jobs(CELERY, 1))
-        assert row(connection, "a")["attempt"] == 1
-    else:
-        node.close()
-        assert states(connection) == {"a": "available"}
-
-
-def test_nothing_is_put_back_while_nothing_was_cut(database, connection, node):
-    put(database, "a")
-    database.claims.claim_jobs(node.id, node.name, CELERY, 1)
-    node.claim_jobs(CELERY, 1)
-    assert states(connection) == {"a": "executing"}
-
-
-def test_a_lost_claim_is_logged_once_and_changes_nothing(database, connection, node, caplog):
-    put(database, "lost", "kept")
-    lost, kept = node.claim_jobs(CELERY, 2)
-    connection.execute(
-        "UPDATE pgjobs.jobs SET state = 'available', claimed_by = NULL WHERE id = %s", (lost.id,)
-    )
-    with caplog.at_level(logging.WARNING):
-        node.settle(completed(lost))
-        node.settle(completed(kept))
-        node.flush()
-        node.flush()
-    assert states(connection) == {"lost": "available", "kept": "completed"}
-    assert node.lost_claims == 1
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        f"job {lost.id}: attempt 1 was no longer ours; its outcome (completed) was not written"
-    )
-
-
-def test_an_outcome_that_another_process_may_have_written_is_not_called_lost(
-    database, connection, node, caplog
-):
-    put(database, "a")
-    (a,) = node.claim_jobs(CELERY, 1)
-    connection.execute(
-        "UPDATE pgjobs.jobs SET state = 'completed', claimed_by = NULL, finished_at = now()"
-    )
-    node.settle(completed(a)._replace(is_sole=False))
-    node.flush()
-    assert caplog.records == []
-
-
 def test_messages_are_settled_and_put_back_with_the_rest(database, connection, node):
     for body in (b"1", b"2", b"3"):
         database.messages.insert_messages(NewMessage("{}", body, True, 0, None), ["q"])
@@ -240,36 +117,6 @@ def test_messages_are_settled_and_put_back_with_the_rest(database, connection, n
     node.flush()
     rows = connection.execute("SELECT id, claimed_by FROM pgjobs.messages ORDER BY id").fetchall()
     assert [(r["id"], r["claimed_by"]) for r in rows] == [(two.id, None), (three.id, node.id)]
-
-
-def test_an_outcome_that_the_server_refuses_is_set_aside_and_the_others_are_written(
-    database, connection, node, caplog
-):
-    put(database, "bad", "worse", "good", "next")
-    claims = node.claim_jobs(CELERY, 3)
-    by_id = dict(zip(["bad", "worse", "good"], claims, strict=True))
-    check = "task_id NOT IN ('bad', 'worse') OR state <> 'completed'"
-    connection.execute(
-        f"ALTER TABLE pgjobs.jobs ADD CONSTRAINT nobody_is_bad CHECK ({check}), "
-        "ADD CONSTRAINT nobody_is_worse CHECK (task_id <> 'worse' OR finished_at IS NULL)"
-    )
-    try:
-        for claim in claims:
-            node.settle(completed(claim))
-        assert len(node.claim_jobs(CELERY, 1)) == 1
-        assert node.unwritten == 0
-    finally:
-        connection.execute(
-            "ALTER TABLE pgjobs.jobs DROP CONSTRAINT nobody_is_bad, DROP CONSTRAINT nobody_is_worse"
-        )
-    assert states(connection) == {
-        "bad": "discarded", "worse": "executing", "good": "completed", "next": "executing",
-    }  # fmt: skip
-    (error,) = row(connection, "bad")["errors"]
-    assert (error["type"], error["attempt"]) == ("CheckViolation", 1)
-    assert "nobody_is_bad" in error["message"]
-    said = [record.getMessage() for record in caplog.records]
-    assert f"job {by_id['worse'].id} cannot be set aside either" in said[-1]
 
 
 def test_leaving_writes_what_is_due_and_takes_the_row_away(database, connection, node):
