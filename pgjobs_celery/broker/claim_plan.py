@@ -128,15 +128,13 @@ class ClaimPlan:
         """How many jobs are finished within ``read_ahead`` at the present rate."""
         return int(self._rate * self._read_ahead)
 
-    def limit(self, window: int, buffered: int) -> int:
-        """How many jobs to claim for ``window`` free places, with ``buffered`` at hand.
+    def limit(self, window: int) -> int:
+        """How many jobs to claim for ``window`` free places.
 
         Beyond the window only what is finished within ``read_ahead`` at the present rate: a
         worker with long tasks must not sit on jobs that another could start.
         """
-        if window <= 0 and not buffered:
-            return 0
-        return max(0, min(max(window, self.ahead) - buffered, self._max_claim))
+        return min(max(window, self.ahead), self._max_claim) if window > 0 else 0
 
     def buckets(self, now: float, places: Mapping[str, int] = NO_LIMITS) -> list[Bucket]:
         """Where to look now, in the order of the priorities and taking the queues in turn.

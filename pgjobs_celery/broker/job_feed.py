@@ -209,7 +209,7 @@ class JobFeed:
         start = time.monotonic()
         if self._plan.due_at > start:
             return None
-        limit = self._plan.limit(self._room(), 0)
+        limit = self._plan.limit(self._room())
         buckets = self._plan.buckets(start, self._node.places()) if limit else ()
         if not buckets:
             self._looked_at = time.monotonic()
