@@ -29,6 +29,8 @@ from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.node.node import close_nodes
 
+from .support.order import in_order_of_work
+
 DSN = os.environ.get("PGJOBS_TEST_DSN", "")
 #: More settings of the embedded server: ``PGJOBS_TEST_SETTINGS="work_mem=1MB jit=off"``. With
 #: parallel plans forced: ``debug_parallel_query=on parallel_setup_cost=0 parallel_tuple_cost=0
@@ -80,10 +82,17 @@ Connection = psycopg.Connection[dict[str, Any]]
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """One process more than processors (``-n logical``): half of the time is spent waiting."""
+    """Two processes for each processor (``-n logical``): half of the time is spent waiting."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return (os.cpu_count() or 1) + 1
+    return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give out the longest files first, and tests that wait beside those that compute."""
+    if hasattr(config, "workerinput"):  # of several processes
+        items[:] = in_order_of_work(items)
 
 
 @pytest.fixture(scope="session")
