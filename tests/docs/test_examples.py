@@ -63,7 +63,8 @@ class Session:
         params = conninfo_to_dict(parse_url(url))
         self.database = str(params["dbname"])
         names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD"}
-        path = [Path(sys.executable).parent, *os.environ["PATH"].split(os.pathsep)]
+        path = [self._commands(), Path(sys.executable).parent]
+        path += map(Path, os.environ["PATH"].split(os.pathsep))
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PG")},
             **{names[name]: str(value) for name, value in params.items() if name in names},
@@ -91,6 +92,16 @@ class Session:
             "app@db/app": describe(f"dbname={self.database}"),
         }
         (folder / "proj.py").write_text(self._localise(PROJ))
+
+    def _commands(self) -> Path:
+        """A folder with a ``celery`` command that is quick to start."""
+        commands = self.folder.parent / f"{self.folder.name}-commands"
+        commands.mkdir()
+        command = commands / "celery"
+        program = ROOT / "tests" / "support" / "lean_celery.py"
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
+        command.chmod(0o755)
+        return commands
 
     def copy(self, folder: Path) -> None:
         """Have an example's files here, as a reader has in the folder of its README."""

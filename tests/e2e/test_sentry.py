@@ -167,9 +167,9 @@ def test_beat_checks_in_and_the_worker_checks_out(
     tmp_path: Path,
     reports: Callable[..., list[Report]],
 ) -> None:
-    command = [sys.executable, "-m", "celery", "-A", "tests.e2e.reported", "beat"]
+    command = [sys.executable, "-m", "tests.support.lean_celery", "-A", "tests.e2e.reported"]
     beat = subprocess.Popen(
-        [*command, "--schedule", str(tmp_path / "schedule"), "--pidfile", ""],
+        [*command, "beat", "--schedule", str(tmp_path / "schedule"), "--pidfile", ""],
         cwd=ROOT,
         env={**os.environ, "PGJOBS_TEST_URL": url, "PGJOBS_TEST_REPORTS": str(file)},
         stderr=subprocess.DEVNULL,

@@ -10,17 +10,12 @@ from __future__ import annotations
 
 import gc
 import sys
-from importlib import metadata
 from types import ModuleType
 from typing import Any
 
-_entry_points: Any = metadata.entry_points
-
-
-def our_entry_points(**params: Any) -> Any:
-    """As ``metadata.entry_points``, without the commands of other packages."""
-    found = _entry_points(**params)
-    return found.select(name="pgjobs") if params.get("group") == "celery.commands" else found
+#: Words that ask for the whole command: for Flower's, and for pools whose patches come before all
+#: imports.
+WHOLE = ("flower", "gevent", "eventlet")
 
 
 def no_shell(*_: Any) -> None: ...
@@ -28,6 +23,14 @@ def no_shell(*_: Any) -> None: ...
 
 def import_celery() -> None:
     """Import the command line, and look at none of its objects again when collecting garbage."""
+    from importlib import metadata
+
+    entry_points: Any = metadata.entry_points
+
+    def our_entry_points(**params: Any) -> Any:
+        found = entry_points(**params)
+        return found.select(name="pgjobs") if params.get("group") == "celery.commands" else found
+
     shell = ModuleType("click_repl")
     shell.register_repl = no_shell  # type: ignore[attr-defined]
     sys.modules["click_repl"] = shell
@@ -40,7 +43,8 @@ def import_celery() -> None:
 
 
 if __name__ == "__main__":
-    import_celery()
+    if not any(word in given for given in sys.argv[1:] for word in WHOLE):
+        import_celery()
     from celery.__main__ import main
 
     sys.exit(main())
