@@ -30,8 +30,8 @@ from pgjobs_celery.job.rows import Bucket
 from tests.db.test_matches import A
 from tests.support.rows import alive, put
 
-from .beat.test_schedules import report
 from .conftest import Connection
+from .support.shop import report
 
 #: The title of a terminal, a cleared screen, a line of its own, the other direction, C1, DEL.
 EVIL = "x\x1b]0;PWNED\x07\x1b[2J\nFORGED line\r\u202eRTL\u200f\x9b31m\x7f\u2028y"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
-from types import ModuleType
 from typing import Any
 
 import psycopg
 import pytest
 from celery import Celery
-from celery.bin.celery import celery
-from click.testing import CliRunner, Result
+from click.testing import Result
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -22,26 +19,18 @@ from pgjobs_celery.beat.scheduler import PgScheduler
 from pgjobs_celery.beat.schedules import Schedules
 
 from ..conftest import Connection
-from .test_scheduler import entries, jobs, published, tick
-from .test_schedules import report
+from ..support.shop import entries, jobs, make_shop, published, run_schedules, tick
 
 #: What PostgreSQL has as a time, and Python does not.
 TIMES = ["infinity", "-infinity", "0044-03-15 12:00:00+00 BC", "294276-12-31 23:59:59+00"]
 RARELY = 86_400.0
 
-Run = Callable[..., Result]
-
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Celery:
     """An app that ``celery -A cli_shop`` finds, with an entry of its own."""
-    app = make_app("shop", timezone="Europe/Berlin")
-    app.task(report, name="shop.report")
+    app = make_shop(make_app, monkeypatch)
     app.conf.beat_schedule = {"own": {"task": "shop.report", "schedule": RARELY}}
-    module = ModuleType("cli_shop")
-    module.app = app  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "cli_shop", module)
-    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
     return app
 
 
@@ -51,15 +40,9 @@ def control(app: Celery) -> Schedules:
 
 
 @pytest.fixture
-def run(app: Celery) -> Run:
+def run(app: Celery) -> Callable[..., Result]:
     """``celery -A cli_shop pgjobs schedules ...``."""
-
-    def run(*args: str) -> Result:
-        done = CliRunner().invoke(celery, ["-A", "cli_shop", "pgjobs", "schedules", *args])
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return done
-
-    return run
+    return run_schedules
 
 
 @pytest.fixture

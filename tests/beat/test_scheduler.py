@@ -24,6 +24,7 @@ from pgjobs_celery.errors import InvalidOption, PgJobsError, UnknownOption
 
 from ..conftest import Connection
 from ..support.proxies import Proxy
+from ..support.shop import entries, jobs, published, tick
 from ..support.waiting import wait_for
 
 MakeApp = Callable[..., Celery]
@@ -66,30 +67,6 @@ def make_due(connection: Connection) -> Callable[..., None]:
         )
 
     return make_due
-
-
-def tick(*beats: PgScheduler) -> None:
-    """Have each look, and publish what is due."""
-    for beat in beats:
-        beat._next_look = 0.0
-        while beat.tick() == 0.0:
-            pass
-
-
-def jobs(connection: Connection) -> list[Row]:
-    """The jobs, with the entries that they come from."""
-    query = "SELECT *, meta->>'schedule' AS entry FROM pgjobs.jobs ORDER BY seq"
-    return connection.execute(query).fetchall()
-
-
-def entries(connection: Connection) -> dict[str, Row]:
-    """The rows of the entries."""
-    return {row["name"]: row for row in connection.execute("SELECT * FROM pgjobs.schedules")}
-
-
-def published(connection: Connection) -> Counter[str]:
-    """How many jobs of each entry there are."""
-    return Counter(row["entry"] for row in jobs(connection))
 
 
 # Entries

@@ -18,11 +18,12 @@ from celery.schedules import BaseSchedule, crontab, schedstate, schedule, solar
 
 from pgjobs_celery import PgTask, Unique, bulk, cron, jobs, schedules, using
 from pgjobs_celery.beat.schedule import Schedule
-from pgjobs_celery.beat.scheduler import PgScheduler
 from pgjobs_celery.beat.schedules import Schedules
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import ConfiguredEntry, InvalidOption, PgJobsError, UnknownOption
 from pgjobs_celery.job.states import State
+
+from ..support.shop import report, start_beat
 
 SOON = timedelta(seconds=60)
 #: Options that no job can be published with.
@@ -40,9 +41,6 @@ class EverySecondTuesday(BaseSchedule):
         return schedstate(remaining <= 0, max(remaining, 86_400.0))
 
 
-def report(*args: Any, **kwargs: Any) -> None: ...
-
-
 def welcome(user_id: int = 0) -> None: ...
 
 
@@ -57,13 +55,6 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 @pytest.fixture
 def control(app: Celery) -> Schedules:
     return schedules(app)
-
-
-def start_beat(app: Celery) -> PgScheduler:
-    """A beat that has looked once."""
-    beat = PgScheduler(app)
-    beat.tick()
-    return beat
 
 
 def now() -> datetime:

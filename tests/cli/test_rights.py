@@ -20,8 +20,8 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import PermissionMissing
 from tests.support.rows import put
 
-from ..beat.test_schedules import report
 from ..conftest import Connection, close_app
+from ..support.shop import report
 from .test_main import url_of
 
 ROLE = "pgjobs_only_looks"

@@ -6,45 +6,29 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from types import ModuleType
 
 import pytest
 from celery import Celery
 from celery.beat import ScheduleEntry
-from celery.bin.celery import celery
 from celery.schedules import crontab, schedule
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from pgjobs_celery import cron, jobs, schedules
 from pgjobs_celery.beat.schedules import Schedules
 
-from ..beat.test_schedules import report, start_beat
-
-Run = Callable[..., Result]
+from ..support.shop import make_shop, run_schedules, start_beat
 
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Celery:
     """An app that ``celery -A cli_shop`` finds."""
-    app = make_app("shop", timezone="Europe/Berlin")
-    app.task(report, name="shop.report")
-    module = ModuleType("cli_shop")
-    module.app = app  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "cli_shop", module)
-    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
-    return app
+    return make_shop(make_app, monkeypatch)
 
 
 @pytest.fixture
-def run(app: Celery) -> Run:
+def run(app: Celery) -> Callable[..., Result]:
     """``celery -A cli_shop pgjobs schedules ...``."""
-
-    def run(*args: str) -> Result:
-        done = CliRunner().invoke(celery, ["-A", "cli_shop", "pgjobs", "schedules", *args])
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return done
-
-    return run
+    return run_schedules
 
 
 @pytest.fixture
@@ -230,7 +214,7 @@ def test_an_app_with_its_jobs_elsewhere_is_one_line(run, app):
 # -- check ---------------------------------------------------------------------------------------
 
 
-def check(run: Run) -> dict[str, list[str]]:
+def check(run: Callable[..., Result]) -> dict[str, list[str]]:
     """What is said, by rule."""
     done = run("check", "--json")
     said: dict[str, list[str]] = {}

@@ -32,8 +32,6 @@ ROOT = Path(__file__).parents[2]
 START_LIMIT = 30.0
 STOP_LIMIT = 20.0
 
-GREENLETS = ("gevent", "eventlet")
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -145,10 +143,9 @@ def running_workers(
     ) -> Worker:
         name = f"worker{len(workers) + 1}-{uuid4().hex[:6]}@test"
         log = folder / f"{name}.log"
-        # Celery patches for greenlets what no module may have imported before.
-        program = "celery" if pool in GREENLETS else "tests.support.lean_celery"
         command = [
-            *(sys.executable, "-m", program, "-A", app, "worker", "--loglevel", "INFO"),
+            *(sys.executable, "-m", "tests.support.lean_celery", "-A", app, "worker"),
+            *("--loglevel", "INFO"),
             *("--pool", pool, "--concurrency", str(concurrency), "--hostname", name),
             *(("--queues", ",".join(queues)) if queues else ()),
             # To look for others takes each worker a second.
@@ -217,20 +214,28 @@ def _wait_until_ready(worker: Worker, ready: int) -> None:
         pytest.fail(f"{worker.name} ended with exit code {code}:\n{worker.log}")
 
 
+@contextmanager
+def producing(app: Celery, url: str) -> Iterator[Celery]:
+    """A workers' app, here as the producer."""
+    # The end of another app may have closed its pool of producers.
+    app.amqp._producer_pool = None
+    app.conf.update(broker_url=url, result_backend=url)
+    yield app
+    close_app(app)
+
+
 @pytest.fixture
 def app(url: str) -> Iterator[Celery]:
     """The workers' app, here as the producer."""
-    tasks.app.conf.update(broker_url=url, result_backend=url)
-    yield tasks.app
-    close_app(tasks.app)
+    with producing(tasks.app, url) as app:
+        yield app
 
 
 @pytest.fixture
 def pgtask_app(url: str) -> Iterator[Celery]:
     """The app whose every task is a PgTask, here as the producer."""
-    pgtasks.app.conf.update(broker_url=url, result_backend=url)
-    yield pgtasks.app
-    close_app(pgtasks.app)
+    with producing(pgtasks.app, url) as app:
+        yield app
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from ..conftest import close_app
 from ..support.waiting import wait_for
 from . import hooked
-from .conftest import StartWorker, Worker
+from .conftest import StartWorker, Worker, producing
 from .rows import FINAL, Row, Rows, assert_finished, errors
 from .test_hostile_messages import POOLS
 
@@ -22,9 +21,8 @@ AFTER_SUCCESS = ("on_success", "after_return", "signal.task_success", "signal.ta
 
 @pytest.fixture
 def app(url: str) -> Iterator[Celery]:
-    hooked.app.conf.update(broker_url=url, result_backend=url)
-    yield hooked.app
-    close_app(hooked.app)
+    with producing(hooked.app, url) as app:
+        yield app
 
 
 @pytest.fixture(params=POOLS)

@@ -19,11 +19,10 @@ from celery import Celery, chain
 
 from pgjobs_celery.db.dsn import parse_url
 
-from ..conftest import close_app
 from ..support.networks import TO_CLIENT, TO_SERVER, Network
 from ..support.waiting import wait_for
 from . import stalls
-from .conftest import StartWorker, Worker
+from .conftest import StartWorker, Worker, producing
 from .rows import Rows, assert_finished, errors
 
 #: Of a dead worker others hear soon; and nothing but the end of a task makes it look for jobs.
@@ -46,9 +45,8 @@ WAITS = """
 @pytest.fixture
 def app(url: str) -> Iterator[Celery]:
     """The workers' app, here as the producer."""
-    stalls.app.conf.update(broker_url=url, result_backend=url)
-    yield stalls.app
-    close_app(stalls.app)
+    with producing(stalls.app, url) as app:
+        yield app
 
 
 class Scene:

@@ -21,10 +21,9 @@ from pgjobs_celery.db import notify
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.worker.stopping import HANDLER
 
-from ..conftest import close_app
 from ..support.waiting import wait_for
 from . import stalls
-from .conftest import StartWorker, Worker
+from .conftest import StartWorker, Worker, producing
 from .rows import Rows, assert_finished
 
 #: Looks for no jobs of itself while a test runs.
@@ -40,9 +39,8 @@ WAITS = """
 @pytest.fixture
 def app(url: str) -> Iterator[Celery]:
     """The workers' app, here as the producer."""
-    stalls.app.conf.update(broker_url=url, result_backend=url)
-    yield stalls.app
-    close_app(stalls.app)
+    with producing(stalls.app, url) as app:
+        yield app
 
 
 class Lock:

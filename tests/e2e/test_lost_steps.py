@@ -10,18 +10,16 @@ import celery
 import pytest
 from celery import Celery, chord, group
 
-from ..conftest import close_app
 from ..support.waiting import wait_for
 from . import lost
-from .conftest import StartWorker
+from .conftest import StartWorker, producing
 from .rows import Rows, assert_finished, errors
 
 
 @pytest.fixture
 def app(url: str) -> Iterator[Celery]:
-    lost.app.conf.update(broker_url=url, result_backend=url)
-    yield lost.app
-    close_app(lost.app)
+    with producing(lost.app, url) as app:
+        yield app
 
 
 def runs(path: Path) -> int:

@@ -10,9 +10,8 @@ from celery import Celery
 
 from pgjobs_celery.worker.overseer import STUCK_AFTER
 
-from ..conftest import close_app
 from . import hooked
-from .conftest import StartWorker
+from .conftest import StartWorker, producing
 from .rows import Rows, assert_finished, errors
 
 #: A look at each of these polls: the tests need not wait for half a minute.
@@ -22,9 +21,8 @@ SAID = "the pool runs nothing, and has not reported the end of jobs"
 
 @pytest.fixture
 def app(url: str) -> Iterator[Celery]:
-    hooked.app.conf.update(broker_url=url, result_backend=url)
-    yield hooked.app
-    close_app(hooked.app)
+    with producing(hooked.app, url) as app:
+        yield app
 
 
 def test_jobs_whose_end_nobody_has_heard_of_are_given_up(

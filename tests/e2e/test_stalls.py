@@ -12,7 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,10 @@ from celery import Celery, chain
 
 from pgjobs_celery.db.dsn import parse_url
 
-from ..conftest import close_app
 from ..support.networks import Network
 from ..support.waiting import wait_for
 from . import stalls
-from .conftest import StartWorker, Worker
+from .conftest import StartWorker, Worker, producing
 from .rows import Rows, assert_finished, errors
 
 #: Seconds that a task may take: enough for all to begin, and for the stall to begin.
@@ -48,9 +47,8 @@ BLOCKED = """
 @pytest.fixture
 def app(url: str) -> Iterator[Celery]:
     """The workers' app, here as the producer."""
-    stalls.app.conf.update(broker_url=url, result_backend=url)
-    yield stalls.app
-    close_app(stalls.app)
+    with producing(stalls.app, url) as app:
+        yield app
 
 
 class Scene:
@@ -163,9 +161,10 @@ def test_what_has_ended_in_time_has_succeeded(
 def narrow_pipes(started: Worker) -> None:
     """Give the worker's pipes the capacity that they have where a user has too many of them."""
     for link in Path(f"/proc/{started.pid}/fd").iterdir():
-        if os.readlink(link).startswith("pipe:"):
-            with link.open("rb", buffering=0) as pipe:
-                fcntl.fcntl(pipe, F_SETPIPE_SZ, 4096)
+        with suppress(FileNotFoundError):  # it is closed again
+            if os.readlink(link).startswith("pipe:"):
+                with link.open("rb", buffering=0) as pipe:
+                    fcntl.fcntl(pipe, F_SETPIPE_SZ, 4096)
 
 
 def quit(started: Worker) -> None:

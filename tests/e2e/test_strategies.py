@@ -11,10 +11,10 @@ from celery import Celery
 
 from pgjobs_celery import bulk
 
-from ..conftest import Connection, close_app
+from ..conftest import Connection
 from ..support.waiting import wait_for
 from . import keepers
-from .conftest import StartWorker, Worker
+from .conftest import StartWorker, Worker, producing
 from .rows import Rows, assert_finished
 from .test_rescue import QUICK, is_steady
 
@@ -23,9 +23,8 @@ KEEPERS = "tests.e2e.keepers"
 
 @pytest.fixture
 def app(url: str) -> Iterator[Celery]:
-    keepers.app.conf.update(broker_url=url, result_backend=url)
-    yield keepers.app
-    close_app(keepers.app)
+    with producing(keepers.app, url) as app:
+        yield app
 
 
 def lines(path: Path) -> list[str]:
