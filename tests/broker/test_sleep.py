@@ -85,7 +85,7 @@ def test_a_consumer_that_waits_is_woken_by_a_job_and_by_a_message(
                 wait_for(lambda: sleepers(connection))
                 start = time.monotonic()
                 publish()
-            assert ended[0] - start < 1.0
+            assert ended[0] - start < NEVER / 4
 
 
 def test_a_consumer_is_woken_only_for_its_own_queues(connect: Connect, connection: Connection):
@@ -97,7 +97,7 @@ def test_a_consumer_is_woken_only_for_its_own_queues(connect: Connect, connectio
         publish_task(producer, "other")
         assert is_quiet(consumer)
         publish_task(producer, "mine")
-        drain(consumer, inbox, 1, timeout=1.0)
+        drain(consumer, inbox, 1)
     consumer.release()
     wait_for(lambda: sleepers(connection, "mine") == 0)
 
@@ -123,7 +123,7 @@ def test_a_consumer_with_room_for_one_is_woken_before_its_next_look_at_everythin
         monkeypatch.setattr(claiming, "FULL_LOOK_SPACING", 100_000)
         for wanted in range(count, 4 * count, count):
             publish_tasks(producer, count)
-            drain(consumer, inbox, wanted, timeout=1.0)
+            drain(consumer, inbox, wanted)
             assert is_quiet(consumer, 0.02)
 
 
@@ -135,10 +135,10 @@ def test_a_new_queue_is_looked_at_and_listened_to(connect: Connect):
         assert is_quiet(consumer)
         one.add_queue(Queue("two"))
         one.consume()
-        drain(consumer, inbox, 1, timeout=1.0)
+        drain(consumer, inbox, 1)
         assert is_quiet(consumer)
         publish_task(producer, "two")
-        drain(consumer, inbox, 2, timeout=1.0)
+        drain(consumer, inbox, 2)
         one.cancel_by_queue("two")
         publish_task(producer, "two")
         assert is_quiet(consumer)
@@ -153,7 +153,7 @@ def test_without_listen_it_is_the_poll_that_finds(connect: Connect, connection: 
                 publish_task(producer)
                 producer.Producer().publish({}, routing_key="q")
                 assert sleepers(connection) == 0
-            assert ended[0] - start < 0.6
+            assert ended[0] - start < 10
         backends = connection.execute(
             "SELECT 1 FROM pg_stat_activity "
             "WHERE query ~ '^LISTEN' AND datname = current_database()"

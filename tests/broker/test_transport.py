@@ -16,6 +16,7 @@ from kombu.message import Message
 from kombu.mixins import ConsumerProducerMixin
 
 from ..conftest import Connection
+from ..support.busyness import Stopwatch
 from ..support.consumers import (
     consuming,
     count_states,
@@ -38,10 +39,11 @@ NEVER = 60.0
 @pytest.mark.parametrize("timeout", [0, 0.01, 0.2])
 def test_draining_an_empty_queue_times_out(broker: kombu.Connection, timeout: float):
     with consuming(broker):
-        start = time.monotonic()
+        watch = Stopwatch()
         with pytest.raises(socket.timeout):
             broker.drain_events(timeout=timeout)
-        assert timeout <= time.monotonic() - start < timeout + 0.5
+        assert timeout <= watch.elapsed()
+        assert watch.own() < timeout + 0.5
 
 
 # In an event loop
@@ -76,7 +78,7 @@ def test_an_event_loop_delivers_and_wakes_up(connect: Connect, hub: Hub, listen:
             threading.Timer(0.3, publish_task, [producer]).start()
             start = time.monotonic()
             turn(hub, inbox, wanted)
-            assert 0.2 < time.monotonic() - start < 5.0
+            assert 0.2 < time.monotonic() - start < NEVER / 4
         producer.Producer().publish({}, routing_key="q")
         turn(hub, inbox, 153, timeout=2.0)
     consumer.release()

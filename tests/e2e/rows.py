@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from ..conftest import Connection
-from ..support.waiting import wait_for
+from ..support.waiting import LIMIT, wait_for
 
 Row = dict[str, Any]
 
@@ -27,7 +27,7 @@ class Rows:
         assert len(rows) == 1, f"{len(rows)} rows for task {task_id}"
         return rows[0]
 
-    def wait(self, task_id: object, *states: str, timeout: float = 10.0) -> Row:
+    def wait(self, task_id: object, *states: str, timeout: float = LIMIT) -> Row:
         """The job once it is in one of these states; by default, once it is finished."""
 
         def look() -> Row | None:
@@ -41,7 +41,7 @@ class Rows:
         found = self.select("SELECT state, count(*) AS n FROM pgjobs.jobs GROUP BY state")
         return {row["state"]: row["n"] for row in found}
 
-    def wait_count(self, timeout: float = 10.0, **states: int) -> None:
+    def wait_count(self, timeout: float = LIMIT, **states: int) -> None:
         """Wait until there are exactly these many in each state, and none in any other."""
         wait_for(lambda: self.count() == states, timeout, lambda: f"{states}, not {self.count()}")
 

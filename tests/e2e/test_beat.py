@@ -95,7 +95,7 @@ def test_a_beat_is_in_time_sees_a_change_at_once_answers_and_leaves_when_it_is_t
     wait_for(lambda: len(lateness(rows)) >= 10)
     late = sorted(lateness(rows))
     assert late[0] >= 0
-    assert late[len(late) // 4] < 0.1  # others use the machine as well
+    assert late[len(late) // 4] < 0.5  # others use the machine as well
 
     begun = time.monotonic()
     rows.select(

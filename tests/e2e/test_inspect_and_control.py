@@ -250,8 +250,8 @@ def test_three_idle_workers_answer_a_ping_at_once(
         replies = app.control.ping(timeout=5, limit=3)
         took.append(time.perf_counter() - begun)
         assert {name for reply in replies for name in reply} == names
-    # Half of them: others use the machine as well.
-    assert sorted(took)[10] < 0.1, sorted(took)
+    # Far less than a look without being told takes; half of them: others use the machine as well.
+    assert sorted(took)[10] < 0.5, sorted(took)
     wait_for(lambda: not leftovers(rows), message=lambda: leftovers(rows))
 
 

@@ -175,7 +175,7 @@ def test_a_rate_limit_holds_tasks_back_and_loses_none(
     assert unlimited.get(timeout=10) == 3
     wait_for(lambda: rows.count() == {"completed": 16})
     assert sorted(recorded(tmp_path / "lines")) == list(range(15))
-    assert 0.8 < time.monotonic() - began < 10
+    assert time.monotonic() - began > 0.8
 
 
 def test_threads_that_write_their_results_themselves_make_room_at_once(

@@ -8,12 +8,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: Seconds that a busy machine may take for what comes at once on others.
+LIMIT = 30.0
 #: Seconds between two looks.
 INTERVAL = 0.02
 
 
 def wait_for(
-    condition: Callable[[], T], timeout: float = 10.0, message: str | Callable[[], object] = ""
+    condition: Callable[[], T], timeout: float = LIMIT, message: str | Callable[[], object] = ""
 ) -> T:
     """Call ``condition`` until what it returns is true, and return that.
 

@@ -267,8 +267,8 @@ def test_what_another_thread_enqueues_is_waited_for(add: Any):
     timer = threading.Timer(0.02, add.delay, (2,))
     timer.start()
     began = time.monotonic()
-    assert "none should be" in message(lambda: refute_enqueued(add, args=[2], timeout=5))
-    assert time.monotonic() - began < 2
+    assert "none should be" in message(lambda: refute_enqueued(add, args=[2], timeout=60))
+    assert time.monotonic() - began < 30
     timer.join()
 
 

@@ -192,14 +192,15 @@ def test_marked(): ...
 
 
 def test_the_plugin_loads_next_to_nothing():
-    """What it adds to a run: the time to import it where pytest is loaded already."""
+    """What it adds to a run, where pytest is loaded already: less than pytest itself."""
     code = f"""
 import sys, time
+begun = time.process_time()
 import pytest
 before = set(sys.modules)
-began = time.perf_counter()
+began = time.process_time()
 import {PLUGIN}
-took = time.perf_counter() - began
+took = (time.process_time() - began) / (began - begun)
 heavy = {{"celery", "kombu.connection", "psycopg", "asyncio"}} & (set(sys.modules) - before)
 print(took, *heavy)
 """
@@ -214,7 +215,7 @@ print(took, *heavy)
         for _ in range(3)
     ]
     assert [heavy for _, *heavy in outputs] == [[], [], []]
-    assert median(float(took) for took, *_ in outputs) < 0.150
+    assert median(float(took) for took, *_ in outputs) < 1.0
 
 
 def test_a_slip_in_the_mixin_is_the_error_of_its_test(tmp_path: Path):
