@@ -486,8 +486,8 @@ def test_a_worker_is_told_of_what_it_runs_and_a_client_of_what_waited(database, 
     results.announce([notify.waiter("a"), notify.waiter("b")])
     work.wait(0.2)
     jobs(database).cancel()
-    assert work.wait(2) == {notify.CANCEL}
-    assert results.wait(2) == {f"{notify.RESULT}b"}
+    assert work.wait(10) == {notify.CANCEL}
+    assert results.wait(10) == {f"{notify.RESULT}b"}
     results.close()
 
 
@@ -496,13 +496,13 @@ def test_sleeping_workers_are_woken_for_what_becomes_ready(database, connection,
     while work.wait(0.2):
         pass  # each of the two jobs was told of
     jobs(database).filter(id="a").reschedule(countdown=60)
-    assert work.wait(2) == {notify.DUE}
+    assert work.wait(10) == {notify.DUE}
     jobs(database).filter(id="a").retry()
-    assert work.wait(2) == {f"{notify.BACK}celery"}
+    assert work.wait(10) == {f"{notify.BACK}celery"}
     jobs(database).filter(id="b").set_priority(1)
-    assert work.wait(2) == {f"{notify.BACK}celery"}
+    assert work.wait(10) == {f"{notify.BACK}celery"}
     jobs(database).filter(id="b").move("mail")
-    assert work.wait(2) == {f"{notify.BACK}mail"}
+    assert work.wait(10) == {f"{notify.BACK}mail"}
     jobs(database).cancel()
     assert work.wait(0.2) == set()
 
