@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from celery.result import AsyncResult
 
 from ..support.waiting import wait_for
 from . import hooked
@@ -30,7 +31,7 @@ def running(worker: StartWorker, request: pytest.FixtureRequest) -> Worker:
     return worker(pool=request.param, app="tests.e2e.hooked")
 
 
-def plan() -> dict[tuple[str, str, str], object]:
+def plan() -> dict[tuple[str, str, str], AsyncResult]:
     """Each task with all that may be raised in it: its result."""
     published = {}
     for task in (hooked.early, hooked.late, hooked.ignored, hooked.in_attempts):
@@ -112,7 +113,8 @@ def test_what_a_hook_raises_ends_its_job_and_nothing_else(
     found: dict[tuple[str, str, str], Row] = {}
 
     def unfinished() -> dict[tuple[str, str, str], str]:
-        found.update({key: rows.get(result) for key, result in published.items()})
+        by_id = {row["task_id"]: row for row in rows.select("SELECT * FROM pgjobs.jobs")}
+        found.update({key: by_id[result.id] for key, result in published.items()})
         return {key: row["state"] for key, row in found.items() if row["state"] not in FINAL}
 
     wait_for(lambda: not unfinished(), 30.0, unfinished)

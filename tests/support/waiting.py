@@ -10,8 +10,9 @@ T = TypeVar("T")
 
 #: Seconds that a busy machine may take for what comes at once on others.
 LIMIT = 30.0
-#: Seconds between two looks.
-INTERVAL = 0.02
+#: Seconds between two looks: at first, and once it has waited for long. A look takes processor
+#: time from what is waited for.
+INTERVAL, LONGEST = 0.02, 0.1
 
 
 def wait_for(
@@ -24,7 +25,8 @@ def wait_for(
 
     >>> wait_for(lambda: count_jobs("completed") == 3, message=lambda: all_jobs())
     """
-    deadline = time.monotonic() + timeout
+    begun = time.monotonic()
+    deadline = begun + timeout
     while True:
         failed: AssertionError | None = None
         value: object = None
@@ -40,4 +42,4 @@ def wait_for(
                 f"not within {timeout} s: {hoped or getattr(condition, '__name__', condition)}"
                 + (f"\n{failed}" if failed else f" (the last look gave {value!r})")
             ) from failed
-        time.sleep(INTERVAL)
+        time.sleep(min(max(INTERVAL, (time.monotonic() - begun) / 20), LONGEST))
