@@ -140,7 +140,7 @@ def test_a_trace_goes_on_in_the_worker(
         env={**os.environ, "PGJOBS_TEST_URL": url, "PGJOBS_TEST_REPORTS": str(file)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=True,
     )
     task_id = done.stdout.strip()
@@ -156,7 +156,7 @@ def test_a_trace_goes_on_in_the_worker(
         assert span["data"]["messaging.message.id"] == task_id
         assert span["data"]["messaging.destination.name"] == "celery"
         assert span["data"]["messaging.system"] == "pgjobs"
-    assert 0 < process["data"]["messaging.message.receive.latency"] < 10_000
+    assert 0 < process["data"]["messaging.message.receive.latency"] < 60_000
     assert process["data"]["messaging.message.retry.count"] == 0
 
 
