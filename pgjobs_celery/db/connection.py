@@ -12,7 +12,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -116,19 +116,14 @@ def call(name: str, schema: str, values: Mapping[str, Any]) -> Call:
 
 def encode(value: Any) -> Param:
     """A parameter in PostgreSQL's text format, or binary for bytes."""
-    if value is None:
-        return None, 0
-    if isinstance(value, str):
-        return _text(value).encode(), 0
-    if isinstance(value, bool):
-        return (b"t" if value else b"f"), 0
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value), _BINARY
-    if isinstance(value, (list, tuple)):
-        return array_literal(value).encode(), 0
-    if isinstance(value, datetime):
-        return value.isoformat().encode(), 0
-    return str(value).encode(), 0  # int, float, UUID
+    if value is None:  # as most parameters of an insert are
+        return _NULL
+    encoder = _ENCODERS.get(type(value))
+    if encoder is None:
+        encoder = next(
+            (make for kind, make in _ENCODERS.items() if isinstance(value, kind)), _plain
+        )
+    return encoder(value)
 
 
 def _text(value: str) -> str:
@@ -166,6 +161,27 @@ def _element(value: Any) -> str:
         return f'"\\\\x{value.hex()}"'
     escaped = _text(str(value)).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def _plain(value: Any) -> Param:
+    return str(value).encode(), 0  # int, float, UUID
+
+
+_NULL: Param = (None, 0)
+#: How to send a value of a type; bool before int, of which it is a subclass.
+_ENCODERS: dict[type, Callable[[Any], Param]] = {
+    str: lambda value: (_text(value).encode(), 0),
+    bool: lambda value: (b"t" if value else b"f", 0),
+    int: _plain,
+    float: _plain,
+    UUID: _plain,
+    bytes: lambda value: (value, _BINARY),
+    bytearray: lambda value: (bytes(value), _BINARY),
+    memoryview: lambda value: (bytes(value), _BINARY),
+    list: lambda value: (array_literal(value).encode(), 0),
+    tuple: lambda value: (array_literal(value).encode(), 0),
+    datetime: lambda value: (value.isoformat().encode(), 0),
+}
 
 
 class Connection:

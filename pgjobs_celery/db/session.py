@@ -41,6 +41,9 @@ T = TypeVar("T")
 #: and its outcome cannot be made again.
 TASK_TIMEOUT = 60.0
 
+#: Of how many queues the statement that wakes their workers is kept.
+REMEMBERED = 1000
+
 #: After how many seconds without an answer a server is asked that has only to say who listens.
 LISTENING = 2.0
 
@@ -72,6 +75,8 @@ class Session(Joining):
         self._knows_nulls = True
         #: The alias that Django's settings have for it; None for a database of our own URL.
         self.alias = alias_of(conninfo)
+        #: The statements that wake who waits, encoded: each publish sends one.
+        self._wakes: dict[tuple[str, str, bool], Call] = {}
         self.init_joining()
         #: Logs the times without a connection.
         self.outage = Outage(describe(conninfo))
@@ -90,7 +95,12 @@ class Session(Joining):
         In a caller's transaction it is told in any case, with the commit: who begins to wait
         meanwhile does not see what is not committed.
         """
-        return self.call(
+        key = (kind, name, self.is_joined)
+        if (known := self._wakes.get(key)) is not None:
+            return known
+        if len(self._wakes) >= REMEMBERED:
+            self._wakes.clear()
+        self._wakes[key] = made = self.call(
             "wake_sleepers",
             channel=notify.work_channel(self.schema),
             kind=kind,
@@ -98,6 +108,7 @@ class Session(Joining):
             space=notify.SLEEPERS,
             is_joined=self.is_joined,
         )
+        return made
 
     def run(self, *transactions: Sequence[Call]) -> list[list[Row]]:
         """Run each transaction, all in one flush; the rows of each call, in order.

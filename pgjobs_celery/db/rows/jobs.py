@@ -11,7 +11,7 @@ import psycopg
 from ...errors import PgJobsError
 from ...job.rows import NO_RUN, NewJob, Run
 from .. import notify
-from ..connection import Call, array_literal
+from ..connection import Call, Row, array_literal
 from .results import possible_ids
 
 if TYPE_CHECKING:
@@ -36,40 +36,47 @@ class Jobs:
         False if nothing changed, because its id waits or runs. ``first``: when it was sent before,
         by the monotonic clock, if the answer to that was cut off.
         """
-        holder, parent = run.holder, run.parent
+        # Twice does no harm: the second finds what the first has put there.
+        if run.holder is None and not run.is_holder_only:
+            begun, tries = time.monotonic(), 0
 
-        def insert() -> Call:
+            def insert_new() -> list[list[Row]]:
+                nonlocal tries
+                tries += 1
+                return self._send(self._session.call("insert_new_job", **values), job)
+
+            values = {"channel": self._session.joined_channel, **job._asdict()}
+            if self._session.retrying(insert_new)[0]:
+                return True
+            if tries > 1 and first is None:
+                first = begun
+
+        def insert() -> list[list[Row]]:
             nonlocal first
             since = None if first is None else time.monotonic() - first + SLACK
             first = first or time.monotonic()
-            return self._session.call(
-                "insert_job",
-                holder=holder.node if holder else None,
-                holder_attempt=holder.attempt if holder else None,
-                parent=parent.node if parent else None,
-                parent_attempt=parent.attempt if parent else None,
-                is_repeated=run.is_repeated,
-                is_holder_only=run.is_holder_only,
-                since=since,
-                channel=self._session.joined_channel,
-                **job._asdict(),
-            )
+            return self._send(self._insertion(job, run, since), job)
 
-        if self._session.is_joined and holder is None and self.insert_new_job(job):
-            return True
-        # Twice does no harm: the second finds what the first has put there.
-        return bool(
-            self._session.retrying(
-                lambda: self._session.run([insert()], *wake_calls(self._session, job))
-            )[0]
-        )
+        return bool(self._session.retrying(insert)[0])
 
-    def insert_new_job(self, job: NewJob) -> bool:
-        """As :meth:`insert_job`, in less time; False, and nothing changed, if its id is there."""
-        rows = self._session.fetch(
-            "insert_new_job", channel=self._session.joined_channel, **job._asdict()
+    def _send(self, insertion: Call, job: NewJob) -> list[list[Row]]:
+        """Run it, and wake workers in the same flush."""
+        return self._session.run([insertion], *wake_calls(self._session, job))
+
+    def _insertion(self, job: NewJob, run: Run, since: float | None) -> Call:
+        holder, parent = run.holder, run.parent
+        return self._session.call(
+            "insert_job",
+            holder=holder.node if holder else None,
+            holder_attempt=holder.attempt if holder else None,
+            parent=parent.node if parent else None,
+            parent_attempt=parent.attempt if parent else None,
+            is_repeated=run.is_repeated,
+            is_holder_only=run.is_holder_only,
+            since=since,
+            channel=self._session.joined_channel,
+            **job._asdict(),
         )
-        return bool(rows)
 
     def insert_jobs(self, jobs: Sequence[NewJob], keys: Sequence[bytes | None]) -> dict[int, int]:
         """Put jobs in line in their order, each with its unique key; no worker is woken.
