@@ -1,13 +1,13 @@
--- Take what is ready, in the order of the buckets and within one by (priority, seq).
--- A bucket is a queue, a span of priorities and the place in line to start from: without that
--- floor 200,000 dead entries under somebody's old snapshot turn 0.4 ms into 20.
--- The row comparison, and no equality on priority, keeps the planner on jobs_ready; ARRAY() runs
--- once, where a join may run the LIMIT again and claim too many; ctid is safe, the rows are locked.
+-- Take ready jobs in the order of the buckets, and within a bucket by (priority, seq).
+-- A bucket is a queue, a span of priorities and the place in line to start from: without that floor,
+-- 200,000 dead entries under somebody's old snapshot turn 0.4 ms into 20.
+-- The row comparison, with no equality on priority, keeps the planner on jobs_ready; ARRAY() runs once,
+-- where a join may run the LIMIT again and claim too many; ctid is safe because the rows are locked.
 -- Only a node within its lease may claim, by the database's clock. The key share lock keeps a rescuer
 -- from taking the node for dead until the claim is committed.
--- A paused queue gives nothing. Nor does one with a limit, but to a claim that has locked its row before
--- (lock_limits, free_slots): a lock taken in this statement would come after its snapshot. It takes a
--- slot for each of its jobs, so that a bucket must be the only one of such a queue.
+-- A paused queue gives nothing. Neither does a queue with a limit, except to a claim that locked its
+-- row before (lock_limits, free_slots): a lock taken in this statement would come after its snapshot.
+-- Such a claim takes a slot for each of its jobs, so a bucket must be the only one of its queue.
 WITH alive AS MATERIALIZED (
   SELECT n.node
   FROM pgjobs.nodes AS n
@@ -17,7 +17,7 @@ WITH alive AS MATERIALIZED (
 ), claimed AS (
   UPDATE pgjobs.jobs AS j
   SET state = 'executing',
-      -- Whatever somebody wrote into a row by hand, a spent job put back in line or a number that has
+      -- A row that was changed by hand, a spent job put back in line or a number that has
       -- no successor, must not wedge the queue.
       attempt = least(j.attempt, 2147483646) + 1,
       max_attempts = greatest(j.max_attempts, least(j.attempt, 2147483646) + 1),

@@ -1,4 +1,4 @@
--- When the newest of those finished that are more than should be kept.
+-- The time at which the newest of the finished jobs beyond the number to keep ended.
 SELECT j.finished_at
 FROM pgjobs.jobs AS j
 WHERE j.state = %(state)s

@@ -1,5 +1,5 @@
--- In which of these queues does a job wait that a claim would take at once? Not one that somebody has
--- locked, nor any of a queue that is paused or has a limit.
+-- The queues among these in which a claim would find a job at once. Locked jobs do not count, and
+-- neither do paused queues and queues with a limit.
 SELECT q.queue
 FROM pg_catalog.unnest(%(queues)s::text[]) AS q (queue)
 CROSS JOIN LATERAL (

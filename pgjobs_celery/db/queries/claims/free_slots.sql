@@ -1,5 +1,5 @@
--- Free the places whose job does not run any more, whichever way it ended, and say how many each queue
--- has now and had before; NULL for one without a limit. The job is looked up in a subquery that cannot
+-- Free the slots whose job no longer runs, whichever way it ended, and return how many each queue has
+-- now and had before; NULL for a queue without a limit. The job is looked up in a subquery that cannot
 -- become a join: a merge join would walk the whole primary key.
 WITH freed AS (
   DELETE FROM pgjobs.slots AS s

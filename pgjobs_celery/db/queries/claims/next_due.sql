@@ -1,4 +1,4 @@
--- Seconds until the next job is due, by the database's clock; infinity is never.
+-- Seconds until the next job is due, by the database's clock; infinity means never.
 SELECT extract(epoch FROM greatest(j.due_at, 'epoch') - pg_catalog.now())::double precision
 FROM pgjobs.jobs AS j
 WHERE j.finished_at IS NULL

@@ -1,7 +1,7 @@
--- Delete finished jobs past their age, or up to a moment, oldest first and in batches: each holds its
--- locks for milliseconds, and none on a row that a claim could want. Starts at the time up to which
--- the last run came, for what is kept longer stands in front of what is to go.
--- What a chord's body waits for stays.
+-- Delete finished jobs past their age, or up to a moment, oldest first and in batches: each batch holds
+-- its locks for milliseconds, and none on a row that a claim could want. Starts at the time that the
+-- last run reached, because rows that are kept longer stand in front of those to delete.
+-- Results that a chord's body still needs stay.
 WITH old AS MATERIALIZED (
   SELECT j.ctid, j.finished_at
   FROM pgjobs.jobs AS j
@@ -23,5 +23,5 @@ WITH old AS MATERIALIZED (
   WHERE j.ctid = old.ctid
   RETURNING j.finished_at
 )
--- Infinity, which somebody wrote by hand, is no time in Python.
+-- Python cannot hold infinity, which may have been written by hand.
 SELECT pg_catalog.count(*), nullif(pg_catalog.max(finished_at), '-infinity') FROM pruned

@@ -1,6 +1,6 @@
--- When a connection breaks between a claim's commit and its answer, this node holds jobs that it
--- does not know of; nobody else may touch them while it lives. They never started. One that somebody
--- has cancelled meanwhile, or that another stands for, is cancelled.
+-- When a connection breaks between a claim's commit and its answer, this node holds jobs that it does
+-- not know of, and no other node may touch them while it lives. They never started. A job that was
+-- cancelled meanwhile, or was replaced by another one, is cancelled.
 UPDATE pgjobs.jobs AS j
 SET state = pgjobs.settled_state(j, 'available', false),
     attempt = greatest(j.attempt - 1, 0),

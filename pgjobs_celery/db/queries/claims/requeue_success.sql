@@ -1,5 +1,6 @@
--- A task that stored its own SUCCESS, which finished its row, and then had its message put back: in line
--- again, redelivered, with the result. Nobody has begun it since, or the attempt would be another.
+-- Put a job back in line, redelivered and with its result, whose task stored its own SUCCESS (which
+-- finished the row) and then had its message put back. No other attempt has begun since, or the attempt
+-- number would differ.
 UPDATE pgjobs.jobs AS j
 SET state = 'available',
     finished_at = NULL,

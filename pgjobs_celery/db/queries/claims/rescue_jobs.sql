@@ -1,8 +1,8 @@
--- Take from the dead what they held: nodes that were condemned in this transaction, and go with it.
--- What is held in the name of a node that has no row is taken as well. By the time a row is reached
+-- Take from dead nodes what they held; they were condemned in this transaction, and their rows go with
+-- it. Jobs held in the name of a node that has no row are taken as well. By the time a row is reached,
 -- another node may hold the job.
--- Acknowledged when it began (early ack): it may have run, so it is discarded. Otherwise it goes back
--- in line, unless its attempts are used up.
+-- A job that was acknowledged when it began (early ack) may have run, so it is discarded. Any other
+-- goes back in line, unless its attempts are used up.
 WITH dead AS MATERIALIZED (
   SELECT n.node, n.name
   FROM pgjobs.nodes AS n
@@ -28,7 +28,7 @@ WITH dead AS MATERIALIZED (
       finished_at = CASE WHEN pgjobs.settled_state(j, l.wanted, true) <> 'available' THEN pg_catalog.now() END,
       redelivered = true,
       claimed_by = NULL,
-      -- A SUCCESS that its task stored before it had itself put back is what the next run is left out for.
+      -- Where the task stored a SUCCESS before it had itself put back, the next run is left out for it.
       reported_state = CASE WHEN l.keeps AND l.wanted = 'available' THEN j.reported_state END,
       result = CASE WHEN l.keeps AND l.wanted = 'available' THEN j.result END,
       result_type = CASE WHEN l.keeps AND l.wanted = 'available' THEN j.result_type END,
@@ -53,7 +53,7 @@ WITH dead AS MATERIALIZED (
       AND c.due_at IS NULL
       AND c.claimed_by IS NOT NULL
       AND (dead.node IS NOT NULL
-           -- A report without a message is nobody's to run.
+           -- A report without a message cannot run.
            OR c.message IS NOT NULL
               AND NOT EXISTS (SELECT FROM pgjobs.nodes AS n WHERE n.node = c.claimed_by))
   ) AS l

@@ -1,5 +1,5 @@
--- Move what is due into line, at its tail and in the order of the due times: the one update that
--- carries a row from one index to the other. Any worker may do it; SKIP LOCKED lets several.
+-- Move due jobs into line, at its tail and in the order of their due times: the one update that carries
+-- a row from one index to the other. Any worker may do it; SKIP LOCKED lets several do it at once.
 -- Always ORDER BY: without it the probe is a sequential scan (203 ms at 2,000,000 rows).
 WITH due AS MATERIALIZED (
   SELECT d.ctid, pg_catalog.nextval('pgjobs.jobs_seq') AS seq

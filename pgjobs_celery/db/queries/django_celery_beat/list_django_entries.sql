@@ -1,7 +1,7 @@
--- The entries of django-celery-beat, each with its schedule. As JSON what is not needed as a time, so
--- that a release of it which lacks a column, or has one more, is read as well. Times only where Python
--- can hold them, as they are written where it cannot: one of them must not hide the others. Literals
--- without a type, for with USE_TZ off the columns have no time zone.
+-- The entries of django-celery-beat, each with its schedule. Columns that need not be times come as
+-- JSON, so that a release that lacks a column, or has one more, can be read as well. Times are given
+-- only where Python can hold them, and as text where it cannot: one such row must not hide the others.
+-- Literals have no type, because with USE_TZ off the columns have no time zone.
 SELECT t.name, pg_catalog.to_jsonb(t), pg_catalog.to_jsonb(i), pg_catalog.to_jsonb(c), pg_catalog.to_jsonb(s),
        CASE WHEN k.clocked_time BETWEEN '0001-01-03' AND '9999-12-29' THEN k.clocked_time END,
        CASE WHEN t.expires BETWEEN '0001-01-03' AND '9999-12-29' THEN t.expires END,

@@ -1,4 +1,4 @@
--- One that has expired is not there.
+-- Delete a key. An expired key counts as absent.
 WITH deleted AS (
   DELETE FROM pgjobs.entries AS e
   WHERE e.key = %(key)s::bytea

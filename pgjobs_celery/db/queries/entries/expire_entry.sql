@@ -1,4 +1,4 @@
--- With no seconds left it is gone at once, as on Redis.
+-- Set a key's time to live. With no seconds left it is deleted at once, as on Redis.
 WITH changed AS (
   UPDATE pgjobs.entries AS e
   SET expires_at = pg_catalog.now() + %(expires)s::double precision * interval '1 second'

@@ -1,5 +1,5 @@
--- One more than what is there, as a decimal number in text; what is not there, or has expired, counts as 0.
--- The row is locked while it is read, so that two never count the same. It keeps its time.
+-- Add one to a key's value, a decimal number as text; an absent or expired key counts as 0. The row is
+-- locked while it is read, so two callers never count the same number. The key keeps its time to live.
 INSERT INTO pgjobs.entries AS e (key, value)
 VALUES (%(key)s::bytea, '1')
 ON CONFLICT (key) DO UPDATE

@@ -1,4 +1,4 @@
--- Delete what has expired, in batches. Who sets a key again meanwhile is waited for by nobody.
+-- Delete expired keys in batches. SKIP LOCKED: a key that is just being set again holds up nobody.
 WITH old AS MATERIALIZED (
   SELECT e.key
   FROM pgjobs.entries AS e

@@ -1,8 +1,9 @@
 -- on match_jobs FOR NO KEY UPDATE
--- Waiting, it will never start. Running, its worker is to be told, and until that says what became of it
--- the row says executing. One UPDATE for both: what a claim takes just before we lock it is still ours to
--- decide on, while two with their own conditions would both pass it over.
--- A report without a message runs through another broker: there is nobody to be told.
+-- A waiting job will never start. A running job's worker will be told, and the row stays executing
+-- until that worker reports what became of the job. One UPDATE for both: what a claim takes just before
+-- we lock it is still ours to decide on, while two statements with their own conditions would both pass
+-- it over.
+-- A report without a message stands for a task on another broker, so no worker can be told.
 WITH changed AS (
   UPDATE pgjobs.jobs AS j
   SET state = CASE WHEN j.claimed_by IS NULL THEN 'cancelled' ELSE j.state END,

@@ -1,5 +1,5 @@
 -- on match_jobs FOR NO KEY UPDATE
--- Not what runs: its worker would find no row to write its outcome to.
+-- Running jobs stay: their workers would find no row to write the outcome to.
 WITH changed AS (
   DELETE FROM pgjobs.jobs AS j
   USING matched AS m

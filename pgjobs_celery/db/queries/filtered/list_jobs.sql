@@ -1,5 +1,5 @@
 -- on match_jobs
--- JSON as text and times only where Python can hold them, so that a row that somebody has written by hand
+-- JSON comes as text, and times only where Python can hold them, so that a row that was written by hand
 -- does not hide the others.
 SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority, j.tags,
        j.meta::text, (b.body -> 0)::text, (b.body -> 1)::text, j.errors::text,

@@ -1,10 +1,10 @@
--- The filters (pgjobs_celery.filters), for what acts on the jobs that they find: this is put in front
--- of it as the relation matched. A filter that is not given is NULL.
--- Planned anew for each call (plan_anew), never pinned: only then do the NULLs fold away, and what is
--- left can use an index. The state says whether finished_at and due_at are there; is_finished and is_due
--- say it again, because the partial indexes are known to the planner by these columns. What is not
--- finished is in one of two indexes: both are named, or it would read the whole table.
--- In pages by id and never by OFFSET, so that no row is met twice; newest NULL is no order at all.
+-- The filters (pgjobs_celery.control.filters) for statements that act on the jobs found: this is put in
+-- front of them as the relation matched. A filter that is not given is NULL.
+-- Planned anew for each call (plan_anew), never pinned: only then do the NULLs fold away, and the rest
+-- can use an index. The state implies whether finished_at and due_at are set; is_finished and is_due
+-- repeat it, because the planner knows the partial indexes by these columns. An unfinished job is in
+-- one of two indexes: both are named, or the statement would read the whole table.
+-- Pages go by id and never by OFFSET, so that no row is met twice; newest NULL means no order at all.
 SELECT j.id, j.state
 FROM pgjobs.jobs AS j
 WHERE (%(after)s::bigint IS NULL OR j.id > %(after)s::bigint)

@@ -1,6 +1,6 @@
 -- on match_jobs FOR NO KEY UPDATE
--- To the tail of the other line, in the order of the ids. The message keeps its own routing: where it was
--- published to an exchange, a retry by its task takes that way again.
+-- Jobs go to the tail of the other queue, in the order of their ids. The message keeps its own routing:
+-- where it was published to an exchange, a retry by its task takes that way again.
 WITH line AS MATERIALIZED (
   SELECT o.id, pg_catalog.nextval('pgjobs.jobs_seq') AS seq
   FROM (SELECT m.id FROM matched AS m ORDER BY m.id) AS o

@@ -1,6 +1,6 @@
 -- on match_jobs FOR NO KEY UPDATE
--- Among those of its new priority it keeps its place, which may lie before where workers begin to look:
--- they are told to look everywhere (BACK).
+-- A job keeps its place among those of its new priority, which may lie before where workers begin to
+-- look: they are told to look everywhere (BACK).
 WITH changed AS (
   UPDATE pgjobs.jobs AS j
   SET priority = %(priority)s::smallint

@@ -1,6 +1,6 @@
 -- on match_jobs FOR NO KEY UPDATE
--- A countdown goes by the database's clock. What becomes ready goes to the tail, in the order of the ids;
--- what was ready and stays so keeps its place.
+-- A countdown goes by the database's clock. Jobs that become ready go to the tail, in the order of
+-- their ids; jobs that were ready and stay so keep their place.
 WITH line AS MATERIALIZED (
   SELECT o.id, pg_catalog.nextval('pgjobs.jobs_seq') AS seq, t.eta
   FROM (SELECT m.id FROM matched AS m ORDER BY m.id) AS o

@@ -1,9 +1,10 @@
 -- on match_jobs FOR NO KEY UPDATE
--- The same job once more, at the tail of its line and in the order of the ids: what went wrong before stays
--- in errors, what came of it goes. It may run at least once more, however often it has.
--- Not what has no message (its task ran through another broker), and not what has a successor under its
--- unique key that is still to run. Otherwise it takes the key back: from one that has ended, and where
--- somebody who has just published it is not seen yet, the index refuses the batch, which begins anew.
+-- The same job runs once more, at the tail of its line and in the order of the ids: earlier errors
+-- stay, the result goes. It may run at least once more, however often it has run.
+-- Not for a row without a message (its task ran through another broker), and not for a job whose
+-- successor under its unique key is still to run. Otherwise the job takes the key back from one that
+-- has ended. A successor that was just published and cannot be seen yet makes the index refuse the
+-- batch, which begins anew.
 WITH line AS MATERIALIZED (
   SELECT o.id, pg_catalog.nextval('pgjobs.jobs_seq') AS seq
   FROM (SELECT m.id FROM matched AS m ORDER BY m.id) AS o
@@ -27,7 +28,7 @@ WITH line AS MATERIALIZED (
       scheduled_at = pg_catalog.now(),
       due_at = NULL,
       finished_at = NULL,
-      -- Whatever number somebody has written by hand.
+      -- Whatever number was written by hand.
       max_attempts = greatest(j.max_attempts, least(j.attempt, 2147483646) + 1),
       redelivered = false,
       reported_state = NULL,

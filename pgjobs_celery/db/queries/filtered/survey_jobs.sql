@@ -1,5 +1,6 @@
--- Before something is done to many jobs: the newest of them, so that it comes to an end while others are
--- published; about how many rows there are, and by which columns indexes of the whole table begin.
+-- Run before a change of many jobs: the newest of them, so that the change comes to an end while others
+-- are published; roughly how many rows the table has; and the first columns of the indexes that cover
+-- the whole table.
 SELECT (SELECT pg_catalog.max(j.id) FROM pgjobs.jobs AS j),
        c.reltuples::double precision,
        ARRAY(

@@ -1,4 +1,4 @@
--- The body was published, or failed with its header.
+-- Close a chord: its body was published, or failed with its header.
 UPDATE pgjobs.groups AS g
 SET published_at = pg_catalog.now(),
     body = NULL,

@@ -1,6 +1,6 @@
--- How many tasks of a chord's header have not finished; NULL while its size is not known, or once its
--- body was published; no row if the chord is not known at all. A worker that finishes a task of the
--- header asks this after the commit, so that the last one sees all the others.
+-- How many tasks of a chord's header have not finished; NULL while its size is unknown, or once its
+-- body was published; nothing if the chord is unknown. A worker that finishes a task of the header
+-- asks this after the commit, so that the last one sees all the others.
 SELECT CASE WHEN g.published_at IS NULL THEN
   g.size + g.added - (
     SELECT pg_catalog.count(*)

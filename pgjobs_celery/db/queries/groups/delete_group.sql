@@ -1,4 +1,4 @@
--- Forget what was saved of a group; a chord that is still to come stays.
+-- Forget what was saved of a group; a chord whose body has not run yet stays.
 WITH deleted AS (
   DELETE FROM pgjobs.groups AS g
   WHERE g.group_id = %(group_id)s

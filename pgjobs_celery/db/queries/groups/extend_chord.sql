@@ -1,4 +1,4 @@
--- A task of a header has added another one to it.
+-- Count one more task in a chord's header: a task of the header has added it.
 INSERT INTO pgjobs.groups AS g (group_id, added)
 VALUES (%(group_id)s, 1)
 ON CONFLICT (group_id) DO UPDATE

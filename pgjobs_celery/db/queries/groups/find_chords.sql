@@ -1,6 +1,6 @@
--- Chords whose header has finished, and whose body nobody has published: the last of their tasks was
--- cancelled, or discarded with its worker; or who finished it died before it could publish the body.
--- And those that are not complete although nothing of them has finished for all this time.
+-- Chords whose header has finished but whose body is not published: the last of their tasks was
+-- cancelled, or discarded with its worker; or the worker that finished it died before it could publish
+-- the body. Also those that are incomplete although none of their tasks has finished for all this time.
 SELECT g.group_id, c.missing > 0
 FROM pgjobs.groups AS g
 CROSS JOIN LATERAL (

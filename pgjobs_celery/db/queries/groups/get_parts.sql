@@ -1,4 +1,4 @@
--- What the tasks of a chord's header came to, in their order; columns as in get_results, behind root_id.
+-- The results of a chord's header, in the order of its tasks; columns as in get_results, after root_id.
 SELECT j.root_id, j.task_id, j.state, j.reported_state, j.result, j.result_type, j.traceback, j.children,
        j.finished_at, j.group_id, j.parent_id, j.task, j.queue, j.attempted_by, j.attempt,
        j.errors -> -1, NULL, NULL

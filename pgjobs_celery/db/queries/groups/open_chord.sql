@@ -1,6 +1,6 @@
--- A chord is about to be published, its header behind this. One that is there already is the same
--- chord, published again by a task that was delivered again (is_repeated); or it is published for a
--- second time, its first run over.
+-- A chord is about to be published, and its header after it. A chord that exists already is the same
+-- one, published again by a task that was delivered again (is_repeated); or it is published for a
+-- second time, after its first run has ended.
 INSERT INTO pgjobs.groups AS g (group_id, body, header, body_type, added)
 VALUES (%(group_id)s, %(body)s::bytea, %(header)s::bytea, %(body_type)s, %(added)s::integer)
 ON CONFLICT (group_id) DO UPDATE

@@ -1,5 +1,5 @@
--- Delete groups past their age, in batches. A chord's goes with the last that is looked for in it: one
--- that never became complete was failed before.
+-- Delete groups past their age, in batches. A chord goes with the last of its results that is still
+-- needed; one that never became complete was failed before.
 WITH old AS MATERIALIZED (
   SELECT g.ctid
   FROM pgjobs.groups AS g

@@ -1,4 +1,4 @@
--- What GroupResult.save() keeps. Once more is what counts from now on, and starts its age anew.
+-- Store a group for GroupResult.save(). A second save replaces the first and restarts its age.
 INSERT INTO pgjobs.groups AS g (group_id, result, result_type)
 VALUES (%(group_id)s, %(result)s::bytea, %(result_type)s)
 ON CONFLICT (group_id) DO UPDATE

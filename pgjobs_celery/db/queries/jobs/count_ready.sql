@@ -1,4 +1,4 @@
--- What a consumer of the queue would get: ready jobs, and messages that are none.
+-- How many jobs and messages a consumer of the queue would get.
 SELECT (SELECT pg_catalog.count(*) FROM pgjobs.jobs AS j
         WHERE j.queue = %(queue)s
           AND j.finished_at IS NULL

@@ -1,4 +1,5 @@
--- Does a job of the queue wait for its time? Looks at all that wait: for a deletion, not for a loop.
+-- Whether a job of the queue waits for its time. Reads all scheduled jobs: for a deletion, not for a
+-- loop.
 SELECT j.id
 FROM pgjobs.jobs AS j
 WHERE j.queue = %(queue)s

@@ -1,6 +1,6 @@
--- Of an id that is not there yet: revoked, so that what is published under it later is cancelled
--- (insert_job). Nobody's to run, and pruned as other cancelled jobs are. In order, so that two who
--- do this do not wait for each other.
+-- Revoke ids that have no row yet, so that a job published later under one of them is cancelled
+-- (insert_job). Such a row cannot run, and is pruned as other cancelled jobs are. In the order of the
+-- ids, so that two callers do not wait for each other.
 INSERT INTO pgjobs.jobs (task_id, task, queue, state, finished_at, cancel_requested_at, errors)
 SELECT u.task_id, '', '', 'cancelled', pg_catalog.now(), pg_catalog.now(),
        pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(

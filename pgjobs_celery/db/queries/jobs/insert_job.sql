@@ -1,21 +1,23 @@
--- One row per task id. An id that still waits is the same job, not a second one: nothing changes.
--- An id that has finished runs again as a new job, and so does one that only a report stands for:
--- somebody stored a state before publishing, and it is kept. An id that its own worker publishes
--- again while it runs (retry, replace) goes back in line with the new message; nobody else may do
--- that, or a worker that lost its claim would take the job from the one that holds it now.
--- A task that was delivered again, its worker lost, publishes its chain's next step again: once is
--- enough, and that it may have finished by now is no reason to run it again. The same holds for a task
--- that was taken for dead and goes on (its claim, parent, is lost). Nor is it where the answer
--- to a publish was cut off and it is sent once more (since: how long ago the first time was).
--- That it was delivered again stays true of a job that retries itself, and becomes true of one that is
--- sent again because its process was lost (is_repeated).
--- It may wait as long as it says itself, or its queue (x-message-ttl), from when it may run.
--- What runs again as a new job has a new number, so that what comes late of the old one is not its.
+-- One row per task id. An id that still waits is the same job, not a second one: nothing changes. An id
+-- that has finished runs again as a new job, and so does one that only a report stands for: its state
+-- was stored before it was published, and is kept. An id that its own worker publishes again while it
+-- runs (retry, replace) goes back in line with the new message; nobody else may do that, or a worker
+-- that lost its claim would take the job from the one that holds it now.
+-- A task that was delivered again because its worker was lost publishes its chain's next step again:
+-- once is enough, and a step that may have finished by now must not run again. The same holds for a
+-- task that was taken for dead and goes on (its claim, parent, is lost), and for a publish that is sent
+-- once more because its answer was cut off (since: how long ago it was first sent).
+-- A job stays marked as redelivered when it retries itself, and becomes so when it is sent again
+-- because its process was lost (is_repeated).
+-- A job may wait for as long as its own expiry or its queue's (x-message-ttl) allows, counted from when
+-- it may run.
+-- A job that runs again as a new one gets a new number, so that a late write of the old one does not
+-- reach it.
 -- An id that was revoked before it was published (forbid_jobs) is cancelled when it comes.
--- max_attempts is NULL for a task that has none: then it is a limit of deliveries, and each retry by
--- Celery adds to it. What goes back in line keeps the meta that its task may have updated, and is
--- cancelled instead where somebody asked for that while it ran.
--- In a transaction of the caller's own (channel) workers hear of it with the commit.
+-- max_attempts is NULL for a task that sets none: it then limits deliveries, and each retry by Celery
+-- adds to it. A job that goes back in line keeps the meta that its task may have updated, and is
+-- cancelled instead if that was asked for while it ran.
+-- In a transaction of the caller's own (channel), workers hear of it with the commit.
 INSERT INTO pgjobs.jobs AS j
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
    priority, max_attempts, tags, meta, scheduled_at, due_at, state, seq)

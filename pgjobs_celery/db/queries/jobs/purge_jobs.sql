@@ -1,4 +1,4 @@
--- Purged is not lost: the rows stay, cancelled, and say why.
+-- Purged is not lost: the rows stay, cancelled, and name the reason.
 WITH purged AS (
   UPDATE pgjobs.jobs AS j
   SET state = 'cancelled',

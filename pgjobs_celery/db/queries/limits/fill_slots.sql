@@ -1,5 +1,5 @@
--- A queue gets a limit while its jobs run: those count. Reads all of the queue that is not finished,
--- 0.3 s per million.
+-- A queue gets a limit while its jobs run: these take their slots. Reads all unfinished jobs of the
+-- queue, 0.3 s per million.
 INSERT INTO pgjobs.slots (queue, job, attempt)
 SELECT j.queue, j.id, j.attempt
 FROM pgjobs.jobs AS j

@@ -1,4 +1,4 @@
--- A time of a pause that Python cannot hold is shown as the nearest one that it can.
+-- A pause whose time Python cannot hold is shown with the nearest time that it can.
 SELECT CASE WHEN l.paused_at IS NOT NULL
             THEN least(greatest(l.paused_at, '0001-01-03'), '9999-12-29') END,
        l.concurrency

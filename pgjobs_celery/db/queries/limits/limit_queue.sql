@@ -1,4 +1,4 @@
--- Says what the limit was before. NULL is none.
+-- Set a queue's limit; returns the one before. NULL is none.
 WITH former AS MATERIALIZED (
   SELECT l.concurrency FROM pgjobs.limits AS l WHERE l.queue = %(queue)s
 )

@@ -1,5 +1,6 @@
--- What was declared to stay, and what is paused or limited; not the queues of workers and waiters.
--- A time of a pause that Python cannot hold is shown as the nearest one that it can.
+-- Queues that were declared as durable, and those that are paused or limited; not the reply and
+-- broadcast queues of workers and waiters. A pause whose time Python cannot hold is shown with the
+-- nearest time that it can.
 SELECT coalesce(q.name, l.queue),
        CASE WHEN l.paused_at IS NOT NULL
             THEN least(greatest(l.paused_at, '0001-01-03'), '9999-12-29') END,

@@ -1,4 +1,4 @@
--- For consumers that acknowledge: ours until they do, or until we are gone.
+-- For consumers that acknowledge: the messages are ours until they do, or until this node is gone.
 WITH claimed AS (
   UPDATE pgjobs.messages AS m
   SET claimed_by = %(node)s::uuid

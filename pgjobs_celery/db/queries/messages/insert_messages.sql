@@ -1,5 +1,5 @@
--- One copy a queue. The wake-up belongs to the transaction: what is transient is not flushed, so
--- the lock that NOTIFY takes is short, and durable messages that are no jobs are few.
+-- One copy per queue. The wake-up belongs to the transaction: transient messages are not flushed, so
+-- the lock that NOTIFY takes is short, and durable messages that are not jobs are few.
 WITH put AS (
   INSERT INTO pgjobs.messages (durable, queue, priority, expires_at, message, body)
   SELECT %(durable)s::boolean, u.queue, %(priority)s::smallint,

@@ -1,4 +1,4 @@
--- Route and put in one statement: an event that nobody listens to costs one look and no row.
+-- Route and insert in one statement: an event that nobody listens to costs one look and not a row.
 WITH put AS (
   INSERT INTO pgjobs.messages (durable, queue, priority, expires_at, message, body)
   SELECT DISTINCT %(durable)s::boolean, b.queue, %(priority)s::smallint,

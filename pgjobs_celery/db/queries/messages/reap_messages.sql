@@ -1,5 +1,5 @@
--- Messages past their expiry, in batches; and transient ones after a day, such as a reply that came
--- when nobody waited for it any more.
+-- Delete messages past their expiry, in batches; and transient ones after a day, such as a reply that
+-- came when nobody waited for it any more.
 WITH reaped AS (
   DELETE FROM pgjobs.messages AS m
   WHERE m.id = ANY (ARRAY(

@@ -1,4 +1,4 @@
--- As release_unknown_jobs: claimed, but the answer never came.
+-- As release_unknown_jobs: messages that were claimed although the answer never came.
 WITH released AS (
   UPDATE pgjobs.messages AS m
   SET claimed_by = NULL

@@ -1,4 +1,4 @@
--- For consumers that do not acknowledge: read and gone.
+-- For consumers that do not acknowledge: the messages are read and deleted.
 WITH taken AS (
   DELETE FROM pgjobs.messages AS m
   WHERE m.id = ANY (ARRAY(

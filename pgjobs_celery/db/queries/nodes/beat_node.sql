@@ -1,6 +1,6 @@
--- One row per process that claims, one write per heartbeat, none per job. Comes back with whether
--- others are dead, and whether we may say so: after an outage that hit everybody, everybody looks
--- dead. Who was cut off itself gives the others time to come back.
+-- One row per process that claims, one write per heartbeat, none per job. Returns whether other nodes
+-- are dead, and whether this node may judge that: after an outage that hit every node, every node looks
+-- dead. A node that was itself cut off gives the others time to come back.
 WITH beat AS (
   INSERT INTO pgjobs.nodes AS n (node, name, queues, version, lease, lost_claims)
   VALUES (%(node)s::uuid, %(name)s, %(queues)s::text[], %(version)s,

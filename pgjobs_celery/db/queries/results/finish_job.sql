@@ -1,6 +1,6 @@
--- The one write after a claim: outcome and result together, from the process that ran the task.
--- The wake-up is tried inside the transaction: the lock is held until the commit, so whoever
--- begins to wait in between waits for it and then sees the result. Nobody waits, no NOTIFY.
+-- The one write after a claim: outcome and result together, from the process that ran the task. The
+-- wake-up is tried inside the transaction: the lock is held until the commit, so a caller that begins
+-- to wait in between waits for it and then sees the result. If nobody waits, NOTIFY is not called.
 WITH finished AS (
   UPDATE pgjobs.jobs AS j
   SET state = %(state)s,

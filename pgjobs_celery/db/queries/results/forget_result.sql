@@ -1,5 +1,5 @@
--- Forgetting a finished job takes its row; a job that still has to run only loses what it reported.
--- What a chord's body waits for stays until that is published.
+-- Forgetting a finished job deletes its row; a job that still has to run only loses what it reported. A
+-- result that a chord's body needs stays until the body is published.
 WITH forgotten AS (
   DELETE FROM pgjobs.jobs AS j
   WHERE j.task_id = %(task_id)s

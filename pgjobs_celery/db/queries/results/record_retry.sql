@@ -1,8 +1,9 @@
--- The attempt failed and its job is to run again. The message that runs it was published before, by
--- the same attempt, so the job may wait already, run, or have finished: then only the error is added.
--- An attempt that has its error was lost, and taken from its worker; or this is said for a second time.
--- Where nobody keeps its results (no result_type) it is the error alone, and what it reported stands.
--- Who waits for every state of it, and not only for the result, is woken as in finish_job.
+-- The attempt failed and its job will run again. The message that runs it was published before, by the
+-- same attempt, so the job may wait already, run, or have finished: then only the error is added. An
+-- attempt that already has its error was lost and taken from its worker, or this is its second report.
+-- Where the result is not stored (result_type is NULL) only the error is written, and the reported
+-- state stands.
+-- Those who wait for every state of the job, and not only for its result, are woken as in finish_job.
 WITH recorded AS (
   UPDATE pgjobs.jobs AS j
   SET reported_state = CASE WHEN j.attempt = f.attempt AND f.is_stored

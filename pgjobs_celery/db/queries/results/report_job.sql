@@ -1,6 +1,6 @@
--- What a running task says of itself (STARTED, PROGRESS, ...), from the attempt that holds the job;
+-- The state that a running task reports (STARTED, PROGRESS, ...), from the attempt that holds the job;
 -- without a node, from anybody, about a job that has not finished.
--- Who waits for every state of it, and not only for the result, is woken as in finish_job.
+-- Those who wait for every state of the job, and not only for its result, are woken as in finish_job.
 WITH reported AS (
   UPDATE pgjobs.jobs AS j
   SET reported_state = %(reported_state)s,

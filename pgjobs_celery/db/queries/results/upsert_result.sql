@@ -1,7 +1,7 @@
--- A result that no claim stands behind: the task came through another broker, or somebody writes a
--- state by hand. Such a job is nobody's to run (no message), and what has finished stays as it is; but
--- one that completed without a result (result_type is NULL: it was acknowledged by whoever had it) may
--- be given one, as with Celery's other backends.
+-- A result without a claim: the task came through another broker, or its state is written by hand. Such
+-- a job cannot run (it has no message), and a finished job stays as it is; but one that completed
+-- without a result (result_type is NULL: its consumer only acknowledged it) may be given one, as with
+-- Celery's other backends.
 WITH stored AS (
   INSERT INTO pgjobs.jobs AS j
     (task_id, task, queue, root_id, parent_id, group_id, group_index, state, finished_at,

@@ -1,4 +1,4 @@
--- Nothing where there is no such exchange.
+-- Bind a queue to an exchange; nothing if that exchange does not exist.
 WITH bound AS (
   INSERT INTO pgjobs.bindings (exchange, routing_key, queue, pattern)
   SELECT e.name, %(routing_key)s, %(queue)s, %(pattern)s

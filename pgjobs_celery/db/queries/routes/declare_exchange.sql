@@ -1,4 +1,4 @@
--- The first declaration counts; the caller compares what stands there with what it asked for.
+-- The first declaration counts; the caller compares the stored one with its own.
 WITH declared AS (
   INSERT INTO pgjobs.exchanges AS e (name, type, durable, auto_delete, arguments)
   VALUES (%(name)s, %(type)s, %(durable)s, %(auto_delete)s, %(arguments)s::jsonb)

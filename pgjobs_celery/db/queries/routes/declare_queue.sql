@@ -1,6 +1,6 @@
--- Writes only what is new: every producer declares its queue once per connection. An exclusive one is
--- taken over from an owner that is silent: a worker that was killed and starts again must not have to
--- wait for the whole lease. Whoever has it is told.
+-- Writes only what is new: every producer declares its queue once per connection. An exclusive queue is
+-- taken over from an owner that is silent: a worker that was killed and starts again must not wait for
+-- the whole lease. Returns the owner.
 WITH declared AS (
   INSERT INTO pgjobs.queues AS q
     (name, durable, auto_delete, exclusive, owner, expires_after, message_ttl, arguments)

@@ -1,4 +1,4 @@
--- With its bindings: what is published to it afterwards reaches nobody.
+-- Delete an exchange with its bindings: later messages to it reach nobody.
 WITH unbound AS (
   DELETE FROM pgjobs.bindings AS b WHERE b.exchange = %(name)s
 )

@@ -1,4 +1,4 @@
--- With its bindings and what is left of its messages; its jobs were purged before.
+-- Delete a queue with its bindings and its remaining messages; its jobs were purged before.
 WITH unbound AS (
   DELETE FROM pgjobs.bindings AS b WHERE b.queue = %(name)s
 ), emptied AS (

@@ -1,5 +1,5 @@
--- A queue as another process sees it: may it be used (exclusive: by its owner only, while that lives),
--- and how many other processes consume from it, as far as their heartbeats have told?
+-- A queue as another process sees it: whether it may be used (exclusive: by its owner only, while that
+-- lives), and how many other processes consume from it, as far as their heartbeats tell.
 SELECT q.exclusive AND q.owner <> %(node)s::uuid AND EXISTS (
          SELECT
          FROM pgjobs.nodes AS n

@@ -1,6 +1,6 @@
--- The last consumer in this process has gone. An auto-delete queue goes with the last of all: its owner
--- takes it away, or hands it on to a process that consumes from it. Before the next heartbeat would, the
--- node's row says that it does not any more.
+-- The last consumer in this process has gone. An auto-delete queue goes with the last consumer of all:
+-- its owner deletes it, or hands it on to a process that consumes from it. Updates the node's row at
+-- once, before the next heartbeat would.
 WITH told AS (
   UPDATE pgjobs.nodes AS n
   SET queues = ARRAY(SELECT pg_catalog.unnest(n.queues) EXCEPT SELECT pg_catalog.unnest(%(names)s::text[]))

@@ -1,7 +1,7 @@
--- Queues that go with their consumers, or when they are not used for a time of their own choice
--- (x-expires), and that nobody uses. Who consumes from one touches it every 30 s; a worker that cannot,
--- in a long task of the solo pool, has said with its heartbeat what it consumes from. The queues of a
--- dead node were marked by the one that buried it. With their bindings and messages.
+-- Delete queues that go with their consumers, or after a time of their own choice without use
+-- (x-expires), and that no process uses. A consumer touches its queue every 30 s; a worker that cannot,
+-- during a long task of the solo pool, has named its queues with its heartbeat. The queues of a dead
+-- node were marked by the node that buried it. Bindings and messages go too.
 WITH gone AS MATERIALIZED (
   SELECT q.name
   FROM pgjobs.queues AS q

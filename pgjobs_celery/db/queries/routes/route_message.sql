@@ -1,5 +1,5 @@
--- Where a message to a named exchange goes. Asked each time, so that a binding counts from the
--- moment it is committed, whichever process made it.
+-- The queues that a message to a named exchange reaches. Asked each time, so that a binding counts from
+-- the moment it is committed, whichever process made it.
 SELECT DISTINCT b.queue
 FROM pgjobs.exchanges AS e
 JOIN pgjobs.bindings AS b ON b.exchange = e.name

@@ -1,6 +1,6 @@
--- Still in use: keeps queues that would go otherwise. An auto-delete queue belongs to the first that
--- consumes from it, and to the next when that is gone; until there was one it stays.
--- Comes back with those that are there.
+-- Keep queues in use that would be deleted otherwise. An auto-delete queue belongs to its first
+-- consumer, and to the next when that is gone; until the first has come it stays. Returns those that
+-- exist.
 UPDATE pgjobs.queues AS q
 SET used_at = pg_catalog.now(),
     owner = CASE

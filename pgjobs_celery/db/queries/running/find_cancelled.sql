@@ -1,4 +1,4 @@
--- Which of the jobs that a node holds are to be cancelled?
+-- The jobs among those that a node holds that must be cancelled.
 SELECT j.id, j.task_id, coalesce(j.cancel_reason, 'revoked'), j.cancel_signal
 FROM pgjobs.jobs AS j
 WHERE j.id = ANY (%(ids)s::bigint[])

@@ -1,4 +1,4 @@
--- Does a running task still hold its job, and is it to go on?
+-- Whether a running task still holds its job, and whether it may go on.
 SELECT 1
 FROM pgjobs.jobs AS j
 WHERE j.task_id = %(task_id)s

@@ -1,5 +1,6 @@
--- What the running task notes of its job: keys set and keys removed; the others stay as they are,
--- for somebody else may set them meanwhile. What a hand has made no object of counts as empty.
+-- Keys that the running task sets and removes in its job's meta; the others stay as they are, because
+-- another process may set them meanwhile. A value that was written by hand and is not an object counts
+-- as empty.
 UPDATE pgjobs.jobs AS j
 SET meta = (CASE WHEN pg_catalog.jsonb_typeof(j.meta) = 'object' THEN j.meta ELSE '{}' END
             || %(patch)s::jsonb) - %(removed)s::text[]

@@ -1,6 +1,6 @@
--- Move entries on from the tick that a beat holds for their next: those whose next it is not any more
--- are another beat's, those that are locked are just being moved, and those of another version were
--- changed. The ticks are published in this transaction, by whoever gets the name back.
+-- Move entries on from the tick that this beat takes for their next: an entry with another next tick
+-- was moved by another beat, a locked one is just being moved, and one of another version was changed.
+-- The beat that gets the name back publishes the ticks in this transaction.
 WITH asked AS (
   SELECT *
   FROM unnest(%(names)s::text[], %(versions)s::bigint[], %(expected)s::timestamptz[],

@@ -1,5 +1,5 @@
--- Entries by name (NULL: all), with what became of the job that was published last. Times only where
--- Python can hold them, and the names of the columns where it cannot: a row that somebody has written by
+-- Entries by name (NULL: all), each with the state of the job that it published last. Times are given
+-- only where Python can hold them, and otherwise the names of their columns: a row that was written by
 -- hand must not hide the others.
 SELECT s.name, s.is_configured, s.task, s.args, s.kwargs, s.options, s.schedule::text, s.definition,
        s.missed, s.missed_limit,

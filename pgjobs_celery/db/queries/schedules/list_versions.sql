@@ -1,2 +1,2 @@
--- What there is, and what of it has changed since it was read.
+-- The names of the entries with their versions, which show what has changed since it was read.
 SELECT name, version FROM pgjobs.schedules WHERE app = %(app)s

@@ -1,4 +1,5 @@
--- No tick of it is published from now on; since when it is so, if it is already.
+-- Pause an entry: its ticks are not published from now on. An entry that is paused already keeps the
+-- time since when.
 UPDATE pgjobs.schedules
 SET paused_at = coalesce(paused_at, pg_catalog.now()),
     version = pg_catalog.nextval('pgjobs.schedules_version')

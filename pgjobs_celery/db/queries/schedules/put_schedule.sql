@@ -1,6 +1,6 @@
--- An entry made or changed at run time. One of the program's own is not to be changed here, and is not
--- returned. The next tick that is known stays where the schedule is the same as before, and where Python
--- can hold it.
+-- Make or change an entry at run time. One of the program's own must not be changed here, and is not
+-- returned. The known next tick stays where the schedule is the same as before, and where Python can
+-- hold it.
 INSERT INTO pgjobs.schedules AS s
   (app, name, task, args, kwargs, options, schedule, definition, missed, missed_limit, next_run_at)
 VALUES (%(app)s, %(name)s, %(task)s, %(args)s, %(kwargs)s, %(options)s, %(schedule)s::jsonb,

@@ -1,4 +1,4 @@
--- A run that was asked for, beside the ticks.
+-- Record a run that was asked for, beside the ticks.
 UPDATE pgjobs.schedules
 SET last_run_at = pg_catalog.clock_timestamp(),
     last_task_id = %(task_id)s,

@@ -1,6 +1,7 @@
--- The entries of a program's beat_schedule, as they are there. One that was made at run time under the
--- same name stays as it is. Where the schedule is another than before, the next tick is; else it stays,
--- and so does a pause. What is as it was is not written: 10,000 of them would be, with each start.
+-- Register the entries of a program's beat_schedule. An entry that was made at run time under the same
+-- name stays as it is. Where the schedule differs from before, the next tick is computed anew;
+-- otherwise it stays, and so does a pause. An unchanged entry is not written: 10,000 of them would be,
+-- with each start.
 INSERT INTO pgjobs.schedules AS s
   (app, name, is_configured, task, args, kwargs, options, schedule, definition, missed, missed_limit,
    next_run_at)

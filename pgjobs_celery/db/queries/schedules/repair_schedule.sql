@@ -1,5 +1,5 @@
--- Times that Python cannot hold: the tick that comes next takes the place of one, a pause goes on, and
--- the last run is forgotten. What can be read stays.
+-- Replace times that Python cannot hold: the next tick is computed anew, a pause goes on, and the last
+-- run is forgotten. Everything that can be read stays.
 UPDATE pgjobs.schedules AS s
 SET next_run_at = CASE WHEN s.next_run_at BETWEEN t.first AND t.last THEN s.next_run_at
                        ELSE %(next_run_at)s::timestamptz END,

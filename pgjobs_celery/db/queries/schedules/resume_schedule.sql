@@ -1,4 +1,4 @@
--- What was not published while it was paused is not missed: it goes on with the tick that comes next.
+-- Resume an entry. Ticks that fell into the pause are not missed ones: it goes on with the next tick.
 UPDATE pgjobs.schedules
 SET paused_at = NULL,
     next_run_at = %(next_run_at)s::timestamptz,

@@ -1,4 +1,4 @@
--- Entries of an earlier beat_schedule that are not in the one of today.
+-- Remove the entries of an earlier beat_schedule that today's does not have.
 DELETE FROM pgjobs.schedules
 WHERE app = %(app)s
   AND is_configured

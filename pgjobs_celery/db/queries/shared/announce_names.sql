@@ -1,6 +1,6 @@
--- Say that this session waits for these: until it ends, whoever has news of one finds the key taken.
--- Comes back with those that could not be said, because somebody has the key for himself: one who has
--- news, and whom we do not hear, or anybody at all. Never waited for: a key is everybody's to take.
+-- Announce that this session waits for these names: until it ends, anybody with news of one finds its
+-- key taken. Returns the names whose key another session holds exclusively: a session that has news,
+-- which this one does not hear, or anybody at all. Never waits for it: any role may take a key.
 SELECT n.name
 FROM pg_catalog.unnest(%(names)s::text[]) AS n (name)
 WHERE NOT pg_catalog.pg_try_advisory_lock_shared(

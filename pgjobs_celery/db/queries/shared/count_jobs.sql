@@ -1,5 +1,5 @@
 -- For people and dashboards, not for a loop: counting reads every retained row, 0.3 to 0.7 s per
--- million. The wait is that of the job that could have run for longest, NULL where none is ready.
+-- million. The wait is that of the job that has been ready for longest, NULL where none is ready.
 SELECT j.queue, j.state, pg_catalog.count(*) AS jobs,
        extract(epoch FROM pg_catalog.now()
                           - pg_catalog.min(j.scheduled_at) FILTER (WHERE j.state = 'available'

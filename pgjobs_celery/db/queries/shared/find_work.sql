@@ -1,6 +1,6 @@
--- Does the server work for a session of ours that has waited for an answer for some seconds? One that
--- waits for its client (to send more, or to take the answer) does not.
--- Behind a pooler sessions have the pooler's numbers: there any work of ours that has taken as long counts.
+-- Whether the server works for a session of ours that has waited for an answer for some seconds. A
+-- session that waits for its client (to send more, or to take the answer) does not count. Behind a
+-- pooler the sessions have the pooler's numbers: any work of ours that has taken as long counts.
 SELECT EXISTS (
   SELECT
   FROM pg_catalog.pg_stat_activity AS a

@@ -1,5 +1,5 @@
--- Which job stands in the way of one that must be the only one of its kind? One with its id, or with
--- its key as long as that counts.
+-- The job that stands in the way of one that must be the only one of its kind: one with its id, or one
+-- with its key for as long as that counts.
 SELECT h.task_id, h.state
 FROM pgjobs.jobs AS h
 WHERE h.unique_key = %(unique_key)s::bytea

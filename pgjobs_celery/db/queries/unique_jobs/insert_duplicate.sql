@@ -1,5 +1,6 @@
--- A job that was not put in line, another of its kind being there, but whose id somebody was promised
--- (a group, a chord, whoever chose it): it is there, cancelled, and says which one stands for it.
+-- A job that was not put in line because another of its kind exists, but whose id was handed out (to a
+-- group, to a chord, or chosen by the caller): its row is cancelled, and names the job that stands for
+-- it.
 INSERT INTO pgjobs.jobs
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
    priority, max_attempts, tags, meta, state, finished_at, superseded_by, given_key, errors)

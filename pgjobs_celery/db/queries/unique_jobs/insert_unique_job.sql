@@ -1,8 +1,8 @@
--- A job that must be the only one of its kind: it is put in line unless another has its key. One that
--- has, but is in a state that does not count or was published too long ago, gives it up first; not
--- before somebody wants the key, so that claiming and finishing need not know of it. Whoever comes
--- second here waits for the first at the row it frees, or at the index, and then finds its job.
--- One that gave the key up for its state is told who has it now: it may come back into line.
+-- Insert a job that must be the only one of its kind, unless another has its key. A job that has the
+-- key, but in a state that does not count or published too long ago, gives it up first; only when
+-- another wants the key, so that claiming and finishing need not know of it. The second caller here
+-- waits for the first at the row that it frees, or at the index, and then finds its job. A job that
+-- gave the key up for its state is told which job has it now: it may come back into line.
 WITH freed AS (
   UPDATE pgjobs.jobs AS h
   SET unique_key = NULL,

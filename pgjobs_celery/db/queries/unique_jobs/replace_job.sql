@@ -1,5 +1,5 @@
--- Another of its kind was published: what it says of these fields counts from now on. Only as long as
--- the job waits; one that is made available now, or comes into another queue, stands at its tail.
+-- Another job of its kind was published: that one's values of these fields count from now on. Only
+-- while the job waits; a job that becomes available now, or moves to another queue, goes to its tail.
 UPDATE pgjobs.jobs AS j
 SET message = CASE WHEN 'args' = ANY (f.names) THEN %(message)s ELSE j.message END,
     body = CASE WHEN 'args' = ANY (f.names) THEN %(body)s ELSE j.body END,

@@ -1,4 +1,4 @@
--- A job that was published again under its own id guards its kind again, if nobody else does.
+-- A job that was published again under its own id guards its kind again, unless another does.
 UPDATE pgjobs.jobs AS j
 SET unique_key = %(unique_key)s::bytea
 WHERE j.task_id = %(task_id)s
