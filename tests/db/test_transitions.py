@@ -481,7 +481,10 @@ def test_a_statement_does_what_the_table_says_and_nothing_else(
         for sources, target in TRANSITIONS[what].items()
         for source in sources.split()
     }
-    assert recorder.names & STATEMENTS == {what.partition(" ")[0]}
+    statement = what.partition(" ")[0]
+    # The short one comes first, and settles most: not for a holder, whose id has a row.
+    before = {"insert_new_job"} if statement == "insert_job" and "holder" not in what else set()
+    assert recorder.names & STATEMENTS == {statement} | before
 
 
 #: What writes jobs: not their sequence, and not what only reads or locks them.

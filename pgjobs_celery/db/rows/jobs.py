@@ -31,33 +31,31 @@ class Jobs:
         self._session = session
 
     def insert_job(self, job: NewJob, run: Run = NO_RUN, first: float | None = None) -> bool:
-        """Put a job in line, committed when this returns, and wake who waits for its queue.
+        """Insert a job, committed when this returns, and wake a worker that waits for its queue.
 
         False if nothing changed, because its id waits or runs. ``first``: when it was sent before,
         by the monotonic clock, if the answer to that was cut off.
         """
-        # Twice does no harm: the second finds what the first has put there.
-        if run.holder is None and not run.is_holder_only:
-            begun, tries = time.monotonic(), 0
+        begun, tries = time.monotonic(), 0
 
-            def insert_new() -> list[list[Row]]:
-                nonlocal tries
-                tries += 1
-                return self._send(self._session.call("insert_new_job", **values), job)
-
-            values = {"channel": self._session.joined_channel, **job._asdict()}
-            if self._session.retrying(insert_new)[0]:
+        def insert() -> bool:
+            nonlocal first, tries
+            tries += 1
+            if tries > 1:
+                first = first or begun
+            if run.holder is None and not run.is_holder_only and self.insert_new_job(job):
                 return True
-            if tries > 1 and first is None:
-                first = begun
-
-        def insert() -> list[list[Row]]:
-            nonlocal first
             since = None if first is None else time.monotonic() - first + SLACK
-            first = first or time.monotonic()
-            return self._send(self._insertion(job, run, since), job)
+            return bool(self._send(self._insertion(job, run, since), job)[0])
 
-        return bool(self._session.retrying(insert)[0])
+        # Twice does no harm: the second try finds what the first has inserted.
+        return self._session.retrying(insert)
+
+    def insert_new_job(self, job: NewJob) -> bool:
+        """As :meth:`insert_job`, in less time; False, and nothing changed, if its id has a row."""
+        channel = self._session.joined_channel
+        statement = self._session.call("insert_new_job", channel=channel, **job._asdict())
+        return bool(self._send(statement, job)[0])
 
     def _send(self, insertion: Call, job: NewJob) -> list[list[Row]]:
         """Run it, and wake workers in the same flush."""
