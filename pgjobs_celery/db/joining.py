@@ -9,7 +9,7 @@ from typing import Protocol
 
 import psycopg
 
-from ..errors import CannotJoin, InvalidURL, TransactionFailed
+from ..errors import CannotJoin, InvalidURL, PgJobsError, TransactionFailed
 from . import notify
 from .callers.base import Caller, TransactionPoint, callers
 from .callers.django import open_points, point_on
@@ -96,17 +96,27 @@ class Joining:
         if caller is None or not caller.has_begun or not caller.can_execute:
             return set()
         ids = list(task_ids)
+        number = self.call("number_jobs", task_ids=ids)
+        try:
+            # First: where tables are missing, it must not be the caller's transaction that fails.
+            here = self._find_rows(number)
+        except (psycopg.ProgrammingError, PgJobsError):
+            return set()
         try:
             self._require_home(caller)
             self._local.caller = caller
-            there = caller.peek(self.call("number_jobs", task_ids=ids))
+            there = {*map(tuple, caller.peek(self.call("number_jobs", task_ids=ids)))}
         except Exception:
             # It has failed, leads elsewhere, or must not be used here (Django's on an event loop).
             return set()
         finally:
             self._local.caller = None
-        here = self.run([self.call("number_jobs", task_ids=ids)])[0]
-        return {row[0] for row in {*map(tuple, there)} - {*map(tuple, here)}}
+        # Others may have committed one of them since the first look.
+        new = there - here and there - self._find_rows(number)
+        return {row[0] for row in new}
+
+    def _find_rows(self, call: Call) -> set[Row]:
+        return {*map(tuple, self.run([call])[0])}
 
     def find_point(self) -> TransactionPoint:
         """Where jobs are put here: over whose connection, and where in its transaction.

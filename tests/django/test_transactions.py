@@ -17,6 +17,8 @@ from celery.contrib.testing.worker import start_worker
 from celery.exceptions import TimeoutError
 
 from pgjobs_celery import adelay, bulk, enqueue_many, jobs, using
+from pgjobs_celery.config import Options
+from pgjobs_celery.db.database import get_database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import CannotJoin, NotCommitted
 
@@ -125,6 +127,20 @@ def test_a_result_of_anything_else_is_waited_for_in_a_transaction(
                 db.connection.cursor().execute("broken")
             assert before.get(timeout=10) == 5  # in a transaction that has failed
     assert add.delay(6, 6).id
+
+
+def test_a_schema_without_tables_does_not_break_the_transaction_of_who_waits(
+    app: Celery, connection: Connection
+):
+    """A second app of the process, say, whose tables are not made yet."""
+    alias = app.connection_for_write().transport.database.conninfo
+    get_database(alias, Options(schema="missing"))
+    before = app.tasks["add"].delay(1, 1)
+    with transaction.atomic():
+        with pytest.raises(TimeoutError):
+            before.get(timeout=0.1)
+        later = app.tasks["add"].delay(2, 2)
+    assert later.id in states(connection)
 
 
 def test_outside_of_a_transaction_it_is_there_at_once(app: Celery, connection: Connection):
