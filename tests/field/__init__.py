@@ -6,6 +6,7 @@
     make field ARGS="--fast"                     # what .ci/run has time for
     make field ARGS="--big airflow"              # whole applications: minutes each
     make field ARGS="--write"                    # put the results into the compatibility page
+    FIELD_CELERY_BATCHES=~/celery-batches make field ARGS=celery-batches-tests
 
 A product is a module of ``products``. Each has an environment in ``.field``, where it is installed
 as it comes, beside this checkout. It is one of two kinds:

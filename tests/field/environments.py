@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,13 +26,18 @@ def make_environment(environment: Environment) -> Path:
     folder = FIELD / environment.name / "venv"
     python = folder / "bin" / "python"
     stamp = folder / "installed"
-    wanted = f"{environment}\n{(ROOT / 'pyproject.toml').read_text()}"
+    wanted = f"{environment._replace(needs='')}\n{(ROOT / 'pyproject.toml').read_text()}"
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([_find_python(environment), "-m", "venv", str(folder)], check=True)
     constraints = ["--constraint", environment.constraints] if environment.constraints else []
-    pip_install(python, "--editable", f"{ROOT}[binary]", *environment.requirements, *constraints)
+    try:
+        pip_install(
+            python, "--editable", f"{ROOT}[binary]", *environment.requirements, *constraints
+        )
+    except Skip as skip:
+        raise Skip(f"{skip} (needs {environment.needs})" if environment.needs else skip) from None
     stamp.write_text(wanted)
     return python
 
@@ -80,8 +86,17 @@ def _pip(python: Path, *arguments: str) -> None:
     except subprocess.TimeoutExpired:
         raise Skip(f"pip took more than {LIMIT} s") from None
     if ended.returncode:
-        errors = [line for line in ended.stderr.splitlines() if "ERROR" in line]
-        raise Skip(f"pip: {(errors or ended.stderr.splitlines() or ['failed'])[-1][:200]}")
+        raise Skip(f"pip: {find_reason(ended.stderr)[:200]}")
+
+
+def find_reason(errors: str) -> str:
+    """The line that says why pip has failed: its own, or that of a build which it has run."""
+    lines = [line.strip() for line in errors.splitlines()]
+    raised = [
+        line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception): |fatal error", line)
+    ]
+    own = [line for line in lines if "ERROR" in line]
+    return [*(raised or own or lines or ["failed"])][-1]
 
 
 def _find_python(environment: Environment) -> str:

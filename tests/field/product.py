@@ -39,6 +39,8 @@ class Environment(NamedTuple):
     python: str = ""
     #: Versions to keep to, one requirement a line: a file or a URL, as pip's ``--constraint``.
     constraints: str = ""
+    #: What must be on the machine for it to build, told where it does not.
+    needs: str = ""
 
 
 class Outcome(NamedTuple):

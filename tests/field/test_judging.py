@@ -119,6 +119,33 @@ def test_a_product_that_the_registry_lacks_is_skipped_with_the_reason(
     assert not (tmp_path / "none" / "venv" / "installed").exists()
 
 
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        ("ERROR: No matching distribution found for nothing\n", "ERROR: No matching distribution"),
+        (
+            "  File\n  Exception: Could not find lz4\n  note: from a subprocess\n",
+            "Exception: Could",
+        ),
+        ("x.c:1: y\n  distutils.errors.CompileError: gcc\nERROR: Failed building\n", "distutils."),
+        ("killed\n", "killed"),
+        ("", "failed"),
+    ],
+)
+def test_the_reason_of_a_failed_installation_is_that_of_the_build(errors: str, reason: str):
+    assert environments.find_reason(errors).startswith(reason)
+
+
+def test_what_a_product_needs_to_build_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise Skip("pip: Exception: no headers")
+
+    monkeypatch.setattr(environments, "FIELD", tmp_path)
+    monkeypatch.setattr(environments, "pip_install", fail)
+    with pytest.raises(Skip, match=r"no headers \(needs liblz4\)"):
+        environments.make_environment(Environment("none", ("none",), needs="liblz4"))
+
+
 def test_the_choice_of_products():
     def choose(*names: str, is_fast: bool = False, is_big: bool = False) -> list[Product]:
         return field.choose(names, is_fast=is_fast, is_big=is_big)

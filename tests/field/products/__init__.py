@@ -4,7 +4,7 @@ from ..product import Product
 from . import big, celery_batches, small, suites
 
 PRODUCTS: tuple[Product, ...] = (
-    celery_batches.PRODUCT,
+    *celery_batches.PRODUCTS,
     *suites.PRODUCTS,
     *small.PRODUCTS,
     *big.PRODUCTS,
