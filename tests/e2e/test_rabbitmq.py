@@ -11,10 +11,9 @@ from celery import Celery, chord, group
 from celery.exceptions import ChordError
 from celery.result import GroupResult
 
-from ..conftest import close_app
 from ..support.waiting import wait_for
 from . import tasks
-from .conftest import StartWorker, Worker
+from .conftest import StartWorker, Worker, producing
 from .rows import Rows, assert_finished
 from .tasks import add, tsum
 from .test_chords import CANVASES
@@ -54,9 +53,9 @@ def running(conf: dict[str, object], module_worker: StartWorker, rabbitmq_url: s
 def app(conf: dict[str, object], rabbitmq_url: str) -> Iterator[Celery]:
     """The workers' app, here as the producer."""
     before = {name: tasks.app.conf[name] for name in conf}
-    tasks.app.conf.update(conf, broker_url=rabbitmq_url)
-    yield tasks.app
-    close_app(tasks.app)
+    with producing(tasks.app, rabbitmq_url) as app:
+        app.conf.update(conf)
+        yield app
     tasks.app.conf.update(before)
 
 
