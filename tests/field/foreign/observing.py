@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,24 +32,40 @@ def observe(scenario: Callable[[], dict[str, Any]]) -> None:
 
 
 @contextmanager
-def running_worker(app: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of the application in the module ``app``, ready; stopped warmly at the end."""
+def running_worker(
+    app: str, *arguments: str, command: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of the application in the module ``app``, ready; stopped warmly at the end.
+
+    ``command``: what stands for ``celery -A app`` where the product has its own.
+    """
     ready = FOLDER / f"ready-{os.getpid()}-{time.monotonic_ns()}"
-    command = [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "INFO"]
-    command += ["--include", "ready", *arguments]
-    process = subprocess.Popen(command, env={**os.environ, "FIELD_READY": str(ready)})
+    line = [*(command or (sys.executable, "-m", "celery", "-A", app)), "worker", "-l", "INFO"]
+    line += ["--include", "ready", *arguments]
+    # A product's own command does not look for modules where it was called.
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "FIELD_READY": str(ready), "PYTHONPATH": path}
+    process = subprocess.Popen(line, env=env)
     try:
-        wait_until(lambda: ready.exists() or process.poll() is not None, 60)
+        wait_until(lambda: ready.exists() or process.poll() is not None, 300)
         if process.poll() is not None:
             raise RuntimeError(f"the worker ended with {process.returncode}")
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
+
+
+def find_port() -> int:
+    """A port on which nothing listens yet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:

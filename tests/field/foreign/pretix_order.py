@@ -10,8 +10,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import django
-from observing import BROKER, DATABASE, FOLDER, RESULTS, observe, running_worker, wait_until
-from smtp import Inbox, find_port
+from observing import (
+    BROKER,
+    DATABASE,
+    FOLDER,
+    RESULTS,
+    find_port,
+    observe,
+    running_worker,
+    wait_until,
+)
+from smtp import Inbox
 
 PORT = find_port()
 
@@ -82,10 +91,10 @@ def scenario() -> dict[str, Any]:
                 return bool(mail.status == status)
 
             seen["waits for its retry"] = wait_until(
-                lambda: has(OutgoingMail.STATUS_AWAITING_RETRY), 60
+                lambda: has(OutgoingMail.STATUS_AWAITING_RETRY), 180
             )
             with inbox.open():
-                seen["sent"] = wait_until(lambda: has(OutgoingMail.STATUS_SENT), 150)
+                seen["sent"] = wait_until(lambda: has(OutgoingMail.STATUS_SENT), 300)
         seen["inbox"] = inbox.subjects
     return seen
 

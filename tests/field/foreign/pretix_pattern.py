@@ -16,11 +16,12 @@ from observing import (
     FOLDER,
     RESULTS,
     django_database,
+    find_port,
     observe,
     running_worker,
     wait_until,
 )
-from smtp import Inbox, find_port
+from smtp import Inbox
 
 settings.configure(
     DATABASES={"default": django_database()},

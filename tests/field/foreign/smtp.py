@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
@@ -10,14 +9,6 @@ from email.policy import default
 from typing import Any
 
 from aiosmtpd.controller import Controller
-
-
-def find_port() -> int:
-    """A port on which nothing listens yet."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Inbox:
