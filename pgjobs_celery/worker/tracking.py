@@ -45,7 +45,7 @@ class TrackedRequest(Base):
             end,
             error,
             acks_late=task.acks_late,
-            acks_on_timeout=task.acks_on_timeout,
+            acks_on_timeout=acks_on_timeout(task),
             task_id=self.id,
             job=(task.name, self.id) if is_end_heard() else None,
             **known,
@@ -130,3 +130,9 @@ class TrackedRequest(Base):
 def claim_of(message: Any) -> Claim | None:
     """The job behind a message; None for another broker's, or one that is not a job."""
     return message.claim if isinstance(message, Message) else None
+
+
+def acks_on_timeout(task: Any) -> bool:
+    """Whether a message that is acknowledged late is so even when its time limit is over."""
+    # Celery 5.5 and 5.6 have one setting for failures and time limits.
+    return bool(getattr(task, "acks_on_timeout", task.acks_on_failure_or_timeout))
