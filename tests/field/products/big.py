@@ -1,6 +1,8 @@
 """Whole applications: hundreds of packages and minutes of migrations each, only with ``--big``."""
 
-from ..product import Environment, Judgement, Product, Stage
+import shutil
+
+from ..product import Environment, Judgement, Product, Skip, Stage
 from ..programs import run_program
 
 
@@ -14,7 +16,39 @@ def run_pretix(stage: Stage) -> Judgement:
     return run_program(stage, "pretix_order", expected, limit=1800)
 
 
+def run_weblate(stage: Stage) -> Judgement:
+    if shutil.which("git") is None:
+        raise Skip("needs git, for the repository that it follows")
+    expected = {
+        "queue statistics": 60,
+        "alarm": True,
+        "after the work": 0,
+        "checks of Celery": [],
+        "made by the worker": {"Hello": "Ahoj", "World": ""},
+        "updated by the worker": {"Hello": "Ahoj", "World": "Svete", "Bye": ""},
+        "state": "SUCCESS",
+    }
+    return run_program(stage, "weblate_whole", expected, limit=2400)
+
+
 PRODUCTS = (
+    Product(
+        name="weblate-whole",
+        distribution="weblate",
+        beside=("django", "celery"),
+        environment=Environment(
+            "weblate-whole",
+            ("weblate[postgres]",),
+            python="3.13",
+            needs="headers of liblz4, libzstd, libxxhash, libacl1 and OpenSSL for borgbackup",
+        ),
+        ran="all its migrations, the statistics and the alarm of its queues, its own checks of "
+        "Celery, a component that its worker makes from a git repository, and updates",
+        run=run_weblate,
+        is_big=True,
+        is_fast=False,
+        needs_redis=True,
+    ),
     Product(
         name="pretix-whole",
         distribution="pretix",
