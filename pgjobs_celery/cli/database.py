@@ -20,6 +20,9 @@ RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "status": {"jobs": ("SELECT",), "queues": ("SELECT",), "limits": ("SELECT",)},
     "jobs": {"jobs": ("SELECT",)},
     "show": {"jobs": ("SELECT",)},
+    "explain": {
+        "jobs": ("SELECT",), "nodes": ("SELECT",), "limits": ("SELECT",), "groups": ("SELECT",),
+    },
     "cancel": {"jobs": ("SELECT", "UPDATE")},
     "retry": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
     "delete": {"jobs": ("SELECT", "UPDATE", "DELETE")},

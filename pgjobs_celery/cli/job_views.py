@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
@@ -74,7 +74,7 @@ def described(data: dict[str, Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in text.splitlines())
 
 
-def print_table(jobs: list[Job], *, no_color: bool) -> None:
+def print_table(jobs: Sequence[Job], *, no_color: bool) -> None:
     """One line per job; a column that no job needs is left out."""
     has_retries = any(job.retries for job in jobs)
     columns: list[tuple[str, dict[str, Any]]] = [

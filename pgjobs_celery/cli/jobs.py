@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -129,6 +130,35 @@ def show(
         echo_lines("\n".join(described(data)))
 
 
+@click.command("explain")
+@database_options
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.argument("given", metavar="ID")
+@click.pass_context
+def explain(
+    ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool, given: str
+) -> None:
+    """Say why a job does not run, or did not; it is named by its id or the beginning of that."""
+    from ..control.explain import ANSWER_SECONDS
+    from ..control.explain import explain as explain_job
+    from ..db.database import answered_by
+    from ..scopes.steady import monotonic
+
+    with (
+        answered_by(monotonic() + ANSWER_SECONDS),
+        selected(ctx, url, schema, {}, (given,)) as (jobs, (id,)),
+    ):
+        found = explain_job(jobs.database, id)
+        if found is None:
+            raise click.ClickException(one_line(f"there is no job {id!r}"))
+    if as_json:
+        echo_json(asdict(found))
+        return
+    echo(found.text)
+    if found.remedy is not None:
+        echo(f"Try: {found.remedy}")
+
+
 @action("cancel", "cancelled, or told to stop")
 @click.option("--reason", default="", help="Is kept in the row and shown in the error.")
 @click.option("--terminate", is_flag=True, help="End what runs, by --signal.")
@@ -192,7 +222,7 @@ ACTIONS: dict[str, click.Command] = {
     "move": move,
 }
 #: The commands for ``celery pgjobs``.
-COMMANDS = [list_jobs, show, *ACTIONS.values()]
+COMMANDS = [list_jobs, show, explain, *ACTIONS.values()]
 
 
 @contextmanager

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from ..db.database import Database
 from ..errors import InvalidOption
 from ..job.envelope import LONGEST_NAME, rank
-from ..job.job import Job
 from ..job.rows import HIGHEST_RANK, LOWEST_RANK
 from ..job.states import FINAL, WAITING, State
 from ..printable import guarded
 from .app import database_of
 from .filters import Filters, seconds, text
+from .found_job import FoundJob
 
 if TYPE_CHECKING:
     from ..db.rows.filtered import Matches, OnBatch, Survey
@@ -42,7 +42,7 @@ ACTS_ON = {
 }
 
 TaskIds = list[str]
-Jobs = list[Job]
+Jobs = list[FoundJob]
 
 
 def jobs(app: Any) -> Selection:
@@ -101,7 +101,7 @@ class Selection:
 
     # Look
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[FoundJob]:
         """The jobs, oldest first, read as they are asked for."""
         return self._read(newest=False)
 
@@ -111,11 +111,11 @@ class Selection:
             raise InvalidOption(f"limit must be a whole number from 0 on, or None, not {limit!r}")
         return [*self._read(newest=newest, limit=limit)]
 
-    def first(self) -> Job | None:
+    def first(self) -> FoundJob | None:
         """The oldest; None without any."""
         return next(self._read(newest=False, limit=1), None)
 
-    def get(self, id: Any) -> Job | None:
+    def get(self, id: Any) -> FoundJob | None:
         """The job with this task id; None if it is not in this selection."""
         return self.filter(id=id).first()
 
@@ -135,12 +135,13 @@ class Selection:
             counts.update(self._matches.count_matched(self._filters.parameters()))
         return counts
 
-    def _read(self, *, newest: bool, limit: int | None = None) -> Iterator[Job]:
+    def _read(self, *, newest: bool, limit: int | None = None) -> Iterator[FoundJob]:
         if self._filters.is_impossible:
             return iter(())
         self._advise()
         parameters = self._filters.parameters()
-        return self._matches.list_jobs(parameters, newest=newest, limit=limit)
+        found = self._matches.list_jobs(parameters, newest=newest, limit=limit)
+        return (FoundJob.of(job, self.database) for job in found)
 
     # Act
 

@@ -17,6 +17,7 @@ from .dsn import alias_of
 from .liveness import ConnectionLost
 from .rows.claims import Claims
 from .rows.entries import Entries
+from .rows.explain import Explain
 from .rows.filtered import Matches
 from .rows.groups import Groups
 from .rows.jobs import Jobs
@@ -66,6 +67,11 @@ class Database(Session):
     def matches(self) -> Matches:
         """The rows of ``jobs`` that filters find."""
         return Matches(self)
+
+    @cached_property
+    def explain(self) -> Explain:
+        """The facts by which a job's state is explained."""
+        return Explain(self)
 
     @cached_property
     def results(self) -> Results:

@@ -341,3 +341,28 @@ def test_a_task_that_is_not_known_is_named_with_the_one_that_is_meant(run, datab
     assert (done.exit_code, hint in done.output) == (0, True)
     assert "shop.boom" in run("jobs", "--task", "shop.bom").output
     assert run("jobs", "--task", "shop.boom", "--queue", "none").output == "No jobs.\n"
+
+
+def test_explain_says_why_a_job_does_not_run(run, database, connection):
+    put(database, "a-long-id", eta=60)
+    done = run("explain", "a-l")
+    assert done.exit_code == 0, done.output
+    text, remedy = done.output.splitlines()
+    assert text.startswith("It waits for its time: it is due at 20")
+    assert remedy == "Try: celery -A proj pgjobs reschedule a-long-id --in 0"
+    data = json.loads(run("explain", "a-long-id", "--json").output)
+    assert data["kind"] == "not_due"
+    assert data["text"][:20] == text[:20]
+    assert data["details"]["queue"] == "celery"
+    assert data["remedy"] == remedy.removeprefix("Try: ")
+    done = run("explain", "none")
+    assert (done.exit_code, done.output) == (1, "Error: there is no job 'none'\n")
+
+
+def test_explain_shows_only_what_is_printable(run, database, connection):
+    put(database, "a", queue="mail\x1b[31m\u202e; rm -rf /", task="evil\x1b[2J")
+    done = run("explain", "a")
+    assert done.exit_code == 0, done.output
+    assert all(line.isprintable() for line in done.output.splitlines())
+    assert done.output.splitlines()[1].endswith("-Q 'mail\ufffd[31m\ufffd; rm -rf /'")
+    assert json.loads(run("explain", "a", "--json").output)["details"]["task"] == "evil\x1b[2J"

@@ -30,7 +30,8 @@ Run = Callable[..., Result]
 
 READING = [
     ("status",), ("status", "--json"), ("jobs",), ("jobs", "--json", "--kwargs", '{"x": 1}'),
-    ("jobs", "--stamps", '{"x": 1}'), ("show", "a"), ("schedules", "list"),
+    ("jobs", "--stamps", '{"x": 1}'), ("show", "a"), ("explain", "a"),
+    ("explain", "b", "--json"), ("schedules", "list"),
     ("schedules", "show", "entry"), ("schedules", "check"),
 ]  # fmt: skip
 WRITING = [

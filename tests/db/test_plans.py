@@ -223,6 +223,34 @@ def test_putting_back_what_is_unknown_reads_what_is_in_line_and_no_more(filled):
     assert plan.scans() == {("Index Scan", "jobs_ready")}, plan
 
 
+#: What explains a job, with values, and the indexes of jobs by which it finds its rows.
+EXPLAIN = [
+    ("explain_job", {"task_id": "t7"}, {"jobs_task_id_key"}),
+    ("explain_lock", {"task_id": "t7"}, {"jobs_task_id_key"}),
+    ("explain_line", {"queue": "celery", "priority": 1, "seq": 7, "depth": 20_000}, {"jobs_ready"}),
+    ("explain_running", {"queue": "celery", "depth": 20_000, "limit": 10}, {"jobs_ready"}),
+    ("explain_held", {"queues": ["celery", "other"], "depth": 1000}, {"jobs_ready"}),
+    ("explain_last_run", {"queue": "celery", "depth": 1000}, {"jobs_finished"}),
+    ("explain_chord", {"id": b"t7", "limit": 1000, "depth": 20_000}, {"jobs_group"}),
+    ("explain_members", {"group_id": "g", "limit": 10, "depth": 20_000}, {"jobs_group"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "values", "indexes"), EXPLAIN, ids=[each[0] for each in EXPLAIN])
+def test_explaining_a_job_reads_by_an_index_and_no_further_than_it_says(
+    filled, name, values, indexes
+):
+    plan = Plan(filled, name, **values)
+    assert {index for _, index in plan.scans()} == indexes, plan
+    if "depth" in values:  # the bound stands right above the walk, with nothing that needs all rows
+        (above,) = (
+            node
+            for node in plan.nodes
+            if any(each.get("Relation Name") == "jobs" for each in node.get("Plans", ()))
+        )
+        assert above["Node Type"] == "Limit", plan
+
+
 def fastest(work: Callable[[], object], times: int = 7) -> float:
     """In milliseconds."""
     taken = []

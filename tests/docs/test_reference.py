@@ -18,6 +18,7 @@ from pgjobs_celery.cli.jobs import ACTIONS
 from pgjobs_celery.cli.main import pgjobs
 from pgjobs_celery.cli.schedules import schedules
 from pgjobs_celery.config import Options, Settings
+from pgjobs_celery.control.explanation import KINDS
 from pgjobs_celery.control.filters import FILTERS
 from pgjobs_celery.control.jobs import ACTS_ON, Selection
 from pgjobs_celery.db import failures
@@ -143,6 +144,10 @@ def test_everything_that_a_selection_offers_is_described():
         "iteration",
     }
     assert shown == there
+
+
+def test_every_kind_of_explanation_is_described():
+    assert {row[0]: row[1] for row in rows("jobs.md", "Explanations")} == KINDS
 
 
 def test_every_command_and_each_of_its_options_is_described():

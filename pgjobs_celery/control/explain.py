@@ -1,0 +1,342 @@
+"""Explain a job: why it does not run, or did not, or that it does.
+
+:func:`gather` reads the facts, :func:`decide` is a pure function of them. The command line, and
+whatever else tells people of jobs, stands on these.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from ..db.deadline import answered_by
+from ..db.rows.explain import FEW, MOST_AHEAD, Held, JobFacts
+from ..job.states import State
+from ..printable import one_line
+from ..scopes.steady import monotonic
+from .explain_begun import explain_ended, explain_executing
+from .explanation import (
+    COMMAND,
+    Explanation,
+    Facts,
+    as_data,
+    count,
+    error_text,
+    explanation,
+    span,
+    when,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from ..db.database import Database
+    from ..db.rows.explain import ChordFacts, Consumer, Explain
+
+#: For how many seconds a job may be due before maintenance is missed: it looks each second, and at
+#: the time of the nearest job.
+STAGE_SECONDS = 10.0
+#: How long a ready job may wait for idle workers before that is worth a word, in seconds: each
+#: looks every second, whether it was told or not.
+CLAIM_SECONDS = 5.0
+#: For how long a transaction may hold a row before it is blamed, in seconds: a claim is over
+#: sooner.
+LOCK_SECONDS = 1.0
+#: How long the database may take for all of it, in seconds.
+ANSWER_SECONDS = 10.0
+#: How often the facts are read anew if the job changes meanwhile.
+TRIES = 3
+
+
+def explain(database: Database, task_id: str) -> Explanation | None:
+    """Why the job with this id does not run, or did not; None if nothing is known of the id.
+
+    Raises :class:`~pgjobs_celery.db.deadline.OutOfTime` after ANSWER_SECONDS, as where a session
+    has locked the whole table.
+    """
+    with answered_by(monotonic() + ANSWER_SECONDS):
+        return _explain(database.explain, task_id)
+
+
+def _explain(rows: Explain, task_id: str) -> Explanation | None:
+    facts = gather(rows, task_id)
+    for _ in range(TRIES):
+        # The surroundings of a job that a worker claims meanwhile do not explain it any more.
+        if facts is None or not is_waiting(facts.job):
+            break
+        if _same(facts.job, rows.explain_job(task_id)):
+            break
+        facts = gather(rows, task_id)
+    if facts is not None:
+        return decide(facts)
+    chord = rows.explain_chord(task_id)
+    return None if chord is None else explain_chord(task_id, chord)
+
+
+def gather(rows: Explain, task_id: str) -> Facts | None:
+    """The facts about a job, as many as its state needs; None if it has no row."""
+    job = rows.explain_job(task_id)
+    if job is None or not is_waiting(job):
+        return job and Facts(job)
+    lock = rows.explain_lock(task_id)
+    if job.state is not State.AVAILABLE:
+        return Facts(job, lock)
+    consumers = tuple(rows.explain_consumers(job.queue))
+    queues = sorted({queue for each in consumers if each.is_alive for queue in each.queues})
+    held = rows.explain_held(queues) if queues else {}
+    return Facts(
+        job,
+        lock,
+        rows.explain_line(job.queue, job.priority, job.seq),
+        tuple(rows.explain_running(job.queue)),
+        consumers,
+        tuple(held.get(each.node, Held(0, None)) for each in consumers),
+        None if any(each.is_alive for each in consumers) else rows.explain_last_run(job.queue),
+    )
+
+
+def is_waiting(job: JobFacts) -> bool:
+    """True if no worker has it, and it has not ended."""
+    return not job.state.is_final and job.state is not State.EXECUTING
+
+
+def _same(job: JobFacts, again: JobFacts | None) -> bool:
+    return again is not None and (again.state, again.attempt, again.queue, again.seq) == (
+        job.state, job.attempt, job.queue, job.seq,
+    )  # fmt: skip
+
+
+def decide(facts: Facts) -> Explanation:
+    """The reason that counts: of several, the one that must be gone first."""
+    job = facts.job
+    if job.state.is_final:
+        return explain_ended(job)
+    if job.state is State.EXECUTING:
+        return explain_executing(job)
+    if facts.lock is not None and (found := _locked(facts)):
+        return found
+    if job.state is not State.AVAILABLE:
+        return _waiting_for_its_time(job)
+    if job.expires_at is not None and job.expires_at <= job.now:
+        return explanation(
+            job,
+            "expired",
+            f"It had to begin by {when(job.expires_at, job.now)}, and did not: the worker that"
+            " comes to it will cancel it.",
+            expires_at=job.expires_at,
+        )
+    if job.paused_at is not None:
+        return explanation(
+            job,
+            "queue_paused",
+            f"Queue {job.queue} is paused since {when(job.paused_at, job.now)}: no worker begins a"
+            f" job of it. The pause does not tell who set it.",
+            f"{COMMAND} resume {quote(job.queue)}",
+            paused_at=job.paused_at,
+        )
+    return _in_line(facts)
+
+
+def _locked(facts: Facts) -> Explanation | None:
+    job, lock = facts.job, facts.lock
+    assert lock is not None
+    held = None if lock.xact_start is None else job.now - lock.xact_start
+    if held is not None and held < timedelta(seconds=LOCK_SECONDS):
+        return None
+    what = "the table of the jobs" if lock.is_table else "its row"
+    if lock.pid is None:
+        who = "A prepared transaction"
+    else:
+        names = [f"PID {lock.pid}"]
+        names += [f"application {lock.application}"] if lock.application else []
+        names += [f"user {lock.user}"] if lock.user else []
+        who = f"A session ({', '.join(names)})"
+    since = f" since {when(lock.xact_start, job.now)}" if lock.xact_start else ""
+    query = ""
+    if lock.query_start is not None:
+        ran = "runs since" if lock.state == "active" else f"is {lock.state}; its last query began"
+        query = f" It {ran} {when(lock.query_start, job.now)}: {lock.query or ''}."
+    return explanation(
+        job,
+        "row_locked",
+        f"{who} has locked {what}{since}, and workers pass over what is locked until that"
+        f" transaction ends.{query}",
+        None if lock.pid is None else f'psql -c "SELECT pg_terminate_backend({lock.pid})"',
+        session=lock._asdict(),
+    )
+
+
+def _waiting_for_its_time(job: JobFacts) -> Explanation:
+    due = job.due_at or job.scheduled_at
+    if due <= job.now - timedelta(seconds=STAGE_SECONDS):
+        live = f"{count(job.live_nodes, 'worker')} of any queue {_are(job.live_nodes)} alive"
+        return explanation(
+            job,
+            "no_maintenance",
+            f"It was due at {when(due, job.now)}, and no process has put it in line: no maintenance"
+            f" is running, though every worker does it unless pgjobs_maintenance is off. {live}.",
+            f"{COMMAND} maintain",
+            due_at=due,
+            live_nodes=job.live_nodes,
+        )
+    now = f"{COMMAND} reschedule {quote(job.task_id)} --in 0"
+    if job.state is State.RETRYABLE:
+        error = error_text(job.error) or "it asked for that itself"
+        return explanation(
+            job,
+            "retry_waiting",
+            f"Attempt {job.attempt:,} of {job.max_attempts:,} failed{_on(job)} ({error}); the next"
+            f" one is due at {when(due, job.now)}.",
+            now,
+            due_at=due,
+            error=job.error,
+            worker=job.attempted_by,
+        )
+    text = f"It waits for its time: it is due at {when(due, job.now)}."
+    return explanation(job, "not_due", text, now, due_at=due)
+
+
+def _in_line(facts: Facts) -> Explanation:
+    job, line, live = facts.job, facts.line, facts.live
+    if not live:
+        return _without_consumer(facts)
+    consumers = [consumer.name for consumer, _ in live]
+    details: dict[str, Any] = {
+        "ahead": min(line.ahead, MOST_AHEAD), "ahead_is_more": line.ahead > MOST_AHEAD,
+        "running": line.running, "concurrency": job.concurrency, "consumers": consumers,
+        "oldest": [each._asdict() for each in facts.running],
+    }  # fmt: skip
+    if job.concurrency is not None and line.running >= job.concurrency:
+        named = ", ".join(f"{each.task_id} on {each.worker}" for each in facts.running)
+        holders = f": {named}" if named else ""
+        more = line.running - len(facts.running)
+        holders += f" and {more:,} more" if named and more > 0 else ""
+        return explanation(
+            job,
+            "limit_full",
+            f"Queue {job.queue} is limited to {job.concurrency:,} at once, and"
+            f" {count(line.running, 'job')} of it {_are(line.running)} running{holders}."
+            f" {_place(facts)}",
+            f"{COMMAND} limit {quote(job.queue)} none",
+            **details,
+        )
+    if line.ahead:
+        return explanation(job, "in_line", f"{_place(facts)} {_running(facts)}", **details)
+    return _next_in_line(facts, details)
+
+
+def _next_in_line(facts: Facts, details: dict[str, Any]) -> Explanation:
+    job = facts.job
+    waits = job.now - max(job.scheduled_at, job.inserted_at)
+    idle = [consumer.name for consumer, held in facts.live if not held.jobs]
+    if waits < timedelta(seconds=CLAIM_SECONDS):
+        text = f"It is the next of queue {job.queue}, and has been ready for {span(waits)}."
+        return explanation(job, "about_to_begin", f"{text} {_running(facts)}", **details)
+    if idle:
+        return explanation(
+            job,
+            "idle_workers",
+            f"It is the next of queue {job.queue}, which {', '.join(idle[:FEW])} consumes from"
+            " without holding a job. A worker looks each second: the worker's own limit for the"
+            " queue (pgjobs_queues), a rate limit, or a worker that is stuck keeps it from"
+            " claiming. Its log tells.",
+            **details,
+        )
+    holds = "; ".join(_holds(consumer, held, job) for consumer, held in facts.live[:FEW])
+    return explanation(
+        job,
+        "at_capacity",
+        f"It is the next of queue {job.queue}, and every worker that consumes from it is busy:"
+        f" {holds}. The first that has room begins it.",
+        f"celery -A proj worker -Q {quote(job.queue)}",
+        holds={consumer.name: held.jobs for consumer, held in facts.live},
+        **details,
+    )
+
+
+def _holds(consumer: Consumer, held: Held, job: JobFacts) -> str:
+    since = f", the oldest since {when(held.since, job.now)}" if held.since else ""
+    return f"{consumer.name} holds {count(held.jobs, 'job')}{since}"
+
+
+def _without_consumer(facts: Facts) -> Explanation:
+    job = facts.job
+    last: dict[str, Any] = {"worker": None, "last_seen": None}
+    text = f"No live worker consumes from queue {job.queue}."
+    if facts.consumers:
+        gone = facts.consumers[0]
+        last = {"worker": gone.name, "last_seen": gone.heartbeat_at}
+        text += f" The last that did was {gone.name}: its last heartbeat came at"
+        text += f" {when(gone.heartbeat_at, job.now)}."
+    elif facts.last_run is not None:
+        last = {"worker": facts.last_run.worker, "last_seen": facts.last_run.finished_at}
+        text += f" {facts.last_run.worker} was the last to end a job of it, at"
+        text += f" {when(facts.last_run.finished_at, job.now)}."
+    else:
+        text += " The newest ends of jobs do not show one that did."
+    others = f"{count(job.live_nodes, 'worker')} of other queues {_are(job.live_nodes)} alive."
+    return explanation(
+        job,
+        "no_consumer",
+        f"{text} {others if job.live_nodes else 'No other worker is alive, either.'}",
+        f"celery -A proj worker -Q {quote(job.queue)}",
+        live_nodes=job.live_nodes,
+        **last,
+    )
+
+
+def _place(facts: Facts) -> str:
+    """Its position, which is counted up to MOST_AHEAD."""
+    job, ahead = facts.job, facts.line.ahead
+    if ahead > MOST_AHEAD:
+        return f"It is in queue {job.queue} behind more than {MOST_AHEAD:,} jobs."
+    if not ahead:
+        return f"It is the next of queue {job.queue}."
+    return f"It is at position {ahead + 1:,} of queue {job.queue}, behind {count(ahead, 'job')}."
+
+
+def _running(facts: Facts) -> str:
+    """How many jobs of the queue run, and the oldest of them."""
+    job, running = facts.job, facts.line.running
+    more = "at least " if facts.line.is_cut else ""
+    text = f"{more}{count(running, 'job')} of it {_are(running)} running"
+    text = text[0].upper() + text[1:]
+    if job.concurrency is not None:
+        text += f" of {job.concurrency:,} at once"
+    if facts.running and (oldest := facts.running[0]).since:
+        text += f", the oldest since {when(oldest.since, job.now)} on {oldest.worker}"
+    return f"{text}; {count(len(facts.live), 'worker')} {_consume(len(facts.live))} from it."
+
+
+def _on(job: JobFacts) -> str:
+    return f" on {job.attempted_by}" if job.attempted_by else ""
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _consume(number: int) -> str:
+    return "consumes" if number == 1 else "consume"
+
+
+def explain_chord(task_id: str, chord: ChordFacts) -> Explanation:
+    """Why an id without a row has none yet: its header has not finished."""
+    missing = max(0, chord.size - chord.finished)
+    waits = ", ".join(f"{id} ({state})" for id, state in chord.unfinished)
+    named = f": {waits}{', ...' if missing > len(chord.unfinished) else ''}" if waits else ""
+    text = (
+        f"It is not published yet: it waits for the chord {chord.group_id}, which began at"
+        f" {when(chord.inserted_at, chord.now)}, and {missing:,} of the {chord.size:,} tasks of its"
+        f" header {'has' if missing == 1 else 'have'} not finished{named}."
+    )
+    first = next((id for id, _ in chord.unfinished), None)
+    details = {
+        "task_id": task_id, "group_id": chord.group_id, "size": chord.size, "missing": missing,
+        "unfinished": {id: state.value for id, state in chord.unfinished}, "at": chord.now,
+    }  # fmt: skip
+    return Explanation(
+        "waits_for_chord",
+        one_line(text),
+        as_data(details),
+        one_line(f"{COMMAND} explain {quote(first)}") if first else None,
+    )

@@ -1,0 +1,44 @@
+"""A job that knows the database where it was found."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PgJobsError
+from ..job.job import Job
+from .explain import explain
+from .explanation import Explanation
+
+if TYPE_CHECKING:
+    from ..db.database import Database
+
+
+class FoundJob(Job):
+    """A :class:`Job` from ``jobs(app)``; a copy or a pickle of it is a plain Job."""
+
+    _database: Database | None = None
+
+    @classmethod
+    def of(cls, job: Job, database: Database) -> FoundJob:
+        """The same job, which was found there."""
+        found = object.__new__(cls)
+        found.__dict__.update(job.__dict__, _database=database)
+        return found
+
+    def explain(self) -> Explanation:
+        """Why it does not run, or did not, as its row is now and not when it was found.
+
+        >>> jobs(app).get(result).explain().kind
+        'not_due'
+        """
+        if self._database is None:
+            raise PgJobsError("only a job that jobs(app) has found can be explained")
+        found = explain(self._database, self.task_id)
+        if found is not None:
+            return found
+        text = "Its row was deleted after it was found."
+        return Explanation("deleted", text, {"task_id": self.task_id})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Job, tuple(getattr(self, field.name) for field in fields(Job))

@@ -1,0 +1,207 @@
+"""The facts by which a job's state is explained: the job itself, and what is around it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from ...job.states import State
+from .results import possible_ids
+
+if TYPE_CHECKING:
+    from ..connection import Row
+    from ..session import Session
+
+#: How many jobs are counted ahead of one at most, and how many entries of its line are looked at.
+MOST_AHEAD, DEPTH = 10_000, 20_000
+#: How many are named at most: jobs, nodes.
+FEW, NODES = 10, 50
+#: Among how many of a queue's first entries a worker's jobs are looked for, and among how many of
+#: the newest ends the last of a queue.
+SHALLOW = 1000
+
+
+class JobFacts(NamedTuple):
+    """A job, the node that holds it, and the limits of its queue, at a time of the server's."""
+
+    task_id: str
+    task: str
+    queue: str
+    state: State
+    attempt: int
+    max_attempts: int
+    priority: int
+    seq: int
+    #: False for a row that stands for a task and cannot be run itself.
+    has_message: bool
+    acks_late: bool
+    reported_state: str | None
+    attempted_by: str | None
+    now: datetime
+    inserted_at: datetime
+    scheduled_at: datetime
+    due_at: datetime | None = None
+    attempted_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    cancel_reason: str | None = None
+    superseded_by: str | None = None
+    #: The last entry of its errors; empty without one.
+    error: dict[str, Any] = {}
+    #: The name of the node that holds it, its last heartbeat, and for how many seconds that counts;
+    #: None where that node has no row.
+    node: str | None = None
+    heartbeat_at: datetime | None = None
+    lease: float | None = None
+    paused_at: datetime | None = None
+    concurrency: int | None = None
+    #: How many nodes live, whatever they consume.
+    live_nodes: int = 0
+
+
+class Lock(NamedTuple):
+    """The session that has locked the job's row; what its role may not see is None."""
+
+    #: None for a prepared transaction.
+    pid: int | None
+    user: str | None = None
+    application: str | None = None
+    xact_start: datetime | None = None
+    query_start: datetime | None = None
+    state: str | None = None
+    query: str | None = None
+    #: It has locked the table and not this row alone.
+    is_table: bool = False
+
+
+class Line(NamedTuple):
+    """How a queue's line stands, as far as it was looked through."""
+
+    ahead: int = 0
+    running: int = 0
+    #: There is more of it.
+    is_cut: bool = False
+
+
+class Running(NamedTuple):
+    """A job that runs."""
+
+    task_id: str
+    task: str
+    worker: str | None
+    since: datetime | None
+
+
+class Consumer(NamedTuple):
+    """A node that consumes from the job's queue."""
+
+    node: UUID
+    name: str
+    heartbeat_at: datetime
+    is_alive: bool
+    queues: list[str]
+
+
+class Held(NamedTuple):
+    """How many jobs a node holds, and since when the oldest."""
+
+    jobs: int
+    since: datetime | None
+
+
+class LastRun(NamedTuple):
+    """The worker that was the last to end a job of a queue."""
+
+    worker: str
+    finished_at: datetime
+
+
+class ChordFacts(NamedTuple):
+    """A chord that is open, and the tasks of its header that have not finished."""
+
+    group_id: str
+    inserted_at: datetime
+    size: int
+    #: Up to DEPTH.
+    finished: int
+    now: datetime
+    unfinished: tuple[tuple[str, State], ...] = ()
+
+
+class Explain:
+    """Statements that explain a job, one method each: they lock nothing and are bounded."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def explain_job(self, task_id: str) -> JobFacts | None:
+        """The job; None if it has no row."""
+        if not possible_ids([task_id]):
+            return None
+        rows = self._fetch("explain_job", task_id=task_id)
+        if not rows:
+            return None
+        values = dict(zip(JobFacts._fields, rows[0], strict=True))
+        values["state"] = State(values["state"])
+        values["error"] = _object(values["error"])
+        return JobFacts(**values)
+
+    def explain_lock(self, task_id: str) -> Lock | None:
+        """The session that has locked the row against claims; None without one."""
+        rows = self._fetch("explain_lock", task_id=task_id)
+        return Lock(*rows[0]) if rows else None
+
+    def explain_line(self, queue: str, priority: int, seq: int) -> Line:
+        """How many stand before this place of the queue, and how many run."""
+        rows = self._fetch("explain_line", queue=queue, priority=priority, seq=seq, depth=DEPTH)
+        return Line(*rows[0])
+
+    def explain_running(self, queue: str) -> list[Running]:
+        """A few of the jobs of the queue that run, the oldest first."""
+        rows = self._fetch("explain_running", queue=queue, depth=DEPTH, limit=FEW)
+        return [Running(*row) for row in rows]
+
+    def explain_consumers(self, queue: str) -> list[Consumer]:
+        """The nodes that consume from the queue, the living first."""
+        rows = self._fetch("explain_consumers", queue=queue, limit=NODES)
+        return [Consumer(*row) for row in rows]
+
+    def explain_held(self, queues: Sequence[str]) -> dict[UUID, Held]:
+        """How many jobs of these queues each node holds."""
+        rows = self._fetch("explain_held", queues=list(queues)[:NODES], depth=SHALLOW)
+        return {node: Held(*held) for node, *held in rows}
+
+    def explain_last_run(self, queue: str) -> LastRun | None:
+        """The worker that was the last to end a job of the queue; None if that is long ago."""
+        rows = self._fetch("explain_last_run", queue=queue, depth=SHALLOW)
+        return LastRun(*rows[0]) if rows else None
+
+    def explain_chord(self, task_id: str) -> ChordFacts | None:
+        """The open chord whose body names this id; None without one."""
+        if not possible_ids([task_id]) or not task_id:
+            return None
+        rows = self._fetch("explain_chord", id=task_id.encode(), limit=SHALLOW, depth=DEPTH)
+        if not rows:
+            return None
+        group_id = rows[0][0]
+        members = self._fetch("explain_members", group_id=group_id, depth=DEPTH, limit=FEW)
+        unfinished = tuple((id, State(state)) for id, state in members)
+        return ChordFacts(*rows[0])._replace(unfinished=unfinished)
+
+    def _fetch(self, name: str, /, **values: Any) -> list[Row]:
+        session = self._session
+        calls = [session.call("pin_plans"), session.call(name, **values)]
+        with session.joining():
+            return session.retrying(lambda: session.run(calls))[1]
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
