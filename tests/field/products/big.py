@@ -16,6 +16,18 @@ def run_pretix(stage: Stage) -> Judgement:
     return run_program(stage, "pretix_order", expected, limit=1800)
 
 
+def run_airflow(stage: Stage) -> Judgement:
+    names = ("print_date", "sleep", "templated")
+    expected = {
+        "killed while": "running",
+        "DAG": ["success"],
+        "ended by": "heartbeat",
+        "tasks": dict.fromkeys(names, "success"),
+        "tries": {**dict.fromkeys(names, 1), "sleep": 2},
+    }
+    return run_program(stage, "airflow_whole", expected, limit=1800)
+
+
 def run_weblate(stage: Stage) -> Judgement:
     if shutil.which("git") is None:
         raise Skip("needs git, for the repository that it follows")
@@ -32,6 +44,28 @@ def run_weblate(stage: Stage) -> Judgement:
 
 
 PRODUCTS = (
+    Product(
+        name="airflow-whole",
+        distribution="apache-airflow",
+        beside=("apache-airflow-providers-celery", "celery"),
+        environment=Environment(
+            "airflow-whole",
+            (
+                # The provider does not import with Celery 5.7, though it allows it.
+                "apache-airflow>=3.3",
+                "apache-airflow-providers-celery>=3.26",
+                "celery<5.7",
+                "asyncpg",
+                "psycopg2-binary",
+            ),
+            python="3.11",
+        ),
+        ran="API server, scheduler, DAG processor and workers: its tutorial's DAG, the worker of a "
+        "running task killed with all its processes, another one instead",
+        run=run_airflow,
+        is_big=True,
+        is_fast=False,
+    ),
     Product(
         name="weblate-whole",
         distribution="weblate",
