@@ -1,4 +1,4 @@
-"""A kombu message as a row, and back: the envelope is kept as it was published.
+"""A kombu message as a row, and back: what is read is what was published.
 
 The envelope (content type and encoding, headers, properties) is JSON text, the body its bytes.
 jsonb would refuse NUL and NaN, and a body may be in any serializer, compressed or signed.
@@ -19,6 +19,7 @@ from .checks import LARGEST_INTEGER
 from .options import HEADER, NAMES, JobOptions, read_options
 from .properties import kept_properties
 from .rows import HIGHEST_RANK, LOWEST_RANK, NewJob
+from .usual import MARK, leave_out, restore
 
 #: kombu's delivery mode for messages that need not survive a server crash.
 TRANSIENT = 1
@@ -79,17 +80,23 @@ def rank(priority: Any, order: str) -> int:
 
 def encode_envelope(message: Mapping[str, Any], exchange: str, routing_key: str) -> str:
     """The envelope as JSON text. Raises MessageRefused for a header that JSON cannot hold."""
+    headers, properties = message["headers"] or {}, kept_properties(message["properties"])
+    unusual = leave_out(headers, properties)
+    if unusual is not None:
+        headers, properties = unusual
     envelope = {
         "content-type": message["content-type"],
         "content-encoding": message["content-encoding"],
-        "headers": message["headers"] or {},
-        "properties": kept_properties(message["properties"]),
+        "headers": headers,
+        "properties": properties,
     }
+    if unusual is not None:
+        envelope[MARK] = 1
     if exchange:
         envelope["exchange"] = exchange
         envelope["routing-key"] = routing_key
     try:
-        return json.dumps(envelope)
+        return json.dumps(envelope, separators=(",", ":"))
     except (TypeError, ValueError):
         pass
     try:
@@ -136,6 +143,9 @@ def decode_envelope(text: str, queue: str) -> Envelope:
             raise UndecodableRow(f"its message is not what was published: {name} {value!r:.100}")
     if not isinstance(envelope.exchange, str) or not isinstance(envelope.routing_key, str):
         raise UndecodableRow("its message is not what was published: exchange or routing key")
+    if read.get(MARK) == 1:
+        headers, properties = restore(envelope.headers, envelope.properties)
+        return envelope._replace(headers=headers, properties=properties)
     return envelope
 
 

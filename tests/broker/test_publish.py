@@ -17,7 +17,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from pgjobs_celery.errors import BodyTooLarge, MessageRefused
-from pgjobs_celery.job.envelope import LAST_INDEX
+from pgjobs_celery.job.envelope import LAST_INDEX, decode_envelope
 
 from ..conftest import Connection
 from ..support.consumers import consuming, drain, get_row, get_rows, is_quiet, publish_task
@@ -45,7 +45,7 @@ def test_a_task_becomes_one_row_with_everything_in_its_column(
         correlation_id="one", headers={"mine": {"deep": [1, None]}},
     )  # fmt: skip
     (row,) = get_rows(connection)
-    message = json.loads(row.pop("message"))
+    message = decode_envelope(row.pop("message"), "mail")
     moments = [row.pop(name) for name in ("inserted_at", "scheduled_at")]
     assert all(before - timedelta(seconds=5) < at < before + timedelta(seconds=5) for at in moments)
     assert json.loads(row.pop("body")) == [
@@ -66,12 +66,11 @@ def test_a_task_becomes_one_row_with_everything_in_its_column(
         "children": None, "errors": [], "cancel_requested_at": None, "cancel_reason": None,
         "cancel_signal": None, "superseded_by": None, "given_key": None,
     }  # fmt: skip
-    assert message["content-type"] == "application/json"
-    assert message["content-encoding"] == "utf-8"
-    assert message["headers"]["mine"] == {"deep": [1, None]}
-    assert message["headers"]["id"] == "one"
-    assert message["properties"]["correlation_id"] == "one"
-    assert message["properties"]["delivery_mode"] == 2
+    assert (message.content_type, message.content_encoding) == ("application/json", "utf-8")
+    assert message.headers["mine"] == {"deep": [1, None]}
+    assert message.headers["id"] == "one"
+    assert message.properties["correlation_id"] == "one"
+    assert message.properties["delivery_mode"] == 2
     assert not get_rows(connection, "messages")
 
 

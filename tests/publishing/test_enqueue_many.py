@@ -220,8 +220,8 @@ def normal(row: dict[str, Any]) -> dict[str, Any]:
     for name in ("due_at", "expires_at"):
         row[name] = row[name] and round(row[name].timestamp() / 20)
     for name in ("eta", "expires"):
-        said = row["message"]["headers"][name]
-        row["message"]["headers"][name] = said and said[:10]
+        moment = row["message"]["headers"].get(name)
+        row["message"]["headers"][name] = moment and moment[:10]
     return row
 
 
