@@ -35,6 +35,9 @@ class Ledger:
         self.left: deque[str] = deque()
         #: When the oldest note came, by the monotonic clock.
         self.since = 0.0
+        #: How many transactions that write outcomes have begun, and how many have ended.
+        self.writes_begun = 0
+        self.writes_ended = 0
 
     @property
     def unwritten(self) -> int:
@@ -54,18 +57,27 @@ class Ledger:
         Parts first: an outcome is noted before its part, so the outcome of a part that is taken
         here is taken too, or written already.
         """
+        parts = _take_all(self.parts)
+        if self.outcomes:  # before they are taken: who finds none of them must find this
+            self.writes_begun += 1
+        outcomes = _take_all(self.outcomes)
         return Pending(
-            parts=_take_all(self.parts),
-            outcomes=_take_all(self.outcomes),
+            parts=parts,
+            outcomes=outcomes,
             read=_take_all(self.read),
             returned=_take_all(self.returned),
             freed=_take_all(self.freed),
         )
 
+    def end_write(self) -> None:
+        """What was taken is written, or put back. One takes at a time."""
+        self.writes_ended = self.writes_begun
+
     def put_back(self, pending: Pending) -> None:
         """Put back what was taken and not written, before what came since."""
         for name, taken in zip(Pending._fields, pending, strict=True):
             getattr(self, name).extendleft(reversed(taken))
+        self.end_write()
 
     def write(self, notes: deque[T], write: Callable[[list[T]], None]) -> None:
         """Take the notes of a kind that no other goes with, and have them written.

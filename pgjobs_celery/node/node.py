@@ -116,6 +116,7 @@ class Node:
                 self.ledger.put_back(pending)
                 self._look_back.is_uncertain = True
                 raise
+            self.ledger.end_write()
             for claim in turn.claims:
                 self.holdings.take(claim)
             self.lost_claims += report_lost(self.database, turn.lost)
@@ -180,6 +181,12 @@ class Node:
         self.ledger.write(self.ledger.left, self._leave_queues)
         if self.unwritten or self._look_back.is_uncertain:
             self.claim_jobs((), 0)
+
+    def write_all(self) -> None:
+        """As :meth:`flush`, and wait for what another thread is writing."""
+        with self._lock:
+            pass
+        self.flush()
 
     def settle(self, outcome: Outcome) -> None:
         """Note what became of a job: written with the next claim, or soon by itself."""
@@ -354,13 +361,9 @@ class Node:
             return
         settings = self.settings
         heartbeat = Heartbeat(
-            self.id,
-            self._describe,
-            settings.heartbeat_interval,
-            settings.lease,
-            on_dead=self.services.rescue,
-            on_back=self._come_back,
-        )
+            self.id, self._describe, settings.heartbeat_interval, settings.lease,
+            on_dead=self.services.rescue, on_back=self._come_back,
+        )  # fmt: skip
         heartbeat.run(self.database)
         watch = Watch(self.watchers, self.database.options.poll, lambda: self.oversee)
         self.services.start(heartbeat, watch, settings)

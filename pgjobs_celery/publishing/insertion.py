@@ -57,13 +57,16 @@ def _insert(database: Database, insertion: Insertion, first: float | None) -> bo
     def is_inserted() -> bool:
         return database.jobs.insert_job(insertion.job, insertion.run, first)
 
+    node = get_node(database)
+    ended = node.ledger.writes_ended
     if is_inserted():
         return True
-    node = get_node(database)
-    if database.is_in_transaction or not node.unwritten:
+    if database.is_in_transaction:
         return False
     # It may have finished here just now, and its row does not know yet.
-    node.flush()
+    if not node.unwritten and node.ledger.writes_begun == ended:
+        return False
+    node.write_all()
     return is_inserted()
 
 

@@ -6,7 +6,9 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -16,6 +18,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from pgjobs_celery.db.rows.claims import Claims, Turn
 from pgjobs_celery.errors import BodyTooLarge, MessageRefused
 from pgjobs_celery.job.envelope import LAST_INDEX, decode_envelope
 
@@ -267,6 +270,32 @@ def test_an_id_that_was_acknowledged_just_now_runs_anew(
         assert message is not None
         message.ack()
         publish_task(broker, id="again")
+    assert get_row(connection, "again")["state"] == "available"
+
+
+def test_an_id_whose_end_another_thread_is_writing_runs_anew(
+    broker: kombu.Connection, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """The outcome is noted no more, and not in the row yet."""
+    publish_task(broker, id="again")
+    message = broker.default_channel.basic_get("q")
+    assert message is not None
+    is_writing, may_write = threading.Event(), threading.Event()
+    turn = Claims.turn
+
+    def turn_later(*args: Any, **options: Any) -> Turn:
+        is_writing.set()
+        assert may_write.wait(30)
+        return turn(*args, **options)
+
+    monkeypatch.setattr(Claims, "turn", turn_later)
+    message.ack()
+    assert is_writing.wait(30)  # the node's own thread does
+    with ThreadPoolExecutor() as threads:
+        published = threads.submit(publish_task, broker, id="again")
+        assert not wait([published], timeout=0.3).done
+        may_write.set()
+        published.result(30)
     assert get_row(connection, "again")["state"] == "available"
 
 

@@ -71,7 +71,8 @@ def test_in_the_loop_an_outcome_is_written_after_it_lingered(ledger, database):
         watch = Stopwatch()
         loop.expect(service)
         assert ledger.was_flushed.wait(10)
-        assert service.linger <= watch.elapsed()
+        # A timed wait may end a tick of the clock early (0.35 ms, seen on Python 3.13).
+        assert service.linger * 0.9 <= watch.elapsed()
         assert watch.own() < service.interval
     finally:
         loop.stop()
