@@ -18,6 +18,9 @@ RESCUE_SECONDS = 30.0
 REVOKED_BEFORE, DUPLICATE, EXPIRED = "revoked before it was published", "a duplicate of", "expired"
 UNKNOWN_TASK, WORKER_LOST = "NotRegistered", "WorkerLostError"
 
+#: The reported states that an earlier attempt may have left; any other the running task reports.
+LEFT_BEHIND = ("RETRY", "PENDING", "SUCCESS")
+
 
 def explain_executing(job: JobFacts) -> Explanation:
     """Why it has not ended yet: it runs, or its worker is silent or dead."""
@@ -55,10 +58,12 @@ def explain_executing(job: JobFacts) -> Explanation:
     if job.cancel_requested_at is not None:
         why = f" ({job.cancel_reason})" if job.cancel_reason else ""
         told = f" It was told to stop{why} at {when(job.cancel_requested_at, job.now)}."
+    has_said = job.reported_state not in (None, *LEFT_BEHIND)
+    runs = "It runs" if has_said else "It runs or is about to"
     return explanation(
         job,
         "running",
-        f"It runs: {worker} has had it{since}, {attempt}, and sent its last heartbeat"
+        f"{runs}: {worker} has had it{since}, {attempt}, and sent its last heartbeat"
         f" {span(silence)} ago.{told}",
         **details,
     )

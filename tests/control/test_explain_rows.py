@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shlex
 from collections.abc import Callable
 from uuid import UUID
 
 import psycopg
 import pytest
 from celery import Celery, chord
+from psycopg.conninfo import make_conninfo
 
 from pgjobs_celery import PgTask, Unique, jobs
-from pgjobs_celery.control.explain import explain
+from pgjobs_celery.cli.database import RIGHTS
+from pgjobs_celery.cli.main import pgjobs
+from pgjobs_celery.config import Options
+from pgjobs_celery.control.explain import decide, explain
 from pgjobs_celery.control.explanation import KINDS, Explanation
 from pgjobs_celery.db.database import Database, OutOfTime
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.rows.explain import Lock
 from pgjobs_celery.job.job import Job
 from pgjobs_celery.job.outcome import (
     cancelled,
@@ -28,6 +35,7 @@ from pgjobs_celery.job.rows import Bucket, Claim
 from tests.support.rows import put
 
 from ..conftest import Connection
+from .test_explain import CASES
 
 A, B = UUID(int=1), UUID(int=2)
 
@@ -276,7 +284,7 @@ def test_a_healthy_running_job_is_not_accused(database, connection):
         other.execute("SELECT FROM pgjobs.jobs FOR UPDATE")
         found = why(database)
     assert found.kind == "running"
-    assert found.text.startswith("It runs: w1@web has had it since 20")
+    assert found.text.startswith("It runs or is about to: w1@web has had it since 20")
     assert "attempt 1 of 20, and sent its last heartbeat 0 s ago." in found.text
     assert found.remedy is None
     jobs(database).filter(id="a").cancel("no longer needed")
@@ -447,3 +455,68 @@ def test_times_that_python_cannot_hold_do_no_harm(database, connection):
     for moment in ("infinity", "-infinity"):
         connection.execute("UPDATE pgjobs.nodes SET heartbeat_at = %s", (moment,))
         why(database, "b")
+
+
+def test_a_role_that_only_looks_is_told_of_locks_that_last(database, connection, url, monkeypatch):
+    """It does not see since when a foreign session holds them, so it looks twice."""
+    put(database, "a")
+    lives(database)
+    monkeypatch.setattr("pgjobs_celery.control.explain.LOCK_SECONDS", 0.1)
+    role = "pgjobs_explains"
+    grants = (
+        f"CREATE ROLE {role} LOGIN PASSWORD 'secret'",
+        f"GRANT USAGE ON SCHEMA pgjobs TO {role}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA pgjobs TO {role}",
+    )
+    for statement in grants:
+        connection.execute(statement)
+    theirs = Database(make_conninfo(parse_url(url), user=role, password="secret"), Options())
+    theirs.rights = RIGHTS["explain"]
+    try:
+        assert why(theirs).kind == "about_to_begin"
+        with psycopg.connect(database.conninfo, application_name="report") as other:
+            other.execute("SELECT FROM pgjobs.jobs WHERE task_id = 'a' FOR UPDATE")
+            found = why(theirs)
+            pid = other.info.backend_pid
+        assert found.kind == "row_locked"
+        assert f"A session (PID {pid}, application report, user " in found.text
+        assert found.details["session"]["query_start"] is None
+    finally:
+        theirs.close()
+        connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_the_lock_of_a_claim_is_not_blamed_on_a_session(database, connection, monkeypatch):
+    """One that is gone at the second look, for a role that cannot see how old it is."""
+    put(database, "a")
+    monkeypatch.setattr("pgjobs_celery.control.explain.LOCK_SECONDS", 0.0)
+    locks = iter([Lock(1), None, Lock(1), Lock(2)])
+    monkeypatch.setattr(database.explain, "explain_lock", lambda task_id: next(locks))
+    assert why(database).kind == "no_consumer"
+    assert why(database).kind == "no_consumer"
+
+
+def test_a_job_that_is_claimed_while_its_facts_are_read_is_not_accused(database, monkeypatch):
+    put(database, "a")
+    lives(database)
+    read = database.explain.explain_line
+
+    def claimed_meanwhile(*place):
+        line = read(*place)
+        claim(database)
+        return line
+
+    monkeypatch.setattr(database.explain, "explain_line", claimed_meanwhile)
+    assert why(database).kind == "running"
+
+
+def test_each_remedy_is_a_command_that_exists():
+    """Of the explanations of the table of cases."""
+    for facts, _, _ in CASES:
+        words = shlex.split(decide(facts).remedy or "celery worker")
+        if words[:4] == ["celery", "-A", "proj", "pgjobs"]:
+            command = pgjobs.commands[words[4]]
+            with command.make_context(words[4], words[5:]):
+                pass
+        else:
+            assert words[0] in ("celery", "psql")
