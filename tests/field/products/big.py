@@ -28,6 +28,12 @@ def run_airflow(stage: Stage) -> Judgement:
     return run_program(stage, "airflow_whole", expected, limit=1800)
 
 
+def run_nautobot(stage: Stage) -> Judgement:
+    names = ("ExportObjectList", "LogsCleanup", "RefreshDynamicGroupCaches")
+    expected = {**{name: ["SUCCESS", "field"] for name in names}, "exported": True}
+    return run_program(stage, "nautobot_whole", expected, limit=2400)
+
+
 def run_weblate(stage: Stage) -> Judgement:
     if shutil.which("git") is None:
         raise Skip("needs git, for the repository that it follows")
@@ -93,5 +99,17 @@ PRODUCTS = (
         run=run_pretix,
         is_big=True,
         is_fast=False,
+    ),
+    Product(
+        name="nautobot-whole",
+        distribution="nautobot",
+        beside=("django", "celery"),
+        environment=Environment("nautobot-whole", ("nautobot",), python="3.13"),
+        ran="all its migrations, and three of its Jobs for a user: an export, a clean-up of its "
+        "logs, its groups",
+        run=run_nautobot,
+        is_big=True,
+        is_fast=False,
+        needs_redis=True,
     ),
 )
