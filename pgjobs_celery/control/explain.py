@@ -216,7 +216,8 @@ def _in_line(facts: Facts) -> Explanation:
         return _without_consumer(facts)
     consumers = [consumer.name for consumer, _ in live]
     details: dict[str, Any] = {
-        "ahead": min(line.ahead, MOST_AHEAD), "ahead_is_more": line.ahead > MOST_AHEAD,
+        "ahead": min(line.ahead, MOST_AHEAD),
+        "ahead_is_more": line.ahead > MOST_AHEAD or not line.has_all_ahead,
         "running": line.running, "concurrency": job.concurrency, "consumers": consumers,
         "oldest": [each._asdict() for each in facts.running],
     }  # fmt: skip
@@ -234,7 +235,7 @@ def _in_line(facts: Facts) -> Explanation:
             f"{COMMAND} limit {quote(job.queue)} {line.running + 1}",
             **details,
         )
-    if line.ahead:
+    if line.ahead or not line.has_all_ahead:
         return explanation(job, "in_line", f"{_place(facts)} {_running(facts)}", **details)
     return _next_in_line(facts, details)
 
@@ -304,6 +305,8 @@ def _place(facts: Facts) -> str:
     job, ahead = facts.job, facts.line.ahead
     if ahead > MOST_AHEAD:
         return f"It is in queue {job.queue} behind more than {MOST_AHEAD:,} jobs."
+    if not facts.line.has_all_ahead:
+        return f"It is in queue {job.queue} behind at least {count(ahead, 'job')}."
     if not ahead:
         return f"It is the next of queue {job.queue}."
     return f"It is at position {ahead + 1:,} of queue {job.queue}, behind {count(ahead, 'job')}."

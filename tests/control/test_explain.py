@@ -116,6 +116,8 @@ CASES: list[tuple[Facts, str, str]] = [
         "in_line",
         "behind 10,000 jobs. At least 4 jobs of it are running; 1 worker consumes from it.",
     ),
+    (Facts(job(), line=Line(7, 9999, True, False), **LIVE), "in_line", "behind at least 7 jobs."),
+    (Facts(job(), line=Line(0, 9999, True, False), **LIVE), "in_line", "behind at least 0 jobs."),
     (Facts(job(), line=Line(10_001, 4, True), **LIVE), "in_line", "behind more than 10,000 jobs."),
     (Facts(job(), **LIVE), "at_capacity", "w1@web holds 3 jobs, the oldest since 2026-11-24 09:58"),
     (Facts(job(), consumers=(consumer(),), held=(IDLE,)), "idle_workers", "which w1@web consumes"),

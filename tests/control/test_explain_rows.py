@@ -247,6 +247,17 @@ def test_a_position_is_counted_up_to_ten_thousand(database, connection):
     assert (found.details["ahead"], found.details["ahead_is_more"]) == (10_000, True)
 
 
+def test_a_walk_that_ends_before_the_job_says_at_least(database, monkeypatch):
+    monkeypatch.setattr("pgjobs_celery.db.rows.explain.DEPTH", 2)
+    put(database, "a", "b", "c")
+    lives(database)
+    claim(database)
+    found = why(database, "c")
+    assert found.text.startswith("It is in queue celery behind at least 1 job. At least 1 job of")
+    assert found.details["ahead_is_more"] is True
+    assert why(database, "b").kind == "about_to_begin"
+
+
 def test_the_next_in_line_tells_of_busy_and_of_idle_workers(database, connection):
     put(database, "a", "b")
     lives(database)

@@ -85,6 +85,8 @@ class Line(NamedTuple):
     running: int = 0
     #: There is more of it.
     is_cut: bool = False
+    #: All that stand ahead were counted.
+    has_all_ahead: bool = True
 
 
 class Running(NamedTuple):
@@ -194,9 +196,13 @@ class Explain:
 
     def _fetch(self, name: str, /, **values: Any) -> list[Row]:
         session = self._session
-        calls = [session.call("pin_plans"), session.call(name, **values)]
+        calls = [
+            session.call("pin_plans"),
+            session.call("compile_nothing"),
+            session.call(name, **values),
+        ]
         with session.joining():
-            return session.retrying(lambda: session.run(calls))[1]
+            return session.retrying(lambda: session.run(calls))[2]
 
 
 def _object(text: str | None) -> dict[str, Any]:
