@@ -28,6 +28,16 @@ def run_airflow(stage: Stage) -> Judgement:
     return run_program(stage, "airflow_whole", expected, limit=1800)
 
 
+def run_mayan(stage: Stage) -> Judgement:
+    expected = {
+        "starts": True,
+        "document": "picture.png",
+        "file": ["image/png", 64, 1],
+        "picture": True,
+    }
+    return run_program(stage, "mayan_whole", expected, limit=1800)
+
+
 def run_nautobot(stage: Stage) -> Judgement:
     names = ("ExportObjectList", "LogsCleanup", "RefreshDynamicGroupCaches")
     expected = {**{name: ["SUCCESS", "field"] for name in names}, "exported": True}
@@ -111,5 +121,21 @@ PRODUCTS = (
         is_big=True,
         is_fast=False,
         needs_redis=True,
+    ),
+    Product(
+        name="mayan-whole",
+        distribution="mayan-edms",
+        beside=("django", "celery"),
+        environment=Environment(
+            "mayan-whole",
+            ("mayan-edms", "redis"),
+            python="3.11",
+            needs="headers of OpenLDAP and SASL for python-ldap",
+        ),
+        ran="its check of broker and backend at the start of each command and worker, all its "
+        "migrations, a picture uploaded, read and shown by its tasks",
+        run=run_mayan,
+        is_big=True,
+        is_fast=False,
     ),
 )
