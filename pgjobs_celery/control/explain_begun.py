@@ -74,7 +74,8 @@ def _held_by_dead(job: JobFacts, worker: str, evidence: str, until: datetime | N
     if job.live_nodes == 0:
         who = "No live worker exists that could take it: start one, or run the maintenance."
     elif is_missed:
-        who = f"{span(RESCUE_SECONDS)} would have sufficed: no live worker does the maintenance."
+        who = f"Others take such a job within {span(RESCUE_SECONDS)}: no live worker does the"
+        who += " maintenance, or all have just started."
     else:
         who = "A live worker takes it within seconds."
     kind = "no_maintenance" if is_missed or job.live_nodes == 0 else "held_by_dead_worker"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 
 import psycopg
@@ -366,3 +367,37 @@ def test_explain_shows_only_what_is_printable(run, database, connection):
     assert all(line.isprintable() for line in done.output.splitlines())
     assert done.output.splitlines()[1].endswith("-Q 'mail\ufffd[31m\ufffd; rm -rf /'")
     assert json.loads(run("explain", "a", "--json").output)["details"]["task"] == "evil\x1b[2J"
+
+
+def test_a_remedy_removes_what_was_explained(run, database, connection):
+    """As it is printed, but for where the database is."""
+    alive(database, A)
+    connection.execute("UPDATE pgjobs.nodes SET queues = '{celery,my mail}'")
+    put(database, "busy")
+    database.claims.claim_jobs(A, "celery@web1", [Bucket("celery")], 1)
+    put(database, "later", eta=3600)
+    put(database, "gone")
+    put(database, "held", queue="my mail")
+    run("cancel", "gone")
+    run("pause", "my mail")
+    database.jobs.forbid_jobs(["never"])
+    seen = []
+    for id in ("later", "gone", "held", "never", "limited"):
+        if id == "limited":
+            put(database, id)
+            run("limit", "celery", "1")
+        before = json.loads(run("explain", id, "--json").output)
+        words = shlex.split(before["remedy"])
+        assert words[:4] == ["celery", "-A", "proj", "pgjobs"]
+        done = run(*words[4:], *(["--yes"] if words[4] == "delete" else []))
+        assert done.exit_code == 0, done.output
+        after = run("explain", id, "--json")
+        kind = json.loads(after.output)["kind"] if after.exit_code == 0 else "none"
+        seen.append((before["kind"], kind))
+    assert seen == [
+        ("not_due", "about_to_begin"),
+        ("cancelled", "in_line"),
+        ("queue_paused", "about_to_begin"),
+        ("revoked_before_publishing", "none"),
+        ("limit_full", "in_line"),
+    ]
