@@ -64,7 +64,7 @@ KINDS = {
     "superseded": "another job took over its unique key",
     "revoked_before_publishing": "its id was revoked before it was published",
     "waits_for_chord": "it is the body of a chord whose header has not finished",
-    "deleted": "its row was deleted meanwhile",
+    "no_row": "its row was deleted after it was found, or is not committed yet",
 }
 
 

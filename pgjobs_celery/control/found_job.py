@@ -37,8 +37,11 @@ class FoundJob(Job):
         found = explain(self._database, self.task_id)
         if found is not None:
             return found
-        text = "Its row was deleted after it was found."
-        return Explanation("deleted", text, {"task_id": self.task_id})
+        text = (
+            "No worker can see its row: it was deleted after it was found, or the transaction that"
+        )
+        text += " published it is not committed."
+        return Explanation("no_row", text, {"task_id": self.task_id})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Job, tuple(getattr(self, field.name) for field in fields(Job))

@@ -217,7 +217,7 @@ def check(found: Explanation) -> None:
 def test_every_kind_has_a_case() -> None:
     kinds = {kind for _, kind, _ in CASES}
     # Of ids that have no row.
-    assert kinds | {"waits_for_chord", "deleted"} == set(KINDS)
+    assert kinds | {"waits_for_chord", "no_row"} == set(KINDS)
 
 
 @pytest.mark.parametrize("facts", [facts for facts, _, _ in CASES], ids=range(len(CASES)))

@@ -13,7 +13,7 @@ import pytest
 from celery import Celery, chord
 from psycopg.conninfo import make_conninfo
 
-from pgjobs_celery import PgTask, Unique, jobs
+from pgjobs_celery import PgTask, Unique, jobs, using
 from pgjobs_celery.cli.database import RIGHTS
 from pgjobs_celery.cli.main import pgjobs
 from pgjobs_celery.config import Options
@@ -85,7 +85,7 @@ def test_a_found_job_explains_itself(database):
         assert type(plain) is Job
         assert plain.task_id == "a"
     jobs(database).filter(id="a").delete()
-    assert job.explain().kind == "deleted"
+    assert job.explain().kind == "no_row"
     assert explain(database, "a") is None
     assert explain(database, "a\0") is None
 
@@ -531,3 +531,16 @@ def test_each_remedy_is_a_command_that_exists():
                 pass
         else:
             assert words[0] in ("celery", "psql")
+
+
+def test_a_job_that_is_not_committed_is_for_nobody_to_run(database, make_app):
+    app = make_app()
+    settings = "SELECT current_setting('enable_seqscan'), current_setting('jit')"
+    with psycopg.connect(database.conninfo) as caller, using(caller):
+        before = caller.execute(settings).fetchone()
+        app.send_task("tasks.add", task_id="a")
+        found = jobs(app).get("a").explain()
+        assert found.kind == "no_row"
+        assert found.text.endswith("or the transaction that published it is not committed.")
+        assert caller.execute(settings).fetchone() == before
+    assert jobs(app).get("a").explain().kind == "no_consumer"

@@ -201,8 +201,9 @@ class Explain:
             session.call("compile_nothing"),
             session.call(name, **values),
         ]
-        with session.joining():
-            return session.retrying(lambda: session.run(calls))[2]
+        # Never in a caller's transaction, whose other statements these settings would slow down: a
+        # job that is not committed is not there for a worker, either.
+        return session.retrying(lambda: session.run(calls))[2]
 
 
 def _object(text: str | None) -> dict[str, Any]:
