@@ -148,6 +148,8 @@ def test_everything_that_a_selection_offers_is_described():
 
 def test_every_kind_of_explanation_is_described():
     assert {row[0]: row[1] for row in rows("jobs.md", "Explanations")} == KINDS
+    advice = (ROOT / "docs" / "how-to" / "explain-jobs.md").read_text()
+    assert [kind for kind in KINDS if f"`{kind}`" not in advice] == []
 
 
 def test_every_command_and_each_of_its_options_is_described():
