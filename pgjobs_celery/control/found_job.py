@@ -13,6 +13,11 @@ from .explanation import Explanation
 if TYPE_CHECKING:
     from ..db.database import Database
 
+NO_ROW = (
+    "No worker can see its row: it was deleted after it was found, or the transaction that"
+    " published it is not committed."
+)
+
 
 class FoundJob(Job):
     """A :class:`Job` from ``jobs(app)``; a copy or a pickle of it is a plain Job."""
@@ -37,11 +42,7 @@ class FoundJob(Job):
         found = explain(self._database, self.task_id)
         if found is not None:
             return found
-        text = (
-            "No worker can see its row: it was deleted after it was found, or the transaction that"
-        )
-        text += " published it is not committed."
-        return Explanation("no_row", text, {"task_id": self.task_id})
+        return Explanation("no_row", NO_ROW, {"task_id": self.task_id})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Job, tuple(getattr(self, field.name) for field in fields(Job))
