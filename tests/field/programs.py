@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ Observations = Mapping[str, Any]
 
 #: The only observation of a program that did not get to its end.
 BROKEN = "_broken"
+
+#: What billiard writes when a worker's own code has failed. Its tasks may seem to end all the same.
+POOL_ERROR = "Pool callback raised exception"
 
 
 def run_program(
@@ -84,5 +87,16 @@ def _observe(stage: Stage, side: Side, name: str, limit: float) -> Observations:
     if code or not report.exists():
         tail = log.read_text(errors="replace").splitlines()[-3:]
         return {BROKEN: f"exit code {code} on {side.name}, {log}: {' / '.join(tail)[:400]}"}
+    if error := find_pool_error([log, *scratch.glob("*.log")]):
+        return {BROKEN: f"on {side.name}: {error}"}
     seen: Observations = json.loads(report.read_text())
     return seen
+
+
+def find_pool_error(logs: Iterable[Path]) -> str:
+    """The first line that tells of a failure of the worker itself, and its log; "" without one."""
+    for log in logs:
+        for line in log.read_text(errors="replace").splitlines():
+            if POOL_ERROR in line:
+                return f"{log}: {line[:300]}"
+    return ""

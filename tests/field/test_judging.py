@@ -86,6 +86,15 @@ def test_a_listed_difference_is_told_with_its_reason():
     assert found.notes == ("differs: sum: 3, on Redis 4: it counts twice",)
 
 
+def test_an_error_of_the_worker_itself_is_found_though_all_was_seen(tmp_path: Path):
+    quiet, loud = tmp_path / "quiet.log", tmp_path / "loud.log"
+    quiet.write_text("Task a.b raised unexpected: ValueError()\n")
+    assert not programs.find_pool_error([quiet])
+    loud.write_text(f"ready\nERROR: {programs.POOL_ERROR}: AttributeError('no')\nTraceback\n")
+    found = programs.find_pool_error([quiet, loud])
+    assert found == f"{loud}: ERROR: {programs.POOL_ERROR}: AttributeError('no')"
+
+
 def test_the_page_keeps_the_rows_of_products_that_were_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

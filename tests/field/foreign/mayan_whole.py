@@ -38,11 +38,14 @@ def set_up() -> dict[str, Any]:
     (FOLDER / "system").mkdir()
     program = Path(sys.executable).with_name("mayan-edms.py")
     # Each command and each worker sets and deletes a key of the result backend before it begins.
-    migrated = subprocess.run([str(program), "migrate", "-v", "0"], check=False)
-    if migrated.returncode:
-        raise RuntimeError(f"mayan-edms.py migrate ended with {migrated.returncode}")
+    ended = [
+        subprocess.run([str(program), *arguments], check=False).returncode
+        for arguments in (("migrate", "-v", "0"), ("search_initialize",))
+    ]
+    if any(ended):
+        raise RuntimeError(f"mayan-edms.py ended with {ended}")
     django.setup()
-    return {"starts": migrated.returncode == 0}
+    return {"starts": True}
 
 
 def scenario() -> dict[str, Any]:
@@ -105,7 +108,22 @@ def look_at_document() -> dict[str, Any]:
     with page.cache_partition.get_file(filename=name).open() as picture:
         seen["picture"] = len(picture.read()) > 0
     shown.forget()
+    seen["found by the search"] = wait_until(find_documents, 120)
     return seen
+
+
+def find_documents() -> list[str]:
+    """What its search knows, by the tasks that write its index."""
+    from django.contrib.auth import get_user_model
+    from mayan.apps.dynamic_search.search_backends import SearchBackend
+    from mayan.apps.dynamic_search.search_models import SearchModel
+
+    _, found = SearchBackend.get_instance().search(
+        query={"label": "picture.png"},
+        search_model=SearchModel.get(name="documents.documentsearchresult"),
+        user=get_user_model().objects.get(username="field"),
+    )
+    return [document.label for document in found]
 
 
 if __name__ == "__main__":

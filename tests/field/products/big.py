@@ -34,6 +34,7 @@ def run_mayan(stage: Stage) -> Judgement:
         "document": "picture.png",
         "file": ["image/png", 64, 1],
         "picture": True,
+        "found by the search": ["picture.png"],
     }
     return run_program(stage, "mayan_whole", expected, limit=1800)
 
@@ -133,7 +134,7 @@ PRODUCTS = (
             needs="headers of OpenLDAP and SASL for python-ldap",
         ),
         ran="its check of broker and backend at the start of each command and worker, all its "
-        "migrations, a picture uploaded, read and shown by its tasks",
+        "migrations, a picture uploaded, read, shown and indexed by its tasks",
         run=run_mayan,
         is_big=True,
         is_fast=False,
