@@ -33,9 +33,14 @@ def leave_out(headers: Mapping[str, Any], properties: Mapping[str, Any]) -> Part
 
     That is a message that lacks one of these names: it would have it afterwards.
     """
-    if not headers.keys() >= _NAMES or _CORRELATION not in properties:
+    task_id = headers.get("id")
+    if (
+        not isinstance(task_id, str)
+        or not headers.keys() >= _NAMES
+        or _CORRELATION not in properties
+    ):
         return None
-    kept, task_id = dict(headers), headers.get("id")
+    kept = dict(headers)
     for name in _NONE:
         if kept[name] is None:
             del kept[name]

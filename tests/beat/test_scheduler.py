@@ -210,7 +210,7 @@ def test_options_reach_the_job_whether_beat_knows_the_task_or_not(
         assert job["state"] == "scheduled"
         assert 29 < (job["scheduled_at"] - job["inserted_at"]).total_seconds() < 31
         assert 59 < (job["expires_at"] - job["inserted_at"]).total_seconds() < 61
-        assert '"own": "1"' in job["message"]
+        assert '"own":"1"' in job["message"]
     assert found["known"]["tags"] == ["a", "b"]
     assert found["known"]["meta"]["of"] == "task"
     assert found["plain"]["tags"] == found["unknown"]["tags"] == ["b"]
