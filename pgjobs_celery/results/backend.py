@@ -16,7 +16,6 @@ from typing import Any
 from celery import Task, signals, states
 from celery.backends import base
 from celery.backends.asynchronous import AsyncBackendMixin
-from celery.result import AsyncResult
 
 from .. import _required  # noqa: F401
 from ..config import read_settings
@@ -37,6 +36,7 @@ from .handover import decide, hand_over, has_failed, lose_claim, note_failed, no
 from .key_values import KeyValues
 from .origin import origin_of
 from .uncommitted import require_committed
+from .waiters import ARE_FORGOTTEN, Waiters
 
 
 # Celery's own class last: it must not come before the mixin, which waits.
@@ -57,6 +57,7 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):
         self.result_consumer = self.ResultConsumer(
             self, self.app, self.accept, self._pending_results, self._pending_messages
         )
+        self._waiters = self.result_consumer.waiters = Waiters()
         #: Whether a task has hooks for its success, by its name.
         self._followed: dict[str, bool] = {}
 
@@ -64,12 +65,16 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):
         """In a forked child: the waiting threads are the parent's."""
         self._pending_results.concrete.clear()
         self._pending_results.weak.clear()
+        self._waiters.clear()
         self.result_consumer._after_fork()
 
-    def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+    def add_pending_result(self, result: Any, weak: bool = False, **kwargs: Any) -> Any:
         """Begin to wait for a result."""
         result.id = str(result.id)  # Django's URLs give UUIDs, and rows are found by text
-        return super().add_pending_result(result, *args, **kwargs)
+        if ARE_FORGOTTEN and result._cache is None:
+            self._waiters.add(result, weak)
+            self.result_consumer.consume_from(result.id)
+        return super().add_pending_result(result, weak=weak, **kwargs)
 
     def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
         """Wait for a result. Raises NotCommitted if the wait could never end."""
@@ -90,10 +95,11 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):
         Celery before 5.7 stops waiting for the id when any handle on it is deleted, as by a
         worker's thread in this process that has published a chain's next step.
         """
-        for mapping in self._pending_results:
-            waiter = mapping.get(result.id)
-            if isinstance(waiter, AsyncResult) and waiter is not result:
-                return result
+        if ARE_FORGOTTEN and self._waiters.discard(result):
+            for mapping in self._pending_results:
+                if mapping.get(result.id) is result:
+                    mapping.pop(result.id, None)
+            return result
         return super().remove_pending_result(result)
 
     def as_uri(self, include_password: bool = False) -> str:

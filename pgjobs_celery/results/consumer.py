@@ -21,6 +21,7 @@ from ..db.database import CONNECTION_ERRORS, OutOfTime, answered_by, unhurried
 from ..db.notify import Listener, waiter
 from ..scopes.steady import monotonic
 from ..scopes.waker import Waker
+from .waiters import ARE_FORGOTTEN, Waiters
 
 #: How many announcements of results without a waiter are kept: taking one back costs a round trip,
 #: keeping it only now and then a notification for nothing.
@@ -40,6 +41,8 @@ class ResultConsumer(BaseResultConsumer):
     """Celery's consumer of results. Thread-safe: one of the threads that wait reads for all."""
 
     _connection_errors = CONNECTION_ERRORS
+    #: The backend's.
+    waiters: Waiters
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -86,6 +89,16 @@ class ResultConsumer(BaseResultConsumer):
         with self._changed:
             self._waiting.discard(task_id)
             self._new.discard(task_id)
+
+    def on_state_change(self, meta: Any, message: Any) -> None:
+        """Hand a result to all that wait for it."""
+        super().on_state_change(meta, message)
+        if ARE_FORGOTTEN and meta["status"] in states.READY_STATES:
+            for result in self.waiters.of(meta["task_id"]):
+                result._maybe_set_cache(meta)
+                bucket = self.buckets.pop(result, None)
+                if bucket is not None:
+                    bucket.append(result)
 
     def on_wait_for_pending(self, result: Any, timeout: float | None = None, **_: Any) -> None:
         """Before the wait. With no time to wait, one look is all there is."""

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
-import celery
 import pytest
 from celery import Celery
 from celery.exceptions import TimeoutError
@@ -236,14 +235,33 @@ def test_twelve_threads_wait_over_one_connection(app: Celery, connection: Connec
     assert time.monotonic() - started < SOON
 
 
-@pytest.mark.skipif(
-    celery.VERSION < (5, 7), reason="Celery 5.6 keeps one waiter for each id, with any backend"
-)
 def test_twelve_threads_wait_for_the_same_result(app: Celery):
     task_id = str(uuid4())
     with getting(app, *(app.AsyncResult(task_id) for _ in range(12))) as got:
         app.backend.mark_as_done(task_id, 5)
     assert got == [5] * 12
+
+
+def test_a_handle_waits_beside_one_that_gave_up(app: Celery):
+    first = new(app)
+    with pytest.raises(TimeoutError):
+        first.get(timeout=0.1)
+    second = app.AsyncResult(first.id)
+    with getting(app, second) as got:
+        app.backend.mark_as_done(first.id, 5)
+    assert got == [5]
+    assert first.get(timeout=0) == 5
+    assert not app.backend.result_consumer._waiting
+
+
+def test_a_handle_waits_on_when_the_first_is_gone(app: Celery):
+    first = new(app)
+    first.then(lambda _: None, weak=True)
+    second = app.AsyncResult(first.id)
+    with getting(app, second) as got:
+        del first
+        app.backend.mark_as_done(second.id, 5)
+    assert got == [5]
 
 
 def test_a_web_servers_threads_publish_and_wait(app: Celery):

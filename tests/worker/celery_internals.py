@@ -270,6 +270,9 @@ INTERNALS = [
              "tests/results/test_consumer.py", since=(5, 6)),
     Internal("celery.result:AsyncResult", "_cache", USED,
              "a result that has come is not asked for", "tests/e2e/test_aio.py"),
+    Internal("celery.result:AsyncResult", "_maybe_set_cache", USED,
+             "hands a result to each that waits for it, before Celery 5.7",
+             "tests/results/test_consumer.py"),
     Internal("celery.utils.functional", "_regen", USED,
              "a chord's header that is a generator", "tests/e2e/test_chords.py"),
     # Beat.
