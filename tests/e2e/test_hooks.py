@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import celery
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
@@ -49,6 +50,17 @@ def plan() -> dict[tuple[str, str, str], AsyncResult]:
             where = f"request.{name}"
             published[task.name, where, "error"] = task.delay(where, "error")
     return published
+
+
+def is_known(task: str, where: str, how: str) -> bool:
+    """Whether anything says that the task had returned.
+
+    Since Celery 5.7 it only logs an error of these hooks. Before that it takes the error for the
+    task's own, and of a task that ignores its result nothing is stored that says otherwise.
+    """
+    if celery.VERSION >= (5, 7) or task != hooked.ignored.name:
+        return True
+    return where not in ("on_success", "after_return") or how not in ("error", "unpicklable")
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -126,6 +138,6 @@ def test_what_a_hook_raises_ends_its_job_and_nothing_else(
     assert errors(row) == [(1, "RuntimeError"), (2, "RuntimeError")]
     lost = {
         key: row["errors"] for key, row in found.items()
-        if key[1] in AFTER_SUCCESS and row["state"] != "completed"
+        if key[1] in AFTER_SUCCESS and row["state"] != "completed" and is_known(*key)
     }  # fmt: skip
     assert lost == {}

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import celery
 import pytest
 from celery import Celery
 from kombu import Connection
@@ -124,7 +125,8 @@ def test_a_block_leaves_the_settings_to_their_source(app: Celery, add: Any, url:
     app.config_from_object(Source)
     with testing(app), Moved(app, url):
         assert app.conf.broker_url == url
-        assert app.conf.copy().broker_url == "memory://tests"
+        if celery.VERSION >= (5, 7):  # before that no setting of a copy can be read
+            assert app.conf.copy().broker_url == "memory://tests"
         app.conf.task_default_queue = "other"
     assert app.conf.broker_url == "memory://tests"
     assert app.conf.task_default_queue == "other"
