@@ -360,3 +360,13 @@ def test_the_listeners_statements_touch_no_table():
     query = prepared("wake_sleepers", "pgjobs").sql
     assert b"pgjobs." not in query
     assert notify.SLEEPERS < 2**31
+
+
+def test_a_pinned_statement_is_not_compiled(database: Database):
+    """Of a server with JIT: a step that is switched off makes any statement dear enough for it."""
+    with psycopg.connect(database.conninfo) as connection:
+        connection.execute(prepared("pin_plans", "pgjobs").sql)
+        assert connection.execute("SHOW jit").fetchone() == ("off",)
+        connection.rollback()
+        after = connection.execute("SELECT setting = reset_val FROM pg_settings WHERE name = 'jit'")
+        assert after.fetchone() == (True,)

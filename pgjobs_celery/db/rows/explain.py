@@ -196,14 +196,10 @@ class Explain:
 
     def _fetch(self, name: str, /, **values: Any) -> list[Row]:
         session = self._session
-        calls = [
-            session.call("pin_plans"),
-            session.call("compile_nothing"),
-            session.call(name, **values),
-        ]
+        calls = [session.call("pin_plans"), session.call(name, **values)]
         # Never in a caller's transaction, whose other statements these settings would slow down: a
         # job that is not committed is not there for a worker, either.
-        return session.retrying(lambda: session.run(calls))[2]
+        return session.retrying(lambda: session.run(calls))[1]
 
 
 def _object(text: str | None) -> dict[str, Any]:
