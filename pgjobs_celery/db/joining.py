@@ -9,7 +9,7 @@ from typing import Protocol
 
 import psycopg
 
-from ..errors import CannotJoin, InvalidURL, PgJobsError, TransactionFailed
+from ..errors import CannotJoin, InvalidURL, TransactionFailed
 from . import notify
 from .callers.base import Caller, TransactionPoint, callers
 from .callers.django import open_points, point_on
@@ -98,16 +98,14 @@ class Joining:
         ids = list(task_ids)
         number = self.call("number_jobs", task_ids=ids)
         try:
+            self._require_home(caller)
             # First: where tables are missing, it must not be the caller's transaction that fails.
             here = self._find_rows(number)
-        except (psycopg.ProgrammingError, PgJobsError):
-            return set()
-        try:
-            self._require_home(caller)
             self._local.caller = caller
             there = {*map(tuple, caller.peek(self.call("number_jobs", task_ids=ids)))}
         except Exception:
-            # It has failed, leads elsewhere, or must not be used here (Django's on an event loop).
+            # It has failed, leads elsewhere, or must not be used here (Django's on an event loop);
+            # or this is another database that the process knows, and which does not answer.
             return set()
         finally:
             self._local.caller = None
