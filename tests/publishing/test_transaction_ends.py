@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -289,6 +289,19 @@ def test_on_an_event_loop_the_next_transaction_is_told_from_this_one(
     assert numbers(connection) == [3]
 
 
+def run_on_engine(url: str, publish: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    """Publish over an asyncio engine on asyncpg, which is closed afterwards."""
+
+    async def publish_and_dispose() -> None:
+        engine = aio.create_async_engine(sqlalchemy_url(url, "asyncpg"))
+        try:
+            await publish(engine)
+        finally:
+            await engine.dispose()
+
+    run(publish_and_dispose())
+
+
 @pytest.mark.parametrize("is_connected", [True, False])
 @pytest.mark.parametrize("way", ["session", "connection", "driver"])
 def test_a_savepoint_that_only_sql_makes_over_an_asyncio_session_is_an_error(
@@ -302,7 +315,7 @@ def test_a_savepoint_that_only_sql_makes_over_an_asyncio_session_is_an_error(
         else:
             await (await session.connection()).exec_driver_sql(statement)
 
-    async def publish() -> None:
+    async def publish(engine: Any) -> None:
         async with aio.AsyncSession(engine) as session, session.begin(), using(session):
             if is_connected:
                 await session.execute(sqlalchemy.text("SELECT 1"))
@@ -310,37 +323,23 @@ def test_a_savepoint_that_only_sql_makes_over_an_asyncio_session_is_an_error(
             await control(session, "SAVEPOINT a")
             add.delay(2, 0)
 
-    async def publish_and_dispose() -> None:
-        try:
-            await publish()
-        finally:
-            await engine.dispose()
-
-    engine = aio.create_async_engine(sqlalchemy_url(url, "asyncpg"))
     with pytest.raises(CannotJoin):
-        run(publish_and_dispose())
+        run_on_engine(url, publish)
     assert numbers(connection) == []
 
 
 def test_an_end_behind_the_back_of_an_asyncio_session_is_an_error(
     url: str, add: Any, connection: Connection
 ):
-    async def publish() -> None:
+    async def publish(engine: Any) -> None:
         async with aio.AsyncSession(engine) as session, session.begin(), using(session):
             await session.execute(sqlalchemy.text("SELECT 1"))
             add.delay(1, 0)
             raw = await (await session.connection()).get_raw_connection()
             await raw.driver_connection.execute("ROLLBACK")
 
-    async def publish_and_dispose() -> None:
-        try:
-            await publish()
-        finally:
-            await engine.dispose()
-
-    engine = aio.create_async_engine(sqlalchemy_url(url, "asyncpg"))
     with pytest.raises(CannotJoin):
-        run(publish_and_dispose())
+        run_on_engine(url, publish)
     assert numbers(connection) == []
 
 
