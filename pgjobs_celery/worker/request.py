@@ -211,7 +211,7 @@ class JobRequest(CancelledRequest, LostRequest):
             traceback=exc_info.traceback,
             is_lost=getattr(exc_info, "is_lost", False),
             is_shared=not self._ignore_result,
-            stores_failure=self.stores_failure,
+            stores_failure=self._stores_failure_of(error),
             is_revoked=self._already_revoked,
             is_cut_short=self._already_cancelled,
         )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from celery.exceptions import Reject
+
 from ..broker.message import Message
 from ..job.decide import End, EndedRun, decide
+from ..job.exceptions import Postponed
 from ..job.outcome import Outcome
 from ..job.states import State
 from ..signals import is_end_heard
@@ -74,6 +77,14 @@ class TrackedRequest(Base):
     def stores_failure(self) -> bool:
         """False where the task's result is ignored, and its failures are as well."""
         return bool(self.store_errors or self._is_chord_part)
+
+    def _stores_failure_of(self, error: BaseException) -> bool:
+        """The same for one failure."""
+        if isinstance(error, (Reject, Postponed)) and self._ignore_result:
+            # Celery 5.5 stores what it ends itself although the caller ignores the result. It
+            # ends neither a rejected task nor an attempt that is retried here.
+            return bool(self.task.store_errors_even_if_ignored or self._is_chord_part)
+        return self.stores_failure
 
     @property
     def store_errors(self) -> bool:

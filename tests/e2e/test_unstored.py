@@ -82,9 +82,16 @@ def run(
 
 
 def is_remembered(run: Run, task: Any, how: str, options: dict[str, Any]) -> bool:
-    """Before Celery 5.7 a retry forgets that the caller ignores the result; our own does not."""
+    """Before Celery 5.7 a retry forgets that the caller ignores the result; our own does not.
+
+    Celery 5.5 also stores each failure and retry of its own although the caller ignores the result.
+    """
     is_ours = task is tasks.end_unstored_pgtask
-    if celery.VERSION >= (5, 7) or not options or (is_ours and run.is_here):
+    if celery.VERSION >= (5, 7) or not options:
+        return True
+    if celery.VERSION < (5, 6) and how.endswith("fail"):
+        return False
+    if is_ours and run.is_here:
         return True
     return not (how.startswith("retry and") or (is_ours and how == "fail"))
 
@@ -93,6 +100,8 @@ def reading_of(run: Run, task: Any, how: str, options: dict[str, Any], reading: 
     if is_remembered(run, task, how, options):
         return reading
     stored = {"return": "SUCCESS", "fail": "FAILURE"}
+    if celery.VERSION < (5, 6):
+        stored["ignore"] = "RETRY"
     return stored.get(how.removeprefix("retry and "), reading)
 
 

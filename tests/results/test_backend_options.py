@@ -229,7 +229,13 @@ def test_a_result_waits_for_a_server_that_comes_back(
     name = str(psycopg.conninfo.conninfo_to_dict(parse_url(url))["dbname"])
     admin = psycopg.conninfo.make_conninfo(parse_url(url), dbname="postgres")
     refused = threading.Event()
-    backend.on_backend_retryable_error = lambda exc: refused.set()  # type: ignore[method-assign]
+    is_safe = backend.exception_safe_to_retry
+
+    def is_safe_to_retry(exc: Exception) -> bool:
+        refused.set()
+        return is_safe(exc)
+
+    backend.exception_safe_to_retry = is_safe_to_retry  # type: ignore[method-assign]
     with psycopg.connect(admin, autocommit=True) as connection:
         allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format
         connection.execute(allow(sql.Identifier(name), sql.SQL("false")))
