@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .beat.schedules import schedules as schedules
     from .control.jobs import jobs as jobs
     from .control.queues import queues as queues
+    from .control.workers import workers as workers
     from .job.exceptions import Cancel as Cancel
     from .job.exceptions import Discard as Discard
     from .job.exceptions import Snooze as Snooze
@@ -48,6 +49,7 @@ _MODULES = {
     "queues": "control.queues",
     "schedules": "beat.schedules",
     "using": "publishing.using",
+    "workers": "control.workers",
 }
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "queues",
     "schedules",
     "using",
+    "workers",
 ]
 
 

@@ -34,6 +34,7 @@ PUBLIC = [
     "queues",
     "schedules",
     "using",
+    "workers",
 ]
 
 #: The same of pgjobs_celery.testing.

@@ -23,6 +23,7 @@ RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "explain": {
         "jobs": ("SELECT",), "nodes": ("SELECT",), "limits": ("SELECT",), "groups": ("SELECT",),
     },
+    "workers": {"jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",)},
     "cancel": {"jobs": ("SELECT", "UPDATE")},
     "retry": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
     "delete": {"jobs": ("SELECT", "UPDATE", "DELETE")},

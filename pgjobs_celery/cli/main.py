@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -31,8 +31,9 @@ from ..job.states import State
 from . import jobs as cli_jobs
 from . import queues as cli_queues
 from . import schedules as cli_schedules
+from . import workers as cli_workers
 from .database import RIGHTS, database_options, find_database, reported
-from .output import echo, echo_json, echo_lines, show_table
+from .output import echo, echo_json, echo_lines, readable, show_table
 
 
 @click.group()
@@ -42,7 +43,10 @@ def pgjobs(ctx: click.Context, **preload: Any) -> None:
     """Look after the PostgreSQL schema and the jobs in it."""
 
 
-for command in (*cli_jobs.COMMANDS, *cli_queues.COMMANDS, cli_schedules.schedules):
+for command in (
+    *(*cli_jobs.COMMANDS, *cli_queues.COMMANDS),
+    *(cli_workers.workers, cli_schedules.schedules),
+):
     pgjobs.add_command(command)
 
 
@@ -289,8 +293,3 @@ def print_table(queues: list[QueueCount], *, no_color: bool) -> None:
             cells.append(f"{queue.paused_at:%Y-%m-%d %H:%M}" if queue.paused_at else "")
         rows.append(cells)
     show_table(columns, rows, no_color=no_color)
-
-
-def readable(seconds: float | None) -> str:
-    """A duration for people: ``0:04:10``; nothing for None."""
-    return "" if seconds is None else str(timedelta(seconds=round(seconds)))

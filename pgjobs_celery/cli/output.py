@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -35,6 +36,11 @@ def echo_json(data: Any) -> None:
 def failure(error: BaseException) -> click.ClickException:
     """An error as the one line that a command ends with."""
     return click.ClickException(one_line(" ".join(str(error).split())))
+
+
+def readable(seconds: float | None) -> str:
+    """A duration for people: ``0:04:10``; nothing for None."""
+    return "" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
 def show_table(

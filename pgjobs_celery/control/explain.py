@@ -81,7 +81,7 @@ def gather(rows: Explain, task_id: str) -> Facts | None:
     lock = _lasting_lock(rows, task_id)
     if job.state is not State.AVAILABLE:
         return Facts(job, lock)
-    consumers = tuple(rows.explain_consumers(job.queue))
+    consumers = tuple(rows.explain_consumers(job.queue, job.task))
     queues = sorted({queue for each in consumers if each.is_alive for queue in each.queues})
     held = rows.explain_held(queues) if queues else {}
     return Facts(
@@ -214,6 +214,8 @@ def _in_line(facts: Facts) -> Explanation:
     job, line, live = facts.job, facts.line, facts.live
     if not live:
         return _without_consumer(facts)
+    if all(consumer.knows_task is False for consumer, _ in live):
+        return _unknown_to_workers(facts)
     consumers = [consumer.name for consumer, _ in live]
     details: dict[str, Any] = {
         "ahead": min(line.ahead, MOST_AHEAD),
@@ -265,13 +267,30 @@ def _next_in_line(facts: Facts, details: dict[str, Any]) -> Explanation:
         f" {holds}. The first that has room begins it.",
         f"celery -A proj worker -Q {quote(job.queue)}",
         holds={consumer.name: held.jobs for consumer, held in facts.live},
+        slots={consumer.name: consumer.slots for consumer, held in facts.live},
         **details,
     )
 
 
 def _holds(consumer: Consumer, held: Held, job: JobFacts) -> str:
     since = f", the oldest since {when(held.since, job.now)}" if held.since else ""
-    return f"{consumer.name} holds {count(held.jobs, 'job')}{since}"
+    slots = "" if consumer.slots is None else f" in {count(consumer.slots, 'slot')}"
+    return f"{consumer.name} holds {count(held.jobs, 'job')}{slots}{since}"
+
+
+def _unknown_to_workers(facts: Facts) -> Explanation:
+    job = facts.job
+    names = [consumer.name for consumer, _ in facts.live]
+    shown = ", ".join(names[:FEW]) + (", ..." if names[FEW:] else "")
+    return explanation(
+        job,
+        "unknown_to_workers",
+        f"No live worker that consumes from queue {job.queue} knows the task {job.task} ({shown}):"
+        " the one that claims the job discards it. Pause the queue until a worker whose app"
+        f" registers the task consumes from it. {_place(facts)}",
+        f"{COMMAND} pause {quote(job.queue)}",
+        consumers=names,
+    )
 
 
 def _without_consumer(facts: Facts) -> Explanation:

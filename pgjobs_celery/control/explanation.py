@@ -46,6 +46,7 @@ KINDS = {
     "expired": "it may not begin any more",
     "queue_paused": "its queue is paused",
     "no_consumer": "no live worker consumes from its queue",
+    "unknown_to_workers": "no live worker of its queue knows the task",
     "limit_full": "as many jobs of its queue run as may",
     "in_line": "other jobs of its queue are ahead of it",
     "at_capacity": "it is the next, and every worker of its queue holds jobs",

@@ -74,11 +74,16 @@ class RunFile(Operation):  # type: ignore[misc]
             return
         with migrations.session(f"django://{schema_editor.connection.alias}") as connection:
             if self.file not in status(connection, schema).pending:
-                migrations.migrate(connection, schema, self.version - 1)
+                migrations.migrate(connection, schema, before(self.version))
 
     def describe(self) -> str:
         """The line that ``migrate --plan`` shows."""
         return f"Run {self.file}.sql of pgjobs-celery"
+
+
+def before(version: int) -> int:
+    """The version that comes before; 0 for the first."""
+    return max((file.version for file in load_migrations() if file.version < version), default=0)
 
 
 def declare_model() -> CreateModel:

@@ -12,6 +12,7 @@ from .loop import Service
 if TYPE_CHECKING:
     from ..db.connection import Connection
     from ..db.database import Database
+    from ..db.rows.nodes import About
 
 
 class Heartbeat(Service):
@@ -31,6 +32,7 @@ class Heartbeat(Service):
         lease: float,
         on_dead: Callable[[], None],
         on_back: Callable[[], None] = lambda: None,
+        about: Callable[[], About | None] = lambda: None,
     ) -> None:
         self.interval = interval
         self.grace = min(self.grace, lease)
@@ -40,6 +42,9 @@ class Heartbeat(Service):
         self._on_dead = on_dead
         #: Called when this node lives, and others may have taken it for dead.
         self._on_back = on_back
+        self._about = about
+        #: What the row says that this process is.
+        self._told: About | None = None
         self._connection: Connection | None = None
         self._last = float("-inf")
 
@@ -59,13 +64,16 @@ class Heartbeat(Service):
         # Before it is sent: the row's time, which others go by, is later.
         sent = time.monotonic()
         is_back = self.is_overdue and self._last > float("-inf")
-        others_are_dead = database.nodes.beat_node(
-            self._node, name, queues, self._lease, self.grace, lost_claims, self._connection
-        )
+        about = self._about()
+        beat = database.nodes.beat_node(
+            self._node, name, queues, self._lease, self.grace, lost_claims, self._connection,
+            None if about == self._told else about,
+        )  # fmt: skip
+        self._told = None if beat.is_unknown else about
         self._last = sent
         if is_back:
             self._on_back()
-        if others_are_dead:
+        if beat.others_are_dead:
             self._on_dead()
         return {}
 

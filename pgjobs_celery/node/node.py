@@ -29,6 +29,7 @@ from ..maintenance.heartbeat import Heartbeat
 from ..maintenance.services import Services
 from ..maintenance.watch import Watch
 from ..printable import guarded
+from .about import describe_process
 from .holdings import Holdings
 from .ledger import Ledger
 from .limits import KnownLimits
@@ -169,12 +170,9 @@ class Node:
     def describe(self) -> dict[str, Any]:
         """How it stands, for people."""
         return {
-            "node": str(self.id),
-            "held": self.held,
-            "unwritten": self.unwritten,
-            "lost_claims": self.lost_claims,
-            "fenced": self.is_fenced,
-        }
+            "node": str(self.id), "held": self.held, "unwritten": self.unwritten,
+            "lost_claims": self.lost_claims, "fenced": self.is_fenced,
+        }  # fmt: skip
 
     def flush(self) -> None:
         """Write what is due; raises a connection error with nothing lost."""
@@ -363,6 +361,7 @@ class Node:
         heartbeat = Heartbeat(
             self.id, self._describe, settings.heartbeat_interval, settings.lease,
             on_dead=self.services.rescue, on_back=self._come_back,
+            about=lambda: describe_process(self.pool),
         )  # fmt: skip
         heartbeat.run(self.database)
         watch = Watch(self.watchers, self.database.options.poll, lambda: self.oversee)

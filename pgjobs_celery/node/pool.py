@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from ..db.rows.nodes import About
 from ..job.rows import Cancellation
 
 
@@ -17,6 +18,9 @@ class Pool(Protocol):
     @property
     def has_processes(self) -> bool:
         """True where tasks run in child processes."""
+
+    def describe(self) -> About:
+        """The worker: pool, slots, celery, and the tasks that it knows; may raise anything."""
 
     def is_fed_by(self, channel: Any) -> bool:
         """True if what the pool runs comes over this channel of kombu's."""

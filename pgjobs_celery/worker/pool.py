@@ -10,12 +10,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import celery
 from billiard.pool import RUN
+from celery.concurrency import ALIASES
 from celery.worker.state import requests
 
+from ..db.rows.nodes import About
+from ..db.rows.results import possible_ids
 from ..job.rows import Cancellation
 from .pipes import Pipes
 from .stopping import Stop
+
+#: Of how many tasks a worker tells the names: they are 40 kB of its row.
+MOST_TASKS = 1000
 
 
 class WorkerPool:
@@ -80,6 +87,22 @@ class WorkerPool:
         """True when what runs was told to end, and the pool will be: nothing else may begin."""
         return self._stop is not None and self._stop.is_put_off
 
+    def describe(self) -> About:
+        """The worker as others see it."""
+        tasks = possible_ids(sorted(self._consumer.app.tasks))
+        details = {
+            "pool": pool_name(self._consumer.controller.pool_cls), "slots": self.slots,
+            "celery": celery.__version__,
+        }  # fmt: skip
+        return About(details, tuple(tasks) if len(tasks) <= MOST_TASKS else None)
+
+    @property
+    def slots(self) -> int:
+        """How many tasks it runs at once."""
+        pool = self._consumer.pool
+        # Before Celery 5.7 num_processes of gevent's is what runs.
+        return int(getattr(getattr(pool, "_pool", None), "size", None) or pool.num_processes)
+
     def is_fed_by(self, channel: Any) -> bool:
         """True for the channel over which this worker's tasks come."""
         return getattr(self._consumer.task_consumer, "channel", None) is channel
@@ -94,11 +117,8 @@ class WorkerPool:
 
         Of a pool that scales itself, as many as it may have: it grows by what waits for it.
         """
-        pool, autoscaler = self._consumer.pool, self._consumer.controller.autoscaler
-        # Before Celery 5.7 num_processes of gevent's is what runs.
-        size = getattr(getattr(pool, "_pool", None), "size", None) or pool.num_processes
-        most = autoscaler.max_concurrency if autoscaler else 1
-        return max(int(size), most)
+        autoscaler = self._consumer.controller.autoscaler
+        return max(self.slots, autoscaler.max_concurrency if autoscaler else 1)
 
     def _buckets(self) -> list[Any]:
         """The buckets that hold requests for their rate limits."""
@@ -108,6 +128,12 @@ class WorkerPool:
         """True once a child was sent that for which the pool gave us ``result``; the child will run
         it, whatever becomes of us."""
         return self._processes is not None and _was_sent(self._processes, result)
+
+
+def pool_name(pool: Any) -> str:
+    """The name that ``--pool`` takes; of a pool that is not Celery's, where its class is."""
+    place = f"{pool.__module__}:{pool.__qualname__}"
+    return next((name for name, known in ALIASES.items() if known == place), place)
 
 
 def withdraw(pool: Any, task_id: str) -> None:

@@ -76,6 +76,33 @@ CASES: list[tuple[Facts, str, str]] = [
         "retry_waiting",
         "Attempt 2 of 20 failed (KeyError); the next one is due at 2026-11-24 10:00:09 UTC, in 9 s",
     ),
+    (
+        Facts(job(), consumers=(consumer()._replace(slots=4, knows_task=True),), held=(BUSY,)),
+        "at_capacity",
+        "w1@web holds 3 jobs in 4 slots, the oldest since",
+    ),
+    (
+        Facts(
+            job(concurrency=1),
+            line=Line(running=1),
+            consumers=tuple(consumer(n)._replace(knows_task=False) for n in (1, 2)),
+            held=(BUSY, IDLE),
+        ),
+        "unknown_to_workers",
+        "knows the task tasks.add (w1@web, w2@web): the one that claims the job discards it",
+    ),
+    (
+        Facts(
+            job(),
+            consumers=(
+                consumer(1)._replace(knows_task=False),
+                consumer(2)._replace(knows_task=True),
+            ),
+            held=(BUSY, BUSY),
+        ),
+        "at_capacity",
+        "w2@web holds",
+    ),
     (Facts(job(), LOCK), "row_locked", "A session (PID 42, application report, user app) has lock"),
     (Facts(job(), LOCK), "row_locked", "is idle in transaction; its last query began 2026-11-24"),
     (Facts(job("scheduled", due_at=at(9)), LOCK), "row_locked", "its row since"),

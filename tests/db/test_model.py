@@ -379,7 +379,8 @@ class Workers(RuleBasedStateMachine):
     def beat(self, node: UUID) -> None:
         name = f"node{node.int}"
         expected = self.model.beat_node(node, name)
-        assert self.database.nodes.beat_node(node, name, [], LEASE) is expected
+        beat = self.database.nodes.beat_node(node, name, [], LEASE)
+        assert beat.others_are_dead is expected
 
     def silence(self, node: UUID) -> None:
         """As if it had not been heard of for twice its lease."""

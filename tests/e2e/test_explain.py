@@ -44,7 +44,7 @@ def test_a_jobs_life_is_explained(
     assert found.kind == "limit_full"
     assert found.details["oldest"][0]["task_id"] == held.id
     late, unknown = tasks.add.apply_async((1, 2), expires=0.1), app.send_task("tests.unknown")
-    assert why(unknown).kind == "limit_full"
+    assert why(unknown).kind == "unknown_to_workers"
 
     started.unlink()
     first.kill()

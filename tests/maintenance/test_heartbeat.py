@@ -6,6 +6,7 @@ from uuid import UUID
 
 import psycopg
 
+from pgjobs_celery.db.rows.nodes import About
 from pgjobs_celery.maintenance.heartbeat import Heartbeat
 from pgjobs_celery.maintenance.loop import Loop
 from tests.support.waiting import wait_for
@@ -31,6 +32,26 @@ def test_each_beat_writes_what_the_worker_is_by_then(database, connection):
     (row,) = rows(connection)
     assert (row["node"], row["name"], row["queues"]) == (NODE, "name", ["a", "b"])
     assert row["heartbeat_at"] > row["started_at"]
+
+
+def test_what_the_worker_is_goes_out_when_it_changes_or_the_row_lacks_it(database, connection):
+    def told(sent):
+        connection.execute("UPDATE pgjobs.nodes SET details = '{\"pid\": 0}'")
+        heartbeat.run(database)
+        (row,) = rows(connection)
+        assert (row["details"] != {"pid": 0}) is sent
+        return row["details"], row["tasks"]
+
+    about = [About({"pid": 1}, ("a",))]
+    heartbeat = Heartbeat(NODE, lambda: ("n", [], 0), 2.0, 13.0, int, about=lambda: about[0])
+    assert told(sent=True) == ({"pid": 1}, ["a"])
+    told(sent=False)
+    about[0] = About({"pid": 1, "slots": 3})
+    assert told(sent=True) == ({"pid": 1, "slots": 3}, None)
+    connection.execute("DELETE FROM pgjobs.nodes")
+    heartbeat.run(database)  # makes the row, and hears what it lacks
+    heartbeat.run(database)
+    assert rows(connection)[0]["details"] == {"pid": 1, "slots": 3}
 
 
 def test_a_worker_that_was_taken_for_dead_is_there_again_with_its_next_beat(database, connection):

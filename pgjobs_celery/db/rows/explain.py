@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from ...job.states import State
+from .nodes import read_object, read_slots
 from .results import possible_ids
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ class Consumer(NamedTuple):
     heartbeat_at: datetime
     is_alive: bool
     queues: list[str]
+    #: How many tasks it runs at once; None where it does not tell.
+    slots: int | None = None
+    #: Whether its app registers the task; None where it does not tell.
+    knows_task: bool | None = None
 
 
 class Held(NamedTuple):
@@ -149,7 +153,7 @@ class Explain:
             return None
         values = dict(zip(JobFacts._fields, rows[0], strict=True))
         values["state"] = State(values["state"])
-        values["error"] = _object(values["error"])
+        values["error"] = read_object(values["error"])
         return JobFacts(**values)
 
     def explain_lock(self, task_id: str) -> Lock | None:
@@ -167,10 +171,13 @@ class Explain:
         rows = self._fetch("explain_running", queue=queue, depth=DEPTH, limit=FEW)
         return [Running(*row) for row in rows]
 
-    def explain_consumers(self, queue: str) -> list[Consumer]:
+    def explain_consumers(self, queue: str, task: str) -> list[Consumer]:
         """The nodes that consume from the queue, the living first."""
-        rows = self._fetch("explain_consumers", queue=queue, limit=NODES)
-        return [Consumer(*row) for row in rows]
+        rows = self._fetch("explain_consumers", queue=queue, task=task, limit=NODES)
+        return [
+            Consumer(*row)._replace(slots=read_slots(read_object(details)), knows_task=knows_task)
+            for *row, details, knows_task in rows
+        ]
 
     def explain_held(self, queues: Sequence[str]) -> dict[UUID, Held]:
         """How many jobs of these queues each node holds."""
@@ -200,11 +207,3 @@ class Explain:
         # Never in a caller's transaction, whose other statements these settings would slow down: a
         # job that is not committed is not there for a worker, either.
         return session.retrying(lambda: session.run(calls))[1]
-
-
-def _object(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
