@@ -110,6 +110,11 @@ def list_jobs(
             echo(" ".join(filter(None, ("No jobs.", near_tasks(ctx, jobs, tasks)))))
 
 
+def not_there(id: str) -> click.ClickException:
+    """The error for an id that names no job."""
+    return click.ClickException(one_line(f"there is no job {id!r}"))
+
+
 @click.command("show")
 @database_options
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -122,7 +127,7 @@ def show(
     with selected(ctx, url, schema, {}, (given,)) as (jobs, (id,)):
         job = jobs.get(id)
         if job is None:
-            raise click.ClickException(f"there is no job {id!r}")
+            raise not_there(id)
         data = as_data(job) | result_of(jobs, job)
     if as_json:
         echo_json(data)
@@ -150,7 +155,7 @@ def explain(
     ):
         found = explain_job(jobs.database, id)
         if found is None:
-            raise click.ClickException(one_line(f"there is no job {id!r}"))
+            raise not_there(id)
     if as_json:
         echo_json(asdict(found))
         return

@@ -11,7 +11,7 @@ import click
 
 from .environments import ask_versions, make_environment
 from .processes import TookTooLong
-from .product import FIELD, Outcome, Product, Skip, Stage
+from .product import FIELD, Outcome, Product, Size, Skip, Stage
 from .products import PRODUCTS
 from .servers import Servers, running_servers
 from .table import to_lines, write_page
@@ -28,8 +28,7 @@ def main(names: tuple[str, ...], is_list: bool, is_fast: bool, is_big: bool, wri
     chosen = choose(names, is_fast=is_fast, is_big=is_big)
     if is_list:
         for product in chosen if names else PRODUCTS:
-            kind = "big" if product.is_big else "fast" if product.is_fast else ""
-            click.echo(f"{product.name:24}{kind:6}{product.ran}")
+            click.echo(f"{product.name:24}{product.size.value:6}{product.ran}")
         return
     outcomes = []
     with running_servers() as servers:
@@ -55,11 +54,8 @@ def choose(names: tuple[str, ...], *, is_fast: bool, is_big: bool) -> list[Produ
             raise click.UsageError(f"{name} is not among the products: {', '.join(known)}")
     if names:
         return [product for product in PRODUCTS if product.name in names]
-    return [
-        product
-        for product in PRODUCTS
-        if (is_big or not product.is_big) and (product.is_fast or not is_fast)
-    ]
+    left_out = {Size.BIG, Size.MEDIUM} if is_fast else set() if is_big else {Size.BIG}
+    return [product for product in PRODUCTS if product.size not in left_out]
 
 
 def run_product(product: Product, servers: Servers, is_fast: bool) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -80,6 +81,16 @@ class Stage:
     is_fast: bool
 
 
+class Size(Enum):
+    """How long a product takes."""
+
+    #: Quick enough for ``.ci/run``, if need be in part.
+    SMALL = "fast"
+    MEDIUM = ""
+    #: Minutes each, and installs hundreds of packages: only with ``--big``.
+    BIG = "big"
+
+
 class Judgement(NamedTuple):
     """A product's result, before its name and version are added."""
 
@@ -98,10 +109,7 @@ class Product:
     #: For the table: what is run.
     ran: str
     run: Callable[[Stage], Judgement]
-    #: Minutes each, and installs hundreds of packages: only with ``--big``.
-    is_big: bool = False
-    #: Quick enough for ``.ci/run``, if need be in part.
-    is_fast: bool = True
+    size: Size = Size.SMALL
     needs_redis: bool = False
     #: Other distributions whose versions are told too.
     beside: tuple[str, ...] = field(default=("celery",))

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from .. import matrix
 from . import __main__ as field
 from . import environments, programs, suites, table
-from .product import Environment, Outcome, Product, Skip
+from .product import Environment, Outcome, Product, Size, Skip
 from .products import PRODUCTS
 from .suites import Difference
 
@@ -160,8 +160,8 @@ def test_the_choice_of_products():
         return field.choose(names, is_fast=is_fast, is_big=is_big)
 
     assert choose(is_big=True) == list(PRODUCTS)
-    assert not any(product.is_big for product in choose())
-    assert all(product.is_fast for product in choose(is_fast=True))
+    assert not any(product.size is Size.BIG for product in choose())
+    assert {product.size for product in choose(is_fast=True)} == {Size.SMALL}
     assert [product.name for product in choose("mayan", "celery-batches")] == [
         "celery-batches",
         "mayan",

@@ -90,6 +90,12 @@ def is_quiet(broker: kombu.Connection, seconds: float = 0.1) -> bool:
     return False
 
 
+def drain_until_quiet(broker: kombu.Connection, seconds: float) -> None:
+    """Deliver what comes, until nothing does for that long."""
+    while not is_quiet(broker, seconds):
+        pass
+
+
 def args_of(message: Message) -> Any:
     """The first positional argument of the task."""
     return message.payload[0][0]

@@ -2,7 +2,7 @@
 
 import shutil
 
-from ..product import Environment, Judgement, Product, Skip, Stage
+from ..product import Environment, Judgement, Product, Size, Skip, Stage
 from ..programs import run_program
 
 
@@ -80,8 +80,7 @@ PRODUCTS = (
         ran="API server, scheduler, DAG processor and workers: its tutorial's DAG, the worker of a "
         "running task killed with all its processes, another one instead",
         run=run_airflow,
-        is_big=True,
-        is_fast=False,
+        size=Size.BIG,
     ),
     Product(
         name="weblate-whole",
@@ -96,8 +95,7 @@ PRODUCTS = (
         ran="all its migrations, the statistics and the alarm of its queues, its own checks of "
         "Celery, a component that its worker makes from a git repository, and updates",
         run=run_weblate,
-        is_big=True,
-        is_fast=False,
+        size=Size.BIG,
         needs_redis=True,
     ),
     Product(
@@ -108,8 +106,7 @@ PRODUCTS = (
         ran="all its migrations, an order's mail in a transaction and in one that is rolled back, "
         "its own retry while the mail server is away",
         run=run_pretix,
-        is_big=True,
-        is_fast=False,
+        size=Size.BIG,
     ),
     Product(
         name="nautobot-whole",
@@ -119,8 +116,7 @@ PRODUCTS = (
         ran="all its migrations, and three of its Jobs for a user: an export, a clean-up of its "
         "logs, its groups",
         run=run_nautobot,
-        is_big=True,
-        is_fast=False,
+        size=Size.BIG,
         needs_redis=True,
     ),
     Product(
@@ -136,7 +132,6 @@ PRODUCTS = (
         ran="its check of broker and backend at the start of each command and worker, all its "
         "migrations, a picture uploaded, read, shown and indexed by its tasks",
         run=run_mayan,
-        is_big=True,
-        is_fast=False,
+        size=Size.BIG,
     ),
 )

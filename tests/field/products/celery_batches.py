@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..product import Environment, Judgement, Product, Side, Skip, Stage, on_both
+from ..product import Environment, Judgement, Product, Side, Size, Skip, Stage, on_both
 from ..programs import run_program
 from ..suites import Results, judge, run_suite
 
@@ -72,6 +72,6 @@ PRODUCTS = (
         environment=ENVIRONMENT,
         ran="its own integration tests, from a checkout of its repository",
         run=run_own_tests,
-        is_fast=False,
+        size=Size.MEDIUM,
     ),
 )
