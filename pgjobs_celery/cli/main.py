@@ -28,6 +28,7 @@ from ..db.migrations import versions
 from ..db.sql import statement
 from ..errors import SchemaMissing
 from ..job.states import State
+from . import doctor as cli_doctor
 from . import jobs as cli_jobs
 from . import queues as cli_queues
 from . import schedules as cli_schedules
@@ -45,7 +46,7 @@ def pgjobs(ctx: click.Context, **preload: Any) -> None:
 
 for command in (
     *(*cli_jobs.COMMANDS, *cli_queues.COMMANDS),
-    *(cli_workers.workers, cli_schedules.schedules),
+    *(cli_doctor.doctor, cli_workers.workers, cli_schedules.schedules),
 ):
     pgjobs.add_command(command)
 

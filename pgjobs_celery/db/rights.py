@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TypeAlias
 
 from .migrations.files import Migration, created
+from .sql import QUERIES
 
 #: The privileges by table or sequence.
 Rights: TypeAlias = Mapping[str, Sequence[str]]
@@ -15,6 +17,27 @@ Rights: TypeAlias = Mapping[str, Sequence[str]]
 TABLE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 #: And on a sequence.
 SEQUENCE = ("USAGE",)
+
+
+#: How a statement names a table that it reads or writes.
+_USES = (
+    ("SELECT", re.compile(r"\b(?<!DELETE )(?:FROM|JOIN) pgjobs\.(\w+)")),
+    ("INSERT", re.compile(r"\bINSERT INTO pgjobs\.(\w+)")),
+    ("UPDATE", re.compile(r"\bUPDATE pgjobs\.(\w+)")),
+    ("DELETE", re.compile(r"\bDELETE FROM pgjobs\.(\w+)")),
+)
+
+
+@cache
+def used_rights() -> Mapping[str, frozenset[tuple[str, str]]]:
+    """Tables and privileges that each folder of statements uses, as far as their text tells."""
+    used: dict[str, set[tuple[str, str]]] = {}
+    for path in QUERIES.glob("*/*.sql"):
+        text = path.read_text(encoding="utf-8")
+        for privilege, pattern in _USES:
+            found = {(table, privilege) for table in pattern.findall(text)}
+            used.setdefault(path.parent.name, set()).update(found)
+    return {folder: frozenset(found) for folder, found in used.items()}
 
 
 def all_rights(files: Sequence[Migration]) -> Rights:

@@ -23,6 +23,7 @@ from pgjobs_celery.db.connection import prepared
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
+from pgjobs_celery.db.sql import QUERIES
 from pgjobs_celery.job.outcome import completed
 from pgjobs_celery.job.rows import Bucket
 from tests.support.rows import alive, new_job
@@ -261,6 +262,35 @@ def test_a_job_at_the_end_of_a_long_line_is_explained_quickly(filled):
     taken = fastest(lambda: explain(filled, "t199979"), times=3)
     print(f"explained in {taken:.1f} ms")
     assert taken < 400
+
+
+#: What the doctor asks of jobs, and the indexes of jobs by which it finds its rows.
+DOCTOR = [
+    ("survey_queues", {"queues": 1000, "depth": 100}, {"jobs_ready"}),
+    ("list_late", {"limit": 20}, {"jobs_due"}),
+    ("survey_chords",
+     {"seconds": 60, "unsized": 3600, "chords": 50, "depth": 2000, "groups": 500}, {"jobs_group"}),
+    ("survey_messages", {"queues": 1000, "depth": 100, "seconds": 600}, set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "values", "indexes"), DOCTOR, ids=[each[0] for each in DOCTOR])
+def test_the_doctor_reads_jobs_by_an_index_and_no_further_than_it_says(
+    filled, name, values, indexes
+):
+    plan = Plan(filled, name, **values)
+    assert {index for _, index in plan.scans()} == indexes, plan
+    for node in plan.nodes:
+        for child in node.get("Plans", ()):
+            if child.get("Relation Name") == "jobs":
+                assert node["Node Type"] == "Limit", plan
+
+
+def test_the_doctor_reads_no_jobs_beyond_these():
+    """Its other statements do not name the table, but for catalogs."""
+    folder = QUERIES / "doctor"
+    reading = {path.stem for path in folder.glob("*.sql") if "pgjobs.jobs" in path.read_text()}
+    assert reading == {name for name, _, indexes in DOCTOR if indexes}
 
 
 def fastest(work: Callable[[], object], times: int = 7) -> float:

@@ -18,6 +18,7 @@ from pgjobs_celery.cli.jobs import ACTIONS
 from pgjobs_celery.cli.main import pgjobs
 from pgjobs_celery.cli.schedules import schedules
 from pgjobs_celery.config import Options, Settings
+from pgjobs_celery.control.doctor.findings import CODES, KNOWN
 from pgjobs_celery.control.explanation import KINDS
 from pgjobs_celery.control.filters import FILTERS
 from pgjobs_celery.control.jobs import ACTS_ON, Selection
@@ -158,6 +159,20 @@ def test_every_kind_of_explanation_is_described():
     assert {row[0]: row[1] for row in rows("jobs.md", "Explanations")} == KINDS
     advice = (ROOT / "docs" / "how-to" / "explain-jobs.md").read_text()
     assert [kind for kind in KINDS if f"`{kind}`" not in advice] == []
+
+
+def test_every_finding_of_the_doctor_is_described():
+    shown = {
+        row[0].strip("`"): tuple(row[1:3])
+        for _, table in read_tables(REFERENCE / "doctor.md")
+        for row in table
+    }
+    assert shown == {code: (known[0].value, known[1]) for code, known in KNOWN.items()}
+    for _, table in read_tables(REFERENCE / "doctor.md"):
+        for row in table:
+            assert all(row), row
+    headings = [title for title, _ in read_tables(REFERENCE / "doctor.md")]
+    assert [title.split()[0].lower() for title in headings] == list(CODES)
 
 
 def test_every_command_and_each_of_its_options_is_described():

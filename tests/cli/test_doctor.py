@@ -1,0 +1,105 @@
+"""``celery pgjobs doctor`` as people run it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.bin.celery import celery
+from click.testing import CliRunner, Result
+
+from pgjobs_celery.cli import doctor as cli
+from pgjobs_celery.control.doctor.findings import CODES, Report, finding
+from pgjobs_celery.db.database import Database
+from tests.support.doctoring import OF_THE_SUITE
+from tests.support.rows import put
+
+from ..conftest import Connection
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(make_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
+    module = ModuleType("doctored")
+    monkeypatch.setitem(sys.modules, "doctored", module)
+
+    def run(*words: str, conf: dict[str, Any] | None = None, where: tuple[str, ...] = ()) -> Result:
+        app = make_app("doctored", **(conf or {}))
+        module.app = app  # type: ignore[attr-defined]
+        done = CliRunner().invoke(
+            celery, [*(where or ("-A", "doctored")), "pgjobs", "doctor", *words]
+        )
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done
+
+    return run
+
+
+def found(done: Result) -> dict[str, Any]:
+    data = json.loads(done.output)
+    return {each["code"]: each for each in data["findings"] if each["code"] not in OF_THE_SUITE}
+
+
+def test_a_warning_ends_with_1_and_is_shown_with_its_remedy(
+    run: Run, database: Database, connection: Connection
+) -> None:
+    put(database, "a", queue="mail\x1b[2J")
+    connection.execute("UPDATE pgjobs.jobs SET scheduled_at = now() - interval '3 min'")
+    done = run()
+    assert done.exit_code == 1
+    assert "warning  queue_without_consumer: Jobs wait in a queue" in done.output
+    assert "\n         Try: celery -A proj worker -Q 'mail" in done.output
+    assert "\x1b" not in done.output
+    assert done.output.rstrip().splitlines()[-1].endswith("1 warning")
+    done = run("--json")
+    assert done.exit_code == 1
+    assert found(done)["queue_without_consumer"]["severity"] == "warning"
+    assert json.loads(done.output)["left_out"] == {}
+
+
+def test_settings_and_entries_of_the_app_are_looked_at(run: Run) -> None:
+    conf = {
+        "broker_heartbeat": 10,
+        "beat_schedule": {"gone": {"task": "shop.gone", "schedule": 60.0}},
+    }
+    assert set(found(run("--json", conf=conf))) == {"setting_ignored", "schedule_wrong"}
+    assert set(found(run("--json"))) == set()
+
+
+def test_without_an_app_the_database_is_looked_at(run: Run, url: str) -> None:
+    done = run("--json", where=("-b", url))
+    assert found(done) == {}
+    assert json.loads(done.output)["left_out"] == {"settings": "no app was named"}
+    done = run("--url", url, "--schema", "other", "--json")
+    assert set(found(done)) == {"no_schema"}
+    assert done.exit_code == 1
+
+
+def test_no_server_is_a_finding(run: Run) -> None:
+    done = run("--url", "pgjobs://app:t0p@127.0.0.1:1/x")
+    assert done.exit_code == 1
+    assert done.output.startswith("error    no_connection: ")
+    assert "t0p" not in done.output
+    assert "Traceback" not in done.output
+
+
+def test_the_report_for_people() -> None:
+    every = [
+        finding(code, "evidence\x1b", "remedy\n", "subject")
+        for family in CODES.values()
+        for code in family
+    ]
+    lines = [*cli.lines(Report(tuple(every), {"a": "why", "b": "why"}))]
+    assert "left out: a, b (why)" in lines
+    assert all(line.isprintable() for line in lines)
+    assert [*cli.lines(Report(()))] == ["Nothing is wrong."]
+    notices = Report(tuple(each for each in every if not each.is_wrong))
+    assert notices.is_well
+    assert not Report(tuple(every)).is_well
