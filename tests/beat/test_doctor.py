@@ -17,8 +17,9 @@ from ..support.shop import report
 
 
 @pytest.fixture
-def app(make_app: Callable[..., Celery]) -> Celery:
-    app = make_app("shop", timezone="Europe/Berlin")
+def app(make_app: Callable[..., Celery], request: pytest.FixtureRequest) -> Celery:
+    zone = getattr(request, "param", "Europe/Berlin")
+    app = make_app("shop", timezone=zone)
     app.task(report, name="shop.report")
     return app
 
@@ -35,7 +36,10 @@ def test_a_crontab_that_a_change_of_the_clocks_skips_or_repeats(app: Celery) -> 
     assert set(findings) == {("crontab_clocks", "hourly")}
     assert all(each.severity is Severity.NOTICE for each in look_at_schedules(app))
     assert found(app, hourly=cron("0 * * * *"), noon=cron("0 12 * * *")) == []
-    app.conf.timezone = "UTC"
+
+
+@pytest.mark.parametrize("app", ["UTC"], indirect=True)
+def test_in_utc_no_clocks_change(app: Celery) -> None:
     assert found(app, hourly=crontab(minute="0")) == []
 
 

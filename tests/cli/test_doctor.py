@@ -26,7 +26,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(make_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
+    monkeypatch.setenv("CELERY_BROKER_URL", "")  # where Celery keeps what -b says
     module = ModuleType("doctored")
     monkeypatch.setitem(sys.modules, "doctored", module)
 

@@ -51,7 +51,10 @@ def run_remedy(url: str, remedy: str) -> str:
     """Run a remedy of ours as it is printed, with the URL in place of the app."""
     words = shlex.split(remedy)
     assert words[:3] == ["celery", "-A", "proj"]
-    done = CliRunner().invoke(celery_command, ["-b", url, "--result-backend", url, *words[3:]])
+    with pytest.MonkeyPatch.context() as patch:  # Celery keeps both in the environment
+        patch.setenv("CELERY_BROKER_URL", url)
+        patch.setenv("CELERY_RESULT_BACKEND", url)
+        done = CliRunner().invoke(celery_command, ["-b", url, "--result-backend", url, *words[3:]])
     assert done.exit_code == 0, done.output
     return done.output
 
