@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +23,9 @@ from tests.support.doctoring import OF_THE_SUITE
 from tests.support.rows import put
 
 from ..conftest import Connection
+from ..support.shop import report
+
+ROOT = Path(__file__).parents[2]
 
 Run = Callable[..., Result]
 
@@ -30,12 +36,11 @@ def run(make_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Run
     module = ModuleType("doctored")
     monkeypatch.setitem(sys.modules, "doctored", module)
 
-    def run(*words: str, conf: dict[str, Any] | None = None, where: tuple[str, ...] = ()) -> Result:
+    def run(*words: str, conf: dict[str, Any] | None = None) -> Result:
         app = make_app("doctored", **(conf or {}))
+        app.task(report, name="shop.report")
         module.app = app  # type: ignore[attr-defined]
-        done = CliRunner().invoke(
-            celery, [*(where or ("-A", "doctored")), "pgjobs", "doctor", *words]
-        )
+        done = CliRunner().invoke(celery, ["-A", "doctored", "pgjobs", "doctor", *words])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done
 
@@ -73,10 +78,20 @@ def test_settings_and_entries_of_the_app_are_looked_at(run: Run) -> None:
     assert set(found(run("--json"))) == set()
 
 
-def test_without_an_app_the_database_is_looked_at(run: Run, url: str) -> None:
-    done = run("--json", where=("-b", url))
-    assert found(done) == {}
-    assert json.loads(done.output)["left_out"] == {"settings": "no app was named"}
+def test_without_an_app_the_database_is_looked_at(url: str, tmp_path: Path) -> None:
+    command = ["-m", "tests.support.lean_celery", "-b", url, "pgjobs", "doctor", "--json"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env={**env, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    data = json.loads(done.stdout)
+    assert {each["code"] for each in data["findings"]} <= set(OF_THE_SUITE)
+    assert done.returncode == (1 if data["findings"] else 0)
+    assert data["left_out"] == {"settings": "no app was named"}
+
+
+def test_another_schema_of_another_database(run: Run, url: str) -> None:
     done = run("--url", url, "--schema", "other", "--json")
     assert set(found(done)) == {"no_schema"}
     assert done.exit_code == 1
