@@ -57,8 +57,8 @@ def test_one_run_is_short_however_much_is_due(database, connection, stage):
     assert stage.run(database) == {"staged": 0}
     assert stage.next_delay() == 0.0
     stage.turn = 0.01
-    while stage.run(database)["staged"]:
-        pass
+    while stage.next_delay() == 0.0:  # a run may be over before its first batch
+        stage.run(database)
     assert stage.next_delay() == stage.interval
     assert set(states(connection).values()) == {"available"}
 
