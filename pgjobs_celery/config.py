@@ -181,6 +181,9 @@ class Settings:
     #: A result that was never stored (an ignored one, or Ignore) reads as its job ended, SUCCESS or
     #: FAILURE, instead of the state that was stored last.
     result_from_row: bool = False
+    #: For how many pairs of task and queue metrics are counted apart; those beyond it count
+    #: together, as task and queue ``other``.
+    metrics_limit: int = 500
     #: For rehearsals and tests: the time, with its offset, that beats begin with. None: the
     #: server's.
     beat_clock_origin: str | datetime | None = None
@@ -239,6 +242,8 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
             f"pgjobs_heartbeat_interval ({settings.heartbeat_interval}) must be above 0 and "
             f"below pgjobs_lease ({settings.lease})"
         )
+    if settings.metrics_limit < 1:
+        raise InvalidOption(f"pgjobs_metrics_limit must be 1 or more, not {settings.metrics_limit}")
     _check_queues(settings.queues)
     return settings
 

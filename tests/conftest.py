@@ -73,6 +73,10 @@ TABLES = (
     "groups",
     "entries",
     "schedules",
+    # After jobs: what is deleted there may be written down here.
+    "totals",
+    "tally",
+    "lines",
 )
 
 #: A table of up to this size is emptied row by row; what is left behind is soon used again.

@@ -23,6 +23,7 @@ from .rows.groups import Groups
 from .rows.jobs import Jobs
 from .rows.limits import QueueLimits
 from .rows.messages import Messages
+from .rows.metrics import Metrics
 from .rows.nodes import Nodes
 from .rows.results import Results
 from .rows.routes import Routes
@@ -107,6 +108,11 @@ class Database(Session):
     def waiting(self) -> WaitingJobs:
         """The jobs that wait for their time."""
         return WaitingJobs(self)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Totals of what has ended, and what a scrape reads beside them."""
+        return Metrics(self)
 
     @cached_property
     def nodes(self) -> Nodes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .fold import Fold
 from .loop import Loop, Pulse, Service
 from .post import Post
 from .prune import Prune
@@ -45,6 +46,8 @@ class Services:
         self.pulse = Pulse(self._database)
         # Nor may the watch over claims wait for them.
         self._watch = Loop(self._database)
+        # To count a million jobs takes half a second, and must not hold up those that are due.
+        self._metrics = Loop(self._database)
         self._is_pruning = False
 
     def start(self, heartbeat: Heartbeat, watch: Watch, settings: Settings) -> None:
@@ -56,6 +59,7 @@ class Services:
         if settings.maintenance:
             for service in (self._stage, self._rescue, self._reap):
                 self._loop.add(service)
+            self._metrics.add(Fold(settings.metrics_limit))
             self._start_pruning(settings)
         self.heartbeat = heartbeat
 
@@ -72,7 +76,7 @@ class Services:
 
     def stop(self) -> None:
         """Stop all services; they may be started again."""
-        for loop in (self._loop, self.pulse, self._watch):
+        for loop in (self._loop, self.pulse, self._watch, self._metrics):
             loop.stop()
         self._make_loops()
 
@@ -107,3 +111,4 @@ class Services:
     def hurry_all(self) -> None:
         """Run every service at once, but for those that wait to be told."""
         self._loop.hurry_all()
+        self._metrics.hurry_all()

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..session import Session
 
 
+#: Where an attempt has ended and its job has not.
+_AGAIN = (State.RETRYABLE, State.SCHEDULED)
+
+
 class Rescued(NamedTuple):
     """The findings of a rescue."""
 
@@ -106,6 +110,8 @@ class Claims:
         calls = {"pin_plans": self._session.call("pin_plans")}
         if outcomes:
             calls["settle_jobs"] = self._settle(node, outcomes)
+            if again := [each.id for each in outcomes if each.state in _AGAIN]:
+                calls["tally_retries"] = self._session.call("tally_retries", ids=again)
         if pending.read:
             calls["delete_messages"] = self._session.call(
                 "delete_messages", node=node, ids=list(pending.read)

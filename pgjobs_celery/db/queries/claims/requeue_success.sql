@@ -2,7 +2,9 @@
 -- finished the row) and then had its message put back. No other attempt has begun since, or the attempt
 -- number would differ.
 UPDATE pgjobs.jobs AS j
-SET state = 'available',
+-- The id as it is: an end is undone (jobs_undone).
+SET id = j.id,
+    state = 'available',
     finished_at = NULL,
     redelivered = true,
     reported_state = 'SUCCESS'

@@ -60,7 +60,13 @@ WITH dead AS MATERIALIZED (
   WHERE j.id = l.id
     AND j.attempt = l.attempt
     AND j.claimed_by = l.claimed_by
-  RETURNING j.queue, j.state
+  RETURNING j.task, j.queue, j.state
+), tallied AS (
+  -- What is discarded has ended, and is counted as that.
+  INSERT INTO pgjobs.tally (task, queue, state)
+  SELECT r.task, r.queue, 'rescued'
+  FROM rescued AS r
+  WHERE r.state = 'available'
 )
 SELECT 'job' AS kind, r.queue, r.state, pg_catalog.count(*) FROM rescued AS r GROUP BY r.queue, r.state
 UNION ALL

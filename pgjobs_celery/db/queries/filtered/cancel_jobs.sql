@@ -7,7 +7,8 @@
 WITH changed AS (
   UPDATE pgjobs.jobs AS j
   SET state = CASE WHEN j.claimed_by IS NULL THEN 'cancelled' ELSE j.state END,
-      finished_at = CASE WHEN j.claimed_by IS NULL THEN pg_catalog.now() END,
+      -- In a caller's transaction now() may be long ago, and fold_ends past it.
+      finished_at = CASE WHEN j.claimed_by IS NULL THEN pg_catalog.clock_timestamp() END,
       due_at = NULL,
       reported_state = CASE WHEN j.claimed_by IS NOT NULL THEN j.reported_state END,
       result = CASE WHEN j.claimed_by IS NOT NULL THEN j.result END,

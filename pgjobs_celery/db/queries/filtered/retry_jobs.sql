@@ -23,7 +23,9 @@ WITH line AS MATERIALIZED (
   RETURNING 1
 ), changed AS (
   UPDATE pgjobs.jobs AS j
-  SET state = 'available',
+  -- The id as it is: an end is undone (jobs_undone).
+  SET id = j.id,
+      state = 'available',
       seq = line.seq,
       scheduled_at = pg_catalog.now(),
       due_at = NULL,

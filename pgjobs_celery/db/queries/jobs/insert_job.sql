@@ -37,6 +37,7 @@ FROM (SELECT coalesce(pg_catalog.now() + %(delay)s::double precision * interval 
 WHERE NOT %(is_holder_only)s::boolean
    OR EXISTS (SELECT FROM pgjobs.jobs AS h WHERE h.task_id = %(task_id)s)
 ON CONFLICT (task_id) DO UPDATE
+-- Where the id is set, an end that is undone is still counted (jobs_undone).
 SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
     task = excluded.task,
     queue = excluded.queue,
@@ -71,7 +72,7 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
                   ELSE excluded.due_at END,
     finished_at = CASE WHEN (j.finished_at IS NULL) = (j.message IS NOT NULL)
                             AND pgjobs.settled_state(j, 'available', false) = 'cancelled'
-                       THEN pg_catalog.now() END,
+                       THEN pg_catalog.clock_timestamp() END,
     redelivered = j.finished_at IS NULL AND j.message IS NOT NULL AND j.task = excluded.task
                   AND (j.redelivered OR %(is_repeated)s::boolean),
     claimed_by = NULL,

@@ -25,7 +25,11 @@ WITH recorded AS (
             AND j.finished_at IS NULL
             AND (j.claimed_by IS NULL OR j.claimed_by = %(node)s::uuid))
     AND NOT j.errors @> pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('attempt', f.attempt))
-  RETURNING 1
+  RETURNING j.task, j.queue
+), tallied AS (
+  INSERT INTO pgjobs.tally (task, queue, state)
+  SELECT r.task, r.queue, 'retried'
+  FROM recorded AS r
 )
 SELECT (SELECT pg_catalog.count(*) FROM recorded),
        (SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || %(task_id)s)

@@ -7,7 +7,7 @@ INSERT INTO pgjobs.jobs
 VALUES (%(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
         %(group_index)s::integer, %(expires_at)s::timestamptz, %(message)s, %(body)s, %(priority)s,
         coalesce(%(max_attempts)s::integer, 20), %(tags)s::text[], %(meta)s::jsonb,
-        'cancelled', pg_catalog.now(), %(holder)s, %(unique_key)s::bytea,
+        'cancelled', pg_catalog.clock_timestamp(), %(holder)s, %(unique_key)s::bytea,
         pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(
           'attempt', 0, 'at', pg_catalog.now(), 'type', 'TaskRevokedError', 'module', 'celery.exceptions',
           'message', 'a duplicate of job ' || %(holder)s)))

@@ -1,0 +1,1 @@
+INSERT INTO pgjobs.fold (is_only) VALUES (true) ON CONFLICT DO NOTHING

@@ -1,0 +1,1 @@
+DELETE FROM pgjobs.lines AS l

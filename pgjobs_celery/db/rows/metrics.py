@@ -1,0 +1,229 @@
+"""The rows of ``totals``, ``lines`` and ``fold``: what a scrape reads, and what makes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+#: How many workers, or apps with schedules, a scrape shows.
+MOST_WORKERS, MOST_APPS = 1000, 100
+
+
+class Fold(NamedTuple):
+    """How far the ends are counted; times as PostgreSQL writes them."""
+
+    watermark: str
+    #: The watermark that may be next, how many seconds ago it was found, and the transactions that
+    #: could write an end before it.
+    candidate: str | None
+    holders: list[str]
+    candidate_age: float | None
+    #: Whether it is time to fold the ends, and to count the lines.
+    is_due: bool
+    is_count_due: bool
+
+
+class Ends(NamedTuple):
+    """Ends, or attempts that were retried, which are alike in all that is counted."""
+
+    task: str
+    queue: str
+    #: The job's; or ``retried``, ``snoozed``, ``rescued``, which are no end.
+    state: str
+    exception: str
+    #: No transaction can add to them any more.
+    is_final: bool
+    has_run: bool
+    runtime_bucket: int
+    wait_bucket: int
+    count: int
+    runtime_micros: int
+    wait_micros: int
+
+
+class Key(NamedTuple):
+    """One counter, or one bucket of a histogram."""
+
+    task: str
+    queue: str
+    exception: str
+    kind: str
+    bucket: int = 0
+
+
+class Amount(NamedTuple):
+    """The increment of a counter: for good, and for as long as it may change."""
+
+    count: int = 0
+    micros: int = 0
+    recent_count: int = 0
+    recent_micros: int = 0
+
+
+class Line(NamedTuple):
+    """The jobs of a queue in one state."""
+
+    queue: str
+    #: None for a queue without jobs.
+    state: str | None
+    #: The node that runs them.
+    node: UUID | None
+    jobs: int
+    #: For how many seconds the oldest had been due when they were counted.
+    oldest: float
+    is_paused: bool
+    concurrency: int | None
+
+
+class WorkerRow(NamedTuple):
+    """A process that claims jobs."""
+
+    node: UUID
+    name: str
+    version: str
+    lost_claims: int
+    is_alive: bool
+    queues: list[str]
+
+
+class Lateness(NamedTuple):
+    """The entries of an app's beats."""
+
+    app: str
+    entries: int
+    paused: int
+    late: float
+
+
+class Server(NamedTuple):
+    """Facts about the server; None for those that the role may not see. Ages in seconds."""
+
+    live_rows: int | None
+    dead_rows: int | None
+    bytes: int
+    xmin_age: int | None
+    transaction_age: float | None
+    notify_usage: float
+    connections: int
+    max_connections: int
+    fold_age: float | None
+    count_age: float | None
+
+
+class Metrics:
+    """Statements on what is counted, one method each."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def begin_fold(self) -> None:
+        """Have the row there that says how far the ends are counted."""
+        self._session.fetch("begin_fold")
+
+    def lock_fold(self, interval: float, pace: float) -> Fold | None:
+        """Be the one process that counts, to the end of this transaction; None if another is.
+
+        Ends are due after ``interval`` seconds, lines too, but at the earliest after ``pace`` times
+        as long as the last count took.
+        """
+        rows = self._session.fetch("lock_fold", interval=interval, pace=pace)
+        return Fold(*rows[0]) if rows else None
+
+    def find_writers(self, slack: float) -> tuple[str, list[str]]:
+        """The time ``slack`` seconds ago, and the transactions that write jobs now."""
+        [(now, writers)] = self._session.fetch("find_writers", slack=slack)
+        return now, writers
+
+    def fold_ends(
+        self, since: str, until: str, runtimes: Sequence[float], waits: Sequence[float]
+    ) -> list[Ends]:
+        """What has ended from ``since`` on, in groups; for good if before ``until``.
+
+        ``runtimes`` and ``waits`` are the upper bounds of buckets, in seconds. Takes away what was
+        written down of ends that no row shows.
+        """
+        values = {"runtimes": list(runtimes), "waits": list(waits)}
+        rows = self._session.run(
+            [
+                self._session.call("pin_plans"),
+                self._session.call("fold_ends", since=since, until=until, **values),
+            ]
+        )[1]
+        return [Ends(*row[:9], int(row[9]), int(row[10])) for row in rows]
+
+    def list_counted(self) -> set[tuple[str, str, str]]:
+        """The (task, queue, exception) that have counters of their own."""
+        return {(task, queue, name) for task, queue, name in self._session.fetch("list_counted")}
+
+    def add_totals(self, amounts: dict[Key, Amount]) -> None:
+        """Add to the counters; what was recent before is so no longer."""
+        self._session.fetch("forget_recent")
+        if not amounts:
+            return
+        keys, values = list(amounts), list(amounts.values())
+        self._session.fetch(
+            "add_totals",
+            tasks=[key.task for key in keys],
+            queues=[key.queue for key in keys],
+            exceptions=[key.exception for key in keys],
+            kinds=[key.kind for key in keys],
+            buckets=[key.bucket for key in keys],
+            counts=[amount.count for amount in values],
+            micros=[amount.micros for amount in values],
+            recent_counts=[amount.recent_count for amount in values],
+            recent_micros=[amount.recent_micros for amount in values],
+        )
+
+    def end_fold(self, watermark: str, candidate: str | None, holders: Sequence[str]) -> None:
+        """Write down how far the ends are counted now."""
+        self._session.fetch(
+            "end_fold", watermark=watermark, candidate=candidate, holders=list(holders)
+        )
+
+    def count_lines(self) -> int:
+        """Count the jobs that have not ended, and keep that; how many there are."""
+        began = time.perf_counter()
+        rows = self._session.run(
+            [self._session.call("pin_plans"), self._session.call("count_lines")]
+        )[1]
+        seconds = time.perf_counter() - began
+        queues, states, nodes, jobs, oldest = zip(*rows, strict=True) if rows else ((),) * 5
+        self._session.fetch("forget_lines")
+        self._session.fetch(
+            "put_lines",
+            queues=queues,
+            states=states,
+            nodes=nodes,
+            jobs=jobs,
+            oldest=[each or 0.0 for each in oldest],
+            seconds=seconds,
+        )
+        return sum(jobs)
+
+    def list_totals(self) -> list[tuple[Key, int, float]]:
+        """Each counter with its count, and the seconds that go with it."""
+        rows = self._session.fetch("list_totals")
+        return [(Key(*row[:5]), row[5], float(row[6]) / 1e6) for row in rows]
+
+    def list_lines(self) -> list[Line]:
+        """The queues, and the jobs in them that have not ended, as they were counted."""
+        return [Line(*row) for row in self._session.fetch("list_lines")]
+
+    def list_workers(self) -> list[WorkerRow]:
+        """The processes that claim jobs, MOST_WORKERS at most."""
+        rows = self._session.fetch("list_workers", limit=MOST_WORKERS)
+        return [WorkerRow(*row) for row in rows]
+
+    def list_lateness(self) -> list[Lateness]:
+        """How late the entries of each app are, of MOST_APPS at most."""
+        rows = self._session.fetch("list_lateness", limit=MOST_APPS)
+        return [Lateness(*row) for row in rows]
+
+    def look_at_server(self) -> Server:
+        """The server, as far as jobs depend on it."""
+        return Server(*self._session.fetch("look_at_server")[0])

@@ -1,0 +1,149 @@
+"""Add what has ended to the totals, and count what waits: what a scrape of metrics reads.
+
+No job that ends writes a counter. A process looks every few seconds at what has ended since, and
+adds it in one transaction; the scrape reads a small table that no pruning takes anything from.
+
+An end counts for good once no transaction can add another before it. Until then it is *recent*:
+shown, and counted anew the next time. Which transactions these are is asked of the table's locks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ..db.rows.metrics import Amount, Ends, Key
+from .loop import Service
+
+if TYPE_CHECKING:
+    from ..db.database import Database
+    from ..db.rows.metrics import Fold as Found
+
+#: The upper bounds of the buckets, in seconds; celery-exporter's, and some more. They stay as they
+#: are: the totals were counted by them.
+RUNTIMES = (
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
+    300.0, 1800.0, 3600.0,
+)  # fmt: skip
+WAITS = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    1800.0, 3600.0,
+)  # fmt: skip
+
+#: The kind of counter by the state that a job ends in.
+KINDS = {"completed": "succeeded", "discarded": "failed", "cancelled": "revoked"}
+#: What is counted together where names have no place of their own.
+OTHER = "other"
+#: How many classes of exceptions are counted apart, for each task and queue.
+EXCEPTIONS = 20
+
+#: For how many seconds a transaction may have been open before it asks for the lock on the table,
+#: and then end a job with the time at which it began: ours do at once.
+SLACK = 5.0
+#: After how many seconds an open transaction is not waited for any longer: until then each fold
+#: counts all that has ended since once more.
+LONGEST = 600.0
+
+
+class Fold(Service):
+    """Keep the totals and the lines up to date, one process of all at a time."""
+
+    name = "metrics"
+    interval = 5.0
+    #: Lines are counted again after so many times as long as it took: 2 percent of one processor.
+    pace = 50.0
+
+    def __init__(self, limit: int) -> None:
+        #: How many pairs of task and queue are counted apart.
+        self._limit = limit
+        self._is_begun = False
+
+    def run(self, database: Database) -> dict[str, int]:
+        """Count, if it is time and no other process does."""
+        metrics = database.metrics
+        if not self._is_begun:
+            metrics.begin_fold()
+            self._is_begun = True
+        with database.transaction():
+            # A little sooner, or processes that look at the same interval come too early by turns.
+            fold = metrics.lock_fold(self.interval * 0.9, self.pace)
+            if fold is None:
+                return {}
+            if fold.is_due:
+                now, writers = metrics.find_writers(SLACK)
+                until, candidate, holders = advance(fold, now, writers)
+                ends = metrics.fold_ends(fold.watermark, until, RUNTIMES, WAITS)
+                metrics.add_totals(increments(ends, metrics.list_counted(), self._limit))
+                metrics.end_fold(until, candidate, holders)
+            if fold.is_count_due:
+                metrics.count_lines()
+        return {}
+
+
+def advance(fold: Found, now: str, writers: Sequence[str]) -> tuple[str, str, list[str]]:
+    """The time before which ends are final; and the next such time, with who must have ended then.
+
+    The transactions that wrote jobs when the candidate was found are the only ones that can still
+    write an end before it.
+    """
+    if fold.candidate is None or fold.candidate_age is None:
+        return fold.watermark, now, list(writers)
+    left = [writer for writer in fold.holders if writer in writers]
+    if left and fold.candidate_age < LONGEST:
+        return fold.watermark, fold.candidate, left
+    return fold.candidate, now, list(writers)
+
+
+def increments(
+    ends: Iterable[Ends], counted: set[tuple[str, str, str]], limit: int
+) -> dict[Key, Amount]:
+    """The increment of each counter; ``counted`` are the names that have counters already.
+
+    Up to ``limit`` pairs of task and queue are counted apart; those beyond, together.
+    """
+    names = Names(counted, limit)
+    found: dict[Key, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+
+    def add(each: Ends, kind: str, bucket: int = 0, micros: int = 0, exception: str = "") -> None:
+        key = Key(*names.of(each.task, each.queue, exception), kind, bucket)
+        amount = found[key]
+        place = 0 if each.is_final else 2
+        amount[place] += each.count
+        amount[place + 1] += micros
+
+    for each in sorted(ends):
+        kind = KINDS.get(each.state, each.state)
+        add(each, kind, exception=each.exception if kind == "failed" else "")
+        if kind == "revoked":
+            continue  # the last attempt, if there was one, may have been retried
+        if kind not in KINDS.values():
+            add(each, "received")
+        elif each.has_run:
+            add(each, "received")
+            add(each, "wait", each.wait_bucket, each.wait_micros)
+            if kind == "succeeded":
+                add(each, "runtime", each.runtime_bucket, each.runtime_micros)
+    return {key: Amount(*amount) for key, amount in found.items()}
+
+
+class Names:
+    """Which tasks, queues and exceptions are counted apart: whichever came first, for good."""
+
+    def __init__(self, counted: set[tuple[str, str, str]], limit: int) -> None:
+        self._limit = limit
+        self._exceptions: dict[tuple[str, str], set[str]] = {}
+        for task, queue, exception in counted:
+            self._exceptions.setdefault((task, queue), set()).add(exception)
+
+    def of(self, task: str, queue: str, exception: str) -> tuple[str, str, str]:
+        """The names that it is counted by."""
+        known = self._exceptions.get((task, queue))
+        if known is None:
+            if len(self._exceptions) >= self._limit:
+                task = queue = OTHER
+            known = self._exceptions.setdefault((task, queue), set())
+        if exception not in known and exception and len(known - {"", OTHER}) >= EXCEPTIONS:
+            exception = OTHER
+        known.add(exception)
+        return task, queue, exception
