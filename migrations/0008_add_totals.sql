@@ -31,7 +31,8 @@ CREATE TABLE pgjobs.fold (
   holders    text[]      NOT NULL DEFAULT '{}',
   folded_at  timestamptz NOT NULL DEFAULT '-infinity',
   counted_at timestamptz NOT NULL DEFAULT '-infinity',
-  -- How long the last count took, in seconds: a long one is repeated seldom.
+  -- How long each took the last time, in seconds: what takes long is repeated seldom.
+  folding    double precision NOT NULL DEFAULT 0,
   counting   double precision NOT NULL DEFAULT 0,
   CONSTRAINT fold_is_one_row CHECK (is_only)
 ) WITH (fillfactor = 50);

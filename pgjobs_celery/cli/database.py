@@ -24,6 +24,9 @@ RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
         "jobs": ("SELECT",), "nodes": ("SELECT",), "limits": ("SELECT",), "groups": ("SELECT",),
     },
     "workers": {"jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",)},
+    "metrics": dict.fromkeys(
+        ("totals", "lines", "fold", "queues", "limits", "nodes", "schedules"), ("SELECT",)
+    ),
     "cancel": {"jobs": ("SELECT", "UPDATE")},
     "retry": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
     "delete": {"jobs": ("SELECT", "UPDATE", "DELETE")},

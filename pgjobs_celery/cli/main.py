@@ -30,6 +30,7 @@ from ..errors import SchemaMissing
 from ..job.states import State
 from . import doctor as cli_doctor
 from . import jobs as cli_jobs
+from . import metrics as cli_metrics
 from . import queues as cli_queues
 from . import schedules as cli_schedules
 from . import workers as cli_workers
@@ -46,7 +47,7 @@ def pgjobs(ctx: click.Context, **preload: Any) -> None:
 
 for command in (
     *(*cli_jobs.COMMANDS, *cli_queues.COMMANDS),
-    *(cli_doctor.doctor, cli_workers.workers, cli_schedules.schedules),
+    *(cli_doctor.doctor, cli_metrics.metrics, cli_workers.workers, cli_schedules.schedules),
 ):
     pgjobs.add_command(command)
 

@@ -50,8 +50,8 @@ def fold(database: Database, connection: Connection) -> Callable[[], None]:
 def totals(database: Database) -> Counter[str]:
     """The count of each kind, of all names together."""
     found: Counter[str] = Counter()
-    for key, count, _ in database.metrics.list_totals():
-        found[key.kind] += count
+    for key, counts, _ in database.metrics.list_totals():
+        found[key.kind] += sum(counts.values())
     return +found
 
 
@@ -342,8 +342,8 @@ def test_each_end_is_counted_by_its_kind():
     assert increments(
         [ENDS._replace(state="retried", is_final=False, has_run=False)], set(), 10
     ) == {
-        Key("t", "q", "", "retried"): Amount(recent_count=5),
-        Key("t", "q", "", "received"): Amount(recent_count=5),
+        Key("t", "q", "", "retried"): Amount(recent_number=5),
+        Key("t", "q", "", "received"): Amount(recent_number=5),
     }
     assert increments([ENDS._replace(state="cancelled")], set(), 10) == {
         Key("t", "q", "", "revoked"): Amount(5)
@@ -365,7 +365,7 @@ def test_a_name_that_has_a_place_keeps_it_though_the_limit_falls():
 def test_exceptions_beyond_the_limit_count_together():
     ends = [ENDS._replace(state="discarded", exception=f"E{n}") for n in range(EXCEPTIONS + 5)]
     found = {
-        key.exception: a.count
+        key.exception: a.number
         for key, a in increments(ends, set(), 9).items()
         if key.kind == "failed"
     }

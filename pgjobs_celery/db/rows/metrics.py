@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 #: How many workers, or apps with schedules, a scrape shows.
 MOST_WORKERS, MOST_APPS = 1000, 100
+#: How many jobs are counted one by one, in all lines together, and how many lines.
+DEPTH, MOST_LINES = 50_000, 10_000
+#: Of jobs that no node holds.
+NOBODY = UUID(int=0)
 
 
 class Fold(NamedTuple):
@@ -41,7 +45,7 @@ class Ends(NamedTuple):
     has_run: bool
     runtime_bucket: int
     wait_bucket: int
-    count: int
+    number: int
     runtime_micros: int
     wait_micros: int
 
@@ -59,10 +63,25 @@ class Key(NamedTuple):
 class Amount(NamedTuple):
     """The increment of a counter: for good, and for as long as it may change."""
 
-    count: int = 0
+    number: int = 0
     micros: int = 0
-    recent_count: int = 0
+    recent_number: int = 0
     recent_micros: int = 0
+
+
+class Counted(NamedTuple):
+    """Jobs at the head of a line, those that wait or those that one node runs."""
+
+    queue: str
+    state: str
+    node: UUID | None
+    jobs: int
+    #: For how many seconds the oldest had been due; None where no time says so.
+    oldest: float | None = None
+    #: The place in line of the first of them and the last, and of the last job of the line.
+    first: int = 0
+    last: int = 0
+    end: int = 0
 
 
 class Line(NamedTuple):
@@ -76,8 +95,8 @@ class Line(NamedTuple):
     jobs: int
     #: For how many seconds the oldest had been due when they were counted.
     oldest: float
-    is_paused: bool
-    concurrency: int | None
+    is_paused: bool = False
+    concurrency: int | None = None
 
 
 class WorkerRow(NamedTuple):
@@ -85,10 +104,11 @@ class WorkerRow(NamedTuple):
 
     node: UUID
     name: str
-    version: str
     lost_claims: int
     is_alive: bool
     queues: list[str]
+    #: How many of its tasks may run at once; 0 where it has not told.
+    slots: int
 
 
 class Lateness(NamedTuple):
@@ -128,8 +148,8 @@ class Metrics:
     def lock_fold(self, interval: float, pace: float) -> Fold | None:
         """Be the one process that counts, to the end of this transaction; None if another is.
 
-        Ends are due after ``interval`` seconds, lines too, but at the earliest after ``pace`` times
-        as long as the last count took.
+        Ends are due after ``interval`` seconds, lines too, but each at the earliest after ``pace``
+        times as long as it took last.
         """
         rows = self._session.fetch("lock_fold", interval=interval, pace=pace)
         return Fold(*rows[0]) if rows else None
@@ -144,17 +164,20 @@ class Metrics:
     ) -> list[Ends]:
         """What has ended from ``since`` on, in groups; for good if before ``until``.
 
-        ``runtimes`` and ``waits`` are the upper bounds of buckets, in seconds. Takes away what was
-        written down of ends that no row shows.
+        ``runtimes`` and ``waits`` are the upper bounds of buckets, in seconds; a value at a bound
+        is below it. Takes away what was written down of ends that no row shows.
         """
-        values = {"runtimes": list(runtimes), "waits": list(waits)}
+        values = {
+            name: [math.nextafter(bound, math.inf) for bound in bounds]
+            for name, bounds in (("runtimes", runtimes), ("waits", waits))
+        }
         rows = self._session.run(
             [
                 self._session.call("pin_plans"),
                 self._session.call("fold_ends", since=since, until=until, **values),
             ]
         )[1]
-        return [Ends(*row[:9], int(row[9]), int(row[10])) for row in rows]
+        return [Ends._make((*row[:9], *map(int, row[9:]))) for row in rows]
 
     def list_counted(self) -> set[tuple[str, str, str]]:
         """The (task, queue, exception) that have counters of their own."""
@@ -173,9 +196,9 @@ class Metrics:
             exceptions=[key.exception for key in keys],
             kinds=[key.kind for key in keys],
             buckets=[key.bucket for key in keys],
-            counts=[amount.count for amount in values],
+            counts=[amount.number for amount in values],
             micros=[amount.micros for amount in values],
-            recent_counts=[amount.recent_count for amount in values],
+            recent_counts=[amount.recent_number for amount in values],
             recent_micros=[amount.recent_micros for amount in values],
         )
 
@@ -185,30 +208,37 @@ class Metrics:
             "end_fold", watermark=watermark, candidate=candidate, holders=list(holders)
         )
 
-    def count_lines(self) -> int:
-        """Count the jobs that have not ended, and keep that; how many there are."""
-        began = time.perf_counter()
-        rows = self._session.run(
-            [self._session.call("pin_plans"), self._session.call("count_lines")]
-        )[1]
-        seconds = time.perf_counter() - began
-        queues, states, nodes, jobs, oldest = zip(*rows, strict=True) if rows else ((),) * 5
+    def count_lines(self) -> list[Counted]:
+        """Count the jobs that have not ended, as far as that is done quickly."""
+        return [
+            Counted(*row)
+            for row in self._session.run(
+                [
+                    self._session.call("pin_plans"),
+                    self._session.call("count_lines", depth=DEPTH, most=MOST_LINES),
+                ]
+            )[1]
+        ]
+
+    def put_lines(self, lines: Sequence[Line], seconds: float) -> None:
+        """Keep what was counted; ``seconds``: how long that took."""
         self._session.fetch("forget_lines")
         self._session.fetch(
             "put_lines",
-            queues=queues,
-            states=states,
-            nodes=nodes,
-            jobs=jobs,
-            oldest=[each or 0.0 for each in oldest],
+            queues=[line.queue for line in lines],
+            states=[line.state for line in lines],
+            nodes=[line.node or NOBODY for line in lines],
+            jobs=[line.jobs for line in lines],
+            oldest=[line.oldest for line in lines],
             seconds=seconds,
         )
-        return sum(jobs)
 
-    def list_totals(self) -> list[tuple[Key, int, float]]:
-        """Each counter with its count, and the seconds that go with it."""
-        rows = self._session.fetch("list_totals")
-        return [(Key(*row[:5]), row[5], float(row[6]) / 1e6) for row in rows]
+    def list_totals(self) -> list[tuple[Key, dict[int, int], float]]:
+        """Each counter with its count by bucket, and the seconds that go with it."""
+        return [
+            (Key(*names), dict(zip(buckets, counts, strict=True)), float(micros) / 1e6)
+            for *names, buckets, counts, micros in self._session.fetch("list_totals")
+        ]
 
     def list_lines(self) -> list[Line]:
         """The queues, and the jobs in them that have not ended, as they were counted."""

@@ -1,6 +1,6 @@
 -- What has ended since the watermark, and what was written down: the groups to add to the totals, final
--- where no transaction can add to them any more. By jobs_finished, which is there for pruning: a fold
--- reads each end two or three times, 1.5 microseconds each. One statement, one snapshot: an end is in a
+-- where no transaction can add to them any more. By jobs_finished, which is there for pruning: each end is
+-- read two or three times, 5 to 15 microseconds each. One statement, one snapshot: an end is in a
 -- row, or written down.
 WITH undone AS (
   DELETE FROM pgjobs.tally AS t
@@ -35,11 +35,8 @@ WITH undone AS (
 )
 SELECT pg_catalog.left(m.task, 200), pg_catalog.left(m.queue, 200), m.state,
        pg_catalog.left(coalesce(m.exception, ''), 100), m.is_final, m.has_run,
-       -- As Prometheus has it: a value at the bound of a bucket is in it.
-       (SELECT pg_catalog.count(*) FROM pg_catalog.unnest(%(runtimes)s::float8[]) AS b (bound)
-        WHERE b.bound < m.runtime)::integer,
-       (SELECT pg_catalog.count(*) FROM pg_catalog.unnest(%(waits)s::float8[]) AS b (bound)
-        WHERE b.bound < m.wait)::integer,
+       pg_catalog.width_bucket(m.runtime, %(runtimes)s::float8[]),
+       pg_catalog.width_bucket(m.wait, %(waits)s::float8[]),
        pg_catalog.count(*),
        pg_catalog.sum((m.runtime * 1000000::float8)::bigint),
        pg_catalog.sum((m.wait * 1000000::float8)::bigint)
