@@ -103,17 +103,17 @@ $$;
 
 -- Only where a statement sets the id: those do that may undo an end. Otherwise each claim and each
 -- outcome would have its condition looked at: 5 of 50 microseconds, and less than one so.
-CREATE TRIGGER jobs_undone AFTER UPDATE OF id ON pgjobs.jobs
+CREATE TRIGGER tally_undone AFTER UPDATE OF id ON pgjobs.jobs
   FOR EACH ROW WHEN (OLD.finished_at IS NOT NULL AND NEW.finished_at IS DISTINCT FROM OLD.finished_at)
   EXECUTE FUNCTION pgjobs.tally_undone();
-CREATE TRIGGER jobs_deleted AFTER DELETE ON pgjobs.jobs
+CREATE TRIGGER tally_deleted AFTER DELETE ON pgjobs.jobs
   REFERENCING OLD TABLE AS gone
   FOR EACH STATEMENT EXECUTE FUNCTION pgjobs.tally_deleted();
 
 -- migrate:down
 
-DROP TRIGGER jobs_deleted ON pgjobs.jobs;
-DROP TRIGGER jobs_undone ON pgjobs.jobs;
+DROP TRIGGER tally_deleted ON pgjobs.jobs;
+DROP TRIGGER tally_undone ON pgjobs.jobs;
 DROP FUNCTION pgjobs.tally_deleted();
 DROP FUNCTION pgjobs.tally_undone();
 DROP TABLE pgjobs.lines;

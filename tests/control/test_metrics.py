@@ -33,6 +33,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 @pytest.fixture
 def fold(database: Database, connection: Connection) -> Callable[[], None]:
     connection.execute("DELETE FROM pgjobs.fold")
+    database.metrics.begin_fold()
     database.nodes.beat_node(NODE, "celery@web", ["celery", "mail"], 3600.0)
     return lambda: (Impatient(100).run(database), None)[1]
 

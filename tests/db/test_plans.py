@@ -159,6 +159,34 @@ def test_pruning_walks_the_index_of_what_has_finished(filled):
     assert not plan.has("Sort"), plan
 
 
+def test_counting_ends_walks_the_index_of_what_has_finished(filled):
+    now = "2000-01-01"
+    plan = Plan(filled, "fold_ends", since=now, until=now, runtimes=[1.0], waits=[1.0])
+    assert plan.scans() == {("Index Scan", "jobs_finished")}, plan
+
+
+def test_counting_lines_leaps_along_the_ready_index(filled):
+    plan = Plan(filled, "count_lines", depth=1000, most=100)
+    kinds = {"Index Scan", "Index Only Scan"}
+    assert plan.scans() <= {
+        (kind, name) for kind in kinds for name in ("jobs_ready", "jobs_due")
+    }, plan
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["list_totals", "list_lines", "list_workers", "list_lateness", "look_at_server", "lock_fold"],
+)
+def test_a_scrape_reads_no_job(filled, name):
+    plan = Plan(filled, name, limit=100, interval=1.0, pace=1.0)
+    assert plan.scans() == set(), plan
+
+
+def test_tallying_finds_its_rows_by_their_ids(filled):
+    plan = Plan(filled, "tally_retries", ids=[1, 2])
+    assert plan.scans() == {("Index Scan", "jobs_pkey")}, plan
+
+
 SETTLE = {
     "node": str(A), "ids": [1, 2], "attempts": [1, 1], "states": ["completed"] * 2,
     "counts": [True] * 2, "leaves": [False] * 2, "delays": [None] * 2, "errors": ["{}"] * 2,

@@ -22,14 +22,17 @@ from pgjobs_celery.control.doctor.findings import CODES, KNOWN
 from pgjobs_celery.control.explanation import KINDS
 from pgjobs_celery.control.filters import FILTERS
 from pgjobs_celery.control.jobs import ACTS_ON, Selection
+from pgjobs_celery.control.metrics import METRICS
 from pgjobs_celery.control.workers import Worker
 from pgjobs_celery.db import failures
 from pgjobs_celery.db.migrations.files import load_migrations
+from pgjobs_celery.db.rows.metrics import DEPTH
 from pgjobs_celery.job import exceptions as ending
 from pgjobs_celery.job.backoff import oban_backoff
 from pgjobs_celery.job.options import NAMES
 from pgjobs_celery.job.states import TO_CELERY, State
 from pgjobs_celery.job.unique import GROUPS
+from pgjobs_celery.maintenance.fold import EXCEPTIONS, LONGEST, Fold
 from pgjobs_celery.tasks.attempts import AttemptedTask
 from pgjobs_celery.tasks.result import PgResult
 from pgjobs_celery.tasks.running_job import Meta
@@ -84,6 +87,20 @@ def test_all_that_a_worker_has_is_described():
     fields_ = {field.name for field in fields(Worker)}
     described = {name for name, value in vars(Worker).items() if isinstance(value, property)}
     assert {"a", "Worker", "has"} | fields_ | described >= set(shown) >= fields_ | described
+
+
+def test_every_metric_is_described_with_its_labels():
+    headings = ("Tasks", "Queues", "Workers and schedules", "Database")
+    shown = {
+        row[0]: (row[1], tuple(re.findall(r"\w+", row[2])))
+        for heading in headings
+        for row in rows("metrics.md", heading)
+    }
+    assert shown == {name: metric[:2] for name, metric in METRICS.items()}
+    text = (REFERENCE / "metrics.md").read_text()
+    for number in (f"{DEPTH:,} jobs", f"{EXCEPTIONS} exceptions", f"{LONGEST / 60:g} minutes"):
+        assert number in text
+    assert f"Every {Fold.interval:g} seconds" in text
 
 
 def test_every_error_is_described_with_what_to_do():

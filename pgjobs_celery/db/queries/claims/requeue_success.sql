@@ -2,7 +2,7 @@
 -- finished the row) and then had its message put back. No other attempt has begun since, or the attempt
 -- number would differ.
 UPDATE pgjobs.jobs AS j
--- The id as it is: an end is undone (jobs_undone).
+-- The id as it is: an end is undone (tally_undone).
 SET id = j.id,
     state = 'available',
     finished_at = NULL,

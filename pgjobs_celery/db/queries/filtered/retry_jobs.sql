@@ -23,7 +23,7 @@ WITH line AS MATERIALIZED (
   RETURNING 1
 ), changed AS (
   UPDATE pgjobs.jobs AS j
-  -- The id as it is: an end is undone (jobs_undone).
+  -- The id as it is: an end is undone (tally_undone).
   SET id = j.id,
       state = 'available',
       seq = line.seq,

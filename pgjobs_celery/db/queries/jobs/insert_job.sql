@@ -37,7 +37,7 @@ FROM (SELECT coalesce(pg_catalog.now() + %(delay)s::double precision * interval 
 WHERE NOT %(is_holder_only)s::boolean
    OR EXISTS (SELECT FROM pgjobs.jobs AS h WHERE h.task_id = %(task_id)s)
 ON CONFLICT (task_id) DO UPDATE
--- Where the id is set, an end that is undone is still counted (jobs_undone).
+-- Where the id is set, an end that is undone is still counted (tally_undone).
 SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
     task = excluded.task,
     queue = excluded.queue,

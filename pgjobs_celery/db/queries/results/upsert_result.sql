@@ -21,7 +21,7 @@ WITH stored AS (
                  %(error)s::jsonb
                  || pg_catalog.jsonb_build_object('attempt', %(attempt)s::integer, 'at', pg_catalog.now())) END)
   ON CONFLICT (task_id) DO UPDATE
-  -- The id as it is: an end may be made anew (jobs_undone).
+  -- The id as it is: an end may be made anew (tally_undone).
   SET id = j.id,
       state = excluded.state,
       finished_at = excluded.finished_at,
