@@ -22,7 +22,7 @@ from pgjobs_celery.job.outcome import completed
 from pgjobs_celery.job.rows import Bucket
 from tests.control.test_metrics import samples, value
 from tests.support.rows import alive, put
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 NODE = UUID(int=1)
@@ -89,7 +89,7 @@ def test_it_serves_and_counts_where_no_worker_does(url, database):
                 return text
 
         name = {"name": "tasks.add", "queue_name": "celery"}
-        wait_until(
+        wait_for(
             lambda: ("celery_task_succeeded_total", frozenset(name.items())) in samples(scrape())
         )
         assert value(samples(scrape()), "celery_task_succeeded_total", **name) == 1

@@ -167,10 +167,8 @@ def test_counting_ends_walks_the_index_of_what_has_finished(filled):
 
 def test_counting_lines_leaps_along_the_ready_index(filled):
     plan = Plan(filled, "count_lines", depth=1000, most=100)
-    kinds = {"Index Scan", "Index Only Scan"}
-    assert plan.scans() <= {
-        (kind, name) for kind in kinds for name in ("jobs_ready", "jobs_due")
-    }, plan
+    assert {index for _, index in plan.scans()} <= {"jobs_ready", "jobs_due"}, plan
+    assert {kind for kind, _ in plan.scans()} <= {"Index Scan", "Index Only Scan"}, plan
 
 
 @pytest.mark.parametrize(
