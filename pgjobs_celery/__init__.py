@@ -17,6 +17,8 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .beat.cron import cron as cron
     from .beat.schedules import schedules as schedules
+    from .control.acting import acting_as as acting_as
+    from .control.audit import audit as audit
     from .control.jobs import jobs as jobs
     from .control.queues import queues as queues
     from .control.workers import workers as workers
@@ -39,9 +41,11 @@ _MODULES = {
     "PgTask": "tasks.task",
     "Snooze": "job.exceptions",
     "Unique": "job.unique",
+    "acting_as": "control.acting",
     "aapply_async": "publishing.aio",
     "adelay": "publishing.aio",
     "aget": "results.aio",
+    "audit": "control.audit",
     "bulk": "publishing.bulk",
     "enqueue_many": "publishing.enqueue_many",
     "cron": "beat.cron",
@@ -60,8 +64,10 @@ __all__ = [
     "Unique",
     "__version__",
     "aapply_async",
+    "acting_as",
     "adelay",
     "aget",
+    "audit",
     "bulk",
     "cron",
     "enqueue_many",

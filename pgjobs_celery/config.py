@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -175,6 +175,11 @@ class Settings:
     #: The queues that this worker consumes from unless ``-Q`` names others, each with the most of
     #: its jobs that this worker runs at once. A queue that is not listed has no such limit.
     queues: Mapping[str, int] | None = None
+    #: How long the audit keeps who did what; 0 for ever.
+    audit_max_age: float = 90 * 86_400.0
+    #: Who acts, for the audit, where no :func:`pgjobs_celery.acting_as` says so: a name, or a
+    #: function without arguments that returns one, or None where it knows none.
+    actor: str | Callable[[], str | None] | None = None
     #: How long a chord may take from one of its tasks to the next before it fails; 0 for ever.
     #: Unless it is set, Celery's ``result_chord_expires`` counts, or its ``result_expires``.
     chord_max_age: float = 86_400.0
@@ -234,7 +239,8 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
         "chord_max_age", expires if chord_expires is None else _seconds(chord_expires)
     )
     settings = Settings(**chosen)
-    for name in ("prune_max_age", "prune_failed_max_age", "prune_max_count", "chord_max_age"):
+    ages = ("prune_max_age", "prune_failed_max_age", "audit_max_age", "chord_max_age")
+    for name in (*ages, "prune_max_count"):
         if getattr(settings, name) < 0:
             raise InvalidOption(f"pgjobs_{name} must be 0 or more, not {getattr(settings, name)}")
     if not 0 < settings.heartbeat_interval < settings.lease:
@@ -245,6 +251,8 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
     if settings.metrics_limit < 1:
         raise InvalidOption(f"pgjobs_metrics_limit must be 1 or more, not {settings.metrics_limit}")
     _check_queues(settings.queues)
+    if not (settings.actor is None or isinstance(settings.actor, str) or callable(settings.actor)):
+        raise InvalidOption(f"pgjobs_actor must be a name or a function, not {settings.actor!r}")
     return settings
 
 

@@ -72,6 +72,7 @@ TABLES = (
     "slots",
     "groups",
     "entries",
+    "audit",
     "schedules",
     # After jobs: what is deleted there may be written down here.
     "totals",

@@ -25,8 +25,10 @@ PUBLIC = [
     "Unique",
     "__version__",
     "aapply_async",
+    "acting_as",
     "adelay",
     "aget",
+    "audit",
     "bulk",
     "cron",
     "enqueue_many",
@@ -86,7 +88,7 @@ def test_no_module_at_the_top_bears_the_name_of_something_public():
 
 
 @pytest.mark.parametrize(
-    "name", ["bulk", "cron", "enqueue_many", "jobs", "queues", "schedules", "using"]
+    "name", ["audit", "bulk", "cron", "enqueue_many", "jobs", "queues", "schedules", "using"]
 )
 def test_a_public_function_lives_in_a_module_of_its_name(name):
     module = inspect.getmodule(getattr(pgjobs_celery, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +10,10 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from ..control.acting import begin_action
 from ..control.app import database_of
 from ..control.filters import text
+from ..db.rows.audit import Action
 from ..db.rows.schedules import ScheduleRow, ScheduleRows
 from ..errors import ConfiguredEntry, InvalidOption, PgJobsError
 from ..printable import guarded
@@ -100,7 +103,8 @@ class Schedules:
     def pause(self, name: str) -> bool:
         """Stop publishing its ticks; False if the entry does not exist."""
         name = _text(name)
-        return self._run(lambda: self._rows.pause_schedule(name))
+        action = self._begin("pause_schedule", name)
+        return self._run(lambda: self._rows.pause_schedule(name, action))
 
     def resume(self, name: str) -> bool:
         """Go on with the tick that comes next, by the server's clock; False if it is not paused.
@@ -111,7 +115,8 @@ class Schedules:
         if row is None or not row.is_paused:
             return False
         with self.database.joining():
-            return self._rows.resume_schedule(name, self._next_tick(row, "resume"))
+            due = self._next_tick(row, "resume")
+            return self._rows.resume_schedule(name, due, self._begin("resume_schedule", name))
 
     def repair(self, name: str) -> bool:
         """Replace times of its row that cannot be read; False if the entry does not exist.
@@ -125,7 +130,8 @@ class Schedules:
         if not row.is_configured:
             to_entry(row, self.app)
         with self.database.joining():
-            return self._rows.repair_schedule(name, self._next_tick(row, "repair"))
+            due = self._next_tick(row, "repair")
+            return self._rows.repair_schedule(name, due, self._begin("repair_schedule", name))
 
     def run(self, name: str) -> Any:
         """Publish it now, paused or not; the handle on its result, None if it does not exist.
@@ -141,13 +147,15 @@ class Schedules:
         known = {"schedule": name, "by_hand": True}
         with bulk():  # one transaction, ours or the caller's
             result = publish_entry(self.app, row.task, args, kwargs, options, known)
-            take_part(self.database, lambda: self._record(name, result.id))
+            action = self._begin("run_schedule", name)
+            take_part(self.database, lambda: self._record(name, result.id, action))
         return result
 
     def delete(self, name: str) -> bool:
         """Delete it; False if it does not exist. The jobs that it has published stay."""
         name = _text(name)
-        if self._run(lambda: self._rows.delete_schedule(name)):
+        action = self._begin("delete_schedule", name)
+        if self._run(lambda: self._rows.delete_schedule(name, action)):
             return True
         row = self.find_row(name)
         if row is not None and row.is_configured:
@@ -172,7 +180,9 @@ class Schedules:
         """
         if row.name in self.app.conf.beat_schedule:
             raise _configured(row.name)
-        if self._rows.put_schedule(row, replaces=replaces, moves=moves):
+        details = {"task": row.task, "schedule": json.loads(row.schedule)}
+        action = self._begin("put_schedule" if replaces else "add_schedule", row.name, **details)
+        if self._rows.put_schedule(row, replaces=replaces, moves=moves, action=action):
             return
         found = self.find_row(row.name)
         if found is not None and found.is_configured:
@@ -216,8 +226,12 @@ class Schedules:
             raise InvalidOption(f"next_run_at must be a datetime, not {at!r}")
         return at if at.tzinfo else at.replace(tzinfo=self.app.timezone)
 
-    def _record(self, name: str, task_id: str) -> None:
-        self._rows.record_run(name, task_id)
+    def _record(self, name: str, task_id: str, action: Action) -> None:
+        self._rows.record_run(name, task_id, action)
+
+    def _begin(self, action: str, name: str, **details: Any) -> Action:
+        app = self.app.main or ""
+        return begin_action(action, self.app, app=app, schedule=name, details=details)
 
 
 def schedules(app: Any) -> Schedules:

@@ -14,6 +14,8 @@ from amqp.protocol import queue_declare_ok_t
 from kombu.exceptions import ChannelError
 from kombu.transport.base import to_rabbitmq_queue_arguments
 
+from ..control.acting import CONTROL, begin_action
+from ..db.rows.audit import Action
 from ..db.rows.routes import FoundQueue, QueueOwner
 from ..node.mailboxes import is_mailbox
 from ..printable import guarded
@@ -203,7 +205,11 @@ class Topology(HostedChannel):
 
     def queue_purge(self, queue: str, **_: Any) -> int:
         """Empty a queue of unclaimed jobs and messages; how many. Its jobs are cancelled."""
-        return self.database.jobs.purge_jobs(queue) + self.database.messages.purge_messages(queue)
+        return self._empty(queue, begin_action("purge_queue", via=CONTROL, queue=queue))
+
+    def _empty(self, queue: str, action: Action | None) -> int:
+        jobs = self.database.jobs.purge_jobs(queue, action)
+        return jobs + self.database.messages.purge_messages(queue)
 
     def queue_delete(
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **_: Any
@@ -216,7 +222,9 @@ class Topology(HostedChannel):
             raise refusal(PRECONDITION_FAILED, f"queue {queue!r} is not empty")
         if if_unused and (queue in self.node.uses or (found and found.consumers)):
             raise refusal(PRECONDITION_FAILED, f"queue {queue!r} is in use")
-        purged = self.queue_purge(queue)
+        is_passing = queue in self.own_queues or queue in self.passing_queues
+        action = None if is_passing else begin_action("delete_queue", via=CONTROL, queue=queue)
+        purged = self._empty(queue, action)
         self.database.routes.delete_queue(queue)
         for names in (self.own_queues, self.passing_queues):
             names.discard(queue)

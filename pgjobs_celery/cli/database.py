@@ -27,36 +27,44 @@ RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "metrics": dict.fromkeys(
         ("totals", "lines", "fold", "queues", "limits", "nodes", "schedules"), ("SELECT",)
     ),
-    "cancel": {"jobs": ("SELECT", "UPDATE")},
-    "retry": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
-    "delete": {"jobs": ("SELECT", "UPDATE", "DELETE")},
-    "reschedule": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
-    "prioritize": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
-    "move": {"jobs": ("SELECT", "UPDATE"), "jobs_seq": ("USAGE",)},
+    "cancel": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",)},
+    "retry": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",), "jobs_seq": ("USAGE",)},
+    "delete": {"jobs": ("SELECT", "UPDATE", "DELETE"), "audit": ("INSERT",)},
+    "reschedule": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",), "jobs_seq": ("USAGE",)},
+    "prioritize": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",), "jobs_seq": ("USAGE",)},
+    "move": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",), "jobs_seq": ("USAGE",)},
+    "audit": {"audit": ("SELECT",), "jobs": ("SELECT",)},
     # Claims wait for the transaction that has locked the nodes.
-    "pause": {"limits": ("SELECT", "INSERT", "UPDATE"), "nodes": ("UPDATE",)},
-    "resume": {"limits": ("SELECT", "UPDATE")},
+    "pause": {
+        "limits": ("SELECT", "INSERT", "UPDATE"), "nodes": ("UPDATE",), "audit": ("INSERT",),
+    },
+    "resume": {"limits": ("SELECT", "UPDATE"), "audit": ("INSERT",)},
     "limit": {
         "limits": ("SELECT", "INSERT", "UPDATE"), "nodes": ("UPDATE",),
-        "slots": ("SELECT", "INSERT", "UPDATE"), "jobs": ("SELECT",),
+        "slots": ("SELECT", "INSERT", "UPDATE"), "jobs": ("SELECT",), "audit": ("INSERT",),
     },
     "schedules list": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
     "schedules show": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
     "schedules check": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
     "schedules add": {
         "schedules": ("SELECT", "INSERT", "UPDATE"), "schedules_version": ("USAGE",),
-        "jobs": ("SELECT",),
+        "jobs": ("SELECT",), "audit": ("INSERT",),
     },
     "schedules pause": {
         "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
+        "audit": ("INSERT",),
     },
     "schedules resume": {
         "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
+        "audit": ("INSERT",),
     },
     "schedules repair": {
         "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
+        "audit": ("INSERT",),
     },
-    "schedules delete": {"schedules": ("SELECT", "DELETE"), "jobs": ("SELECT",)},
+    "schedules delete": {
+        "schedules": ("SELECT", "DELETE"), "jobs": ("SELECT",), "audit": ("INSERT",),
+    },
 }  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])

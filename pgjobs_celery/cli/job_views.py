@@ -34,6 +34,18 @@ def as_data(job: Job) -> dict[str, Any]:
     return data
 
 
+def actions_of(jobs: Selection, job: Job) -> dict[str, Any]:
+    """What people and programs have done to it, the newest first."""
+    found = jobs.database.audit.list_seen(job.task_id)
+    return {
+        "actions": [
+            {"at": entry.at.astimezone(timezone.utc).isoformat(), "actor": entry.actor}
+            | {"action": entry.action, "via": entry.via, "details": entry.details}
+            for entry in found
+        ]
+    }
+
+
 def result_of(jobs: Selection, job: Job) -> dict[str, Any]:
     """The state that the task reported, its result, and the last traceback."""
     for row in jobs.database.results.get_results([job.task_id]):

@@ -16,7 +16,7 @@ from ..job.checks import did_you_mean
 from ..printable import one_line
 from .database import database_options, find_database, reported, rights_of
 from .filters import FILTER_OPTIONS, filter_options, read_duration
-from .job_views import as_data, described, jobs_of, print_table, result_of
+from .job_views import actions_of, as_data, described, jobs_of, print_table, result_of
 from .output import echo, echo_json, echo_lines, failure
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def show(
         job = jobs.get(id)
         if job is None:
             raise not_there(id)
-        data = as_data(job) | result_of(jobs, job)
+        data = as_data(job) | result_of(jobs, job) | actions_of(jobs, job)
     if as_json:
         echo_json(data)
     else:
@@ -243,7 +243,7 @@ def selected(
     With them the ids, each in full. Every error in the block is one line.
     """
     # Every celery command imports this module; only these open a database.
-    from ..control.jobs import jobs
+    from ..control.jobs import Selection
     from ..db.database import CONNECTION_ERRORS, get_database
 
     filters: dict[str, Any] = {}
@@ -256,10 +256,11 @@ def selected(
         database = get_database(*find_database(app, url, schema))
         database.rights = rights_of(ctx)
         try:
-            ids = full_ids(jobs(database), ids)
+            every = Selection(database, app=app)
+            ids = full_ids(every, ids)
             if ids:
                 filters["id"] = [*filters.get("id", ()), *ids]
-            yield jobs(database).filter(**filters), ids
+            yield every.filter(**filters), ids
         except CONNECTION_ERRORS as error:
             raise failure(error) from error
         finally:

@@ -28,6 +28,7 @@ from ..db.migrations import versions
 from ..db.sql import statement
 from ..errors import SchemaMissing
 from ..job.states import State
+from . import audit as cli_audit
 from . import doctor as cli_doctor
 from . import jobs as cli_jobs
 from . import metrics as cli_metrics
@@ -43,12 +44,21 @@ from .output import echo, echo_json, echo_lines, readable, show_table
 @handle_preload_options  # type: ignore[untyped-decorator]
 def pgjobs(ctx: click.Context, **preload: Any) -> None:
     """Look after the PostgreSQL schema and the jobs in it."""
+    # Every celery command imports this module; only those of this group act.
+    from ..control.acting import CLI, acting_through
+
+    ctx.with_resource(acting_through(CLI))
 
 
-for command in (
-    *(*cli_jobs.COMMANDS, *cli_queues.COMMANDS),
-    *(cli_doctor.doctor, cli_metrics.metrics, cli_workers.workers, cli_schedules.schedules),
-):
+OTHERS = (
+    cli_audit.audit,
+    cli_doctor.doctor,
+    cli_metrics.metrics,
+    cli_workers.workers,
+    cli_schedules.schedules,
+)
+
+for command in (*cli_jobs.COMMANDS, *cli_queues.COMMANDS, *OTHERS):
     pgjobs.add_command(command)
 
 

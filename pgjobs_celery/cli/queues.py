@@ -78,10 +78,11 @@ def controlled(ctx: click.Context, url: str | None, schema: str | None) -> Itera
     from ..db.database import get_database
 
     with reported():
-        database = get_database(*find_database(getattr(ctx.obj, "app", None), url, schema))
+        app = getattr(ctx.obj, "app", None)
+        database = get_database(*find_database(app, url, schema))
         database.rights = rights_of(ctx)
         database.verify()
         try:
-            yield Queues(database)
+            yield Queues(database, app)
         finally:
             database.close()

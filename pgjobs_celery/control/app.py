@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery import _state
+
 from ..db.database import Database
 from ..errors import PgJobsError
+
+
+def find_app() -> Any:
+    """The Celery app of this process; None without one.
+
+    ``current_app`` would make one, and take the place of the project's own.
+    """
+    return _state._tls.current_app or _state.default_app
 
 
 def database_of(app: Any) -> Database:

@@ -7,11 +7,13 @@ whatever else tells people of jobs, stands on these.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ..db.deadline import answered_by
+from ..db.rows.audit import ENDING
 from ..db.rows.explain import FEW, MOST_AHEAD, Held, JobFacts
 from ..job.states import State
 from ..printable import one_line
@@ -22,6 +24,7 @@ from .explanation import (
     Explanation,
     Facts,
     as_data,
+    by,
     count,
     error_text,
     explanation,
@@ -31,6 +34,7 @@ from .explanation import (
 
 if TYPE_CHECKING:
     from ..db.database import Database
+    from ..db.rows.audit import Audit, Doer
     from ..db.rows.explain import ChordFacts, Consumer, Explain, Lock
 
 #: For how many seconds a job may be due before maintenance is missed: it looks each second, and at
@@ -44,6 +48,8 @@ CLAIM_SECONDS = 5.0
 LOCK_SECONDS = 1.0
 #: How long the database may take for all of it, in seconds.
 ANSWER_SECONDS = 10.0
+#: Said of a pause by an older release, or that a role must not read of.
+UNRECORDED = " The audit does not tell who paused it."
 #: How often the facts are read anew if the job changes meanwhile.
 TRIES = 3
 
@@ -55,10 +61,11 @@ def explain(database: Database, task_id: str) -> Explanation | None:
     has locked the whole table.
     """
     with answered_by(monotonic() + ANSWER_SECONDS):
-        return _explain(database.explain, task_id)
+        return _explain(database, task_id)
 
 
-def _explain(rows: Explain, task_id: str) -> Explanation | None:
+def _explain(database: Database, task_id: str) -> Explanation | None:
+    rows = database.explain
     facts = gather(rows, task_id)
     for _ in range(TRIES):
         # The surroundings of a job that a worker claims meanwhile do not explain it any more.
@@ -68,7 +75,7 @@ def _explain(rows: Explain, task_id: str) -> Explanation | None:
             break
         facts = gather(rows, task_id)
     if facts is not None:
-        return decide(facts)
+        return decide(replace(facts, doer=find_doer(database.audit, facts.job)))
     chord = rows.explain_chord(task_id)
     return None if chord is None else explain_chord(task_id, chord)
 
@@ -93,6 +100,18 @@ def gather(rows: Explain, task_id: str) -> Facts | None:
         tuple(held.get(each.node, Held(0, None)) for each in consumers),
         None if any(each.is_alive for each in consumers) else rows.explain_last_run(job.queue),
     )
+
+
+def find_doer(audit: Audit, job: JobFacts) -> Doer | None:
+    """Who has cancelled the job, or paused the queue that it waits in."""
+    if is_waiting(job):
+        if job.paused_at is None:
+            return None
+        return audit.find_action([job.paused_at], ["pause_queue"], queue=job.queue)
+    times = [at for at in (job.finished_at, job.cancel_requested_at) if at is not None]
+    if job.cancel_requested_at is None and job.state is not State.CANCELLED:
+        return None
+    return audit.find_action(times, ENDING, task_id=job.task_id)
 
 
 def _lasting_lock(rows: Explain, task_id: str) -> Lock | None:
@@ -120,13 +139,13 @@ def decide(facts: Facts) -> Explanation:
     """The reason that counts: of several, the one that must be gone first."""
     job = facts.job
     if job.state.is_final:
-        return explain_ended(job)
+        return explain_ended(job, facts.doer)
     if job.state is State.EXECUTING:
-        return explain_executing(job)
+        return explain_executing(job, facts.doer)
     if facts.lock is not None and (found := _locked(facts)):
         return found
     if job.state is not State.AVAILABLE:
-        return _waiting_for_its_time(job)
+        return _waiting_for_its_time(job, facts.doer)
     if job.expires_at is not None and job.expires_at <= job.now:
         return explanation(
             job,
@@ -139,10 +158,11 @@ def decide(facts: Facts) -> Explanation:
         return explanation(
             job,
             "queue_paused",
-            f"Queue {job.queue} is paused since {when(job.paused_at, job.now)}: no worker begins a"
-            f" job of it. The pause does not tell who set it.",
+            f"Queue {job.queue} is paused since {when(job.paused_at, job.now)}{by(facts.doer)}: no"
+            f" worker begins a job of it.{'' if facts.doer else UNRECORDED}",
             f"{COMMAND} resume {quote(job.queue)}",
             paused_at=job.paused_at,
+            paused_by=facts.doer and facts.doer.actor,
         )
     return _in_line(facts)
 
@@ -176,7 +196,7 @@ def _locked(facts: Facts) -> Explanation | None:
     )
 
 
-def _waiting_for_its_time(job: JobFacts) -> Explanation:
+def _waiting_for_its_time(job: JobFacts, doer: Doer | None) -> Explanation:
     due = job.due_at or job.scheduled_at
     if due <= job.now - timedelta(seconds=STAGE_SECONDS):
         live = f"{count(job.live_nodes, 'worker')} of any queue {_are(job.live_nodes)} alive"
@@ -192,7 +212,8 @@ def _waiting_for_its_time(job: JobFacts) -> Explanation:
     now = f"{COMMAND} reschedule {quote(job.task_id)} --in 0"
     paused = ""
     if job.paused_at is not None:
-        paused = f" Queue {job.queue} is paused since {when(job.paused_at, job.now)}, too."
+        since = f"since {when(job.paused_at, job.now)}{by(doer)}"
+        paused = f" Queue {job.queue} is paused {since}, too."
     if job.state is State.RETRYABLE:
         error = error_text(job.error) or "it asked for that itself"
         return explanation(

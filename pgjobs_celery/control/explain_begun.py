@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from shlex import quote
 from typing import Any
 
+from ..db.rows.audit import Doer
 from ..db.rows.explain import JobFacts
 from ..job.states import State
-from .explanation import COMMAND, Explanation, error_text, explanation, span, when
+from .explanation import COMMAND, Explanation, by, error_text, explanation, span, when
 
 #: For how many seconds after the end of its lease a dead node's jobs may wait for another node: one
 #: judges others only when its own heartbeats have had no gap for 5 s, and looks every 2 s.
@@ -22,7 +23,7 @@ UNKNOWN_TASK, WORKER_LOST = "NotRegistered", "WorkerLostError"
 LEFT_BEHIND = ("RETRY", "PENDING", "SUCCESS")
 
 
-def explain_executing(job: JobFacts) -> Explanation:
+def explain_executing(job: JobFacts, doer: Doer | None = None) -> Explanation:
     """Why it has not ended yet: it runs, or its worker is silent or dead."""
     if not job.has_message:
         return explanation(
@@ -57,7 +58,8 @@ def explain_executing(job: JobFacts) -> Explanation:
     told = ""
     if job.cancel_requested_at is not None:
         why = f" ({job.cancel_reason})" if job.cancel_reason else ""
-        told = f" It was told to stop{why} at {when(job.cancel_requested_at, job.now)}."
+        told = f" It was told to stop{by(doer)}{why} at {when(job.cancel_requested_at, job.now)}."
+        details["cancelled_by"] = doer and doer.actor
     has_said = job.reported_state not in (None, *LEFT_BEHIND)
     runs = "It runs" if has_said else "It runs or is about to"
     return explanation(
@@ -111,7 +113,7 @@ def _fate(job: JobFacts) -> str:
     return "it then goes back in line"
 
 
-def explain_ended(job: JobFacts) -> Explanation:
+def explain_ended(job: JobFacts, doer: Doer | None = None) -> Explanation:
     """How it ended."""
     if job.state is State.COMPLETED:
         return explanation(
@@ -124,7 +126,7 @@ def explain_ended(job: JobFacts) -> Explanation:
         )
     if job.state is State.DISCARDED:
         return _discarded(job)
-    return _cancelled(job)
+    return _cancelled(job, doer)
 
 
 def _discarded(job: JobFacts) -> Explanation:
@@ -153,15 +155,18 @@ def _discarded(job: JobFacts) -> Explanation:
     )
 
 
-def _cancelled(job: JobFacts) -> Explanation:
+def _cancelled(job: JobFacts, doer: Doer | None) -> Explanation:
     message = str(job.error.get("message") or "")
     reason = job.cancel_reason or message or None
-    details: dict[str, Any] = {"finished_at": job.finished_at, "reason": reason}
+    details: dict[str, Any] = {
+        "finished_at": job.finished_at, "reason": reason, "cancelled_by": doer and doer.actor,
+    }  # fmt: skip
     if message == REVOKED_BEFORE:
         return explanation(
             job,
             "revoked_before_publishing",
-            f"Its id was revoked at {when(job.cancel_requested_at or job.inserted_at, job.now)},"
+            f"Its id was revoked{by(doer)} at"
+            f" {when(job.cancel_requested_at or job.inserted_at, job.now)},"
             " before a job was published under it; such a job never starts. If it must run,"
             " delete the row and publish it again.",
             f"{COMMAND} delete {quote(job.task_id)}",
@@ -194,7 +199,7 @@ def _cancelled(job: JobFacts) -> Explanation:
     return explanation(
         job,
         "cancelled",
-        f"It was cancelled at {_end(job)}{ran}{why}.",
+        f"It was cancelled{by(doer)} at {_end(job)}{ran}{why}.",
         _again(job),
         worker=job.attempted_by,
         **details,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from ..db.rows.audit import Doer
 from ..db.rows.explain import (
     Consumer,
     Held,
@@ -87,6 +88,8 @@ class Facts:
     #: What each of them holds, in the order of ``consumers``.
     held: tuple[Held, ...] = ()
     last_run: LastRun | None = None
+    #: Who has cancelled it or paused its queue; None where the audit does not say so.
+    doer: Doer | None = None
 
     @property
     def live(self) -> list[tuple[Consumer, Held]]:
@@ -117,6 +120,11 @@ def as_data(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(timezone.utc).isoformat()
     return value
+
+
+def by(doer: Doer | None) -> str:
+    """`` by alice@web-1``; nothing where it is not known."""
+    return f" by {doer.actor}" if doer else ""
 
 
 def when(moment: datetime, now: datetime) -> str:

@@ -23,6 +23,9 @@ GREATEST_AGE = 10.0**11
 #: The states with a due time; of those that are not final the others may run, or do.
 DUE = frozenset({State.SCHEDULED, State.RETRYABLE})
 
+#: How many characters of the filters the audit keeps.
+LONGEST_WORDS = 2000
+
 _MANY = (list, tuple, set, frozenset)
 _NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -101,6 +104,16 @@ class Filters:
             "attempt": None if span is not None else values["attempt"],
             "attempt_from": None if span is None else span.start,
             "attempt_to": None if span is None else span.stop - 1,
+        }
+
+    def recorded(self) -> dict[str, str | None]:
+        """What the audit tells of them: the one queue, and all but ids, which it has itself."""
+        queues = self.given.get("queue", ())
+        others = Filters({name: self.given[name] for name in self.given if name != "id"})
+        words = str(others)
+        return {
+            "queue": next(iter(queues)) if len(queues) == 1 else None,
+            "filters": words if len(words) <= LONGEST_WORDS else f"{words[:LONGEST_WORDS]}…",
         }
 
     def __str__(self) -> str:

@@ -19,11 +19,13 @@ from ..job.envelope import LONGEST_NAME, rank
 from ..job.rows import HIGHEST_RANK, LOWEST_RANK
 from ..job.states import FINAL, WAITING, State
 from ..printable import guarded
+from .acting import begin_action
 from .app import database_of
 from .filters import Filters, seconds, text
 from .found_job import FoundJob
 
 if TYPE_CHECKING:
+    from ..db.rows.audit import Action
     from ..db.rows.filtered import Matches, OnBatch, Survey
 
 logger = guarded(logging.getLogger(__name__))
@@ -54,7 +56,7 @@ def jobs(app: Any) -> Selection:
     """
     if isinstance(app, Database):
         return Selection(app)
-    return Selection(database_of(app), zone=lambda: app.timezone)
+    return Selection(database_of(app), zone=lambda: app.timezone, app=app)
 
 
 class Selection:
@@ -63,7 +65,7 @@ class Selection:
     An action changes the matching jobs in a state it applies to, in batches of 1,000, each in its
     own transaction, and returns the task ids of the jobs that it has changed. Jobs published after
     its start are left alone, so it ends even while others publish. It waits for a row that a
-    worker is just claiming.
+    worker is just claiming. The audit records it, batch by batch and with it or not at all.
     """
 
     def __init__(
@@ -71,11 +73,16 @@ class Selection:
         database: Database,
         filters: Filters | None = None,
         zone: Callable[[], tzinfo] = lambda: timezone.utc,
+        app: Any = None,
+        under: Action | None = None,
     ) -> None:
         #: Where the jobs are.
         self.database = database
         self._filters = filters or Filters()
         self._zone = zone
+        self._app = app
+        #: An action that has begun, and that all is part of which is done to them.
+        self._under = under
 
     def __repr__(self) -> str:
         return f"<jobs: {self._filters if self.is_filtered else 'all'}>"
@@ -87,7 +94,8 @@ class Selection:
         Earlier filters still hold: two different queues, one after the other, match no job.
         Raises UnknownOption for an unknown name, InvalidOption for an invalid value.
         """
-        return Selection(self.database, self._filters.narrow(**filters), self._zone)
+        narrower = self._filters.narrow(**filters)
+        return Selection(self.database, narrower, self._zone, self._app, self._under)
 
     @property
     def is_filtered(self) -> bool:
@@ -240,7 +248,17 @@ class Selection:
         if survey.newest is None:
             return []
         tell = on_batch or (lambda count: None)
-        return act(filters.parameters(), survey.newest, tell, **values)
+        recorded = self._under or self._begin(act.__name__, values)
+        return act(filters.parameters(), survey.newest, tell, action=recorded, **values)
+
+    def _begin(self, name: str, values: dict[str, Any]) -> Action:
+        """The action as the audit records it."""
+        details = {
+            key: value.isoformat() if isinstance(value, datetime) else value
+            for key, value in values.items()
+            if value is not None
+        }
+        return begin_action(name, self._app, details=details, **self._filters.recorded())
 
     def _advise(self) -> None:
         """Warn, before a search, if it may be slow."""

@@ -11,6 +11,7 @@ from ..config import check_queue_name
 from ..db.database import Database
 from ..errors import InvalidOption
 from ..job.checks import LARGEST_INTEGER, is_whole_number
+from .acting import begin_action
 from .app import database_of
 
 
@@ -37,19 +38,23 @@ class Queues:
     then, and one that is deleted and declared again is paused still.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, app: Any = None) -> None:
         self._limits = database.limits
+        self._app = app
 
     def pause(self, name: str) -> None:
         """Stop all workers from claiming jobs of the queue, from the moment this returns.
 
         Claimed jobs run to their end. Raises InvalidOption for an invalid name.
         """
-        self._limits.pause_queue(check_queue_name(name))
+        queue = check_queue_name(name)
+        self._limits.pause_queue(queue, begin_action("pause_queue", self._app, queue=queue))
 
     def resume(self, name: str) -> bool:
         """Let workers claim from the queue again, at once; False if it was not paused."""
-        return self._limits.resume_queue(check_queue_name(name))
+        queue = check_queue_name(name)
+        action = begin_action("resume_queue", self._app, queue=queue)
+        return self._limits.resume_queue(queue, action)
 
     def limit(self, name: str, concurrency: int | None) -> None:
         """Limit the queue to ``concurrency`` jobs at once; None for any number.
@@ -63,7 +68,9 @@ class Queues:
                 f"the limit of queue {name!r} must be a whole number from 0, or None for no limit, "
                 f"not {concurrency!r}"
             )
-        self._limits.limit_queue(name, concurrency)
+        limit = {"concurrency": concurrency}
+        action = begin_action("limit_queue", self._app, queue=name, details=limit)
+        self._limits.limit_queue(name, concurrency, action)
 
     def get(self, name: str) -> Queue:
         """The limits of a queue, whether it exists or not."""
@@ -83,4 +90,4 @@ def queues(app: Any) -> Queues:
     >>> queues(app).get("emails").concurrency
     5
     """
-    return Queues(database_of(app))
+    return Queues(database_of(app), app)

@@ -13,10 +13,12 @@ from kombu.utils.functional import maybe_list
 
 from ..db.rows.results import possible_ids
 from ..job.envelope import read_command
-from .jobs import Selection, jobs
+from .acting import CONTROL, begin_action
+from .jobs import Selection
 
 if TYPE_CHECKING:
     from ..db.database import Database
+    from ..db.rows.audit import Action
 
 #: The exchange over which workers are remote controlled (``control_exchange``).
 PIDBOX = ".pidbox"
@@ -37,21 +39,24 @@ def revoke_jobs(database: Database, message: Mapping[str, Any]) -> bool:
         return False
     terminate = bool(arguments.get("terminate")) or method == "terminate"
     signal = arguments.get("signal") or "SIGTERM"
-    for selection in _selections(database, method, arguments):
+    details = {"command": method, **({"signal": str(signal)} if terminate else {})}
+    action = begin_action("cancel_jobs", via=CONTROL, details=details)
+    for selection in _selections(database, method, arguments, action):
         selection.cancel(terminate=terminate, signal=signal)
     return True
 
 
 def _selections(
-    database: Database, method: Any, arguments: Mapping[str, Any]
+    database: Database, method: Any, arguments: Mapping[str, Any], action: Action
 ) -> Iterator[Selection]:
     """The jobs that are meant; of those that have no row it is noted."""
+    every = Selection(database, under=action)
     if method in BY_ID and (ids := possible_ids(maybe_list(arguments.get("task_id")) or ())):
-        database.jobs.forbid_jobs(ids)
-        yield jobs(database).filter(id=ids)
+        database.jobs.forbid_jobs(ids, action)
+        yield every.filter(id=ids)
     elif method == BY_STAMP:
         for stamp, values in _stamps(arguments.get("headers")):
-            yield jobs(database).filter(stamps={stamp: values})
+            yield every.filter(stamps={stamp: values})
 
 
 def _stamps(headers: Any) -> Iterator[tuple[str, list[Any]]]:

@@ -15,6 +15,7 @@ from .deadline import OutOfTime, answered_by, unhurried
 from .django_aliases import before_maintenance
 from .dsn import alias_of
 from .liveness import ConnectionLost
+from .rows.audit import Audit
 from .rows.claims import Claims
 from .rows.entries import Entries
 from .rows.explain import Explain
@@ -103,6 +104,11 @@ class Database(Session):
     def limits(self) -> QueueLimits:
         """The queues that are paused or limited."""
         return QueueLimits(self)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Who did what."""
+        return Audit(self)
 
     @cached_property
     def waiting(self) -> WaitingJobs:

@@ -14,10 +14,16 @@ from django.http import HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
 
-from ..control.jobs import ACTS_ON, jobs
+from ..control.acting import ADMIN, acting_through, begin_action
+from ..control.app import find_app
+from ..control.jobs import ACTS_ON, Selection
+from .audit_admin import ActionAdmin
 from .filters import MOST, UNFINISHED, CappedPaginator, QueueFilter, StateFilter, TaskFilter
 from .models import Job
 from .place import jobs_database
+
+# Django looks for pages in this module.
+__all__ = ["ActionAdmin", "JobAdmin"]
 
 #: Read only where one job is looked at: these may be large.
 LARGE = ("body", "message", "result", "traceback", "errors", "children")
@@ -226,7 +232,9 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
     def _act(self, request: Any, queryset: Any, action: str, **options: Any) -> None:
         """Act on the jobs, the newest 10,000 at most, and say on how many of them."""
         ids = list(queryset.values_list("task_id", flat=True)[:MOST])
-        selection = jobs(jobs_database())
+        with acting_through(ADMIN, request.user.get_username()):
+            recorded = begin_action(f"{action}_jobs", find_app(), details=options)
+        selection = Selection(jobs_database(), under=recorded)
         changed = 0
         for start in range(0, len(ids), BATCH):
             some = selection.filter(id=ids[start : start + BATCH])

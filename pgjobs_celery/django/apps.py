@@ -17,15 +17,15 @@ class PgJobsConfig(AppConfig):  # type: ignore[misc]
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Point the model to the table in the schema that the Celery app names.
+        """Point the models to the tables in the schema that the Celery app names.
 
         Not sooner: while models are loaded, its configuration may not be read yet.
         """
         from .keeping import bring_back, refuse_fixtures
 
         post_migrate.connect(bring_back, sender=self, dispatch_uid="pgjobs-bring-back")
-        pre_save.connect(
-            refuse_fixtures, sender=self.get_model("Job"), dispatch_uid="pgjobs-fixtures"
-        )
-        # Django takes a name that is quoted as it is.
-        self.get_model("Job")._meta.db_table = f'"{jobs_schema()}"."jobs"'
+        for name, table in (("Job", "jobs"), ("Action", "audit")):
+            model = self.get_model(name)
+            pre_save.connect(refuse_fixtures, sender=model, dispatch_uid=f"pgjobs-fixtures-{table}")
+            # Django takes a name that is quoted as it is.
+            model._meta.db_table = f'"{jobs_schema()}"."{table}"'

@@ -1,4 +1,7 @@
-"""Jobs as a model, to be read: ``Job.objects.filter(kwargs__user_id=7, state="available")``."""
+"""Jobs and their audit as models, to be read.
+
+``Job.objects.filter(kwargs__user_id=7, state="available")``
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,14 @@ class JobManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[mis
 
     def rows(self) -> Any:
         """The rows without their arguments: this reads no bodies."""
+        return JobQuerySet(self.model, using=self._db or jobs_alias(), hints=self._hints)
+
+
+class ActionManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[misc]
+    """Rows of the audit, in the database of the jobs."""
+
+    def get_queryset(self) -> Any:
+        """All of them, read-only."""
         return JobQuerySet(self.model, using=self._db or jobs_alias(), hints=self._hints)
 
 
@@ -103,5 +114,42 @@ class Job(models.Model):  # type: ignore[misc]
 
     def __str__(self) -> str:
         return f"{self.task}[{self.task_id}]"
+
+    save = save_base = delete = asave = adelete = refuse
+
+
+class Action(models.Model):  # type: ignore[misc]
+    """A row of the audit: who did what to jobs, queues and entries. Read-only."""
+
+    id = models.BigIntegerField(primary_key=True)
+    at = models.DateTimeField()
+    action = models.TextField()
+    actor = models.TextField()
+    via = models.TextField()
+    client = models.TextField()
+    role = models.TextField()
+    address = models.GenericIPAddressField(null=True)
+    queue = models.TextField(null=True)
+    app = models.TextField(null=True)
+    schedule = models.TextField(null=True)
+    jobs = models.IntegerField()
+    task_ids = TextArrayField()
+    filters = models.TextField(null=True)
+    details = models.JSONField()
+    action_id = models.UUIDField()
+    batch = models.IntegerField()
+
+    objects = ActionManager()
+
+    class Meta:
+        managed = False
+        db_table = '"pgjobs"."audit"'  # with another schema: see apps.py
+        base_manager_name = "objects"
+        ordering = ("-at", "-id")
+        verbose_name_plural = "audit"
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.actor}"
 
     save = save_base = delete = asave = adelete = refuse

@@ -86,12 +86,12 @@ def before(version: int) -> int:
     return max((file.version for file in load_migrations() if file.version < version), default=0)
 
 
-def declare_model() -> CreateModel:
-    """Tell Django of the model, for permissions and ``makemigrations``; touches no database.
+def declare_model(model: Any = Job) -> CreateModel:
+    """Tell Django of a model, for permissions and ``makemigrations``; touches no database.
 
     As the model is now, for every file that there will be.
     """
-    state = ModelState.from_model(Job)
+    state = ModelState.from_model(model)
     return CreateModel(state.name, list(state.fields.items()), state.options, state.bases)
 
 

@@ -6,26 +6,16 @@ It has no setting of its own, which could contradict the URL by which jobs are p
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 from urllib.parse import quote
 
-from celery import _state
 from django.apps import apps
 from django.db import router
 
 from ..config import Options
-from ..control.app import database_of
+from ..control.app import database_of, find_app
 from ..db.database import Database, get_database
 from ..db.dsn import alias_of, first_url, parse_url
 from ..errors import PgJobsError
-
-
-def find_app() -> Any:
-    """The Celery app of this process; None without one.
-
-    ``current_app`` would make one, and take the place of the project's own.
-    """
-    return _state._tls.current_app or _state.default_app
 
 
 def jobs_alias() -> str:

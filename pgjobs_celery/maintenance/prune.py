@@ -1,4 +1,4 @@
-"""Delete finished jobs beyond the age or number to keep, and expired entries."""
+"""Delete finished jobs beyond the age or number to keep, expired entries and old audit."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Prune(Service):
         }
         self._chord_age = settings.chord_max_age or Settings.chord_max_age
         self._count = settings.prune_max_count
+        self._audit_age = settings.audit_max_age
         self._since: dict[State, datetime | None] = {}
         self._runs = 0
 
@@ -45,6 +46,9 @@ class Prune(Service):
         self._prune_groups(database)
         while database.entries.prune_entries(self.batch) == self.batch:
             pass
+        if self._audit_age:
+            while database.audit.prune_audit(self._audit_age, self.batch) == self.batch:
+                pass
         if count:
             jobs_pruned.send(sender=None, count=count)
         return {"pruned": count}

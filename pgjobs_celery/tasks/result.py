@@ -6,6 +6,7 @@ from typing import Any
 
 from celery.result import AsyncResult
 
+from ..control.acting import begin_action
 from ..control.jobs import jobs
 from ..errors import PgJobsError
 from ..results.aio import aget
@@ -54,5 +55,6 @@ class PgResult(AsyncResult):
         if job.cancel(reason, terminate=terminate, signal=signal or "SIGTERM"):
             return True
         if not job.exists():
-            job.database.jobs.forbid_jobs([self.id])
+            action = begin_action("cancel_jobs", self.app, details={"reason": reason})
+            job.database.jobs.forbid_jobs([self.id], action)
         return False

@@ -15,6 +15,7 @@ from ...job.job import Job
 from ...job.states import State
 from .. import notify
 from ..notify import waiter
+from .audit import Action, Audit
 
 if TYPE_CHECKING:
     from ..connection import Call, Row
@@ -60,6 +61,7 @@ class Matches:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._audit = Audit(session)
 
     def survey_jobs(self) -> Survey:
         """How large the table is, and how it is indexed."""
@@ -108,6 +110,7 @@ class Matches:
         until: int,
         on_batch: OnBatch,
         *,
+        action: Action | None = None,
         reason: str | None,
         signal: str | None,
     ) -> list[str]:
@@ -128,15 +131,19 @@ class Matches:
                 )
 
         values = {"reason": reason, "signal": signal}
-        return self._act("cancel_jobs", {**filters, **values}, until, on_batch, wakes)
+        return self._act("cancel_jobs", {**filters, **values}, until, on_batch, action, wakes)
 
-    def retry_jobs(self, filters: Parameters, until: int, on_batch: OnBatch) -> list[str]:
+    def retry_jobs(
+        self, filters: Parameters, until: int, on_batch: OnBatch, *, action: Action | None = None
+    ) -> list[str]:
         """Put them in line again, whatever became of them."""
-        return self._act("retry_jobs", filters, until, on_batch, self._back)
+        return self._act("retry_jobs", filters, until, on_batch, action, self._back)
 
-    def delete_jobs(self, filters: Parameters, until: int, on_batch: OnBatch) -> list[str]:
+    def delete_jobs(
+        self, filters: Parameters, until: int, on_batch: OnBatch, *, action: Action | None = None
+    ) -> list[str]:
         """Take their rows away."""
-        return self._act("delete_jobs", filters, until, on_batch, lambda changed: ())
+        return self._act("delete_jobs", filters, until, on_batch, action, lambda changed: ())
 
     def reschedule_jobs(
         self,
@@ -144,6 +151,7 @@ class Matches:
         until: int,
         on_batch: OnBatch,
         *,
+        action: Action | None = None,
         eta: datetime | None,
         countdown: float | None,
     ) -> list[str]:
@@ -155,20 +163,32 @@ class Matches:
             yield from self._back(changed)
 
         values = {"eta": eta, "countdown": countdown}
-        return self._act("reschedule_jobs", {**filters, **values}, until, on_batch, wakes)
+        return self._act("reschedule_jobs", {**filters, **values}, until, on_batch, action, wakes)
 
     def prioritize_jobs(
-        self, filters: Parameters, until: int, on_batch: OnBatch, *, priority: int
+        self,
+        filters: Parameters,
+        until: int,
+        on_batch: OnBatch,
+        *,
+        priority: int,
+        action: Action | None = None,
     ) -> list[str]:
         """Give what waits another rank."""
         values = {**filters, "priority": priority}
-        return self._act("prioritize_jobs", values, until, on_batch, self._back)
+        return self._act("prioritize_jobs", values, until, on_batch, action, self._back)
 
     def move_jobs(
-        self, filters: Parameters, until: int, on_batch: OnBatch, *, to: str
+        self,
+        filters: Parameters,
+        until: int,
+        on_batch: OnBatch,
+        *,
+        to: str,
+        action: Action | None = None,
     ) -> list[str]:
         """Put what waits into another queue."""
-        return self._act("move_jobs", {**filters, "to": to}, until, on_batch, self._back)
+        return self._act("move_jobs", {**filters, "to": to}, until, on_batch, action, self._back)
 
     def _back(self, changed: Sequence[Changed]) -> Iterator[Call]:
         for queue in sorted({job.queue for job in changed if job.state is State.AVAILABLE}):
@@ -185,6 +205,7 @@ class Matches:
         values: Parameters,
         until: int,
         on_batch: OnBatch,
+        action: Action | None,
         wakes: Callable[[Sequence[Changed]], Iterator[Call] | Sequence[Call]],
     ) -> list[str]:
         """Run an action until no job is left; the task ids of those that it changed.
@@ -201,15 +222,15 @@ class Matches:
             while True:
                 span = {"after": after, "until": until, "newest": False, "limit": size}
                 try:
-                    rows = self._session.run(
-                        [
-                            self._session.call("plan_anew"),
-                            self._session.call(
-                                "wait_briefly", milliseconds=LOCK_TIMEOUT if size > 1 else 0
-                            ),
-                            self._session.call(name, **values, **span),
+                    with self._audit.acting():
+                        rows = self._change(name, {**values, **span}, size)
+                        batch = [
+                            Changed(row[1], row[2], State(row[3]))
+                            for row in rows
+                            if row[1] is not None
                         ]
-                    )[2]
+                        if batch and action is not None:
+                            self._record(action, batch, is_last=len(rows) < size)
                 except (pg.LockNotAvailable, pg.DeadlockDetected, pg.UniqueViolation) as error:
                     # The holder of the unique key of one of them is seen the next time.
                     if self._session.is_joined or (
@@ -218,9 +239,8 @@ class Matches:
                         raise
                     size = max(1, size // 4)
                     continue
-                batch = [
-                    Changed(row[1], row[2], State(row[3])) for row in rows if row[1] is not None
-                ]
+                if batch and action is not None:
+                    action.batches += 1
                 if calls := list(wakes(batch)):
                     self._session.run(*([call] for call in calls))
                 changed += [job.task_id for job in batch]
@@ -229,6 +249,25 @@ class Matches:
                     return changed
                 after = max(row[0] for row in rows)
                 size = min(BATCH, size * 2)
+
+    def _change(self, name: str, values: Parameters, size: int) -> list[Row]:
+        wait = LOCK_TIMEOUT if size > 1 else 0
+        calls = [
+            self._session.call("plan_anew"),
+            self._session.call("wait_briefly", milliseconds=wait),
+            self._session.call(name, **values),
+        ]
+        return self._session.run(calls)[2]
+
+    def _record(self, action: Action, batch: Sequence[Changed], *, is_last: bool) -> None:
+        # Moved jobs are in their new queue already.
+        queues = set() if "to" in action.details else {job.queue for job in batch}
+        self._audit.record_action(
+            action,
+            jobs=len(batch),
+            task_ids=[job.task_id for job in batch],
+            queue=queues.pop() if len(queues) == 1 and is_last and not action.batches else None,
+        )
 
 
 def _to_job(row: Row) -> Job:

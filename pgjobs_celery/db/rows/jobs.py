@@ -12,6 +12,7 @@ from ...errors import PgJobsError
 from ...job.rows import NO_RUN, NewJob, Run
 from .. import notify
 from ..connection import Call, Row, array_literal
+from .audit import Action, Audit
 from .results import possible_ids
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Jobs:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._audit = Audit(session)
 
     def insert_job(self, job: NewJob, run: Run = NO_RUN, first: float | None = None) -> bool:
         """Insert a job, committed when this returns, and wake a worker that waits for its queue.
@@ -112,7 +114,7 @@ class Jobs:
         )
         return dict(rows)
 
-    def forbid_jobs(self, task_ids: Sequence[str]) -> None:
+    def forbid_jobs(self, task_ids: Sequence[str], action: Action | None = None) -> None:
         """Have jobs that are not published yet be cancelled when they are.
 
         Waits a little for who is just publishing one of them, in a transaction of the caller's own
@@ -120,13 +122,17 @@ class Jobs:
         """
         try:
             with self._session.joining():
-                self._session.run(
-                    [
+                with self._audit.acting():
+                    calls = [
                         self._session.call("pin_plans"),
                         self._session.call("wait_briefly", milliseconds=LOCK_TIMEOUT),
                         self._session.call("forbid_jobs", task_ids=possible_ids(task_ids)),
                     ]
-                )
+                    ids = [row[0] for row in self._session.run(calls)[2]]
+                    if ids and action is not None:
+                        self._audit.record_action(action, jobs=len(ids), task_ids=ids)
+                if ids and action is not None:
+                    action.batches += 1
         except psycopg.errors.LockNotAvailable:
             raise PgJobsError(
                 "one of these tasks is being published in a transaction that has not ended: "
@@ -141,12 +147,19 @@ class Jobs:
         """True if a job of the queue waits for its time."""
         return bool(self._session.fetch("find_due_job", queue=queue))
 
-    def purge_jobs(self, queue: str, batch: int = 10_000) -> int:
+    def purge_jobs(self, queue: str, action: Action | None = None, *, batch: int = 10_000) -> int:
         """Cancel every job of the queue that has not been claimed; how many."""
         total = 0
-        while count := self._session.fetch("purge_jobs", queue=queue, limit=batch)[0][0]:
+        while True:
+            with self._audit.acting():
+                count = int(self._session.fetch("purge_jobs", queue=queue, limit=batch)[0][0])
+                if count and action is not None:
+                    self._audit.record_action(action, jobs=count)
+            if not count:
+                return total
             total += count
-        return total
+            if action is not None:
+                action.batches += 1
 
 
 def wake_calls(session: Session, job: NewJob) -> list[list[Call]]:

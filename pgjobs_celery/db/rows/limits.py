@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import notify
 from ..sql import statement
+from .audit import Action, Audit
 
 if TYPE_CHECKING:
     from ..connection import Row
@@ -31,26 +32,36 @@ class QueueLimits:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._audit = Audit(session)
 
-    def pause_queue(self, queue: str) -> None:
+    def pause_queue(self, queue: str, action: Action | None = None) -> None:
         """Have nothing claimed from a queue any more, from the moment this returns."""
         with self._changing() as run:
-            run("pause_queue", queue=queue)
+            ((is_new,),) = run("pause_queue", queue=queue)
+            if is_new and action is not None:
+                run("record_action", **action.values())
             run("lock_nodes")
 
-    def resume_queue(self, queue: str) -> bool:
+    def resume_queue(self, queue: str, action: Action | None = None) -> bool:
         """Have a queue claimed from again, at once; False if it was not paused."""
-        rows = self._session.fetch("resume_queue", queue=queue)
+        with self._session.transaction():
+            was_paused = bool(self._session.fetch("resume_queue", queue=queue))
+            if was_paused and action is not None:
+                self._audit.record_action(action)
         self._announce()
-        return bool(rows)
+        return was_paused
 
-    def limit_queue(self, queue: str, concurrency: int | None) -> None:
+    def limit_queue(
+        self, queue: str, concurrency: int | None, action: Action | None = None
+    ) -> None:
         """Have no more than so many jobs of a queue run at once; None for any number.
 
         Those that run already count, so that it holds for whatever is claimed from now on.
         """
         with self._changing() as run:
             ((former,),) = run("limit_queue", queue=queue, concurrency=concurrency)
+            if former != concurrency and action is not None:
+                run("record_action", **action.values())
             run("lock_nodes")
             if former is None and concurrency is not None:
                 run("fill_slots", queue=queue)

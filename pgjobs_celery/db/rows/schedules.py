@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .audit import Action, Audit
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -78,6 +80,7 @@ class ScheduleRows:
     def __init__(self, session: Session, app: str) -> None:
         self._session = session
         self._app = app
+        self._audit = Audit(session)
 
     @contextmanager
     def publishing(self, *, asks_others: bool = False) -> Iterator[None]:
@@ -136,59 +139,78 @@ class ScheduleRows:
         return gone
 
     def put_schedule(
-        self, entry: ScheduleRow, *, replaces: bool = True, moves: bool = False
+        self,
+        entry: ScheduleRow,
+        *,
+        replaces: bool = True,
+        moves: bool = False,
+        action: Action | None = None,
     ) -> bool:
         """Make or change an entry; False where there is one of the program's own, or any if it
         replaces none.
 
         It ``moves`` the next tick also where the schedule is the same as before.
         """
-        return bool(
-            self._session.fetch(
-                "put_schedule",
-                app=self._app,
-                name=entry.name,
-                task=entry.task,
-                args=entry.args,
-                kwargs=entry.kwargs,
-                options=entry.options,
-                schedule=entry.schedule,
-                definition=entry.definition,
-                missed=entry.missed,
-                missed_limit=entry.missed_limit,
-                next_run_at=entry.next_run_at,
-                replaces=replaces,
-                moves=moves,
-            )
+        return self._change(
+            "put_schedule",
+            action,
+            name=entry.name,
+            task=entry.task,
+            args=entry.args,
+            kwargs=entry.kwargs,
+            options=entry.options,
+            schedule=entry.schedule,
+            definition=entry.definition,
+            missed=entry.missed,
+            missed_limit=entry.missed_limit,
+            next_run_at=entry.next_run_at,
+            replaces=replaces,
+            moves=moves,
         )
 
-    def pause_schedule(self, name: str) -> bool:
+    def pause_schedule(self, name: str, action: Action | None = None) -> bool:
         """Publish no tick of it from now on; False if the entry does not exist."""
-        return bool(self._session.fetch("pause_schedule", app=self._app, name=name))
+        return self._change("pause_schedule", action, name=name)
 
-    def resume_schedule(self, name: str, next_run_at: datetime) -> bool:
+    def resume_schedule(
+        self, name: str, next_run_at: datetime, action: Action | None = None
+    ) -> bool:
         """Go on with this tick; False if it was not paused."""
-        return bool(
-            self._session.fetch(
-                "resume_schedule", app=self._app, name=name, next_run_at=next_run_at
-            )
-        )
+        return self._change("resume_schedule", action, name=name, next_run_at=next_run_at)
 
-    def repair_schedule(self, name: str, next_run_at: datetime) -> bool:
+    def repair_schedule(
+        self, name: str, next_run_at: datetime, action: Action | None = None
+    ) -> bool:
         """Replace the times that Python cannot hold; False if the entry does not exist."""
-        return bool(
-            self._session.fetch(
-                "repair_schedule", app=self._app, name=name, next_run_at=next_run_at
-            )
-        )
+        return self._change("repair_schedule", action, name=name, next_run_at=next_run_at)
 
-    def delete_schedule(self, name: str) -> bool:
+    def delete_schedule(self, name: str, action: Action | None = None) -> bool:
         """Take it away; False if there is none, or it is the program's own."""
-        return bool(self._session.fetch("delete_schedule", app=self._app, name=name))
+        return self._change("delete_schedule", action, name=name)
 
-    def record_run(self, name: str, task_id: str) -> bool:
+    def record_run(self, name: str, task_id: str, action: Action | None = None) -> bool:
         """It was run beside its ticks; False if the entry does not exist."""
-        return bool(self._session.fetch("record_run", app=self._app, name=name, task_id=task_id))
+        return self._change("record_run", action, [task_id], name=name, task_id=task_id)
+
+    def _change(
+        self,
+        statement: str,
+        action: Action | None,
+        task_ids: Sequence[str] = (),
+        /,
+        **values: Any,
+    ) -> bool:
+        """Run a statement that returns the entry which it changes, and record that if it does.
+
+        False in place of the name stands for an entry that is left as it was.
+        """
+        if action is None:
+            return bool(self._session.fetch(statement, app=self._app, **values))
+        with self._audit.acting():
+            rows = self._session.fetch(statement, app=self._app, **values)
+            if rows and rows[0][0] is not False:
+                self._audit.record_action(action, jobs=len(task_ids), task_ids=task_ids)
+        return bool(rows)
 
     def advance_schedules(self, advances: Sequence[Advance]) -> set[str]:
         """Move entries on; the names of those that are ours to publish now."""

@@ -9,3 +9,4 @@ SELECT u.task_id, '', '', 'cancelled', pg_catalog.now(), pg_catalog.now(),
 FROM (SELECT DISTINCT pg_catalog.unnest(%(task_ids)s::text[]) AS task_id ORDER BY 1) AS u
 WHERE NOT EXISTS (SELECT FROM pgjobs.jobs AS j WHERE j.task_id = u.task_id)
 ON CONFLICT (task_id) DO NOTHING
+RETURNING task_id
