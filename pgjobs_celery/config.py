@@ -180,6 +180,8 @@ class Settings:
     #: Who acts, for the audit, where no :func:`pgjobs_celery.acting_as` says so: a name, or a
     #: function without arguments that returns one, or None where it knows none.
     actor: str | Callable[[], str | None] | None = None
+    #: Write the log of a worker as JSON lines, with the job that each belongs to.
+    log_json: bool = False
     #: How long a chord may take from one of its tasks to the next before it fails; 0 for ever.
     #: Unless it is set, Celery's ``result_chord_expires`` counts, or its ``result_expires``.
     chord_max_age: float = 86_400.0

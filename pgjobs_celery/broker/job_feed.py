@@ -252,7 +252,12 @@ class JobFeed:
                 decode_envelope(claim.message, claim.queue),
                 claim.body or b"",
                 claim.redelivered,
-                HeldClaim(Fence(node.id, claim.attempt), node.database.key, claim.max_attempts),
+                HeldClaim(
+                    Fence(node.id, claim.attempt),
+                    node.database.key,
+                    claim.max_attempts,
+                    claim.queue,
+                ),
             )
         except Exception as error:
             logger.error("job %s of queue %s is set aside: %s", claim.id, claim.queue, error)

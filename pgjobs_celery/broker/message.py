@@ -81,7 +81,9 @@ class Message(BaseMessage):
                 # It has waited in the row; the worker must not hold it for a clock that differs.
                 self.eta, headers["eta"] = headers["eta"], None
             fence = held.fence
-            properties[CLAIM] = (fence.node.hex, fence.attempt, held.key, held.max_attempts)
+            carried = (fence.node.hex, fence.attempt, held.key, held.max_attempts)
+            is_plain = held.queue == envelope.routing_key
+            properties[CLAIM] = carried if is_plain else (*carried, held.queue)
         self.channel = channel
         self.delivery_tag = tag
         self.content_type = envelope.content_type

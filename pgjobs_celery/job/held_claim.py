@@ -18,6 +18,8 @@ class HeldClaim(NamedTuple):
     #: The key of the database that the row is in.
     key: str
     max_attempts: int
+    #: The queue that it was claimed from, where the routing key does not say so.
+    queue: str = ""
 
 
 def held_claim(request: Any) -> HeldClaim | None:
@@ -25,5 +27,5 @@ def held_claim(request: Any) -> HeldClaim | None:
     claim = (getattr(request, "properties", None) or {}).get(CLAIM)
     if not claim:
         return None
-    node, attempt, key, max_attempts = claim
-    return HeldClaim(Fence(UUID(node), attempt), key, max_attempts)
+    node, attempt, key, max_attempts, *queue = claim
+    return HeldClaim(Fence(UUID(node), attempt), key, max_attempts, *queue)

@@ -41,6 +41,7 @@ from .hooks import (
     guard_messages,
 )
 from .inspection import answer_for_rows
+from .logs import JobFields, json_formatter, write_json
 from .overseer import Overseer
 from .pool import WorkerPool
 from .strategies import track_tasks
@@ -204,6 +205,9 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
         if database is not None:
             guard_celery()
             settings = read_settings(app.conf)
+            JobFields.worker = sender.hostname
+            if settings.log_json:
+                write_json(json_formatter())
             verify(app, database)
             get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)

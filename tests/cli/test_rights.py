@@ -33,6 +33,7 @@ READING = [
     ("jobs", "--stamps", '{"x": 1}'), ("show", "a"), ("explain", "a"),
     ("explain", "b", "--json"), ("metrics",), ("metrics", "--json"), ("workers",), ("workers", "--json"), ("schedules", "list"),
     ("schedules", "show", "entry"), ("schedules", "check"),
+    ("audit",), ("audit", "--json", "--job", "a"),
 ]  # fmt: skip
 WRITING = [
     ("cancel", "a"), ("retry", "b"), ("reschedule", "b", "--in", "5m"),

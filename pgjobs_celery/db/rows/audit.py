@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
-from psycopg import errors as pg
+from ...errors import PermissionMissing
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -146,7 +146,7 @@ class Audit:
         """The last actions on a job; none if the role may not read them."""
         try:
             return self.list_actions(limit=limit, job=job)
-        except pg.InsufficientPrivilege:
+        except PermissionMissing:
             return []  # granted before there was an audit
 
     def find_action(
@@ -168,7 +168,7 @@ class Audit:
                     task_id=task_id,
                 )
             )
-        except pg.InsufficientPrivilege:
+        except PermissionMissing:
             return None  # granted before there was an audit
         return Doer(*rows[0]) if rows else None
 
