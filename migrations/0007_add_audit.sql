@@ -1,4 +1,4 @@
--- 0007_add_audit: who did what to jobs, queues, entries and workers, when, and to how many.
+-- 0007_add_audit: who did what to jobs, queues and entries, when, and to how many.
 -- migrate:up
 
 -- A row for each action of a person or a program, written in the transaction that acts. Rows are only
@@ -38,7 +38,7 @@ CREATE INDEX audit_queue ON pgjobs.audit (queue, at) WHERE queue IS NOT NULL;
 CREATE INDEX audit_task_ids ON pgjobs.audit USING gin (task_ids);
 CREATE INDEX audit_batches ON pgjobs.audit (action_id) WHERE batch > 0;
 
--- What was done to the job comes last, and is looked up only where it is selected.
+-- The actions on the job come last, and are looked up only where they are selected.
 CREATE OR REPLACE VIEW pgjobs.job_details AS
   SELECT j.id, j.state, j.queue, j.task, j.task_id, pgjobs.args(j) AS args, pgjobs.kwargs(j) AS kwargs,
          j.priority, j.attempt, j.max_attempts, j.inserted_at, j.scheduled_at, j.attempted_at,

@@ -177,7 +177,7 @@ class Settings:
     queues: Mapping[str, int] | None = None
     #: How long the audit keeps who did what; 0 for ever.
     audit_max_age: float = 90 * 86_400.0
-    #: Who acts, for the audit, where no :func:`pgjobs_celery.acting_as` says so: a name, or a
+    #: The actor for the audit where no :func:`pgjobs_celery.acting_as` says so: a name, or a
     #: function without arguments that returns one, or None where it knows none.
     actor: str | Callable[[], str | None] | None = None
     #: Write the log of a worker as JSON lines, with the job that each belongs to.

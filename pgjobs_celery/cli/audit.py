@@ -89,7 +89,7 @@ def print_entries(entries: Sequence[AuditEntry], *, no_color: bool) -> None:
 
 
 def target(entry: AuditEntry) -> str:
-    """What it was done to: ``3 jobs of queue emails``."""
+    """The target of the action: ``3 jobs of queue emails``."""
     if entry.schedule is not None:
         return f"entry {entry.schedule}"
     queue = f"queue {entry.queue}" if entry.queue is not None else ""

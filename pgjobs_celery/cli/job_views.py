@@ -35,7 +35,7 @@ def as_data(job: Job) -> dict[str, Any]:
 
 
 def actions_of(jobs: Selection, job: Job) -> dict[str, Any]:
-    """What people and programs have done to it, the newest first."""
+    """The last actions of people and programs on it, the newest first."""
     found = jobs.database.audit.list_seen(job.task_id)
     return {
         "actions": [

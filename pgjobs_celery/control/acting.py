@@ -1,4 +1,4 @@
-"""Who acts: the name that the audit records for what is done to jobs, queues and entries."""
+"""Name the actor: the audit records who changes jobs, queues and entries, and from where."""
 
 from __future__ import annotations
 

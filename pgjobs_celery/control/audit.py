@@ -89,7 +89,7 @@ class AuditLog:
 
 
 def audit(app: Any) -> AuditLog:
-    """Who did what to the jobs, queues and entries of a Celery app.
+    """The actions of people and programs on the jobs, queues and entries of a Celery app.
 
     It is in the database of the app's broker, or else of its result backend; a
     :class:`~pgjobs_celery.db.database.Database` may be given as well. Raises PgJobsError if the app

@@ -103,7 +103,7 @@ def gather(rows: Explain, task_id: str) -> Facts | None:
 
 
 def find_doer(audit: Audit, job: JobFacts) -> Doer | None:
-    """Who has cancelled the job, or paused the queue that it waits in."""
+    """The one that has cancelled the job, or paused the queue that it waits in."""
     if is_waiting(job):
         if job.paused_at is None:
             return None

@@ -88,7 +88,7 @@ class Facts:
     #: What each of them holds, in the order of ``consumers``.
     held: tuple[Held, ...] = ()
     last_run: LastRun | None = None
-    #: Who has cancelled it or paused its queue; None where the audit does not say so.
+    #: The one that has cancelled it or paused its queue; None where the audit does not say so.
     doer: Doer | None = None
 
     @property

@@ -107,7 +107,7 @@ class Filters:
         }
 
     def recorded(self) -> dict[str, str | None]:
-        """What the audit tells of them: the one queue, and all but ids, which it has itself."""
+        """The words of the audit for them: the one queue, and all but ids, which it has itself."""
         queues = self.given.get("queue", ())
         others = Filters({name: self.given[name] for name in self.given if name != "id"})
         words = str(others)

@@ -107,7 +107,7 @@ class Database(Session):
 
     @cached_property
     def audit(self) -> Audit:
-        """Who did what."""
+        """The record of who did what."""
         return Audit(self)
 
     @cached_property

@@ -16,7 +16,7 @@ from celery.utils.log import ColorFormatter, get_multiprocessing_logger
 from ..errors import RequirementMissing
 from ..job.held_claim import held_claim
 
-#: What a line begins with, in the order of logging's names.
+#: The fields that a line begins with, by logging's names.
 FIELDS = "%(levelname)s %(name)s %(process)d %(message)s"
 #: Their names in JSON.
 NAMES = {"levelname": "level", "name": "logger"}

@@ -96,7 +96,7 @@ ON_SCHEDULES: dict[str, tuple[Action, int]] = {
 
 
 def prepare(app: Celery, action: str) -> None:
-    """What an action needs before it; not recorded."""
+    """Do what the action needs before it; not recorded."""
     if action == "resume_queue":
         queues(app).pause("celery")
     if action.endswith("_schedule") and action != "add_schedule":

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from celery import Celery
 
-from pgjobs_celery import jobs
+from pgjobs_celery import acting_as, audit, jobs, queues
 from pgjobs_celery.db.database import Database
 
 from ..conftest import Connection
@@ -238,3 +238,56 @@ def test_a_large_table_is_not_counted(
         plan = connection.execute(f"EXPLAIN {sql}").fetchall()
         assert any("Limit" in line["QUERY PLAN"] for line in plan)
     assert ids(admin.get(f"{LIST}?p=100"))[-1] == "job 501"
+
+
+# The audit
+
+AUDIT = "/admin/pgjobs/action/"
+EVIL = "O'Brien <b>\x1b]0;x\x07\N{RIGHT-TO-LEFT OVERRIDE}nimda"
+
+
+def test_the_user_of_the_request_is_recorded_once_for_all_that_was_chosen(app: Celery, admin: Any):
+    results = [app.tasks["add"].delay(n, n) for n in range(3)]
+    act(admin, "cancel_jobs", results, reason="a mistake")
+    [entry] = audit(app).list()
+    assert (entry.actor, entry.via, entry.action, entry.jobs) == ("ada", "admin", "cancel_jobs", 3)
+    assert entry.details == {"reason": "a mistake"}
+    with acting_as("the middleware's user"):
+        act(admin, "retry_jobs", results)
+        act(admin, "delete_jobs", results[:1])
+    assert [entry.actor for entry in audit(app).list()[:2]] == ["the middleware's user"] * 2
+    assert [entry.jobs for entry in audit(app).list()[:2]] == [1, 3]
+
+
+def test_the_audit_is_a_page_that_changes_nothing(app: Celery, admin: Any, sign_in: Any):
+    with acting_as(EVIL):
+        queues(app).pause("mail")
+        queues(app).resume("mail")
+    page = admin.get(AUDIT)
+    text = page.content.decode()
+    assert [row.action for row in page.context["cl"].result_list] == ["resume_queue", "pause_queue"]
+    assert "O&#x27;Brien &lt;b&gt;" in text
+    assert not {"\x1b", "\x07", "\N{RIGHT-TO-LEFT OVERRIDE}"} & {*text}
+    assert page.context["has_add_permission"] is False
+    only = admin.get(f"{AUDIT}?action=pause_queue&q=mail").context["cl"].result_list
+    assert [row.action for row in only] == ["pause_queue"]
+    assert len(admin.get(f"{AUDIT}?q=nobody").context["cl"].result_list) == 0
+    key = only[0].pk
+    assert admin.get(f"{AUDIT}{key}/change/").status_code == 200
+    assert admin.post(f"{AUDIT}{key}/delete/", {"post": "yes"}).status_code == 403
+    assert admin.post(f"{AUDIT}{key}/change/", {"actor": "bob"}).status_code == 403
+    assert len(audit(app).list()) == 2
+
+
+def test_who_may_not_view_the_audit_does_not_see_it(app: Celery, sign_in: Any):
+    assert sign_in("view_job").get(AUDIT).status_code == 403
+
+
+def test_no_parameter_of_the_audit_is_an_error_of_the_server(admin: Any):
+    for value in ("\0", "a\0b", "9" * 40, "'", "%", "\x1b"):
+        for name in ("q", "action", "actor", "p", "o", "details__x", "task_ids"):
+            query = urlencode({name: value})
+            page = admin.get(f"{AUDIT}?{query}", raise_request_exception=False)
+            assert page.status_code < 500, query
+        path = f"{AUDIT}{quote(value, safe='')}/change/"
+        assert admin.get(path, raise_request_exception=False).status_code < 500

@@ -186,7 +186,7 @@ def test_permissions_are_those_that_mean_something(url: str):
 
     permissions = Permission.objects.filter(content_type__app_label="pgjobs")
     assert {permission.codename for permission in permissions} == {
-        "view_job", "change_job", "delete_job",
+        "view_job", "change_job", "delete_job", "view_action",
     }  # fmt: skip
 
 

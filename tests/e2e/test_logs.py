@@ -70,7 +70,7 @@ def test_each_line_of_a_worker_is_json_and_names_its_job(
         assert {"plain", "task", "with", "caught", "printed", "Task"} <= found.keys()
         for line in found.values():
             assert (line["task"], line["worker"]) == ("say", started.name)
-        # What a line has of its own stays.
+        # The line's own values stay.
         assert (found["with"]["queue"], found["with"]["user"]) == ("mine", 7)
         plain = found["plain"]
         assert plain["message"] == f"plain say-{number}"

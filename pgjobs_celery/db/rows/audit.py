@@ -86,7 +86,7 @@ class AuditEntry(NamedTuple):
 
 
 class Doer(NamedTuple):
-    """Who did it, and how: all that an explanation tells."""
+    """The one that did something, and how: all that an explanation tells."""
 
     actor: str
     action: str
@@ -157,7 +157,7 @@ class Audit:
         queue: str | None = None,
         task_id: str | None = None,
     ) -> Doer | None:
-        """Who did one of these at one of these times; None if the role may not read that, too."""
+        """The one that did any of these at one of these times; None too where it may not look."""
         try:
             rows = self._session.retrying(
                 lambda: self._session.fetch(

@@ -9,7 +9,7 @@ from ..operations import RunFile, declare_model
 
 
 class Migration(migrations.Migration):  # type: ignore[misc]
-    """Who did what to jobs, queues and entries."""
+    """A record of who did what to jobs, queues and entries."""
 
     atomic = False
     dependencies = (("pgjobs", "0006_add_entries"),)
