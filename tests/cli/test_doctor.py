@@ -72,7 +72,7 @@ def test_a_warning_ends_with_1_and_is_shown_with_its_remedy(
 def test_settings_and_entries_of_the_app_are_looked_at(run: Run) -> None:
     conf = {
         "broker_heartbeat": 10,
-        "beat_schedule": {"gone": {"task": "shop.gone", "schedule": 60.0}},
+        "beat_schedule": {"gone": {"task": "shop.nowhere", "schedule": 60.0}},
     }
     assert set(found(run("--json", conf=conf))) == {"setting_ignored", "schedule_wrong"}
     assert set(found(run("--json"))) == set()

@@ -237,6 +237,41 @@ def test_a_chord_that_was_never_published_in_full(
     assert look(database) == {}
 
 
+def test_rows_that_a_hand_has_written(database: Database, connection: Connection) -> None:
+    """Times without end, names that would deceive: what there is to say is said."""
+    header(database, connection)
+    put(database, "a", queue=NASTY)
+    put(database, "b", eta=60)
+    for text in (
+        "UPDATE pgjobs.jobs SET scheduled_at = '-infinity', inserted_at = 'infinity'",
+        "UPDATE pgjobs.jobs SET due_at = '-infinity' WHERE due_at IS NOT NULL",
+        "UPDATE pgjobs.jobs SET state = 'completed', finished_at = 'infinity' WHERE due_at IS NULL",
+        "UPDATE pgjobs.groups SET inserted_at = '-infinity'",
+        "UPDATE pgjobs.nodes SET heartbeat_at = '-infinity'",
+        "INSERT INTO pgjobs.messages (durable, queue, message, body, inserted_at) "
+        "VALUES (true, 'q', '{}', '', '-infinity')",
+        "INSERT INTO pgjobs.limits (queue, paused_at) VALUES ('celery', '-infinity'), "
+        "('mail', 'infinity')",
+    ):
+        connection.execute(text)
+    put(database, "c", queue="celery")
+    put(database, "d", queue="mail")
+    found = codes(database)
+    assert "not_looked_at" not in found
+    assert found == ["queue_paused", "unread_messages"]
+
+
+def test_many_findings_of_one_kind_are_a_few(database: Database, connection: Connection) -> None:
+    for number in range(25):
+        put(database, f"j{number}", queue=f"q{number:02}")
+    older(connection)
+    found = look(database)
+    assert len(found) == 11
+    more = found["queue_without_consumer", "15 more"]
+    assert more.evidence.startswith("15 more: q10, q11")
+    assert more.details["subjects"][-1] == "q24"
+
+
 # Tables
 
 
@@ -260,9 +295,9 @@ def test_dead_rows_that_no_vacuum_removes(apart: str, dba: psycopg.Connection[An
     database = Database(apart, Options())
     limits = {"dead": 0.5, "fewest_dead": 100, "vacuum": 0.0}
     assert set(codes(database, **limits)) == EXPECTED
-    dba.execute(FILL)
-    dba.execute("DELETE FROM pgjobs.entries")
-    # A session reports what it did a moment after its transaction.
+    with psycopg.connect(apart) as busy:  # at its end a session reports all that it did
+        busy.execute(FILL)
+        busy.execute("DELETE FROM pgjobs.entries")
     found = wait_for(
         lambda: {
             key: each for key, each in look(database, **limits).items() if key[0] not in EXPECTED

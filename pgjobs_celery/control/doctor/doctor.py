@@ -39,6 +39,8 @@ FAMILIES: Mapping[str, Look] = {
 TWICE = ("locks", "work")
 ORDER = list(Severity)
 FAILED = "not_looked_at"
+#: How many findings of one code are told in full.
+MANY = 10
 
 
 def doctor(
@@ -65,8 +67,26 @@ def doctor(
     for family, look in (more or {}).items():
         with answered_by(monotonic() + limits.all):
             examination.look(family, look)
-    found = sorted(examination.found, key=lambda each: ORDER.index(each.severity))
+    found = sorted(condense(examination.found), key=lambda each: ORDER.index(each.severity))
     return Report(tuple(found), examination.left_out)
+
+
+def condense(found: Iterable[Finding]) -> list[Finding]:
+    """Of one code a few, and one more that counts the rest: 500 queues may lack a consumer."""
+    alike: dict[str, list[Finding]] = {}
+    for each in found:
+        alike.setdefault(each.code, []).append(each)
+    kept = []
+    for code, group in alike.items():
+        kept += group[:MANY]
+        if rest := group[MANY:]:
+            names = ", ".join(each.subject for each in rest[:MANY])
+            text = f"{len(rest):,} more: {names}{', ...' if rest[MANY:] else ''}."
+            subjects = [each.subject for each in rest]
+            kept.append(
+                finding(code, text, group[0].remedy, f"{len(rest)} more", subjects=subjects)
+            )
+    return kept
 
 
 class _Examination:

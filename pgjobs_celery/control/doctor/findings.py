@@ -58,6 +58,7 @@ CODES: dict[str, dict[str, tuple[Severity, str]]] = {
     "locks": {"table_locked": (E, "A session has locked a table against workers")},
     "schema": {
         "no_schema": (E, "The tables do not exist"),
+        "foreign_schema": (E, "The schema belongs to another program"),
         "schema_behind": (E, "The schema is behind this release"),
         "schema_too_new": (E, "The schema belongs to a newer, incompatible release"),
         "schema_newer": (N, "The schema belongs to a newer release"),

@@ -12,6 +12,7 @@ from ...db.migrations.versions import COMMAND as MIGRATE
 from ...db.migrations.versions import too_new
 from ...db.rights import SEQUENCE, TABLE, Rights, all_rights, grants, quoted, used_rights
 from ...db.sql import in_schema
+from ...errors import PermissionMissing, SchemaError
 from .findings import Finding, LeftOut, finding
 
 if TYPE_CHECKING:
@@ -29,7 +30,15 @@ _COLUMN = re.compile(r"(?P<type>.*?)(?P<filled> NOT NULL)?(?: IDENTITY)?(?: DEFA
 
 def look_at_schema(looks: Looks, limits: Thresholds) -> Iterator[Finding]:
     """Its version, and whether its objects are as the migrations have made them."""
-    status = looks.status()
+    try:
+        status = looks.status()
+    except PermissionMissing as error:
+        text, _, remedy = str(error).partition("; let its owner run: ")
+        yield finding("missing_rights", f"{text}.", remedy or text, looks.schema)
+        return
+    except SchemaError as error:
+        yield finding("foreign_schema", f"{error}.", "Choose another schema", looks.schema)
+        return
     yield from decide_version(status)
     version, made = made_objects()
     if status.version == version and not status.pending:
@@ -56,8 +65,7 @@ def decide_version(status: Status) -> Iterator[Finding]:
         yield finding(
             "schema_newer",
             f"Schema {schema} is at version {version}, and this release knows {newest}; it works"
-            " with"
-            " it.",
+            " with it.",
             "Upgrade pgjobs-celery here, if this is no deploy under way",
             schema,
             **details,
@@ -67,8 +75,7 @@ def decide_version(status: Status) -> Iterator[Finding]:
         yield finding(
             "schema_behind",
             f"Schema {schema} is at version {version}, this release needs {newest}: {steps}."
-            " Workers"
-            " and programs of this release do not start.",
+            " Workers and programs of this release do not start.",
             MIGRATE,
             schema,
             pending=[str(each) for each in status.pending],
@@ -85,7 +92,10 @@ def decide_version(status: Status) -> Iterator[Finding]:
 
 def require(looks: Looks) -> Status:
     """The status of a schema that this release can work with; raises LeftOut for another."""
-    status = looks.status()
+    try:
+        status = looks.status()
+    except (PermissionMissing, SchemaError):
+        raise LeftOut("the schema cannot be read") from None
     if not status.version:
         raise LeftOut("the tables do not exist")
     if status.is_breaking:
@@ -149,8 +159,7 @@ def _extra(
             yield finding(
                 "index_on_claim",
                 f"{found}: a claim writes {', '.join(columns)}, and so has to write to every"
-                " index of"
-                " the table, four times the WAL.",
+                " index of the table, four times the WAL.",
                 drop,
                 subject,
                 **details,
@@ -271,8 +280,7 @@ def decide_rights(missing: list[tuple[str, str]], user: str, status: Status) -> 
         yield finding(
             "role_reads_only",
             f"Role {user} may read all tables and change none: it can look at jobs, and neither"
-            " publish"
-            " nor run any.",
+            " publish nor run any.",
             f"{remedy} -- if workers or programs connect as {user}",
             user,
             **details,

@@ -33,8 +33,8 @@ def look_at_connection(looks: Looks, limits: Thresholds) -> Iterator[Finding]:
         yield finding(
             "listen_not_heard",
             "A connection listened, another one sent a notification, and it did not arrive"
-            " within 2 s:"
-            " a pooler gives sessions to transactions. Workers start jobs up to 5 s late.",
+            " within 2 s: a pooler gives sessions to transactions. Workers start jobs up to 5 s"
+            " late.",
             "Set listen_url in broker_transport_options to a URL of the server itself, or"
             ' {"listen": False}; see ' + POOLER,
         )
@@ -42,8 +42,7 @@ def look_at_connection(looks: Looks, limits: Thresholds) -> Iterator[Finding]:
         yield finding(
             "prepared_statements_lost",
             "A statement that was prepared in one transaction did not exist in the next one: a"
-            " pooler"
-            " gives sessions to transactions, and does not carry prepared statements.",
+            " pooler gives sessions to transactions, and does not carry prepared statements.",
             'Set {"prepare": False} in broker_transport_options, or max_prepared_statements = 100'
             " in pgbouncer (1.21 and newer); see " + POOLER,
         )
@@ -67,8 +66,7 @@ def decide_link(link: Link) -> Iterator[Finding]:
         yield finding(
             "server_not_verified",
             f"The connection to {link.host} is encrypted, but sslmode={link.sslmode} takes any"
-            " server"
-            " for the right one.",
+            " server for the right one.",
             "Add sslmode=verify-full and sslrootcert to the URL",
             link.host,
             **details,
@@ -94,8 +92,8 @@ def decide_clock(server: Server, limits: Thresholds) -> Iterator[Finding]:
     yield finding(
         "clock_skew",
         f"The clock here is {span(abs(skew))} {how} the server's: it shows"
-        f" {datetime.fromtimestamp(server.our_clock, timezone.utc):%Y-%m-%d %H:%M:%S} UTC. What is"
-        " published here with a countdown or expires is early or late by as much.",
+        f" {datetime.fromtimestamp(server.our_clock, timezone.utc):%Y-%m-%d %H:%M:%S} UTC. What"
+        " is published here with a countdown or expires is early or late by as much.",
         "Set the clock of this machine, and keep it right by NTP: timedatectl set-ntp true",
         skew=round(skew, 3),
     )
@@ -108,8 +106,7 @@ def decide_writes(server: Server) -> Iterator[Finding]:
             "standby",
             f"Database {server.database} is on a server in recovery.",
             "Name all servers in the URL, with target_session_attrs=read-write, or promote this"
-            " one:"
-            " SELECT pg_promote();",
+            " one: SELECT pg_promote();",
         )
     elif server.settings.get("default_transaction_read_only") == "on":
         yield finding(
@@ -167,8 +164,7 @@ def _durability(server: Server) -> Iterator[Finding]:
         yield finding(
             "synchronous_commit_off",
             f"synchronous_commit is off for role {server.user}: a commit does not wait for the"
-            " disk, so"
-            " that a crash loses the last fraction of a second.",
+            " disk, so that a crash loses the last fraction of a second.",
             _reset(server, "synchronous_commit", "on"),
             "synchronous_commit",
         )
@@ -180,8 +176,8 @@ def _behaviour(server: Server, limits: Thresholds) -> Iterator[Finding]:
     if off:
         yield finding(
             "autovacuum_off",
-            f"{' and '.join(off)} {'is' if len(off) == 1 else 'are'} off: dead rows stay, and each"
-            " claim has to pass more of them.",
+            f"{' and '.join(off)} {'is' if len(off) == 1 else 'are'} off: dead rows stay, and"
+            " each claim has to pass more of them.",
             " ".join(f"ALTER SYSTEM SET {name} = on;" for name in off) + f" {RELOAD}",
             off[0],
         )
@@ -189,8 +185,8 @@ def _behaviour(server: Server, limits: Thresholds) -> Iterator[Finding]:
     if level in ("repeatable read", "serializable"):
         yield finding(
             "isolation_level",
-            f"default_transaction_isolation is {level} for role {server.user}: of two workers that"
-            " claim at once one fails, and tries again.",
+            f"default_transaction_isolation is {level} for role {server.user}: of two workers"
+            " that claim at once one fails, and tries again.",
             _reset(server, "default_transaction_isolation", "'read committed'"),
             "default_transaction_isolation",
         )
@@ -198,9 +194,8 @@ def _behaviour(server: Server, limits: Thresholds) -> Iterator[Finding]:
     if 0 < timeout < limits.statement_timeout:
         yield finding(
             "statement_timeout_short",
-            f"statement_timeout is {timeout:g} s for role {server.user}: large prunes and"
-            " purges, and"
-            " claims from a locked table, end with an error.",
+            f"statement_timeout is {timeout:g} s for role {server.user}: large prunes and purges,"
+            " and claims from a locked table, end with an error.",
             _reset(server, "statement_timeout", "'60s'"),
             "statement_timeout",
             seconds=timeout,
@@ -219,8 +214,7 @@ def _room(server: Server, limits: Thresholds) -> Iterator[Finding]:
         (
             "max_connections", server.used, total, "of the server",
             f"ALTER SYSTEM SET max_connections = {2 * (total + reserved)}; -- and restart it, or"
-            " put"
-            f" a pooler in between: {POOLER}",
+            f" put a pooler in between: {POOLER}",
         ),
         (
             "role", server.used_by_role, server.role_limit, f"of role {server.user}",
@@ -237,8 +231,7 @@ def _room(server: Server, limits: Thresholds) -> Iterator[Finding]:
             yield finding(
                 "connections_near_limit",
                 f"{used:,} of {limit:,} connections {of_what} are in use: a worker or a program"
-                " that"
-                " needs one more may be refused.",
+                " that needs one more may be refused.",
                 remedy,
                 subject,
                 used=used,
@@ -247,13 +240,12 @@ def _room(server: Server, limits: Thresholds) -> Iterator[Finding]:
     if server.notify_usage >= limits.notify_usage:
         yield finding(
             "notify_queue_filling",
-            f"{server.notify_usage:.0%} of the queue of notifications is in use. When it is"
-            " full, every"
-            " commit that notifies fails. A session that listens and stays in a transaction"
-            " holds it.",
+            f"{server.notify_usage:.0%} of the queue of notifications is in use. When it is full,"
+            " every commit that notifies fails. A session that listens and stays in a"
+            " transaction holds it.",
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in"
-            " transaction'"
-            " ORDER BY xact_start LIMIT 1; -- the server's log names the PID of that session",
+            " transaction' ORDER BY xact_start LIMIT 1; -- the server's log names the PID of"
+            " that session",
             usage=round(server.notify_usage, 4),
         )
 

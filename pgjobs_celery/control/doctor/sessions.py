@@ -58,9 +58,8 @@ def decide_holders(found: Iterable[Holder]) -> Iterator[Finding]:
         if each.kind == "prepared":
             yield finding(
                 "prepared_transaction",
-                f"{each.name!r} of {each.who} was prepared {span(each.seconds or 0)} ago:"
-                f" {rows}, and"
-                " its locks stay.",
+                f"{each.name!r} of {each.who} was prepared {span(each.seconds or 0)} ago: {rows},"
+                " and its locks stay.",
                 f"ROLLBACK PREPARED '{name}'; -- or COMMIT PREPARED, in this database",
                 each.name,
                 **each._asdict(),
@@ -77,8 +76,7 @@ def decide_holders(found: Iterable[Holder]) -> Iterator[Finding]:
             yield finding(
                 "xmin_held_by_standby",
                 f"The standby {each.name} at {each.who} runs an old query, and"
-                " hot_standby_feedback is"
-                f" on: {rows}.",
+                f" hot_standby_feedback is on: {rows}.",
                 "End that query on the standby, or switch hot_standby_feedback off there",
                 each.name,
                 **each._asdict(),

@@ -89,9 +89,8 @@ def _without_effect(conf: Any, is_here: bool, options: Options) -> Iterator[Find
         yield finding(
             "setting_ignored",
             "task_queue_max_priority is set, as for RabbitMQ, where the highest priority runs"
-            " first."
-            " Every queue has 256 priorities here, and 0 runs first unless priority_order says"
-            " otherwise.",
+            " first. Every queue has 256 priorities here, and 0 runs first unless priority_order"
+            " says otherwise.",
             'Set {"priority_order": "desc"} in broker_transport_options, or take'
             " task_queue_max_priority out",
             "task_queue_max_priority",
@@ -105,8 +104,7 @@ def _results(conf: Any, settings: Settings, is_here: bool) -> Iterator[Finding]:
         yield finding(
             "results_elsewhere",
             f"result_backend is {shown}: a result and the end of its job are not one commit, and"
-            " each"
-            " result costs a round trip of its own.",
+            " each result costs a round trip of its own.",
             "Set result_backend to the broker_url, unless other programs read results there",
             "result_backend",
         )
@@ -122,8 +120,7 @@ def _results(conf: Any, settings: Settings, is_here: bool) -> Iterator[Finding]:
         yield finding(
             "jobs_kept_for_ever",
             "Neither result_expires nor pgjobs_prune_max_age sets an age, and"
-            " pgjobs_prune_max_count no"
-            " number: the table of jobs grows without a bound.",
+            " pgjobs_prune_max_count no number: the table of jobs grows without a bound.",
             "Set pgjobs_prune_max_age, in seconds",
             "result_expires",
         )
@@ -161,8 +158,8 @@ def _harmful(conf: Any, settings: Settings) -> Iterator[Finding]:
     if settings.lease < SHORTEST_LEASE:
         yield finding(
             "lease_short",
-            f"pgjobs_lease is {settings.lease:g} s: a worker that is stopped for as long, by a busy"
-            " machine or a snapshot of it, loses its jobs to others while it runs them.",
+            f"pgjobs_lease is {settings.lease:g} s: a worker that is stopped for as long, by a"
+            " busy machine or a snapshot of it, loses its jobs to others while it runs them.",
             "Take pgjobs_lease out of the settings: 13 s",
             "pgjobs_lease",
             seconds=settings.lease,
@@ -170,8 +167,8 @@ def _harmful(conf: Any, settings: Settings) -> Iterator[Finding]:
     if conf.worker_enable_remote_control is False:
         yield finding(
             "remote_control_off",
-            "worker_enable_remote_control is off: celery inspect and control, Flower and revokes of"
-            " messages that are no jobs reach no worker. Cancelling a job works all the same.",
+            "worker_enable_remote_control is off: celery inspect and control, Flower and revokes"
+            " of messages that are no jobs reach no worker. Cancelling a job works all the same.",
             "Take worker_enable_remote_control out, if you use any of these",
             "worker_enable_remote_control",
         )
@@ -179,8 +176,7 @@ def _harmful(conf: Any, settings: Settings) -> Iterator[Finding]:
         yield finding(
             "worker_lost_ignored",
             "task_reject_on_worker_lost is on, and task_acks_late is off: a task that was"
-            " acknowledged"
-            " when it began is not put back.",
+            " acknowledged when it began is not put back.",
             "Set task_acks_late, or let tasks be a PgTask, which needs neither",
             "task_reject_on_worker_lost",
         )

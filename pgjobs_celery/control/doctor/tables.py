@@ -38,9 +38,8 @@ def decide_tables(tables: Iterable[Table], schema: str, limits: Thresholds) -> I
         if is_due and each.vacuumed > limits.vacuum:
             yield finding(
                 "vacuum_behind",
-                f"{each.name} has {each.dead:,} dead rows beside {each.live:,} others;"
-                " autovacuum acts"
-                f" from {each.threshold:,.0f} on, and no VACUUM has ended for"
+                f"{each.name} has {each.dead:,} dead rows beside {each.live:,} others; autovacuum"
+                f" acts from {each.threshold:,.0f} on, and no VACUUM has ended for"
                 f" {span(each.vacuumed)}.",
                 f"VACUUM {place}; -- and look for a finding that names who holds dead rows",
                 each.name,
@@ -67,8 +66,7 @@ def decide_indexes(indexes: Iterable[Index], schema: str, limits: Thresholds) ->
             yield finding(
                 "invalid_index",
                 f"{each.name} on {each.table} is not valid: a build of it broke off. It is"
-                " written to,"
-                " and not read.",
+                " written to, and not read.",
                 rebuild if ("index", each.name) in made else f"DROP INDEX CONCURRENTLY {place};",
                 each.name,
                 **each._asdict(),
@@ -76,8 +74,8 @@ def decide_indexes(indexes: Iterable[Index], schema: str, limits: Thresholds) ->
         elif _is_bloated(each.bytes, each.needed, limits):
             yield finding(
                 "index_bloat",
-                f"{each.name} on {each.table} takes {_size(each.bytes)}, and its entries need about"
-                f" {_size(each.needed or 0)}.",
+                f"{each.name} on {each.table} takes {_size(each.bytes)}, and its entries need"
+                f" about {_size(each.needed or 0)}.",
                 rebuild,
                 each.name,
                 **each._asdict(),

@@ -42,9 +42,8 @@ def decide_late(found: Iterable[Late], limits: Thresholds) -> Iterator[Finding]:
             yield finding(
                 "no_maintenance",
                 f"Job {each.name} of queue {each.where} has been due for {span(each.seconds)},"
-                " and no"
-                " process has put it in line: no worker runs, or all have pgjobs_maintenance ="
-                " False.",
+                " and no process has put it in line: no worker runs, or all have"
+                " pgjobs_maintenance = False.",
                 MAINTAIN,
                 each.where,
                 task_id=each.name,
@@ -53,9 +52,8 @@ def decide_late(found: Iterable[Late], limits: Thresholds) -> Iterator[Finding]:
         elif each.kind == "entry" and each.seconds > limits.late_tick:
             yield finding(
                 "no_beat",
-                f"Entry {each.name} of app {each.where} was due {span(each.seconds)} ago: no"
-                " beat of"
-                " that app runs, or none can publish the entry.",
+                f"Entry {each.name} of app {each.where} was due {span(each.seconds)} ago: no beat"
+                " of that app runs, or none can publish the entry.",
                 "celery -A proj beat",
                 each.name,
                 app=each.where,
@@ -93,8 +91,7 @@ def decide_queues(found: Iterable[Queue], limits: Thresholds) -> Iterator[Findin
             yield finding(
                 "orphan_jobs",
                 f"{count(each.orphans, 'job')} of queue {each.name}, such as {each.orphan}, are"
-                " held by"
-                " a node that has no row.",
+                " held by a node that has no row.",
                 f"{MAINTAIN} --once",
                 each.name,
                 **details,
@@ -130,8 +127,7 @@ def decide_messages(found: Iterable[MessageQueue], schema: str) -> Iterator[Find
             yield finding(
                 "orphan_messages",
                 f"{count(each.orphans, 'message')} of queue {each.name} are held by a node that"
-                " has no"
-                " row.",
+                " has no row.",
                 GIVE_BACK.format(quoted(schema)),
                 each.name,
                 **each._asdict(),
@@ -140,9 +136,8 @@ def decide_messages(found: Iterable[MessageQueue], schema: str) -> Iterator[Find
             yield finding(
                 "unread_messages",
                 f"{'At least ' if each.waiting >= DEPTH else ''}{count(each.waiting, 'message')}"
-                " wait in"
-                f" queue {each.name}, the oldest for {span(each.seconds or 0)}, and no live process"
-                " consumes from it.",
+                f" wait in queue {each.name}, the oldest for {span(each.seconds or 0)}, and no"
+                " live process consumes from it.",
                 f"celery -A proj purge -f -Q {quote(each.name)}, or start its consumer",
                 each.name,
                 **each._asdict(),
@@ -159,8 +154,7 @@ def decide_chords(found: Iterable[OpenChord], schema: str, limits: Thresholds) -
             yield finding(
                 "chord_unsized",
                 f"The body of chord {each.group_id} was kept {span(each.seconds)} ago, and its"
-                " header"
-                " was never published to its end: the publisher died, or is still at it.",
+                " header was never published to its end: the publisher died, or is still at it.",
                 f"Publish the chord again; {delete}",
                 each.group_id,
                 **details,
@@ -172,8 +166,7 @@ def decide_chords(found: Iterable[OpenChord], schema: str, limits: Thresholds) -
                 "chord_incomplete",
                 f"The header of chord {each.group_id} has {count(each.size, 'task')}, and"
                 f" {each.size - there:,} of them have no row: they were deleted, or pruned. Its"
-                " body"
-                " fails after pgjobs_chord_max_age.",
+                " body fails after pgjobs_chord_max_age.",
                 f"Publish the chord again; {delete}",
                 each.group_id,
                 **details,
@@ -183,11 +176,10 @@ def decide_chords(found: Iterable[OpenChord], schema: str, limits: Thresholds) -
             yield finding(
                 "chord_not_published",
                 f"All {count(each.size, 'task')} of the header of chord {each.group_id} have"
-                " finished,"
-                f" the last {span(each.last or 0)} ago, and its body is not published.{tries}",
+                f" finished, the last {span(each.last or 0)} ago, and its body is not"
+                f" published.{tries}",
                 "celery -A proj worker, with the result_backend of the publisher; its log tells"
-                " why a"
-                " body cannot be published",
+                " why a body cannot be published",
                 each.group_id,
                 **details,
             )

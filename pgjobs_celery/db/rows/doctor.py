@@ -300,7 +300,10 @@ class Looks:
 
     def survey_messages(self, seconds: float) -> list[MessageQueue]:
         """The queues of messages; those have waited that did for so many seconds."""
-        rows = self._fetch("survey_messages", queues=QUEUES, depth=DEPTH, seconds=seconds)
+        try:
+            rows = self._fetch("survey_messages", queues=QUEUES, depth=DEPTH, seconds=seconds)
+        except pg.FeatureNotSupported:
+            return []  # a standby has none of those that may be lost, and reads no table with them
         return [MessageQueue(*row) for row in rows]
 
     def list_silent_nodes(self) -> list[SilentNode]:

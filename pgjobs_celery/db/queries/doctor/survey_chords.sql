@@ -4,7 +4,7 @@
 SELECT c.group_id, extract(epoch FROM pg_catalog.now() - c.inserted_at)::float8, c.wanted, h.there, h.finished,
        c.attempts, extract(epoch FROM pg_catalog.now() - h.last)::float8
 FROM (
-  SELECT g.group_id, g.inserted_at, g.size + g.added AS wanted, g.attempts
+  SELECT g.group_id, greatest(g.inserted_at, '0001-01-03') AS inserted_at, g.size + g.added AS wanted, g.attempts
   FROM pgjobs.groups AS g
   WHERE g.size IS NOT NULL
     AND g.published_at IS NULL
@@ -14,7 +14,7 @@ FROM (
 ) AS c
 CROSS JOIN LATERAL (
   SELECT pg_catalog.count(*) AS there, pg_catalog.count(m.finished_at) AS finished,
-         pg_catalog.max(m.finished_at) AS last
+         pg_catalog.max(m.finished_at) FILTER (WHERE pg_catalog.isfinite(m.finished_at)) AS last
   FROM (
     SELECT j.finished_at
     FROM pgjobs.jobs AS j
@@ -26,7 +26,8 @@ CROSS JOIN LATERAL (
 UNION ALL
 SELECT u.group_id, u.age, NULL, NULL, NULL, u.attempts, NULL
 FROM (
-  SELECT g.group_id, extract(epoch FROM pg_catalog.now() - g.inserted_at)::float8 AS age, g.attempts,
+  SELECT g.group_id, g.attempts,
+         extract(epoch FROM pg_catalog.now() - greatest(g.inserted_at, '0001-01-03'))::float8 AS age,
          g.size IS NULL AND g.body IS NOT NULL AS is_open
   FROM pgjobs.groups AS g
   WHERE g.inserted_at < pg_catalog.now() - %(unsized)s::float8 * interval '1 second'

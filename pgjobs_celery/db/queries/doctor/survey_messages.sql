@@ -27,7 +27,7 @@ CROSS JOIN LATERAL (
            WHERE f.claimed_by IS NOT NULL
              AND NOT EXISTS (SELECT FROM pgjobs.nodes AS d WHERE d.node = f.claimed_by)) AS orphans
   FROM (
-    SELECT m.claimed_by, m.inserted_at,
+    SELECT m.claimed_by, greatest(m.inserted_at, '0001-01-03') AS inserted_at,
            m.durable AND m.claimed_by IS NULL
              AND (m.expires_at IS NULL OR m.expires_at > pg_catalog.now())
              AND m.inserted_at < pg_catalog.now() - %(seconds)s::float8 * interval '1 second' AS waits

@@ -22,7 +22,10 @@ WITH RECURSIVE names (queue, number) AS (
     AND n.number < %(queues)s::bigint
 )
 SELECT n.queue, h.waiting, h.waits, h.orphans, h.orphan,
-       extract(epoch FROM pg_catalog.now() - l.paused_at)::float8, l.concurrency,
+       CASE WHEN l.paused_at IS NOT NULL
+            THEN extract(epoch FROM pg_catalog.now()
+                                    - least(greatest(l.paused_at, '0001-01-03'), '9999-12-29'))::float8 END,
+       l.concurrency,
        (SELECT pg_catalog.count(*)
         FROM pgjobs.nodes AS c
         WHERE n.queue = ANY (c.queues)
