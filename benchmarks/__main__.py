@@ -16,12 +16,16 @@ from benchmarks.measures import MEASURES, Measure, Scale
 from benchmarks.panels import find_gaps, read_panels
 from benchmarks.report import Report, print_report, to_json, to_markdown
 from benchmarks.runner import run_all
-from benchmarks.systems import SYSTEMS, System
+from benchmarks.systems import CORE, SYSTEMS, System
+from benchmarks.table import write_table
 
 #: Columns of the tables where the output is no terminal.
 PIPE_WIDTH = 140
 
 MEASURE_NAMES = list(dict.fromkeys(measure.name for measure in MEASURES))
+
+#: Those of a run without ``--full``.
+CORE_MEASURES = list(dict.fromkeys(measure.name for measure in MEASURES if measure.is_core))
 
 
 class Names(click.ParamType[list[str]]):
@@ -46,26 +50,28 @@ class Names(click.ParamType[list[str]]):
 @click.option(
     "--quick", is_flag=True, help="A small scale and one round: to try it, not to publish."
 )
-@click.option(
-    "--rounds", type=click.IntRange(1), help="Interleaved rounds.  [default: 3; quick: 1]"
-)
+@click.option("--full", is_flag=True, help="All measures, all systems, a million tasks: hours.")
+@click.option("--rounds", type=click.IntRange(1), help="Interleaved rounds.  [default: 1; full: 3]")
 @click.option(
     "--only",
     type=Names(MEASURE_NAMES),
-    default=",".join(MEASURE_NAMES),
-    help="Measures, comma-separated.",
-    show_default=True,
+    help=f"Measures, comma-separated.  [default: {','.join(CORE_MEASURES)}; full: all]",
 )
 @click.option(
     "--systems",
     "names",
     type=Names(list(SYSTEMS)),
-    default=",".join(SYSTEMS),
-    help="Systems, comma-separated.",
-    show_default=True,
+    help=f"Systems, comma-separated.  [default: {','.join(CORE)}; full: all]",
 )
 @click.option(
-    "--tasks", type=click.IntRange(1), help="Tasks per drain.  [default: 10000; quick: 2000]"
+    "--tasks", type=click.IntRange(1), help="Tasks per drain.  [default: 5000; quick: 1000]"
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(0),
+    default=2,
+    help="How often a run is repeated that others have disturbed.",
+    show_default=True,
 )
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write every reading here."
@@ -73,30 +79,36 @@ class Names(click.ParamType[list[str]]):
 @click.option(
     "--publish",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="After a whole run, write the README's chart and its readings into this folder.",
+    help="After a whole run, write readings, plots and the README's table into this folder.",
 )
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the tables here.")
 def main(
     quick: bool,
+    full: bool,
     rounds: int | None,
-    only: list[str],
-    names: list[str],
+    only: list[str] | None,
+    names: list[str] | None,
     tasks: int | None,
+    repeats: int,
     json_file: Path | None,
     publish: Path | None,
     markdown: Path | None,
 ) -> None:
-    """Measure Celery on PostgreSQL rows side by side with Celery on Redis and on RabbitMQ.
+    """Measure Celery on PostgreSQL rows side by side with its other brokers and with other queues.
 
     The servers are those at PGJOBS_BENCH_DSN, BENCH_REDIS_URL and BENCH_RABBITMQ_URL (default:
-    on this machine). Database pgjobs_bench and Redis databases 9 and 10 are the harness's own
-    and are emptied.
+    on this machine). Databases whose names begin with pgjobs_bench, and Redis databases 9 and 10,
+    are the harness's own and are emptied.
     """
     scale = Scale.quick() if quick else Scale()
     if tasks is not None:
         scale = dataclasses.replace(scale, tasks=tasks)
-    rounds = rounds or (1 if quick else 3)
-    measures = [measure for measure in MEASURES if measure.name in only]
+    rounds = rounds or (3 if full and not quick else 1)
+    wanted = only or (MEASURE_NAMES if full else CORE_MEASURES)
+    measures = [measure for measure in MEASURES if measure.name in wanted]
+    if not full:  # the tables that take an hour go by their measure's name in a full run only
+        measures = [measure for measure in measures if measure.is_core or only]
+        measures = [measure for measure in measures if measure.most_rounds > 1]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     def tell(line: str) -> None:
@@ -104,11 +116,12 @@ def main(
 
     machine = describe_machine()
     with contextlib.ExitStack() as stack:
-        systems, skipped = start_systems(names, measures, stack)
+        chosen = names or (list(SYSTEMS) if full else list(CORE))
+        systems, skipped = start_systems(chosen, measures, stack)
         for name, reason in skipped.items():
             tell(f"{name}: skipped, {reason}")
         servers = {system.name: system.version() for system in systems}
-        results = run_all(measures, systems, rounds, scale, tell)
+        results = run_all(measures, systems, rounds, scale, repeats, tell)
     report = Report(machine, servers, skipped, rounds, measures, results)
     print_report(report, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH))
     if markdown is not None:
@@ -121,19 +134,26 @@ def main(
 
 
 def publish_report(report: Report, folder: Path) -> str:
-    """Write readings and chart into ``folder``, unless some are missing; says what was done."""
+    """Write readings and plots into ``folder``, and tables into the README beside it.
+
+    Says what was done, and does nothing if a bar of the chart is missing.
+    """
     text = to_json(report)
     gaps = find_gaps(read_panels(json.loads(text)))
     if gaps or not report.results.is_sound:
         return f"not published: {'; '.join(gaps) or 'a run has failed'}"
     try:
         from benchmarks.chart import write_charts
+        from benchmarks.plots import write_plots
     except ImportError:
         return "not published: the chart needs matplotlib; run pip install -e '.[bench]'"
     path = folder / f"{report.machine['date'][:10]}.json"
     path.write_text(text + "\n")
     write_charts(json.loads(text), folder)
-    return f"published: {path} and the charts beside it; the table in benchmarks/README.md is yours"
+    write_plots(json.loads(text), folder)
+    readme = folder.parent / "README.md"
+    write_table(path, readme)
+    return f"published: {path}, the plots beside it and the tables in {readme}"
 
 
 def start_systems(

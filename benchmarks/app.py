@@ -8,6 +8,8 @@ BENCH_RESULTS
     ``1`` to store results, ``0`` to ignore them.
 BENCH_TRANSPORT_OPTIONS
     ``broker_transport_options`` as JSON.
+BENCH_SETTINGS
+    Other settings of Celery's as JSON.
 BENCH_HITS
     The folder in which tasks note that they started.
 BENCH_READY_FD
@@ -22,8 +24,11 @@ import os
 
 from celery import Celery
 from celery.signals import worker_ready
+from kombu.transport import TRANSPORT_ALIASES
 
 from benchmarks.hits import record
+
+TRANSPORT_ALIASES["free"] = "benchmarks.free:Transport"
 
 HITS = os.environ.get("BENCH_HITS", "")
 
@@ -36,6 +41,7 @@ app.conf.update(
     task_default_queue=os.environ.get("BENCH_QUEUE", "benchmarks"),
     task_ignore_result=os.environ.get("BENCH_RESULTS", "0") == "0",
     broker_transport_options=json.loads(os.environ.get("BENCH_TRANSPORT_OPTIONS", "{}")),
+    **json.loads(os.environ.get("BENCH_SETTINGS", "{}")),
 )
 
 

@@ -54,6 +54,12 @@ class Tally:
             starts[index] = min(at, starts.get(index, at))
         return starts
 
+    def verify_distinct(self) -> None:
+        """Raise WrongOutcome if a task ran more than once; others may not have run yet."""
+        runs = Counter(index for index, _ in self.records())
+        if repeated := sum(1 for times in runs.values() if times > 1):
+            raise WrongOutcome(f"of {len(runs)} tasks {repeated} ran more than once")
+
     def verify(self, count: int) -> None:
         """Raise WrongOutcome unless each of ``range(count)`` ran exactly once."""
         runs = Counter(index for index, _ in self.records())

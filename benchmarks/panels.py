@@ -16,7 +16,7 @@ SUBJECT = "pgjobs"
 LEGEND = {"pgjobs": "pgjobs-celery (PostgreSQL)", "redis": "Redis", "rabbitmq": "RabbitMQ"}
 
 #: The systems that are set up to commit to disk, as pgjobs always does.
-DURABLE = {"redis": "redis-aof", "rabbitmq": "rabbitmq-confirms"}
+DURABLE = {"redis": "redis-aof-always", "rabbitmq": "rabbitmq-confirms"}
 
 
 #: Celery has no chords with rpc:// results.

@@ -29,9 +29,10 @@ def kill_group(process: subprocess.Popen[Any]) -> None:
 def run_producer(
     environment: Mapping[str, str], *arguments: str, stdin: str = "", timeout: float = 600
 ) -> dict[str, Any]:
-    """Run one command of benchmarks/producer.py and return what it printed."""
+    """Run one command of the system's producing program and return what it printed."""
+    program = environment.get("BENCH_PROGRAM", "benchmarks.producer")
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.producer", *arguments],
+        [sys.executable, "-m", *program.split(), *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdin=subprocess.PIPE,

@@ -17,11 +17,9 @@ import psycopg
 from celery import chord as celery_chord
 from kombu import Producer
 
+from benchmarks import filling
 from benchmarks.app import app, noop, total
 from benchmarks.processes import cpu_clock
-
-#: How many task ids `enqueue` hands back, evenly spread, so that their results can be read.
-SAMPLED = 100
 
 
 @click.group()
@@ -36,17 +34,19 @@ def enqueue(count: int, warm_up: int) -> None:
     """Call delay() COUNT times, one after the other."""
     for index in range(warm_up):
         noop.delay(index)
-    step = max(1, count // SAMPLED)
-    sampled: dict[str, int] = {}
     cpu, clock = time.process_time(), time.perf_counter()
     for index in range(count):
-        result = noop.delay(index)
-        if index % step == 0:
-            sampled[result.id] = index
+        noop.delay(index)
     seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
-    click.echo(
-        json.dumps({"seconds": seconds, "cpu": cpu, "reply_to": app.thread_oid, "sampled": sampled})
-    )
+    click.echo(json.dumps({"seconds": seconds, "cpu": cpu, "reply_to": app.thread_oid}))
+
+
+@cli.command()
+@click.argument("count", type=int)
+def fill(count: int) -> None:
+    """Put COUNT tasks there, by the shortest way; hands back the ids of some."""
+    sampled = filling.fill(count)
+    click.echo(json.dumps({"reply_to": app.thread_oid, "sampled": sampled}))
 
 
 @cli.command()

@@ -1,6 +1,7 @@
 """Medians and ratios as tables: on the terminal, in Markdown, and everything as JSON."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -10,8 +11,11 @@ from benchmarks.measures import Measure, Metric
 from benchmarks.runner import Results
 from benchmarks.systems import SYSTEMS
 
-#: The system whose ratios are printed, and what it is held against.
-SUBJECT, PEERS = "pgjobs", ("redis", "rabbitmq")
+#: The system that the others are held against.
+SUBJECT = "pgjobs"
+
+#: With more systems than these, each has a row of its own.
+MANY = 5
 
 #: Ratios nearer to 1 than this are noise and printed without colour.
 NOISE = 0.10
@@ -32,10 +36,18 @@ class Report:
         """The systems of a measure that were there, in the order of SYSTEMS."""
         return [name for name in SYSTEMS if name in measure.systems and name in self.servers]
 
-    def ratios(self, measure: Measure) -> list[str]:
-        """The peers that the subject is held against in this measure's table."""
+    def grid(self, measure: Measure, paint: Callable[[str, float, Metric], str]) -> list[list[str]]:
+        """The table with its heads: a row for each metric, or for each system if they are many."""
         columns = self.columns(measure)
-        return [peer for peer in PEERS if peer in columns] if SUBJECT in columns else []
+        grid = [["", *columns]]
+        for metric in measure.metrics:
+            row = [label(metric)]
+            for system in columns:
+                ratio = self.ratio(measure, metric, system)
+                text = "" if ratio is None else paint(f"{ratio:.2f}x", ratio, metric)
+                row.append(f"{self.cell(measure, metric, system)} {text}".strip())
+            grid.append(row)
+        return [list(row) for row in zip(*grid, strict=True)] if len(columns) > MANY else grid
 
     def cell(self, measure: Measure, metric: Metric, system: str) -> str:
         """The median, with the range of the rounds where there are several."""
@@ -55,20 +67,29 @@ class Report:
         return text
 
     def ratio(self, measure: Measure, metric: Metric, peer: str) -> float | None:
-        """The subject's median divided by the peer's."""
+        """The subject's median divided by the peer's; None for the subject itself."""
         ours = self.results.median(measure.title, metric.key, SUBJECT)
         theirs = self.results.median(measure.title, metric.key, peer)
-        return ours / theirs if ours is not None and theirs else None
+        if peer == SUBJECT or ours is None or not theirs:
+            return None
+        return ours / theirs
 
     def notes(self, measure: Measure) -> list[str]:
-        """One line per run of this measure that gave no numbers."""
-        return [
-            f"{failure.system}, round {failure.round} of {self.rounds}: "
+        """One line per run of this measure that gave no numbers, or numbers of a noisy machine."""
+        rounds = f"of {self.rounds}"
+        failed = [
+            f"{failure.system}, round {failure.round} {rounds}: "
             + ("" if failure.is_unfinished else "FAILED, ")
             + failure.reason
             for failure in self.results.failures
             if failure.measure == measure.title
         ]
+        noisy = [
+            f"{each.system}, round {each.round} {rounds}, quietest of {each.tries}: {each.reason}"
+            for each in self.results.disturbances
+            if each.measure == measure.title
+        ]
+        return failed + noisy
 
     def legend(self) -> list[str]:
         """The systems, their servers' versions, and why some are missing."""
@@ -81,7 +102,7 @@ class Report:
     def summary(self) -> str:
         return (
             f"Medians of {self.rounds} interleaved round(s), lowest and highest in parentheses."
-            f" A ratio is {SUBJECT}'s median divided by the other's;"
+            f" Behind a number: {SUBJECT}'s median divided by it;"
             f" differences below {NOISE:.0%} are noise."
         )
 
@@ -94,16 +115,13 @@ def label(metric: Metric) -> str:
 def print_report(report: Report, console: Console) -> None:
     """Write the tables to the terminal."""
     for measure in report.measures:
+        head, *rows = report.grid(measure, coloured)
         table = Table(title=measure.title, title_justify="left", title_style="bold")
-        table.add_column("")
-        for name in report.columns(measure):
+        table.add_column(head[0])
+        for name in head[1:]:
             table.add_column(name, justify="right")
-        for peer in report.ratios(measure):
-            table.add_column(f"vs {peer}", justify="right")
-        for metric in measure.metrics:
-            cells = [report.cell(measure, metric, name) for name in report.columns(measure)]
-            ratios = (report.ratio(measure, metric, peer) for peer in report.ratios(measure))
-            table.add_row(label(metric), *cells, *(coloured(value, metric) for value in ratios))
+        for row in rows:
+            table.add_row(*row)
         console.print(table)
         for note in report.notes(measure):
             console.print(f"  {note}", highlight=False)
@@ -113,33 +131,28 @@ def print_report(report: Report, console: Console) -> None:
         console.print(line, highlight=False, markup=False)
 
 
-def coloured(ratio: float | None, metric: Metric) -> str:
+def coloured(text: str, ratio: float, metric: Metric) -> str:
     """The ratio in green or red, or plain within the noise."""
-    text = quotient(ratio)
-    if ratio is None or abs(ratio - 1) < NOISE:
+    if abs(ratio - 1) < NOISE:
         return text
     is_better = (ratio > 1) == (metric.better == "more")
     return f"[{'green' if is_better else 'red'}]{text}[/]"
 
 
-def quotient(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio:.2f}x"
+def plain(text: str, _ratio: float, _metric: Metric) -> str:
+    return text
 
 
 def to_markdown(report: Report) -> str:
-    """The same tables for a README."""
+    """The same tables for a document."""
     lines = [report.summary(), ""]
     lines += [f"- {key}: {value}" for key, value in report.machine.items()]
     lines += [f"- {line}" for line in report.legend()]
     for measure in report.measures:
-        columns, peers = report.columns(measure), report.ratios(measure)
-        lines += ["", f"### {measure.title}", ""]
-        lines.append(markdown_row(["", *columns, *(f"vs {peer}" for peer in peers)]))
-        lines.append(markdown_row(["---", *("---:" for _ in columns + peers)]))
-        for metric in measure.metrics:
-            cells = [report.cell(measure, metric, name) for name in columns]
-            ratios = [quotient(report.ratio(measure, metric, peer)) for peer in peers]
-            lines.append(markdown_row([label(metric), *cells, *ratios]))
+        head, *rows = report.grid(measure, plain)
+        lines += ["", f"### {measure.title}", "", markdown_row(head)]
+        lines.append(markdown_row(["---", *("---:" for _ in head[1:])]))
+        lines += [markdown_row(row) for row in rows]
         lines += [line for note in report.notes(measure) for line in ("", f"*{note}*")]
     return "\n".join(lines) + "\n"
 
@@ -158,6 +171,7 @@ def to_json(report: Report) -> str:
             "rounds": report.rounds,
             "readings": report.results.readings,
             "failures": [asdict(failure) for failure in report.results.failures],
+            "disturbances": [asdict(each) for each in report.results.disturbances],
         },
         indent=2,
     )

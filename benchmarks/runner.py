@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from benchmarks.errors import BenchmarkError, Unfinished
 from benchmarks.measures import Measure, Scale
 from benchmarks.measures.base import prepared
+from benchmarks.noise import Noise, Watch
 from benchmarks.systems import System
 
 
@@ -22,12 +23,25 @@ class Failure:
     is_unfinished: bool
 
 
+@dataclass(frozen=True)
+class Disturbance:
+    """A run whose numbers count though the machine was never quiet."""
+
+    measure: str
+    system: str
+    round: int
+    reason: str
+    #: How often it was tried.
+    tries: int
+
+
 @dataclass
 class Results:
     """All readings of a session: measure -> metric -> system -> one value a round."""
 
     readings: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    disturbances: list[Disturbance] = field(default_factory=list)
 
     def add(self, measure: str, system: str, values: dict[str, float]) -> None:
         for metric, value in values.items():
@@ -56,6 +70,8 @@ def schedule(
     """Each measure on each system per round; the system that goes first rotates."""
     for round_ in range(rounds):
         for position, measure in enumerate(measures):
+            if round_ >= measure.most_rounds:
+                continue
             taking_part = [system for system in systems if system.name in measure.systems]
             first = (round_ + position) % max(1, len(taking_part))
             for system in taking_part[first:] + taking_part[:first]:
@@ -67,15 +83,18 @@ def run_all(
     systems: list[System],
     rounds: int,
     scale: Scale,
+    repeats: int,
     tell: Callable[[str], None],
 ) -> Results:
-    """Run the schedule; a failing run is noted and the others go on."""
-    results = Results()
+    """Run the schedule; a failing run is noted and the others go on.
+
+    A run that was disturbed is repeated, ``repeats`` times at most; the quietest one counts.
+    """
+    results, watch = Results(), Watch()
     for round_, measure, system in schedule(measures, systems, rounds):
         line = f"round {round_ + 1}/{rounds}  {measure.title}  {system.name}"
         try:
-            with prepared(system, scale) as run:
-                values = measure.run(run)
+            values, noise, tries = run_quietly(measure, system, scale, repeats, watch)
         except Exception as error:  # a driver's error must not lose the other systems' numbers
             known = isinstance(error, BenchmarkError)
             reason = system.redact(str(error) if known else f"{type(error).__name__}: {error}")
@@ -86,5 +105,27 @@ def run_all(
         else:
             results.add(measure.title, system.name, values)
             first = measure.metrics[0]
-            tell(f"{line}: {values[first.key]:,.{first.digits}f} {first.label}")
+            line += f": {values[first.key]:,.{first.digits}f} {first.label}"
+            if noise.is_noisy:
+                disturbance = Disturbance(measure.title, system.name, round_ + 1, str(noise), tries)
+                results.disturbances.append(disturbance)
+                line += f" (noisy, {tries} tries: {noise})"
+            tell(line)
     return results
+
+
+def run_quietly(
+    measure: Measure, system: System, scale: Scale, repeats: int, watch: Watch
+) -> tuple[dict[str, float], Noise, int]:
+    """Measure until the machine was quiet, or often enough; values, noise and number of tries."""
+    found: list[tuple[dict[str, float], Noise]] = []
+    while len(found) <= repeats:
+        watch.begin()
+        with prepared(system, scale) as run:
+            values = measure.run(run)
+        noise = watch.end()
+        found.append((values, noise))
+        if not noise.is_noisy:
+            break
+    values, noise = min(found, key=lambda each: each[1].level)
+    return values, noise, len(found)

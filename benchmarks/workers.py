@@ -85,7 +85,7 @@ def running_worker(
     try:
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*worker_command(environment["BENCH_QUEUE"], pool), *flags],
+                [*worker_command(environment, pool), *flags],
                 cwd=ROOT,
                 env={**os.environ, **environment, "BENCH_READY_FD": str(writer)},
                 stdin=subprocess.DEVNULL,
@@ -104,10 +104,20 @@ def running_worker(
         os.close(reader)
 
 
-def worker_command(queue: str, pool: Pool) -> list[str]:
-    """The command line: the same for every system, and nothing switched off."""
+def worker_command(environment: Mapping[str, str], pool: Pool) -> list[str]:
+    """The command line: the same for every broker of Celery's, and nothing switched off."""
+    if program := environment.get("BENCH_PROGRAM"):
+        return [sys.executable, "-m", *program.split(), "work"]
     command = [sys.executable, "-m", "celery", "-A", "benchmarks.app", "worker", *pool.flags]
-    return [*command, "-l", "WARNING", "-Q", queue, "-n", f"{uuid4().hex[:8]}@%h"]
+    return [
+        *command,
+        "-l",
+        "WARNING",
+        "-Q",
+        environment["BENCH_QUEUE"],
+        "-n",
+        f"{uuid4().hex[:8]}@%h",
+    ]
 
 
 def wait_until_ready(reader: int, log: Path, timeout: float) -> None:

@@ -1,6 +1,7 @@
 """The measures, in the order of the report."""
 
-from benchmarks.measures.base import Measure, Metric, Scale
+from benchmarks.measures.backlog import Backlog, HugeBacklog
+from benchmarks.measures.base import BROKERS, QUEUES, Measure, Metric, Scale
 from benchmarks.measures.bulk import Bulk
 from benchmarks.measures.chord import Chord
 from benchmarks.measures.drain import Drain
@@ -9,6 +10,8 @@ from benchmarks.measures.eta import Eta
 from benchmarks.measures.events import Events
 from benchmarks.measures.idle import Idle
 from benchmarks.measures.latency import Latency
+from benchmarks.measures.network import Network
+from benchmarks.measures.price import Price
 from benchmarks.measures.transaction import Transaction
 from benchmarks.measures.unique import Uniqueness
 from benchmarks.workers import PREFORK, SOLO, THREADS
@@ -20,10 +23,10 @@ MEASURES: tuple[Measure, ...] = (
     Bulk(),
     Transaction("noop", "a Celery task"),
     Transaction("pgtask", "a PgTask"),
-    Drain(PREFORK, results=False, durable=True),
-    Drain(THREADS, results=False),
+    Drain(PREFORK, results=False, beside=BROKERS - {"rabbitmq-confirms"}),
+    Drain(THREADS, results=False, beside=frozenset({"free", "sqla", "pgmq"}) | QUEUES),
     Drain(SOLO, results=False),
-    Drain(PREFORK, results=True),
+    Drain(PREFORK, results=True, beside=frozenset({"free", "sqla", "pgmq"})),
     Drain(THREADS, results=True),
     Drain(SOLO, results=True),
     Events(PREFORK, is_heard=False),
@@ -31,6 +34,10 @@ MEASURES: tuple[Measure, ...] = (
     Events(THREADS, is_heard=False),
     Events(THREADS, is_heard=True),
     Latency(),
+    Network(),
+    Backlog(),
+    HugeBacklog(),
+    Price(),
     Chord(),
     Eta(),
     Idle(),

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from benchmarks.systems import System
+from benchmarks.systems import SYSTEMS, System
+
+#: What measures are about: the subject and the two brokers that most people use.
+PEERS = frozenset({"pgjobs", "redis", "rabbitmq"})
+#: PostgreSQL queues that are not Celery.
+QUEUES = frozenset({"procrastinate", "pgqueuer", "chancy", "oban"})
+#: All that Celery can work with.
+BROKERS = frozenset(SYSTEMS) - QUEUES
+#: All that keep their jobs in PostgreSQL.
+ON_POSTGRESQL = frozenset({"pgjobs", "sqla", "pgmq"}) | QUEUES
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Metric:
 class Scale:
     """How much of everything; ``quick`` is for trying the harness, not for numbers to publish."""
 
-    tasks: int = 10_000
+    tasks: int = 5_000
     enqueued: int = 3_000
     #: Tasks that are published together, by each process.
     published: int = 30_000
@@ -37,6 +46,12 @@ class Scale:
     later: int = 20_000
     now: int = 1_000
     idle_seconds: float = 20
+    #: Backlogs are divided by this.
+    shrink: int = 1
+    #: Tasks that give the rate over a backlog, at most.
+    first: int = 2_000
+    #: Calls of delay() for each latency of the network.
+    remote: int = 300
     #: Rows that are in the table already, finished and waiting, each with a unique key.
     rows: int = 1_000_000
     #: Seconds after which a drain, or the ETA tasks, count as unfinished.
@@ -45,8 +60,8 @@ class Scale:
     @classmethod
     def quick(cls) -> "Scale":
         return cls(
-            tasks=2_000,
-            enqueued=1_000,
+            tasks=1_000,
+            enqueued=500,
             published=5_000,
             samples=100,
             header=200,
@@ -54,6 +69,9 @@ class Scale:
             later=4_000,
             now=200,
             idle_seconds=6,
+            shrink=10,
+            first=500,
+            remote=50,
             rows=20_000,
             patience=30,
         )
@@ -82,10 +100,17 @@ class Measure(ABC):
     title: str
     metrics: tuple[Metric, ...]
     systems: frozenset[str]
+    #: Whether a run without ``--full`` has it.
+    is_core: bool = False
+    #: How many rounds it takes part in, however many there are.
+    most_rounds: int = 1_000
 
     @abstractmethod
     def run(self, run: Run) -> dict[str, float]:
-        """Measure once and return a number per metric that could be taken."""
+        """Measure once and return a number per metric that could be taken.
+
+        Others may stand beside them, for the plots: they are kept, and not in the tables.
+        """
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ class Chord(Measure):
     )
     # rpc:// results have no chords.
     systems = frozenset({"pgjobs", "redis"})
+    is_core = True
 
     def run(self, run: Run) -> dict[str, float]:
         environment = run.environment(results=True)

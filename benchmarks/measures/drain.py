@@ -5,7 +5,7 @@ import time
 
 from benchmarks.errors import Unfinished, WrongOutcome
 from benchmarks.hits import Tally
-from benchmarks.measures.base import Measure, Metric, Run, wait_for_messages
+from benchmarks.measures.base import PEERS, Measure, Metric, Run, wait_for_messages
 from benchmarks.measures.costs import Costs
 from benchmarks.processes import peak_rss, run_producer
 from benchmarks.workers import Pool, Worker, running_worker
@@ -30,21 +30,25 @@ class Drain(Measure):
     #: What the worker is told besides.
     flags: tuple[str, ...] = ()
 
-    def __init__(self, pool: Pool, results: bool, durable: bool = False) -> None:
+    is_core = True
+
+    def __init__(
+        self, pool: Pool, results: bool, beside: frozenset[str] = frozenset({"free"})
+    ) -> None:
         self.pool = pool
         self.results = results
         self.title = f"Drain: {pool}, results {'stored' if results else 'ignored'}"
-        peers = {"pgjobs", "redis", "rabbitmq"}
-        self.systems = frozenset(peers | {"redis-aof"} if durable else peers)
+        self.systems = PEERS | beside
 
     def run(self, run: Run) -> dict[str, float]:
         count = run.scale.tasks
         environment = run.environment(self.results)
-        sent = run_producer(environment, "enqueue", str(count))
+        sent = run_producer(environment, "fill", str(count))
         run.reply_to = sent["reply_to"]
         found = wait_for_messages(run, count)
         if found != count:
             raise WrongOutcome(f"{count} tasks published, {found} are in the broker")
+        run.system.settle()
         tally = Tally(run.folder)
         with running_worker(environment, self.pool, run.folder, flags=self.flags) as worker:
             before = Costs(run, worker)

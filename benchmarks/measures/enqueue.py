@@ -3,6 +3,7 @@
 from benchmarks.errors import WrongOutcome
 from benchmarks.measures.base import Measure, Metric, Run, wait_for_messages
 from benchmarks.processes import run_producer
+from benchmarks.systems import SYSTEMS
 
 #: Published first and not timed: connections, declarations, imports on first use.
 WARM_UP = 50
@@ -18,7 +19,8 @@ class Enqueue(Measure):
         Metric("cpu", "producer CPU, µs per task", "less"),
         Metric("server", "server CPU, µs per task", "less"),
     )
-    systems = frozenset({"pgjobs", "redis", "rabbitmq", "redis-aof", "rabbitmq-confirms"})
+    systems = frozenset(SYSTEMS)
+    is_core = True
 
     def run(self, run: Run) -> dict[str, float]:
         count = run.scale.enqueued

@@ -4,7 +4,7 @@ import time
 
 from benchmarks.errors import Unfinished
 from benchmarks.hits import Tally
-from benchmarks.measures.base import Measure, Metric, Run, wait_for_messages
+from benchmarks.measures.base import PEERS, Measure, Metric, Run, wait_for_messages
 from benchmarks.processes import peak_rss, run_producer
 from benchmarks.workers import PREFORK, running_worker
 
@@ -22,7 +22,7 @@ class Eta(Measure):
         ),
         Metric("rss", "worker's peak RSS by then, MB", "less"),
     )
-    systems = frozenset({"pgjobs", "redis", "rabbitmq"})
+    systems = PEERS
 
     def run(self, run: Run) -> dict[str, float]:
         later, now = run.scale.later, run.scale.now

@@ -21,10 +21,11 @@ class Events(Drain):
     """A drain with ``--task-events``, and a process that takes every event, or none."""
 
     name = "events"
+    is_core = False
     flags = ("--task-events",)
 
     def __init__(self, pool: Pool, is_heard: bool) -> None:
-        super().__init__(pool, results=False)
+        super().__init__(pool, results=False, beside=frozenset())
         self.title = f"Drain: {pool}, with events {'to one listener' if is_heard else 'to nobody'}"
         self.is_heard = is_heard
 

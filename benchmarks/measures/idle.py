@@ -2,7 +2,7 @@
 
 import time
 
-from benchmarks.measures.base import Measure, Metric, Run
+from benchmarks.measures.base import PEERS, Measure, Metric, Run
 from benchmarks.measures.costs import Costs
 from benchmarks.workers import PREFORK, running_worker
 
@@ -22,7 +22,7 @@ class Idle(Measure):
         Metric("commands", "commands (Redis) or transactions (PostgreSQL) per second", "less", 1),
         Metric("connections", "connections of the worker", "less"),
     )
-    systems = frozenset({"pgjobs", "redis", "rabbitmq"})
+    systems = PEERS
 
     def run(self, run: Run) -> dict[str, float]:
         system = run.system

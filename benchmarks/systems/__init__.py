@@ -1,13 +1,24 @@
 """The systems that are compared, by their name on the command line."""
 
 from benchmarks.systems.base import System
+from benchmarks.systems.free import Free
+from benchmarks.systems.kombus import Pgmq, Sqla
 from benchmarks.systems.pgjobs import Pgjobs
-from benchmarks.systems.rabbitmq import Rabbitmq, RabbitmqConfirms
-from benchmarks.systems.redis import Redis, RedisAof
+from benchmarks.systems.queues import Chancy, Oban, Pgqueuer, Procrastinate
+from benchmarks.systems.rabbitmq import Rabbitmq, RabbitmqConfirms, RabbitmqQuorum
+from benchmarks.systems.redis import Redis, RedisAlways, RedisEverysec, RedisNo
 
-__all__ = ["SYSTEMS", "System"]
+__all__ = ["CORE", "SYSTEMS", "System"]
 
 #: In the order of the tables' columns.
 SYSTEMS: dict[str, type[System]] = {
-    system.name: system for system in (Pgjobs, Redis, Rabbitmq, RedisAof, RabbitmqConfirms)
-}
+    system.name: system
+    for system in (
+        Pgjobs, Redis, Rabbitmq, Free,
+        RedisAlways, RedisEverysec, RedisNo, RabbitmqConfirms, RabbitmqQuorum,
+        Sqla, Pgmq, Procrastinate, Pgqueuer, Chancy, Oban,
+    )
+}  # fmt: skip
+
+#: Those of a run without ``--full``.
+CORE = ("pgjobs", "redis", "rabbitmq", "free", "redis-aof-always", "rabbitmq-confirms")

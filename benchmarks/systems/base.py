@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psutil  # type: ignore[import-untyped]
 
@@ -21,6 +21,8 @@ class System:
     description: ClassVar[str]
     #: Passed to Celery as ``broker_transport_options``.
     transport_options: ClassVar[Mapping[str, Any]] = {}
+    #: Celery's settings that this system needs besides.
+    settings: ClassVar[Mapping[str, Any]] = {}
     #: Whether a process other than the caller can read a result (not so with rpc://).
     results_are_shared: ClassVar[bool] = True
 
@@ -47,6 +49,9 @@ class System:
     def clean(self, queue: str, reply_to: str = "") -> None:
         """Remove all that a run left: messages, queues, results."""
         raise NotImplementedError
+
+    def settle(self) -> None:
+        """Let the server come to rest after a backlog was published."""
 
     def unsettled(self, queue: str) -> int:
         """How many messages the broker still holds, as far as it can tell."""
@@ -91,6 +96,12 @@ class System:
             return text
         return text.replace(password, "***").replace(unquote(password), "***")
 
+    def broker_by(self, port: int) -> str:
+        """The broker's URL with another port of this machine in place of its own."""
+        parts = urlsplit(self.broker)
+        login, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}"))
+
     def environment(self, queue: str, hits: str, results: bool) -> dict[str, str]:
         """The variables that benchmarks/app.py reads."""
         return {
@@ -99,5 +110,6 @@ class System:
             "BENCH_QUEUE": queue,
             "BENCH_RESULTS": "1" if results else "0",
             "BENCH_TRANSPORT_OPTIONS": json.dumps(dict(self.transport_options)),
+            "BENCH_SETTINGS": json.dumps(dict(self.settings)),
             "BENCH_HITS": hits,
         }

@@ -79,3 +79,12 @@ class RabbitmqConfirms(Rabbitmq):
     name = "rabbitmq-confirms"
     description = "the same with broker_transport_options={'confirm_publish': True}"
     transport_options = {"confirm_publish": True}
+
+
+class RabbitmqQuorum(Rabbitmq):
+    """RabbitMQ's replicated queues, here with one replica, and confirms: synced to disk."""
+
+    name = "rabbitmq-quorum"
+    description = "a quorum queue of one member, with confirm_publish; rpc:// results"
+    transport_options = {"confirm_publish": True}
+    settings = {"task_default_queue_type": "quorum"}

@@ -1,4 +1,4 @@
-"""Celery on Redis: the server that runs, and a private one that syncs its log on each write."""
+"""Celery on Redis: the server that runs, and private ones, one for each way to sync the log."""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from typing import ClassVar
 
 import psutil  # type: ignore[import-untyped]
 import redis
@@ -19,8 +20,8 @@ from benchmarks.systems.base import System
 #: Two databases of the server belong to this harness, which flushes them.
 BROKER_DB, RESULT_DB = 9, 10
 
-#: What makes a write durable before it is acknowledged; snapshots off, they only cost.
-DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+#: The log of each private server; snapshots off, they only cost.
+LOG = ("--appendonly", "yes", "--save", "", "--appendfsync")
 
 #: The key by which the harness knows the databases as its own.
 MARK = "pgjobs-benchmarks"
@@ -90,11 +91,11 @@ class Redis(System):
         return int(self._broker.info("stats")["total_commands_processed"])
 
 
-class RedisAof(Redis):
-    """A private Redis that acknowledges a write when it is on disk, as PostgreSQL does."""
+class PrivateRedis(Redis):
+    """A redis-server of the harness's own, on a free port, with a log on disk."""
 
-    name = "redis-aof"
-    description = "the same on a private redis-server with appendonly yes, appendfsync always"
+    #: Redis's word: ``no``, ``everysec`` or ``always``.
+    appendfsync: ClassVar[str]
 
     def start(self) -> None:
         program = shutil.which("redis-server")
@@ -107,7 +108,7 @@ class RedisAof(Redis):
             port = free.getsockname()[1]
         address = ("--bind", "127.0.0.1", "--port", str(port))
         process = subprocess.Popen(
-            [program, *address, "--dir", folder, *DURABLE],
+            [program, *address, "--dir", folder, *LOG, self.appendfsync],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -123,6 +124,30 @@ class RedisAof(Redis):
         if not ours:
             raise WrongOutcome(f"another server took port {port}")
         self.connect(f"redis://127.0.0.1:{port}")
+
+
+class RedisNo(PrivateRedis):
+    """The kernel writes the log when it likes."""
+
+    name = "redis-aof-no"
+    description = "the same on a private redis-server with appendonly yes, appendfsync no"
+    appendfsync = "no"
+
+
+class RedisEverysec(PrivateRedis):
+    """The log is synced each second: a crash of the machine may lose the last one."""
+
+    name = "redis-aof-everysec"
+    description = "the same on a private redis-server with appendonly yes, appendfsync everysec"
+    appendfsync = "everysec"
+
+
+class RedisAlways(PrivateRedis):
+    """A write is acknowledged when it is on disk, as PostgreSQL does."""
+
+    name = "redis-aof-always"
+    description = "the same on a private redis-server with appendonly yes, appendfsync always"
+    appendfsync = "always"
 
 
 def ask(client: redis.Redis, *command: str) -> int:

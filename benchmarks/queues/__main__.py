@@ -1,0 +1,128 @@
+"""Install, publish to and work on one queue; each command but ``work`` prints one line of JSON."""
+
+import asyncio
+import importlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+
+from benchmarks.queues.base import Queue
+
+#: Published in bulk and not timed.
+WARM_UP = 100
+
+
+def load(name: str) -> Queue:
+    """The queue whose module has this name."""
+    module = importlib.import_module(f"benchmarks.queues.{name}")
+    queue: Queue = getattr(module, name.capitalize())()
+    return queue
+
+
+@click.group()
+@click.argument("name")
+@click.pass_context
+def cli(context: click.Context, name: str) -> None:
+    """Run one command on the queue NAME; the environment says where it is."""
+    context.obj = name
+
+
+@cli.command()
+@click.pass_obj
+def install(name: str) -> None:
+    """Put its schema into the empty database."""
+    asyncio.run(load(name).install())
+    click.echo("{}")
+
+
+@cli.command()
+@click.argument("count", type=int)
+@click.option("--warm-up", type=int, default=0)
+@click.pass_obj
+def enqueue(name: str, count: int, warm_up: int) -> None:
+    """Publish COUNT jobs one by one, each committed before the next."""
+
+    async def publish(queue: Queue) -> dict[str, float]:
+        for index in range(warm_up):
+            await queue.enqueue(index)
+        cpu, clock = time.process_time(), time.perf_counter()
+        for index in range(count):
+            await queue.enqueue(index)
+        return {"seconds": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
+
+    say(asyncio.run(opened(load(name), publish)))
+
+
+@cli.command()
+@click.argument("count", type=int)
+@click.pass_obj
+def fill(name: str, count: int) -> None:
+    """Publish COUNT jobs together."""
+
+    async def publish(queue: Queue) -> dict[str, float]:
+        await queue.enqueue_many(0, count)
+        return {}
+
+    say(asyncio.run(opened(load(name), publish)))
+
+
+@cli.command()
+@click.argument("way", type=click.Choice(["many"]))
+@click.argument("count", type=int)
+@click.option("--processes", type=int, default=1)
+@click.pass_obj
+def bulk(name: str, way: str, count: int, processes: int) -> None:
+    """Publish COUNT jobs together in each process, all processes at once."""
+    context = multiprocessing.get_context("spawn")
+    ready, sent = context.Barrier(processes), context.SimpleQueue()
+    others = [
+        context.Process(target=publish_at_once, args=(name, number * count, count, ready, sent))
+        for number in range(processes)
+    ]
+    for process in others:
+        process.start()
+    spans = [sent.get() for _ in others]
+    for process in others:
+        process.join()
+    began, ended, cpu = zip(*spans, strict=True)
+    click.echo(json.dumps({"seconds": max(ended) - min(began), "cpu": sum(cpu)}))
+
+
+def publish_at_once(name: str, first: int, count: int, ready: Any, sent: Any) -> None:
+    """Publish when all the others are ready to, and say when it began, when it ended, its CPU."""
+
+    async def publish(queue: Queue) -> None:
+        await queue.enqueue_many(-WARM_UP, WARM_UP)
+        ready.wait()
+        cpu, clock = time.process_time(), time.monotonic()
+        await queue.enqueue_many(first, count)
+        sent.put((clock, time.monotonic(), time.process_time() - cpu))
+
+    asyncio.run(opened(load(name), publish))
+
+
+@cli.command()
+@click.pass_obj
+def work(name: str) -> None:
+    """Work until SIGTERM."""
+    queue = load(name)
+    os.write(int(os.environ["BENCH_READY_FD"]), b"ready\n")
+    asyncio.run(queue.work())
+
+
+async def opened(queue: Queue, act: Callable[[Queue], Coroutine[Any, Any, Any]]) -> Any:
+    async with queue.opened():
+        return await act(queue)
+
+
+def say(values: dict[str, float]) -> None:
+    click.echo(json.dumps({"reply_to": "", "sampled": {}, **values}))
+
+
+if __name__ == "__main__":
+    cli()

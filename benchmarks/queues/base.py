@@ -1,0 +1,47 @@
+"""What the harness asks of a queue that is not Celery; each does the same work in its own way."""
+
+import contextlib
+import os
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from benchmarks.hits import record
+
+#: How many jobs a worker has under way at a time, in one process: as ``-P threads -c 10``.
+CONCURRENCY = 10
+
+DSN = os.environ.get("BENCH_DSN", "")
+QUEUE = os.environ.get("BENCH_QUEUE", "benchmarks")
+HITS = os.environ.get("BENCH_HITS", "")
+
+
+async def noop(index: int) -> None:
+    """Do nothing but note the time, as the Celery task does."""
+    record(HITS, index)
+
+
+class Queue(ABC):
+    """Publishes committed jobs, and works on them."""
+
+    #: What must be installed.
+    package: ClassVar[str]
+
+    @abstractmethod
+    async def install(self) -> None:
+        """Put the schema into the empty database."""
+
+    @abstractmethod
+    def opened(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Connections to publish over."""
+
+    @abstractmethod
+    async def enqueue(self, index: int) -> None:
+        """Publish one job and commit it."""
+
+    @abstractmethod
+    async def enqueue_many(self, first: int, count: int) -> None:
+        """Publish many jobs in the way that the project has for it."""
+
+    @abstractmethod
+    async def work(self) -> None:
+        """Work on the queue until SIGTERM, as the project's documentation starts a worker."""

@@ -1,0 +1,126 @@
+"""Each system that is here does the work: a few tasks, published, run once each, and settled."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.errors import Unavailable, WrongOutcome
+from benchmarks.hits import Tally, record
+from benchmarks.measures.backlog import Backlog
+from benchmarks.measures.base import ON_POSTGRESQL, Measure, Scale, prepared
+from benchmarks.measures.drain import Drain
+from benchmarks.measures.enqueue import Enqueue
+from benchmarks.measures.network import ADDED, Network
+from benchmarks.measures.price import COUNTED, Price
+from benchmarks.systems import SYSTEMS, System
+from benchmarks.workers import PREFORK, SOLO, THREADS
+
+pytestmark = pytest.mark.e2e
+
+#: ``redis`` is not among them: two databases of the server that runs would be flushed.
+HERE = [name for name in SYSTEMS if name != "redis"]
+
+FEW = dataclasses.replace(
+    Scale.quick(), tasks=30, enqueued=30, remote=5, shrink=100, first=20, patience=100
+)
+
+
+@contextlib.contextmanager
+def started(name: str) -> Iterator[System]:
+    system = SYSTEMS[name]()
+    try:
+        try:
+            system.start()
+        except Unavailable as error:
+            pytest.skip(str(error))
+        yield system
+    finally:
+        system.stop()
+
+
+@pytest.fixture
+def servers(
+    monkeypatch: pytest.MonkeyPatch, server_url: str, request: pytest.FixtureRequest
+) -> None:
+    """The tests' own PostgreSQL; RabbitMQ where it is."""
+    monkeypatch.setenv("PGJOBS_BENCH_DSN", server_url)
+
+
+def measured(measure: Measure, name: str) -> dict[str, float]:
+    with started(name) as system, prepared(system, FEW) as run:
+        return measure.run(run)
+
+
+@pytest.mark.usefixtures("servers")
+@pytest.mark.parametrize("name", HERE)
+def test_each_system_runs_each_task_once(name: str, request: pytest.FixtureRequest):
+    if name.startswith("rabbitmq"):
+        request.getfixturevalue("rabbitmq_url")
+    values = measured(Drain(THREADS, results=False), name)
+    assert values["rate"] > 0
+    assert values["worker"] > 0
+    assert ("server" in values) == (name != "free")
+
+
+@pytest.mark.usefixtures("servers")
+@pytest.mark.parametrize("name", ["free", "procrastinate", "pgqueuer", "chancy", "oban", "pgmq"])
+def test_each_task_that_is_published_is_there_when_the_call_returns(name: str):
+    assert measured(Enqueue(), name)["rate"] > 0
+
+
+def test_the_ceiling_keeps_celerys_window_in_a_prefork_pool_with_results():
+    assert measured(Drain(PREFORK, results=True), "free")["rate"] > 0
+
+
+def test_the_ceiling_needs_no_pool():
+    assert measured(Drain(SOLO, results=False), "free")["rate"] > 0
+
+
+@pytest.mark.usefixtures("servers")
+def test_a_backlog_is_not_worked_off():
+    rates = measured(Backlog(), "pgjobs")
+    assert set(rates) == {metric.key for metric in Backlog.metrics}
+
+
+@pytest.mark.usefixtures("servers")
+def test_a_network_makes_calls_slower():
+    values = measured(Network(), "pgjobs")
+    near, far = ADDED[0], ADDED[-1]
+    assert values[f"echo{far}"] >= far
+    assert values[f"call{far}"] >= far
+    assert values[f"call{near}"] < values[f"call{far}"]
+
+
+@pytest.mark.usefixtures("servers")
+@pytest.mark.parametrize("name", ["pgjobs", "pgqueuer"])
+def test_the_price_of_a_job_is_counted_by_the_server(name: str):
+    values = measured(Price(), name)
+    keys = {f"{key}_{half}" for key in COUNTED for half in ("publish", "work")}
+    assert set(values) - {"flushes_publish", "flushes_work"} == {
+        *(key for key in keys if not key.startswith("flushes")),
+        "waiting",
+        "kept",
+    }
+    assert values["wal_publish"] > 100
+    assert values["transactions_publish"] >= 1
+    assert values["rows_publish"] >= 1
+    assert values["kept"] > 100
+
+
+def test_a_run_counts_a_task_that_ran_twice(tmp_path):
+    for index in (0, 1, 1):
+        record(str(tmp_path), index)
+    with pytest.raises(WrongOutcome, match="1 ran more than once"):
+        Tally(tmp_path).verify(2)
+    with pytest.raises(WrongOutcome, match="1 ran more than once"):
+        Tally(tmp_path).verify_distinct()
+
+
+def test_every_postgresql_system_has_a_database_of_its_own():
+    names = [SYSTEMS[name].database for name in ON_POSTGRESQL]  # type: ignore[attr-defined]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("pgjobs_bench") for name in names)
