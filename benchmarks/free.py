@@ -249,6 +249,6 @@ class Transport(base.Transport):  # type: ignore[misc]
     def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
         if self.turn():
             return
-        readable, _, _ = select.select([self._reader], [], [], timeout)
+        readable = select.select([self._reader], [], [], timeout)[0]
         if not readable:
             raise TimeoutError

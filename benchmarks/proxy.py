@@ -49,24 +49,35 @@ def pass_on(pieces: "queue.SimpleQueue[tuple[float, bytes]]", sink: socket.socke
             sink.sendall(data)
 
 
-def serve(listener: socket.socket, target: tuple[str, int], delay: float) -> None:
+def connect(target: str) -> socket.socket:
+    """To ``host:port``, or to the socket of that path."""
+    if target.startswith("/"):
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(target)
+        return server
+    host, _, port = target.rpartition(":")
+    server = socket.create_connection((host, int(port)))
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return server
+
+
+def serve(listener: socket.socket, target: str, delay: float) -> None:
     """Pass each connection on to ``target``, for ever."""
     while True:
         client, _ = listener.accept()
-        server = socket.create_connection(target)
-        for each in (client, server):
-            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server = connect(target)
         for ends in ((client, server), (server, client)):
             threading.Thread(target=pump, args=(*ends, delay), daemon=True).start()
 
 
 @contextlib.contextmanager
-def delaying(port: int, round_trip: float) -> Iterator[int]:
-    """A proxy to a port of this machine, in a process of its own; yields its port.
+def delaying(target: str, round_trip: float) -> Iterator[int]:
+    """A proxy to a server, in a process of its own; yields its port.
 
     ``round_trip`` is what it adds to one, in seconds.
     """
-    arguments = (f"127.0.0.1:{port}", str(round_trip / 2 * 1000))
+    arguments = (target, str(round_trip / 2 * 1000))
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.proxy", *arguments],
         cwd=ROOT,
@@ -89,9 +100,8 @@ def measured_round_trip(round_trip: float, count: int = 50) -> float:
     """The median seconds that a byte takes to an echo and back, through such a proxy."""
     with socket.create_server(("127.0.0.1", 0)) as echo:
         threading.Thread(target=answer, args=(echo,), daemon=True).start()
-        port = echo.getsockname()[1]
-        with delaying(port, round_trip) as proxy:
-            return median_trip(proxy, count)
+        with delaying(f"127.0.0.1:{echo.getsockname()[1]}", round_trip) as port:
+            return median_trip(port, count)
 
 
 def median_trip(port: int, count: int) -> float:
@@ -117,10 +127,9 @@ def answer(listener: socket.socket) -> None:
 
 
 def main() -> None:
-    host, _, port = sys.argv[1].rpartition(":")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(listener.getsockname()[1], flush=True)
-        serve(listener, (host, int(port)), float(sys.argv[2]) / 1000)
+        serve(listener, sys.argv[1], float(sys.argv[2]) / 1000)
 
 
 if __name__ == "__main__":

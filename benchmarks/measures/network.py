@@ -39,7 +39,7 @@ class Network(Measure):
 
     def seconds(self, run: Run, round_trip: float, count: int) -> float:
         run.system.clean(run.queue)
-        with delaying(run.system.port, round_trip) as port:
+        with delaying(run.system.endpoint(), round_trip) as port:
             environment = run.environment(results=False)
             environment["BENCH_BROKER"] = run.system.broker_by(port)
             sent = run_producer(environment, "enqueue", str(count), f"--warm-up={WARM_UP}")

@@ -20,7 +20,7 @@ class System:
     #: One sentence for the legend under the tables.
     description: ClassVar[str]
     #: Passed to Celery as ``broker_transport_options``.
-    transport_options: ClassVar[Mapping[str, Any]] = {}
+    transport_options: Mapping[str, Any] = {}
     #: Celery's settings that this system needs besides.
     settings: ClassVar[Mapping[str, Any]] = {}
     #: Whether a process other than the caller can read a result (not so with rpc://).
@@ -95,6 +95,10 @@ class System:
         if not password:
             return text
         return text.replace(password, "***").replace(unquote(password), "***")
+
+    def endpoint(self) -> str:
+        """Where the server listens: ``host:port``, or the path of a socket."""
+        return f"127.0.0.1:{self.port}"
 
     def broker_by(self, port: int) -> str:
         """The broker's URL with another port of this machine in place of its own."""

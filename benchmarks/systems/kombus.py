@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 from benchmarks.errors import Unavailable
-from benchmarks.systems.postgres import Postgres
+from benchmarks.systems.postgres import Postgres, libpq_url
 
 
 class Sqla(Postgres):
@@ -16,7 +16,7 @@ class Sqla(Postgres):
     def prepare(self, is_new: bool) -> None:
         if find_spec("sqlalchemy") is None:
             raise Unavailable("SQLAlchemy is not installed: pip install -e '.[bench]'")
-        url = self.url("postgresql+psycopg", self.conninfo)
+        url = libpq_url("postgresql+psycopg", self.conninfo)
         self.broker, self.backend = f"sqla+{url}", f"db+{url}"
 
     def empty(self) -> None:
@@ -49,7 +49,6 @@ class Pgmq(Postgres):
         "kombu's pgmq:// (pgmq from its SQL, without the extension), db+postgresql:// results"
     )
     database = "pgjobs_bench_pgmq"
-    transport_options = {"init_extension": False}
 
     def prepare(self, is_new: bool) -> None:
         if find_spec("kombu.transport.pgmq") is None:
@@ -60,8 +59,9 @@ class Pgmq(Postgres):
 
         if not self._count("SELECT count(*) FROM pg_namespace WHERE nspname = 'pgmq'"):
             self._database.execute(get_embedded_install_sql().encode())
-        self.broker = self.url("pgmq", self.conninfo)
-        self.backend = f"db+{self.url('postgresql+psycopg', self.conninfo)}"
+        self.broker = "pgmq://"
+        self.transport_options = {"init_extension": False, "conn_string": self.conninfo}
+        self.backend = f"db+{libpq_url('postgresql+psycopg', self.conninfo)}"
 
     def empty(self) -> None:
         self._database.execute("SELECT pgmq.drop_queue(queue_name) FROM pgmq.list_queues()")

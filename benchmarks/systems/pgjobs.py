@@ -4,13 +4,10 @@ import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
-from urllib.parse import quote, urlencode
-
-from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks.errors import Unavailable
 from benchmarks.processes import ROOT, last_line
-from benchmarks.systems.postgres import Postgres
+from benchmarks.systems.postgres import Postgres, libpq_url
 
 
 class Pgjobs(Postgres):
@@ -26,7 +23,7 @@ class Pgjobs(Postgres):
         super().start()
 
     def prepare(self, is_new: bool) -> None:
-        self.broker = self.backend = pgjobs_url(self.conninfo)
+        self.broker = self.backend = libpq_url("pgjobs", self.conninfo)
         environment = self.environment("benchmarks", "", results=True)
         command = [sys.executable, "-m", "celery", "-A", "benchmarks.app", "pgjobs", "migrate"]
         done = subprocess.run(
@@ -42,7 +39,7 @@ class Pgjobs(Postgres):
             raise Unavailable(f"celery pgjobs migrate failed: {last_line(done.stderr)}")
 
     def broker_by(self, port: int) -> str:
-        return pgjobs_url(self.address(port))
+        return libpq_url("pgjobs", self.address(port))
 
     def empty(self) -> None:
         self._database.execute("TRUNCATE pgjobs.jobs")
@@ -74,16 +71,3 @@ class Pgjobs(Postgres):
 
     def stored_results(self, reply_to: str) -> int:
         return self._count("SELECT count(*) FROM pgjobs.jobs WHERE finished_at IS NOT NULL")
-
-
-def pgjobs_url(conninfo: str) -> str:
-    """The connection as ``pgjobs://user:password@/dbname?host=...``, which libpq understands.
-
-    Hosts stand in the query, so that sockets and lists of hosts need no case of their own.
-    """
-    options = {key: str(value) for key, value in conninfo_to_dict(conninfo).items()}
-    database = options.pop("dbname")
-    user = quote(options.pop("user", ""), safe="")
-    password = options.pop("password", "")
-    login = f"{user}:{quote(password, safe='')}@" if password else f"{user}@" if user else ""
-    return f"pgjobs://{login}/{quote(database, safe='')}?{urlencode(options, quote_via=quote)}"

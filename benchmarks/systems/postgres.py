@@ -5,6 +5,7 @@ import os
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import quote, urlencode
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
@@ -105,6 +106,10 @@ class Postgres(System):
         """The connection by another port of this machine."""
         return make_conninfo(self.conninfo, host="127.0.0.1", port=port)
 
+    def endpoint(self) -> str:
+        host = self._server.info.host
+        return f"{host}/.s.PGSQL.{self.port}" if host.startswith("/") else super().endpoint()
+
     def server_processes(self) -> list[psutil.Process]:
         """The postmaster first, then the processes it has now."""
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -164,16 +169,6 @@ class Postgres(System):
         ).fetchone()
         return int(row[0]) if row else 0
 
-    def url(self, scheme: str, conninfo: str) -> str:
-        """The connection as a URL of the usual form, ``scheme://user:password@host:port/name``."""
-        options = {key: str(value) for key, value in conninfo_to_dict(conninfo).items()}
-        host, port = options.get("host") or "127.0.0.1", options.get("port") or self.port
-        if host.startswith("/"):
-            raise Unavailable("PGJOBS_BENCH_DSN names a socket, and this system needs a host")
-        user = options.get("user") or self._server.info.user
-        login = f"{user}:{options['password']}" if options.get("password") else user
-        return f"{scheme}://{login}@{host}:{port}/{options['dbname']}"
-
     def _show(self, setting: str) -> str:
         row = self._server.execute("SELECT current_setting(%s)", [setting]).fetchone()
         return str(row[0]) if row else "unknown"
@@ -181,3 +176,16 @@ class Postgres(System):
     def _count(self, statement: str) -> int:
         row = self._database.execute(statement).fetchone()
         return int(row[0]) if row else 0
+
+
+def libpq_url(scheme: str, conninfo: str) -> str:
+    """The connection as ``scheme://user:password@/dbname?host=...``, which libpq understands.
+
+    Hosts stand in the query, so that sockets and lists of hosts need no case of their own.
+    """
+    options = {key: str(value) for key, value in conninfo_to_dict(conninfo).items()}
+    database = options.pop("dbname")
+    user = quote(options.pop("user", ""), safe="")
+    password = options.pop("password", "")
+    login = f"{user}:{quote(password, safe='')}@" if password else f"{user}@" if user else ""
+    return f"{scheme}://{login}/{quote(database, safe='')}?{urlencode(options, quote_via=quote)}"

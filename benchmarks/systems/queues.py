@@ -9,7 +9,7 @@ from psycopg import sql
 
 from benchmarks.errors import BenchmarkError, Unavailable
 from benchmarks.processes import run_producer
-from benchmarks.systems.postgres import Postgres
+from benchmarks.systems.postgres import Postgres, libpq_url
 
 
 class QueueSystem(Postgres):
@@ -51,7 +51,7 @@ class QueueSystem(Postgres):
     def environment(self, queue: str, hits: str, results: bool) -> dict[str, str]:
         return {
             "BENCH_PROGRAM": self.program,
-            "BENCH_DSN": self.url("postgresql", self.conninfo),
+            "BENCH_DSN": libpq_url("postgresql", self.conninfo),
             "BENCH_QUEUE": queue,
             "BENCH_HITS": hits,
         }

@@ -61,6 +61,15 @@ class Counted(Measure):
         return {"number": self.runs}
 
 
+class Restless:
+    """A watch on a machine that others use all the time."""
+
+    def begin(self) -> None: ...
+
+    def end(self) -> Noise:
+        return Noise(1.0, 99.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("busy", "runs", "counts", "is_noted"),
     [
@@ -89,6 +98,16 @@ def test_a_disturbed_run_is_repeated_and_the_quietest_counts(
     assert results.values("counted", "number", "free") == [counts]
     assert [each.tries for each in results.disturbances] == ([runs] if is_noted else [])
     assert ("others used 30 % of the machine" in told[-1]) == is_noted
+
+
+def test_a_machine_that_is_never_quiet_does_not_hold_up_a_session_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(runner, "Watch", Restless)
+    measure = Counted()
+    results = run_all([measure], [Free()], 10, Scale.quick(), repeats=2, tell=lambda line: None)
+    assert measure.runs == 10 + 5
+    assert len(results.disturbances) == 10
 
 
 def test_a_measure_takes_part_in_no_more_rounds_than_it_says():

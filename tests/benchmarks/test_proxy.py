@@ -20,7 +20,7 @@ def test_no_byte_is_lost_or_overtaken():
     with socket.create_server(("127.0.0.1", 0)) as echo:
         threading.Thread(target=answer, args=(echo,), daemon=True).start()
         with (
-            delaying(echo.getsockname()[1], 0.004) as port,
+            delaying(f"127.0.0.1:{echo.getsockname()[1]}", 0.004) as port,
             socket.create_connection(("127.0.0.1", port)) as client,
         ):
             begun = time.monotonic()
@@ -35,7 +35,7 @@ def test_no_byte_is_lost_or_overtaken():
 def test_the_end_of_a_connection_passes_through():
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        delaying(listener.getsockname()[1], 0) as port,
+        delaying(f"127.0.0.1:{listener.getsockname()[1]}", 0) as port,
         socket.create_connection(("127.0.0.1", port)) as client,
     ):
         server, _ = listener.accept()
