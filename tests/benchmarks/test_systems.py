@@ -23,9 +23,9 @@ from benchmarks.workers import PREFORK, THREADS
 
 pytestmark = pytest.mark.e2e
 
-#: Each runs a worker. ``redis`` is not among them: two databases of the server that is here would be
-#: flushed. One private Redis and one RabbitMQ stand for their sisters, whose settings are looked at.
+#: One private Redis and one RabbitMQ stand for their sisters, whose settings are looked at below.
 SISTERS = {"redis-aof-no", "redis-aof-everysec", "rabbitmq", "rabbitmq-confirms"}
+#: Each runs a worker; ``redis`` does not, for two databases of the server here would be flushed.
 HERE = [name for name in SYSTEMS if name not in {"redis", *SISTERS}]
 
 FEW = dataclasses.replace(

@@ -9,6 +9,7 @@ LONGEST = (
     "tests/docs/test_examples.py",
     "tests/e2e/test_stalls.py",
     "tests/e2e/test_chord_faults.py",
+    "tests/benchmarks/test_systems.py",
     "tests/e2e/test_hooks.py",
     "tests/e2e/test_faults.py",
     "tests/cli/test_main.py",
