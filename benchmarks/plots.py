@@ -166,7 +166,8 @@ def draw_backlog(readings: Readings, theme: Theme) -> Figure | None:
         points = [(size, readings.median(Backlog.title, f"rate{size}", system)) for size in SIZES]
         points.append((HUGE, readings.median(HugeBacklog.title, f"rate{HUGE}", system)))
         there = [(size, rate) for size, rate in points if rate is not None]
-        if len(there) == 1:  # only the million: its name beside it
+        if len(there) == 1:  # only the million: its name beside it, and room for both ends
+            axes.set_yscale("log")
             axes.plot(*there[0], marker="o", color=theme.muted)
             axes.annotate(f"{label(system)}  ", there[0], color=theme.muted, fontsize=9,
                           ha="right", va="center")  # fmt: skip
@@ -178,7 +179,8 @@ def draw_backlog(readings: Readings, theme: Theme) -> Figure | None:
         return None
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(bottom=0)
+    if axes.get_yscale() == "linear":
+        axes.set_ylim(bottom=0)
     thousands(axes.xaxis)
     thousands(axes.yaxis)
     add_legend(axes, theme)

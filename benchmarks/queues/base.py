@@ -3,7 +3,6 @@
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 from benchmarks.hits import record
 
@@ -22,9 +21,6 @@ async def noop(index: int) -> None:
 
 class Queue(ABC):
     """Publishes committed jobs, and works on them."""
-
-    #: What must be installed.
-    package: ClassVar[str]
 
     @abstractmethod
     async def install(self) -> None:

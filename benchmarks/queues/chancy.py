@@ -14,8 +14,6 @@ from benchmarks.queues.base import CONCURRENCY, DSN, QUEUE, Queue, noop
 class Chancy(Queue):
     """Its documentation's worker, the asyncio executor, ten at a time."""
 
-    package = "chancy"
-
     def __init__(self) -> None:
         self._app = App(DSN)
         warnings.simplefilter("ignore")

@@ -15,8 +15,6 @@ from benchmarks.queues.base import CONCURRENCY, DSN, QUEUE, Queue, noop
 class Oban(Queue):
     """Its documentation's instance in server mode, ten at a time."""
 
-    package = "oban"
-
     def __init__(self) -> None:
         self._worker = job(queue=QUEUE)(noop)
 

@@ -14,8 +14,6 @@ from benchmarks.queues.base import CONCURRENCY, DSN, Queue, noop
 class Pgqueuer(Queue):
     """Its documentation's worker over one asyncpg connection, batches of ten: its default."""
 
-    package = "pgqueuer"
-
     async def install(self) -> None:
         async with self.opened():
             await self._queries.install()

@@ -12,8 +12,6 @@ from benchmarks.queues.base import CONCURRENCY, DSN, QUEUE, Queue, noop
 class Procrastinate(Queue):
     """Its documentation's app, asyncio tasks, ten at a time."""
 
-    package = "procrastinate"
-
     def __init__(self) -> None:
         self._app = App(connector=PsycopgConnector(conninfo=DSN))
         self._task = self._app.task(queue=QUEUE, name="noop")(noop)
