@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.__main__ import publish_report
 from benchmarks.measures import MEASURES
 from benchmarks.measures.enqueue import Enqueue
 from benchmarks.measures.latency import Latency
 from benchmarks.panels import find_gaps, read_panels
+from benchmarks.report import Report
+from benchmarks.runner import Results
 from benchmarks.table import BEGIN, END, PLOTS, Readings, newest, render, section
 
 from .documents import ROOT
@@ -116,3 +119,28 @@ def test_the_plots_are_drawn_from_what_the_readings_have(tmp_path: Path):
     del data["readings"][Latency.title]
     assert write_plots(data, tmp_path) == [name for name in PLOTS if name != "latency"]
     assert not (tmp_path / "latency-light.svg").exists(), "it was of older readings"
+
+
+def test_a_whole_run_is_published_as_a_whole_and_a_part_not_at_all(tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="the extra bench is not installed")
+    data, folder, readme = made_up(), tmp_path / "results", tmp_path / "README.md"
+    folder.mkdir()
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    results = Results(readings=data["readings"])
+    report = Report(data["machine"], data["servers"], {}, 3, list(MEASURES), results)
+
+    assert publish_report(report, folder).startswith("published")
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    assert "(results/2026-01-02.json)" in text
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"2026-01-02.json"} | {
+        f"{name}-{theme}.svg" for name in ("chart", *PLOTS) for theme in ("light", "dark")
+    }
+
+    del data["readings"][Enqueue.title]
+    readme.write_text("untouched")
+    assert publish_report(report, folder).startswith("not published: delay() per second")
+    assert readme.read_text() == "untouched"
