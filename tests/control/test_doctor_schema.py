@@ -49,6 +49,11 @@ CAUSES = [
     ("CREATE OR REPLACE FUNCTION pgjobs.body_json(body bytea) RETURNS jsonb LANGUAGE plpgsql "
      "IMMUTABLE STRICT PARALLEL UNSAFE AS 'BEGIN RETURN NULL; END'",
      "schema_drift", "function body_json(body bytea)"),
+    ("ALTER FUNCTION pgjobs.tally_deleted RESET search_path",
+     "schema_drift", "function tally_deleted()"),
+    ("DROP TRIGGER tally_undone ON pgjobs.jobs", "schema_drift", "trigger jobs.tally_undone"),
+    ("ALTER TABLE pgjobs.jobs DISABLE TRIGGER tally_deleted",
+     "schema_drift", "trigger jobs.tally_deleted"),
     ("DROP VIEW pgjobs.schedule_details", "schema_drift", "view schedule_details"),
     ("ALTER TABLE pgjobs.jobs SET UNLOGGED", "schema_drift", "table jobs"),
     ("ALTER TABLE pgjobs.jobs ENABLE ROW LEVEL SECURITY", "schema_drift", "table jobs"),
@@ -129,13 +134,26 @@ def test_names_that_would_deceive_a_terminal_come_out_harmless(
     assert look(database) == {}
 
 
+def test_definitions_read_the_same_for_every_role(conninfo: str) -> None:
+    odd = {
+        "quote_all_identifiers": "on", "standard_conforming_strings": "off",
+        "bytea_output": "escape", "DateStyle": "German", "TimeZone": "Asia/Kolkata",
+        "search_path": "nowhere",
+    }  # fmt: skip
+    options = " ".join(f"-c {name}={value}" for name, value in odd.items())
+    database = Database(make_conninfo(conninfo, options=options), Options())
+    assert look(database) == {}
+
+
 def test_tables_of_your_own_in_the_schema_are_your_own(
     database: Database, hand: psycopg.Connection
 ) -> None:
     hand.execute("CREATE TABLE pgjobs.mine (id int PRIMARY KEY)")
     hand.execute("CREATE VIEW pgjobs.yours AS SELECT * FROM pgjobs.mine")
+    hand.execute("CREATE FUNCTION pgjobs.your_own() RETURNS int LANGUAGE sql AS 'SELECT 1'")
     assert look(database) == {}
     hand.execute("DROP TABLE pgjobs.mine CASCADE")
+    hand.execute("DROP FUNCTION pgjobs.your_own")
 
 
 def test_a_table_that_is_gone_is_one_finding(

@@ -103,7 +103,7 @@ class _Examination:
             looks = Looks(database)
         except Exception as error:
             self.left_out |= dict.fromkeys(FAMILIES, "the database cannot be reached")
-            advice = "Do as the message says; docs/reference/urls.md tells how a URL is written"
+            advice = "See that the URL is right, and that the server runs and lets this role in"
             self.found.append(finding("no_connection", f"{error}.", advice))
             return
         with looks:

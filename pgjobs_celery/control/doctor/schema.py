@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CLAIMED = (
     "state", "attempt", "max_attempts", "claimed_by", "attempted_at", "attempted_by", "acks_late",
 )  # fmt: skip
+#: How much of a definition is shown.
+LONGEST = 160
 _INDEX = re.compile(r"CREATE (UNIQUE )?INDEX (\S+) ON (ONLY )?(\w+) ")
 _COLUMN = re.compile(r"(?P<type>.*?)(?P<filled> NOT NULL)?(?: IDENTITY)?(?: DEFAULT (?P<by>.*))?")
 
@@ -129,14 +131,27 @@ def decide_drift(drifts: Iterable[Drift], schema: str) -> Iterator[Finding]:
                 **details,
             )
         else:
-            how = "does not exist" if each.found is None else f"is {each.found}"
+            made, found = _where_they_differ(each.made, each.found or "")
+            how = "does not exist" if each.found is None else f"is {found}"
             yield finding(
                 "schema_drift",
-                f"{subject} {how}; the migrations made it {each.made}.",
+                f"{subject} {how}; the migrations made it {made}.",
                 restore(each, schema),
                 subject,
                 **details,
             )
+
+
+def _where_they_differ(one: str, other: str) -> Iterator[str]:
+    """Both texts; of long ones what stands around the first difference."""
+    pairs = enumerate(zip(one, other, strict=False))
+    first = next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+    for text in (one, other):
+        begin, end = max(0, first - 40), max(0, first - 40) + LONGEST
+        if len(text) <= LONGEST:
+            yield text
+        else:
+            yield f"{'...' if begin else ''}{text[begin:end]}{'...' if text[end:] else ''}"
 
 
 def _extra(
@@ -201,6 +216,10 @@ def restore(drift: Drift, schema: str) -> str:
         alter = f"ALTER TABLE {place}.{table}"
         drop = "" if found is None else f"{alter} DROP CONSTRAINT {name}; "
         return f"{drop}{alter} ADD CONSTRAINT {name} {made};"
+    if drift.kind == "trigger":
+        drop = "" if found is None else f"DROP TRIGGER {name} ON {place}.{table}; "
+        made = made.replace(f" ON {table} ", f" ON {place}.{table} ")
+        return drop + made.replace(" EXECUTE FUNCTION ", f" EXECUTE FUNCTION {place}.") + ";"
     if drift.kind == "column":
         return _restore_column(f"ALTER TABLE {place}.{table}", name, made, found, place)
     if drift.kind in ("function", "view"):
@@ -259,14 +278,16 @@ def look_at_rights(looks: Looks, limits: Thresholds) -> Iterator[Finding]:
 
 def decide_rights(missing: list[tuple[str, str]], user: str, status: Status) -> Iterator[Finding]:
     """Which privileges a worker would miss, and which statements fail without them."""
+    rights: dict[str, list[str]] = {}
+    ours = {name.partition("(")[0] for kind, name in made_objects()[1] if kind == "function"}
+    functions = [name for name, privilege in missing if privilege == "EXECUTE" and name in ours]
+    missing = [pair for pair in missing if pair[1] != "EXECUTE" or pair[0] in ours]
     if not missing:
         return
-    rights: dict[str, list[str]] = {}
-    functions = []
     for name, privilege in missing:
         if privilege == "EXECUTE":
-            functions.append(name)
-        elif privilege in (*TABLE, *SEQUENCE) and name != status.schema:
+            continue
+        if privilege in (*TABLE, *SEQUENCE) and name != status.schema:
             rights.setdefault(name, []).append(privilege)
     failing = sorted(folder for folder, used in used_rights().items() if used & set(missing))
     named = ", ".join(f"{', '.join(given)} on {name}" for name, given in rights.items())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celery.app.defaults import DEFAULTS
 
 from ...config import Options, read_options, read_settings
-from ...db.dsn import Target, hide_secrets, our_urls, urls_of
+from ...db.dsn import Target, hide_secrets, our_urls
 from ...errors import PgJobsError
 from .findings import Finding, finding
 
@@ -129,7 +129,7 @@ def _results(conf: Any, settings: Settings, is_here: bool) -> Iterator[Finding]:
 def _place(setting: Any, number: int, conf: Any) -> tuple[Any, str]:
     schemas = [(conf.get(name) or {}).get("schema") for name in OPTIONS]
     schema = schemas[number] or schemas[0] or Options.schema
-    return {Target(url).conninfo for url in urls_of(setting)}, schema
+    return {Target(url).conninfo for url in our_urls(setting)}, schema
 
 
 def _harmful(conf: Any, settings: Settings) -> Iterator[Finding]:

@@ -84,40 +84,47 @@ def decide_nodes(found: Iterable[SilentNode], limits: Thresholds) -> Iterator[Fi
 def decide_queues(found: Iterable[Queue], limits: Thresholds) -> Iterator[Finding]:
     """Jobs that no worker will begin."""
     for each in found:
-        waiting = f"{'at least ' if each.waiting >= DEPTH else ''}{count(each.waiting, 'job')}"
-        details = each._asdict()
-        waits = span(each.seconds or 0)
         if each.orphans:
             yield finding(
                 "orphan_jobs",
-                f"{count(each.orphans, 'job')} of queue {each.name}, such as {each.orphan}, are"
-                " held by a node that has no row.",
+                f"{count(each.orphans, 'job')} of queue {each.name}, such as {each.orphan},"
+                f" {_are(each.orphans)} held by a node that has no row.",
                 f"{MAINTAIN} --once",
                 each.name,
-                **details,
+                **each._asdict(),
             )
         if not each.waiting:
             continue
         if each.paused is not None or each.concurrency == 0:
-            since = (
-                f"is paused for {span(each.paused)}" if each.paused is not None else "has limit 0"
-            )
-            remedy = (
-                f"{COMMAND} resume {quote(each.name)}"
-                if each.paused is not None
-                else f"{COMMAND} limit {quote(each.name)} none"
-            )
-            text = f"Queue {each.name} {since}, and {waiting} wait in it, the oldest for {waits}."
-            yield finding("queue_paused", text, remedy, each.name, **details)
+            yield _paused(each)
         elif not each.consumers and (each.seconds or 0) > limits.unconsumed:
+            waiting = _waiting(each.waiting, "job")
             yield finding(
                 "queue_without_consumer",
-                f"{waiting} wait in queue {each.name}, the oldest for {waits}, and no live worker"
-                " consumes from it.",
+                f"{waiting[0].upper()}{waiting[1:]} in queue {each.name}, the oldest for"
+                f" {span(each.seconds or 0)}, and no live worker consumes from it.",
                 f"celery -A proj worker -Q {quote(each.name)}",
                 each.name,
-                **details,
+                **each._asdict(),
             )
+
+
+def _paused(queue: Queue) -> Finding:
+    if queue.paused is None:
+        how, remedy = "has limit 0", f"{COMMAND} limit {quote(queue.name)} none"
+    else:
+        how, remedy = (
+            f"was paused {span(queue.paused)} ago",
+            f"{COMMAND} resume {quote(queue.name)}",
+        )
+    return finding(
+        "queue_paused",
+        f"Queue {queue.name} {how}, and {_waiting(queue.waiting, 'job')} in it, the oldest for"
+        f" {span(queue.seconds or 0)}.",
+        remedy,
+        queue.name,
+        **queue._asdict(),
+    )
 
 
 def decide_messages(found: Iterable[MessageQueue], schema: str) -> Iterator[Finding]:
@@ -126,18 +133,18 @@ def decide_messages(found: Iterable[MessageQueue], schema: str) -> Iterator[Find
         if each.orphans:
             yield finding(
                 "orphan_messages",
-                f"{count(each.orphans, 'message')} of queue {each.name} are held by a node that"
-                " has no row.",
+                f"{count(each.orphans, 'message')} of queue {each.name} {_are(each.orphans)} held"
+                " by a node that has no row.",
                 GIVE_BACK.format(quoted(schema)),
                 each.name,
                 **each._asdict(),
             )
         if each.waiting and not each.consumers:
+            waiting = _waiting(each.waiting, "message")
             yield finding(
                 "unread_messages",
-                f"{'At least ' if each.waiting >= DEPTH else ''}{count(each.waiting, 'message')}"
-                f" wait in queue {each.name}, the oldest for {span(each.seconds or 0)}, and no"
-                " live process consumes from it.",
+                f"{waiting[0].upper()}{waiting[1:]} in queue {each.name}, the oldest for"
+                f" {span(each.seconds or 0)}, and no live process consumes from it.",
                 f"celery -A proj purge -f -Q {quote(each.name)}, or start its consumer",
                 each.name,
                 **each._asdict(),
@@ -183,3 +190,13 @@ def decide_chords(found: Iterable[OpenChord], schema: str, limits: Thresholds) -
                 each.group_id,
                 **details,
             )
+
+
+def _waiting(number: int, noun: str) -> str:
+    """``1 job waits``, ``at least 100 jobs wait``."""
+    more = "at least " if number >= DEPTH else ""
+    return f"{more}{count(number, noun)} {'waits' if number == 1 else 'wait'}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"

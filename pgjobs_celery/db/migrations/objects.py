@@ -76,7 +76,11 @@ def creation(files: Iterable[Migration], kind: str, name: str) -> str | None:
         re.MULTILINE | re.DOTALL,
     )
     found = [text for file in files for text in pattern.findall(file.up)]
-    return _COMMENT.sub("", found[-1]) if found else None
+    if not found:
+        return None
+    # Where it exists, and is another one, it is replaced.
+    text = re.sub(r"\ACREATE FUNCTION", "CREATE OR REPLACE FUNCTION", found[-1])
+    return _COMMENT.sub("", text)
 
 
 def _table_of(definition: str | None) -> str:

@@ -44,7 +44,9 @@ SELECT 'options', r.name, pg_catalog.array_to_string(ARRAY(
 FROM relations AS r
 WHERE r.relkind IN ('r', 'p')
 UNION ALL
-SELECT 'trigger', r.name || '.' || t.tgname, pg_catalog.pg_get_triggerdef(t.oid, true)
+SELECT 'trigger', r.name || '.' || t.tgname,
+       pg_catalog.pg_get_triggerdef(t.oid, true)
+         || CASE t.tgenabled WHEN 'O' THEN '' WHEN 'D' THEN ' DISABLED' ELSE ' ENABLED OTHERWISE' END
 FROM relations AS r
 JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid
 WHERE NOT t.tgisinternal
@@ -55,7 +57,7 @@ SELECT 'sequence', r.name,
 FROM relations AS r
 JOIN pg_catalog.pg_sequence AS s ON s.seqrelid = r.oid
 UNION ALL
-SELECT 'view', r.name, pg_catalog.regexp_replace(pg_catalog.pg_get_viewdef(r.oid, true), '\s+', ' ', 'g')
+SELECT 'view', r.name, pg_catalog.regexp_replace(pg_catalog.pg_get_viewdef(r.oid, true), '[[:space:]]+', ' ', 'g')
 FROM relations AS r
 WHERE r.relkind = 'v'
 UNION ALL
@@ -64,8 +66,9 @@ SELECT 'function',
        pg_catalog.pg_get_function_result(p.oid) || ' ' || l.lanname || ' ' || p.provolatile::text
          || ' ' || p.proparallel::text || CASE WHEN p.proisstrict THEN ' STRICT' ELSE '' END
          || CASE WHEN p.prosecdef THEN ' SECURITY DEFINER' ELSE '' END
+         || coalesce(' SET ' || pg_catalog.array_to_string(p.proconfig, ', '), '')
          || ' ' || pg_catalog.regexp_replace(
-              coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc), '\s+', ' ', 'g')
+              coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc), '[[:space:]]+', ' ', 'g')
 FROM pg_catalog.pg_proc AS p
 JOIN space ON space.oid = p.pronamespace
 JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang

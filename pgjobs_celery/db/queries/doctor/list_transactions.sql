@@ -8,6 +8,6 @@ WHERE a.datname = pg_catalog.current_database()
   AND a.pid <> pg_catalog.pg_backend_pid()
   AND a.backend_type = 'client backend'
   AND a.xact_start < pg_catalog.clock_timestamp() - %(seconds)s::float8 * interval '1 second'
-  AND a.query !~* '^\s*vacuum'
+  AND a.query !~* '^[[:space:]]*vacuum'
 ORDER BY a.xact_start
 LIMIT %(limit)s::bigint
