@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.errors import Unavailable
 from benchmarks.machine import describe_machine
 from benchmarks.measures import MEASURES, Measure, Scale
-from benchmarks.panels import find_gaps, read_panels
+from benchmarks.panels import LEGEND, find_gaps, read_panels
 from benchmarks.report import Report, print_report, to_json, to_markdown
 from benchmarks.runner import run_all
 from benchmarks.systems import CORE, SYSTEMS, System
@@ -138,12 +138,15 @@ def main(
 def publish_report(report: Report, folder: Path) -> str:
     """Write readings and plots into ``folder``, and tables into the README beside it.
 
-    Says what was done, and does nothing if a bar of the chart is missing.
+    Says what was done. Does nothing if a bar of the chart is missing, or a run of one of the
+    chart's systems has failed; what another system failed in stands beside the tables.
     """
     text = to_json(report)
     gaps = find_gaps(read_panels(json.loads(text)))
-    if gaps or not report.results.is_sound:
-        return f"not published: {'; '.join(gaps) or 'a run has failed'}"
+    failed = [each for each in report.results.failures if not each.is_unfinished]
+    gaps += [f"{each.system} has failed: {each.reason}" for each in failed if each.system in LEGEND]
+    if gaps:
+        return f"not published: {'; '.join(gaps)}"
     try:
         from benchmarks.chart import write_charts
         from benchmarks.plots import write_plots

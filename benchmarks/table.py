@@ -172,6 +172,13 @@ def conditions(data: dict[str, Any], name: str) -> str:
     noisy = len(data.get("disturbances", []))
     if noisy:
         text += f" {noisy} runs were disturbed by others, each time that they were tried."
+    failed = dict.fromkeys(
+        f"`{each['system']}` ({each['measure']})"
+        for each in data["failures"]
+        if not each["is_unfinished"]
+    )
+    if failed:
+        text += f" Failed in a round, which is not counted: {', '.join(failed)}."
     note = f" {data['note']}" if "note" in data else ""
     return f"{text}{note} [All readings](results/{name})."
 
