@@ -201,13 +201,14 @@ def test_a_locked_table_is_named_and_the_rest_is_looked_at(
 ) -> None:
     other, hand = open_one(), open_one()
     other.execute("BEGIN")
-    other.execute("LOCK TABLE pgjobs.jobs")
+    other.execute("LOCK TABLE pgjobs.jobs, pgjobs.nodes")
     began = time.monotonic()
     found = look(database)
     assert time.monotonic() - began < 20
-    subject = f"jobs, PID {other.info.backend_pid}"
+    subject = f"PID {other.info.backend_pid}"
     assert {("table_locked", subject), ("not_looked_at", "work")} <= set(found)
     assert {code for code, _ in found} == {"table_locked", "not_looked_at"}
+    assert "has locked jobs, nodes" in found["table_locked", subject].evidence
     assert "lock timeout" in found["not_looked_at", "work"].evidence
     cure(hand, found["table_locked", subject].remedy)
     assert look(database) == {}

@@ -185,8 +185,8 @@ def _behaviour(server: Server, limits: Thresholds) -> Iterator[Finding]:
     if level in ("repeatable read", "serializable"):
         yield finding(
             "isolation_level",
-            f"default_transaction_isolation is {level} for role {server.user}: of two workers"
-            " that claim at once one fails, and tries again.",
+            f"default_transaction_isolation is {level} for role {server.user}: of two workers that"
+            " claim at once one may fail with a serialization error, and connects anew.",
             _reset(server, "default_transaction_isolation", "'read committed'"),
             "default_transaction_isolation",
         )

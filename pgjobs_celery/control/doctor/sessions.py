@@ -84,24 +84,27 @@ def decide_holders(found: Iterable[Holder]) -> Iterator[Finding]:
 
 
 def decide_locks(found: Iterable[TableLock]) -> Iterator[Finding]:
-    """Tables that workers cannot write to."""
+    """Tables that workers cannot write to, by the session that has locked them."""
+    held: dict[int | None, list[TableLock]] = {}
     for each in found:
-        since = f" for {span(each.seconds)}" if each.seconds is not None else ""
-        query = f" Its query: {each.query}." if each.query else ""
-        who = (
-            "A prepared transaction"
-            if each.pid is None
-            else _who(each.pid, each.user, each.application)
-        )
+        held.setdefault(each.pid, []).append(each)
+    for pid, locks in held.items():
+        first = locks[0]
+        since = f" for {span(first.seconds)}" if first.seconds is not None else ""
+        query = f" Its query: {first.query}." if first.query else ""
+        tables = list(dict.fromkeys(each.table for each in locks))
+        if pid is None:
+            who, remedy = "A prepared transaction", "ROLLBACK PREPARED, see pg_prepared_xacts"
+        else:
+            who = _who(pid, first.user, first.application)
+            remedy = f"SELECT pg_terminate_backend({pid}); -- or wait for it to end"
         yield finding(
             "table_locked",
-            f"{who} holds {each.mode} on {each.table}{since}: claims and publishing wait for"
+            f"{who} has locked {', '.join(tables)}{since}: claims and publishing wait for"
             f" it.{query}",
-            "ROLLBACK PREPARED, see pg_prepared_xacts"
-            if each.pid is None
-            else f"SELECT pg_terminate_backend({each.pid}); -- or wait for it to end",
-            f"{each.table}, PID {each.pid}",
-            **each._asdict(),
+            remedy,
+            "a prepared transaction" if pid is None else f"PID {pid}",
+            locks=[each._asdict() for each in locks],
         )
 
 

@@ -9,7 +9,6 @@ nothing.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +16,7 @@ from uuid import uuid4
 
 from psycopg import errors as pg
 
+from ...scopes.steady import monotonic
 from ..connection import CONNECTION_ERRORS, Connection, call
 from ..deadline import answered_by
 from ..django_aliases import resolve
@@ -241,9 +241,9 @@ class Looks:
 
     def examine_server(self) -> Server:
         """The server and its settings."""
-        before, began = datetime.now(timezone.utc).timestamp(), time.monotonic()
+        before, began = datetime.now(timezone.utc).timestamp(), monotonic()
         (row,) = self._fetch("examine_server", settings=SETTINGS)
-        took = time.monotonic() - began
+        took = monotonic() - began
         values = dict(zip(Server._fields, row, strict=False))
         values["settings"] = json.loads(values["settings"])
         return Server(**values, our_clock=before + took / 2, uncertainty=took / 2)
@@ -345,7 +345,7 @@ class Looks:
         try:
             other.run([ping])
             connection = self._connection.psycopg
-            with connection.transaction(), answered_by(time.monotonic() + NOTIFY_SECONDS):
+            with connection.transaction(), answered_by(monotonic() + NOTIFY_SECONDS):
                 connection.execute("SELECT 1")
                 other.run([ping])
         except (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement):
