@@ -1,27 +1,15 @@
 """Install, publish to and work on one queue; each command but ``work`` prints one line of JSON."""
 
 import asyncio
-import importlib
 import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import click
 
 from benchmarks.queues.base import Queue
-
-#: Published in bulk and not timed.
-WARM_UP = 100
-
-
-def load(name: str) -> Queue:
-    """The queue whose module has this name."""
-    module = importlib.import_module(f"benchmarks.queues.{name}")
-    queue: Queue = getattr(module, name.capitalize())()
-    return queue
+from benchmarks.queues.publishing import load, opened, publish_at_once
 
 
 @click.group()
@@ -93,19 +81,6 @@ def bulk(name: str, way: str, count: int, processes: int) -> None:
     click.echo(json.dumps({"seconds": max(ended) - min(began), "cpu": sum(cpu)}))
 
 
-def publish_at_once(name: str, first: int, count: int, ready: Any, sent: Any) -> None:
-    """Publish when all the others are ready to, and say when it began, when it ended, its CPU."""
-
-    async def publish(queue: Queue) -> None:
-        await queue.enqueue_many(-WARM_UP, WARM_UP)
-        ready.wait()
-        cpu, clock = time.process_time(), time.monotonic()
-        await queue.enqueue_many(first, count)
-        sent.put((clock, time.monotonic(), time.process_time() - cpu))
-
-    asyncio.run(opened(load(name), publish))
-
-
 @cli.command()
 @click.pass_obj
 def work(name: str) -> None:
@@ -113,11 +88,6 @@ def work(name: str) -> None:
     queue = load(name)
     os.write(int(os.environ["BENCH_READY_FD"]), b"ready\n")
     asyncio.run(queue.work())
-
-
-async def opened(queue: Queue, act: Callable[[Queue], Coroutine[Any, Any, Any]]) -> Any:
-    async with queue.opened():
-        return await act(queue)
 
 
 def say(values: dict[str, float]) -> None:

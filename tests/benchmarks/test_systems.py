@@ -12,7 +12,8 @@ import pytest
 from benchmarks.errors import Unavailable, WrongOutcome
 from benchmarks.hits import Tally, record
 from benchmarks.measures.backlog import SIZES, Backlog
-from benchmarks.measures.base import ON_POSTGRESQL, Measure, Scale, prepared
+from benchmarks.measures.base import ON_POSTGRESQL, QUEUES, Measure, Scale, prepared
+from benchmarks.measures.bulk import Bulk
 from benchmarks.measures.drain import Drain
 from benchmarks.measures.enqueue import Enqueue
 from benchmarks.measures.network import ADDED, Network
@@ -29,7 +30,7 @@ SISTERS = {"redis-aof-no", "redis-aof-everysec", "rabbitmq", "rabbitmq-confirms"
 HERE = [name for name in SYSTEMS if name not in {"redis", *SISTERS}]
 
 FEW = dataclasses.replace(
-    Scale.quick(), tasks=30, enqueued=30, remote=5, shrink=100, first=20, patience=100
+    Scale.quick(), tasks=30, enqueued=30, published=50, remote=5, shrink=100, first=20, patience=100
 )
 
 
@@ -72,6 +73,14 @@ def test_each_system_runs_each_task_once(name: str, request: pytest.FixtureReque
 @pytest.mark.parametrize("name", ["free", "procrastinate", "pgqueuer", "chancy", "oban"])
 def test_each_task_that_is_published_is_there_when_the_call_returns(name: str):
     assert measured(Enqueue(), name)["rate"] > 0
+
+
+@pytest.mark.usefixtures("servers")
+@pytest.mark.parametrize("name", sorted(QUEUES))
+def test_two_processes_publish_to_a_queue_at_a_time(name: str):
+    values = measured(Bulk(), name)
+    assert values["many"] > 0
+    assert values["many2"] > 0
 
 
 @pytest.mark.parametrize("policy", ["no", "everysec", "always"])
