@@ -30,14 +30,15 @@ import select
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from kombu.exceptions import ChannelError
 from kombu.transport import base
 
-from ..db import notify
 from ..db.database import CONNECTION_ERRORS, ConnectionLost, Database, get_database
 from ..db.dsn import Target
+from ..db.flight import Flight
 from ..node.node import Node, get_node
 from ..printable import guarded
 from ..scopes.waker import Waker
@@ -46,6 +47,7 @@ from .client import hide_passwords, read_client_options, show_place, with_scheme
 from .declaration import Management
 from .driver import DRIVER, let_workers_talk
 from .loop_seat import LoopSeat
+from .news import hear
 from .sleep import Sleep
 
 logger = guarded(logging.getLogger(__name__))
@@ -94,13 +96,17 @@ class Transport(base.Transport):
         self.channels: list[Channel] = []
         #: The exclusive queues of this connection, which go with it.
         self._own_queues: set[str] = set()
-        self._sleep = Sleep(self.database, self._hear)
+        self._sleep = Sleep(
+            self.database, partial(hear, self.database, self.channels, self._end_cancelled)
+        )
         self._next_poll = 0.0
         self._polls = 0
         self._pid = os.getpid()
         #: In the event loop of a worker.
         self._seat: LoopSeat | None = None
         self._loop_thread = 0
+        #: The loop that has its turn waits, and reads no answers.
+        self._is_blocking = False
         #: Why the connection is given up for lost.
         self._failure = ""
         #: The worker is leaving, and must not wait for messages.
@@ -255,6 +261,13 @@ class Transport(base.Transport):
         if waker is not None:
             waker.close()
 
+    def reads(self, flight: Flight) -> bool:
+        """Have a turn when this answer has come; False where only a wait for it helps."""
+        if self._seat is None or self._is_blocking:
+            return False
+        self._seat.read(flight)
+        return True
+
     def _on_tick(self) -> None:
         if self._take_turn() or self._fall_asleep():
             # There may be more: the loop must not wait before it asks again.
@@ -275,8 +288,9 @@ class Transport(base.Transport):
     def _take_turn(self, *, single: bool = False) -> int:
         """Deliver for a while, and write what became of jobs where no claim carried it along.
 
-        ``single``: only one message.
+        ``single``: only one message, for a loop that waits for it.
         """
+        self._is_blocking = single
         if self._failure:
             failure, self._failure = self._failure, ""
             raise ConnectionLost(failure)
@@ -293,9 +307,13 @@ class Transport(base.Transport):
         if delivered:
             self._sleep.found_work()
         node = self._node
-        if node.unwritten and (
-            node.unwritten >= OUTCOMES
-            or not any(channel.jobs.buffered for channel in self.channels)
+        if (
+            not node.is_claiming
+            and node.unwritten
+            and (
+                node.unwritten >= OUTCOMES
+                or not any(channel.jobs.buffered for channel in self.channels)
+            )
         ):
             node.flush()
         return delivered
@@ -347,29 +365,11 @@ class Transport(base.Transport):
         """Keep cancelled jobs from beginning, and end those that must be terminated."""
         node = self._node
         if node.pool is not None:
+            for channel in self.channels:
+                channel.jobs.finish_look()
             for cancellation in node.find_cancelled():
                 if not any(channel.jobs.drop(cancellation) for channel in self.channels):
                     node.pool.end(cancellation)
-
-    def _hear(self, notification: str) -> None:
-        """Act on a notification."""
-        kind, name = notification[:1], notification[1:]
-        if kind == notify.DUE:
-            self._node.services.expect_due()
-        elif kind == notify.BOUND:
-            self._node.services.post.listen_again()
-        elif kind == notify.CANCEL:
-            self._end_cancelled()
-        elif kind in (notify.JOB, notify.BACK):
-            for channel in self.channels:
-                channel.jobs.expect(name, anywhere=kind == notify.BACK)
-        elif kind == notify.MESSAGE:
-            for channel in self.channels:
-                channel.mailbox.expect(name)
-        elif kind == notify.QUEUE:
-            self._node.limits.expire()
-            for channel in self.channels:
-                channel.jobs.look_again()
 
     # From any thread
 
