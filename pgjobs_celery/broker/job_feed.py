@@ -77,9 +77,12 @@ class JobFeed:
     @property
     def due_at(self) -> float:
         """When a turn is worth its price, by the monotonic clock; infinite for not now."""
+        has_room = self._room() > 0
+        if self._buffer and has_room:
+            return float("-inf")
         if self._look is not None:
             return self._patience_ends(self._look)
-        return self._plan.due_at if self._room() > 0 else float("inf")
+        return self._plan.due_at if has_room else float("inf")
 
     @property
     def buffered(self) -> int:

@@ -269,18 +269,16 @@ class Transport(base.Transport):
         return True
 
     def _on_tick(self) -> None:
-        if self._take_turn() or self._fall_asleep():
-            # There may be more: the loop must not wait before it asks again.
-            self.wake(always=True)
-        elif self._seat is not None and self._seat.ring_at(self._due_at()):
-            # Nobody wakes us for what stands below the floors. The loop has asked its timers
-            # already how long it may sleep: once more.
+        self._take_turn()
+        due_at = float("-inf") if self._fall_asleep() else self._due_at()
+        # The loop has asked its timers already how long it may sleep: it must ask once more.
+        if due_at <= time.monotonic() or (self._seat is not None and self._seat.ring_at(due_at)):
             self.wake(always=True)
 
     # One turn
 
     def _due_at(self) -> float:
-        """When the next look is worth its price although nothing has come."""
+        """When the next turn is worth its price although nothing has come."""
         due_at = min((channel.due_at for channel in self.channels), default=float("inf"))
         retry_at = self._sleep.retry_at
         return retry_at if retry_at < due_at and self._idle_channels() else due_at
