@@ -197,6 +197,7 @@ class JobFeed:
         while self._consumers:
             if self._look is not None:
                 self._take_answer(self._look)
+                is_full = self._plan.is_full
             while self._buffer and self._room() > 0:
                 if delivered and time.monotonic() >= until:
                     return delivered
