@@ -77,6 +77,11 @@ class Scene:
     def is_waiting(self) -> bool:
         return bool(backends(self.connection, "wait_event_type = 'Lock'"))
 
+    def become_idle(self) -> None:
+        """Look for messages that are not jobs as well, which would wait for a claim."""
+        self.turn()
+        wait_for(lambda: self.turn() or self.channel.is_idle)
+
     def wait_for(self, count: int) -> None:
         assert wait_for(lambda: self.turn() or len(self.inbox) >= count)
 
@@ -97,7 +102,7 @@ def make_scene(connect: Connect, connection: Connection, hub: Hub, url: str) -> 
             broker = connect(poll_interval=NEVER, **options)
             broker.register_with_event_loop(hub)
             scene = Scene(connection, locking, broker, hub)
-            wait_for(lambda: scene.turn() or scene.channel.is_idle)
+            scene.become_idle()
             publish_tasks(connect(), 3)
             scene.claim()
             return scene
@@ -189,6 +194,7 @@ def test_one_consumer_of_two_that_is_cancelled_gives_back_its_own(scene: Scene, 
     scene.unlock()
     scene.wait_for(3)
     scene.channel.basic_consume("kept", callback=kept.append)
+    scene.become_idle()
     publish_tasks(connect(), 2, "kept")
     publish_tasks(connect(), 2)
     scene.claim()
