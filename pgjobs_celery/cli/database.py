@@ -27,6 +27,9 @@ RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "metrics": dict.fromkeys(
         ("totals", "lines", "fold", "queues", "limits", "nodes", "schedules"), ("SELECT",)
     ),
+    "top": {
+        "jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",), "limits": ("SELECT",),
+    },
     "cancel": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",)},
     "retry": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",), "jobs_seq": ("USAGE",)},
     "delete": {"jobs": ("SELECT", "UPDATE", "DELETE"), "audit": ("INSERT",)},

@@ -10,7 +10,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,8 +23,8 @@ from .. import _required  # noqa: F401
 from ..config import read_settings
 from ..db.dsn import describe
 from ..db.migrations import files as migration_files
+from ..db.migrations import live, versions
 from ..db.migrations import migrate as migrations
-from ..db.migrations import versions
 from ..db.sql import statement
 from ..errors import SchemaMissing
 from ..job.states import State
@@ -34,6 +34,7 @@ from . import jobs as cli_jobs
 from . import metrics as cli_metrics
 from . import queues as cli_queues
 from . import schedules as cli_schedules
+from . import top as cli_top
 from . import workers as cli_workers
 from .database import RIGHTS, database_options, find_database, reported
 from .output import echo, echo_json, echo_lines, readable, show_table
@@ -55,6 +56,7 @@ OTHERS = (
     cli_doctor.doctor,
     cli_metrics.metrics,
     cli_workers.workers,
+    cli_top.top,
     cli_schedules.schedules,
 )
 
@@ -103,6 +105,7 @@ def migrate(
         elif check:
             ctx.exit(0 if check_version(db, to) else 1)
         else:
+            warn_of_workers(db, migrations.plan(db.connection, db.schema, to))
             steps = migrations.migrate(
                 db.connection,
                 db.schema,
@@ -208,6 +211,12 @@ def opened(ctx: click.Context, url: str | None, schema: str | None) -> Iterator[
             yield Opened(connection, conninfo, options.schema)
 
 
+def warn_of_workers(db: Opened, steps: Sequence[migration_files.Step]) -> None:
+    """Name the live workers that the steps would break."""
+    if broken := live.broken_by(db.connection, db.schema, steps):
+        echo(f"Warning: {live.warning(broken)}", err=True)
+
+
 def check_version(db: Opened, to: int | None) -> bool:
     """Print the steps of ``migrate``; True if there are none."""
     now = versions.status(db.connection, db.schema)
@@ -217,6 +226,7 @@ def check_version(db: Opened, to: int | None) -> bool:
         for step in steps:
             echo(f"  {step}")
         echo(f"run `{versions.COMMAND}{'' if to is None else f' --to {to}'}`")
+        warn_of_workers(db, steps)
     elif to is None:
         echo(describe_version(db, now))
     else:

@@ -47,16 +47,31 @@ def workers(ctx: click.Context, *, url: str | None, schema: str | None, as_json:
 @contextmanager
 def looking(ctx: click.Context, url: str | None, schema: str | None) -> Iterator[Database]:
     """The database of the command, for a look that ends in time; every error is one line."""
-    from ..db.database import answered_by, get_database
-    from ..scopes.steady import monotonic
+    from ..db.database import get_database
 
-    with reported(), answered_by(monotonic() + ANSWER_SECONDS):
+    with reported(), in_time():
         database = get_database(*find_database(getattr(ctx.obj, "app", None), url, schema))
         database.rights = rights_of(ctx)
         try:
             yield database
         finally:
             database.close()
+
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    """A database that does not answer ends the command with a line that says so."""
+    from ..db.database import OutOfTime, answered_by
+    from ..scopes.steady import monotonic
+
+    try:
+        with answered_by(monotonic() + ANSWER_SECONDS):
+            yield
+    except OutOfTime:
+        raise click.ClickException(
+            f"the database has not answered within {ANSWER_SECONDS:g} s: a table may be locked, or "
+            "the server busy; celery pgjobs doctor tells"
+        ) from None
 
 
 def as_data(worker: Worker) -> dict[str, Any]:
@@ -75,7 +90,7 @@ def show_workers(workers: Sequence[Worker], *, no_color: bool) -> None:
     columns: list[tuple[str, dict[str, Any]]] = [
         ("worker", {"overflow": "fold"}),
         ("pool", {"overflow": "fold"}),
-        ("runs", {"justify": "right", "no_wrap": True}),
+        ("jobs", {"justify": "right", "no_wrap": True}),
         ("queues", {"overflow": "fold"}),
         ("lease", {"no_wrap": True}),
         *((("lost claims", {"justify": "right"}),) if has_lost else ()),

@@ -26,6 +26,7 @@ from .rows.limits import QueueLimits
 from .rows.messages import Messages
 from .rows.metrics import Metrics
 from .rows.nodes import Nodes
+from .rows.overview import OverviewRows
 from .rows.results import Results
 from .rows.routes import Routes
 from .rows.running import Held
@@ -124,6 +125,11 @@ class Database(Session):
     def nodes(self) -> Nodes:
         """The processes that claim jobs."""
         return Nodes(self)
+
+    @cached_property
+    def overview(self) -> OverviewRows:
+        """The jobs as a whole."""
+        return OverviewRows(self)
 
     def _open(
         self,

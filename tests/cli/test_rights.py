@@ -32,7 +32,7 @@ READING = [
     ("status",), ("status", "--json"), ("jobs",), ("jobs", "--json", "--kwargs", '{"x": 1}'),
     ("jobs", "--stamps", '{"x": 1}'), ("show", "a"), ("explain", "a"),
     ("explain", "b", "--json"), ("metrics",), ("metrics", "--json"), ("workers",),
-    ("workers", "--json"), ("schedules", "list"),
+    ("workers", "--json"), ("top",), ("top", "--json"), ("schedules", "list"),
     ("schedules", "show", "entry"), ("schedules", "check"),
     ("audit",), ("audit", "--json", "--job", "a"),
 ]  # fmt: skip

@@ -28,6 +28,12 @@ ABOUT = About(
 )
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``celery -b`` sets a variable, which is to be gone after the test."""
+    monkeypatch.setenv("CELERY_BROKER_URL", "")
+
+
 def find(database: Database) -> dict[str, Worker]:
     return {worker.name: worker for worker in list_workers(database)}
 
@@ -140,6 +146,20 @@ def test_the_command_shows_what_the_rows_tell(url: str, database: Database) -> N
     (found,) = json.loads(run("--json"))
     assert (found["is_alive"], found["slots"], found["jobs"][0]["task_id"]) == (True, 4, "a")
     assert found["heartbeat_at"].endswith("+00:00")
+
+
+def test_a_locked_table_ends_the_command_in_time(
+    url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("workers", "top_look"):
+        monkeypatch.setattr(f"pgjobs_celery.cli.{module}.ANSWER_SECONDS", 1.0)
+    with connection.transaction():
+        connection.execute("LOCK TABLE pgjobs.nodes")
+        for command in ("workers", "top"):
+            done = CliRunner().invoke(celery, ["-b", url, "pgjobs", command])
+            assert done.exit_code == 1
+            assert done.output.startswith("Error: the database has not answered within 1 s")
+            assert done.output.count("\n") == 1
 
 
 def test_an_app_names_its_workers(make_app: Callable[..., Celery], database: Database) -> None:
