@@ -31,6 +31,7 @@ from ..failures import cause, connection_failed
 from ..rights import quoted
 from ..sql import in_schema
 from .files import (
+    BUILD_PATH,
     CREATE_SCHEMA,
     CREATE_TABLE,
     DROP_SCHEMA,
@@ -235,8 +236,10 @@ def _run_next(
                 is_locked = _try_lock(connection, schema, lock_timeout)
                 if is_locked:
                     step = next(iter(plan(connection, schema, to, folder=folder)), None)
-                    if step is not None:
+                    if step is not None and not step.builds:
                         _run(connection, schema, step, done)
+            if step is not None and step.builds:
+                is_locked = _build(connection, schema, step, lock_timeout, folder)
             if is_locked:
                 return replace(step, seconds=time.monotonic() - began) if step else None
         except (pg.LockNotAvailable, pg.DeadlockDetected) as error:
@@ -277,6 +280,54 @@ def _try_lock(connection: Connection, schema: str, lock_timeout: float) -> bool:
     return bool(is_locked)
 
 
+def _build(
+    connection: Connection, schema: str, step: Step, lock_timeout: float, folder: Path | None
+) -> bool:
+    """Build the indexes of a step while jobs go on, and record it; False if another migrates.
+
+    What an interrupted build has left is dropped before. The lock is the session's: the
+    transaction of one would hold a snapshot, and the build waits until no older one is in use.
+    """
+    key = lock_key(schema)
+    [(is_locked,)] = fetch(connection, "SELECT pg_catalog.pg_try_advisory_lock(%(key)s)", key=key)
+    if not is_locked:
+        return False
+    try:
+        _refuse_pooler(connection, key)
+        # It waits for old transactions, and meanwhile nothing waits for it.
+        connection.execute("SET lock_timeout = 0; SET statement_timeout = 0")
+        connection.execute(BUILD_PATH)
+        for build in step.builds:
+            for (drop,) in fetch(connection, build.drop):
+                connection.execute(drop)
+            connection.execute(build.statement)
+        with connection.transaction():
+            _try_lock(connection, schema, lock_timeout)
+            # Another process may have done it while this one waited for the lock.
+            if step.migration in status(connection, schema, folder=folder).pending:
+                _run(connection, schema, step, ())
+    finally:
+        with suppress(psycopg.Error):
+            connection.execute("RESET lock_timeout; RESET statement_timeout; RESET search_path")
+            fetch(connection, "SELECT pg_catalog.pg_advisory_unlock(%(key)s)", key=key)
+    return True
+
+
+def _refuse_pooler(connection: Connection, key: int) -> None:
+    """Behind a transaction pooler the lock would be another session's."""
+    text = """
+    SELECT FROM pg_catalog.pg_locks AS l
+    WHERE l.locktype = 'advisory' AND l.pid = pg_catalog.pg_backend_pid() AND l.objsubid = 1
+      AND l.classid = (%(key)s::bigint >> 32 & 4294967295)::pg_catalog.oid
+      AND l.objid = (%(key)s::bigint & 4294967295)::pg_catalog.oid
+    """
+    if not fetch(connection, text, key=key):
+        raise MigrationFailed(
+            "an index cannot be built through a pooler that changes the session: give --url with "
+            "the server's own address"
+        )
+
+
 def _run(connection: Connection, schema: str, step: Step, done: Sequence[Step]) -> None:
     if any(step.migration == earlier.migration for earlier in done):
         raise MigrationLocked(
@@ -308,10 +359,10 @@ def _failed(step: Step | None, error: psycopg.Error) -> MigrationFailed:
         before = step.body[: int(error.diag.statement_position) - 1]
         first = step.migration.up_line if step.direction == "up" else step.migration.down_line
         where = f" line {first + before.count(chr(10))}"
-    return MigrationFailed(
-        f"{step.migration}.sql{where}: {cause(error)}; rolled back, "
-        "nothing of this file was applied"
-    )
+    left = "rolled back, nothing of this file was applied"
+    if step.builds:
+        left = "migrate again: it drops what is left of an unfinished index, and builds it anew"
+    return MigrationFailed(f"{step.migration}.sql{where}: {cause(error)}; {left}")
 
 
 def _may_not_migrate(
