@@ -76,7 +76,7 @@ def overview(database: Database) -> Overview:
     workers = list_workers(database)
     used = {queue for worker in workers for queue in worker.queues}
     names = used.union(rows.find_lines(), (each.name for each in limits))
-    lines, began = rows.count_lines(sorted(names)), rows.count_beginnings(WINDOW)
+    lines, began = rows.survey_lines(sorted(names)), rows.count_beginnings(WINDOW)
     ended = rows.count_ends(WINDOW)
     failures = [
         Failure(*row[:-1], error_text(row.error) or "no error is recorded")

@@ -259,7 +259,7 @@ EXPLAIN = [
     ("explain_running", {"queue": "celery", "depth": 20_000, "limit": 10}, {"jobs_ready"}),
     ("explain_held", {"queues": ["celery", "other"], "depth": 1000}, {"jobs_ready"}),
     ("list_held", {"queues": ["celery", "other"], "depth": 1000, "limit": 5000}, {"jobs_ready"}),
-    ("count_lines", {"queues": ["celery", "other"], "depth": 1000}, {"jobs_ready"}),
+    ("survey_lines", {"queues": ["celery", "other"], "depth": 1000}, {"jobs_ready"}),
     ("find_lines", {"limit": 100}, {"jobs_ready"}),
     ("count_ends", {"seconds": 10.0, "depth": 1000}, {"jobs_finished"}),
     ("count_beginnings", {"seconds": 10.0, "depth": 1000}, {"jobs_pkey"}),

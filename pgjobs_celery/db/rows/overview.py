@@ -64,13 +64,13 @@ class OverviewRows:
         """The queues that hold jobs which run or may run."""
         return [queue for (queue,) in self._read("find_lines", limit=MOST_LINES)]
 
-    def count_lines(self, queues: Sequence[str]) -> list[LineRow]:
+    def survey_lines(self, queues: Sequence[str]) -> list[LineRow]:
         """How these queues stand; of many less is counted of each."""
         if not queues:
             return []
         depth = min(MOST_ENTRIES, max(FEWEST_ENTRIES, ALL_ENTRIES // len(queues)))
         return [
-            LineRow(*row) for row in self._read("count_lines", queues=list(queues), depth=depth)
+            LineRow(*row) for row in self._read("survey_lines", queues=list(queues), depth=depth)
         ]
 
     def count_ends(self, seconds: float) -> Flow:
