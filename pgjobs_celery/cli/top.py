@@ -68,7 +68,7 @@ def top(
         elif once or not terminal.is_usable():
             print_once(view, database, no_color=bool(getattr(ctx.obj, "no_color", False)))
         else:
-            ended_by = watch(view, database, interval)
+            ended_by = watch(view, database, getattr(ctx.obj, "app", None), interval)
             if ended_by not in (None, signal.SIGINT):
                 ctx.exit(128 + ended_by)
 
@@ -100,7 +100,7 @@ def print_once(view: View, database: Database, *, no_color: bool) -> None:
         console.print(draw_all(view, title_of(database), console.width))
 
 
-def watch(view: View, database: Database, interval: float) -> int | None:
+def watch(view: View, database: Database, app: Any, interval: float) -> int | None:
     """Show it until a key or a signal ends that; the signal."""
     from rich.console import Console
     from rich.live import Live
@@ -113,7 +113,7 @@ def watch(view: View, database: Database, interval: float) -> int | None:
     logging.getLogger().handlers[:] = [logging.NullHandler()]
     terminal, console = Terminal(), Console(highlight=False)
     assert view.overview is not None
-    looker = Looker(database, interval, view.overview, terminal.wake)
+    looker = Looker(database, app, interval, view.overview, terminal.wake)
     looker.start()
 
     def screen() -> Any:

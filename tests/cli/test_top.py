@@ -166,6 +166,8 @@ def test_keys_pause_and_resume_and_the_screen_follows(
     screen.press("y")
     screen.shows("mail is paused", "QUEUE ~ mail")
     assert paused() == ["mail"]
+    (done,) = connection.execute("SELECT action, via, queue FROM pgjobs.audit").fetchall()
+    assert (done["via"], done["queue"]) == ("cli", "mail")
     screen.press("r")
     screen.shows("mail is resumed")
     assert paused() == []
