@@ -29,6 +29,7 @@ from .explanation import (
     error_text,
     explanation,
     span,
+    time_of,
     when,
 )  # fmt: skip
 
@@ -108,7 +109,9 @@ def find_doer(audit: Audit, job: JobFacts) -> Doer | None:
         if job.paused_at is None:
             return None
         return audit.find_action([job.paused_at], ["pause_queue"], queue=job.queue)
-    times = [at for at in (job.finished_at, job.cancel_requested_at) if at is not None]
+    # The end of a job that waited is the clock's; its error has the time of the transaction.
+    marks = (job.finished_at, job.cancel_requested_at, time_of(job.error))
+    times = [at for at in marks if at is not None]
     if job.cancel_requested_at is None and job.state is not State.CANCELLED:
         return None
     return audit.find_action(times, ENDING, task_id=job.task_id)

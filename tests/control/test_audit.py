@@ -199,7 +199,7 @@ def test_an_action_in_batches_is_one_entry_of_a_row_for_each(
         assert audit(app).list(job=id) == [entry]
     assert "by the app" in jobs(app).get("job 119").explain().text
     (found,) = connection.execute(
-        "SELECT actions FROM pgjobs.job_details WHERE task_id = 'job 119'"
+        "SELECT actions FROM pgjobs.job_details WHERE task_id = 'job 9'"
     ).fetchall()
     assert [each["actor"] for each in found["actions"]] == ["the app"]
 

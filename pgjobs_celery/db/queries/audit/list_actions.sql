@@ -8,7 +8,11 @@ WITH of_job AS MATERIALIZED (
   UNION
   SELECT b.action_id
   FROM pgjobs.jobs AS j
-  JOIN pgjobs.audit AS b ON b.at IN (j.finished_at, j.cancel_requested_at)
+  JOIN pgjobs.audit AS b ON b.at IN (
+    j.finished_at, j.cancel_requested_at,
+    -- The end of a job that waited is the clock's; its error has the time of the transaction.
+    CASE WHEN j.errors #>> '{-1,at}'::text[] ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+[-+][0-9:]+$'::text
+         THEN (j.errors #>> '{-1,at}'::text[])::timestamptz END)
   WHERE j.task_id = %(job)s::text
     AND b.action IN ('cancel_jobs', 'purge_queue', 'delete_queue')
     AND b.jobs > pg_catalog.cardinality(b.task_ids)
