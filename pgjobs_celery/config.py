@@ -191,6 +191,10 @@ class Settings:
     #: For how many pairs of task and queue metrics are counted apart; those beyond it count
     #: together, as task and queue ``other``.
     metrics_limit: int = 500
+    #: The port on which this worker answers ``/live``, ``/ready`` and ``/metrics``; 0 for none.
+    http_port: int = 0
+    #: The address at which it listens there.
+    http_address: str = "0.0.0.0"
     #: For rehearsals and tests: the time, with its offset, that beats begin with. None: the
     #: server's.
     beat_clock_origin: str | datetime | None = None
@@ -250,6 +254,8 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
             f"pgjobs_heartbeat_interval ({settings.heartbeat_interval}) must be above 0 and "
             f"below pgjobs_lease ({settings.lease})"
         )
+    if not 0 <= settings.http_port <= 65535:
+        raise InvalidOption(f"pgjobs_http_port must be from 0 to 65535, not {settings.http_port}")
     if settings.metrics_limit < 1:
         raise InvalidOption(f"pgjobs_metrics_limit must be 1 or more, not {settings.metrics_limit}")
     _check_queues(settings.queues)

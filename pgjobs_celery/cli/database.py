@@ -24,6 +24,7 @@ RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
         "jobs": ("SELECT",), "nodes": ("SELECT",), "limits": ("SELECT",), "groups": ("SELECT",),
     },
     "workers": {"jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",)},
+    "ready": {"nodes": ("SELECT",), "queues": ("SELECT",)},
     "metrics": dict.fromkeys(
         ("totals", "lines", "fold", "queues", "limits", "nodes", "schedules"), ("SELECT",)
     ),

@@ -33,6 +33,7 @@ from . import doctor as cli_doctor
 from . import jobs as cli_jobs
 from . import metrics as cli_metrics
 from . import queues as cli_queues
+from . import ready as cli_ready
 from . import schedules as cli_schedules
 from . import top as cli_top
 from . import workers as cli_workers
@@ -55,6 +56,7 @@ OTHERS = (
     cli_audit.audit,
     cli_doctor.doctor,
     cli_metrics.metrics,
+    cli_ready.ready,
     cli_workers.workers,
     cli_top.top,
     cli_schedules.schedules,

@@ -215,9 +215,9 @@ class Connection:
         params = {**KEEPALIVES, **parameters, **params, "client_encoding": "UTF8"}
         try:
             self._connection = in_time(
-                lambda: psycopg.connect(
-                    **params, autocommit=True, prepare_threshold=5 if prepare else None
-                ),
+                # Once psycopg has prepared a statement of its own, it has all of the session's
+                # forgotten at each rollback, ours too.
+                lambda: psycopg.connect(**params, autocommit=True, prepare_threshold=None),
                 psycopg.Connection.close,
             )
         except OutOfTime:

@@ -284,6 +284,11 @@ class Session(Joining):
             self.close()
             raise read_only(self.conninfo)
 
+    def check(self) -> None:
+        """Raise what keeps a new connection from being of use: no server, or another schema."""
+        with self.connection() as connection:
+            check_schema(connection.psycopg, self.schema, rights=self.rights)
+
     def move_to(self, conninfo: str) -> bool:
         """From now on connect to another server, that stands in; False if it is the same."""
         is_another = conninfo != self.conninfo

@@ -51,7 +51,12 @@ class Heartbeat(Service):
     @property
     def is_overdue(self) -> bool:
         """True when others may be about to take this node for dead."""
-        return time.monotonic() - self._last > self._lease * 0.9
+        return self.silence > self._lease * 0.9
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last heartbeat that was written."""
+        return time.monotonic() - self._last
 
     def run(self, database: Database) -> dict[str, int]:
         """Write one row."""

@@ -44,6 +44,7 @@ from .inspection import answer_for_rows
 from .logs import JobFields, json_formatter, write_json
 from .overseer import Overseer
 from .pool import WorkerPool
+from .probes import Probing
 from .strategies import track_tasks
 
 logger = guarded(logging.getLogger(__name__))
@@ -211,7 +212,7 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
             verify(app, database)
             get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)
-            app.steps["consumer"].update([Tracking, EventBatches, GuardGossip])
+            app.steps["consumer"].update([Tracking, EventBatches, Probing, GuardGossip])
             signals.before_task_publish.connect(mark_steps, dispatch_uid="pgjobs-succession")
     except PgJobsError as error:
         # Celery would log any other exception here, and go on without us.

@@ -314,3 +314,13 @@ def test_a_patient_thread_waits_for_a_connection_before_it_opens_another(databas
         assert connection.is_usable
     thread.join()
     assert len(database._idle) == 1
+
+
+def test_a_rollback_leaves_prepared_statements_alone(database: Database):
+    """psycopg has all of a session's forgotten, once it has prepared one of its own."""
+    for _ in range(10):
+        database.check()
+    database.fetch("ping")
+    with pytest.raises(RuntimeError), database.transaction():
+        raise RuntimeError
+    database.fetch("ping")
