@@ -103,6 +103,7 @@ def test_a_worker_is_ready_until_something_is_wrong_and_again(
         wait_ready(conf)
         # The connection is cut.
         network.close()
+        network.cut()
         wait_unready(conf, "database")
         network.open()
         wait_ready(conf)
