@@ -7,7 +7,7 @@ CREATE VIEW pgjobs.autoscale AS
   SELECT q.name AS queue, c.ready, c.running,
          -- How many jobs could run at once if there were workers enough.
          least(CASE WHEN l.paused_at IS NULL THEN c.ready ELSE 0 END + c.running,
-               greatest(l.concurrency, c.running)) AS wanted,
+               CASE WHEN l.concurrency IS NOT NULL THEN greatest(l.concurrency, c.running) END) AS wanted,
          coalesce(s.slots, 0) AS slots, coalesce(s.workers, 0) AS workers
   FROM (
     SELECT d.name FROM pgjobs.queues AS d WHERE d.owner IS NULL AND d.expires_after IS NULL

@@ -146,4 +146,6 @@ def test_the_port_serves_what_the_worker_has_done(
     wait_ready(conf)
     assert ask(conf, "/ready")[1]["worker"] == second.name
     assert value(scrape(), "celery_task_succeeded_total", **name) == 1
-    assert ask(conf, "/nothing")[0] in (404, -1)
+    with pytest.raises(HTTPError) as missing:
+        urlopen(f"http://127.0.0.1:{conf['pgjobs_http_port']}/nothing", timeout=10)
+    assert (missing.value.code, missing.value.read()) == (404, b"/live /metrics /ready\n")
