@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from uuid import UUID
 
 import pytest
 from celery import Celery
@@ -18,7 +19,7 @@ from pgjobs_celery.db import database as databases
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import PermissionMissing
-from tests.support.rows import put
+from tests.support.rows import alive, put
 
 from ..conftest import Connection, close_app
 from ..support.shop import report
@@ -33,6 +34,7 @@ READING = [
     ("jobs", "--stamps", '{"x": 1}'), ("show", "a"), ("explain", "a"),
     ("explain", "b", "--json"), ("metrics",), ("metrics", "--json"), ("workers",),
     ("workers", "--json"), ("top",), ("top", "--json"), ("schedules", "list"),
+    ("ready", "--worker", "node1"),
     ("schedules", "show", "entry"), ("schedules", "check"),
     ("audit",), ("audit", "--json", "--job", "a"),
 ]  # fmt: skip
@@ -64,6 +66,7 @@ def run(url: str, role: str, database: Database, monkeypatch: pytest.MonkeyPatch
     """Run a command as the role, which has no connection from before."""
     put(database, "a", body=b'[[1], {"x": 1}, {}]')
     put(database, "b", eta=60)
+    alive(database, UUID(int=1))
     monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
     apps: list[Celery] = []
     owner = Celery("shop", broker=url, backend=url, set_as_current=False)

@@ -49,7 +49,7 @@ def conf() -> dict[str, Any]:
 def ask(conf: dict[str, Any], path: str) -> tuple[int, dict[str, Any]]:
     """The status and the answer of a probe; -1 without one."""
     try:
-        with urlopen(f"http://127.0.0.1:{conf['pgjobs_http_port']}{path}", timeout=2) as response:
+        with urlopen(f"http://127.0.0.1:{conf['pgjobs_http_port']}{path}", timeout=10) as response:
             return response.status, json.loads(response.read())
     except HTTPError as error:
         return error.code, json.loads(error.read())

@@ -177,7 +177,7 @@ class Metrics:
                 self._session.call("fold_ends", since=since, until=until, **values),
             ]
         )[1]
-        return [Ends._make((*row[:9], *map(int, row[9:]))) for row in rows]
+        return [Ends(*row) for row in rows]
 
     def list_counted(self) -> set[tuple[str, str, str]]:
         """The (task, queue, exception) that have counters of their own."""

@@ -38,7 +38,7 @@ SELECT pg_catalog.left(m.task, 200), pg_catalog.left(m.queue, 200), m.state,
        pg_catalog.width_bucket(m.runtime, %(runtimes)s::float8[]),
        pg_catalog.width_bucket(m.wait, %(waits)s::float8[]),
        pg_catalog.count(*),
-       pg_catalog.sum((m.runtime * 1000000::float8)::bigint),
-       pg_catalog.sum((m.wait * 1000000::float8)::bigint)
+       least(pg_catalog.sum((m.runtime * 1000000::float8)::bigint), 9000000000000000000)::bigint,
+       least(pg_catalog.sum((m.wait * 1000000::float8)::bigint), 9000000000000000000)::bigint
 FROM measured AS m
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
