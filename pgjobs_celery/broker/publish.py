@@ -88,7 +88,7 @@ class Publisher(HostedChannel):
         routes = self.database.routes
         queues = routes.route_message(exchange, routing_key) if exchange else [routing_key]
         if len(queues) == 1:
-            self._insert(self._to_insertion(message, queues[0], exchange, routing_key))
+            self.put(self._to_insertion(message, queues[0], exchange, routing_key))
         else:
             self._fan_out(message, queues, exchange, routing_key)
 
@@ -143,7 +143,8 @@ class Publisher(HostedChannel):
         """The batch that kombu's ``Producer.batch()`` publishes through (kombu 5.7)."""
         return PublishBatch(self, max_size)
 
-    def _insert(self, insertion: Insertion) -> None:
+    def put(self, insertion: Insertion) -> None:
+        """Insert a job, or have it collected."""
         batch = None if insertion.run.is_own else find_batch(self.database)
         if batch is None:
             insert(self.database, insertion)

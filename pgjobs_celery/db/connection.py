@@ -144,6 +144,8 @@ def array_literal(values: Sequence[Any]) -> str:
         return f"{{{','.join(map(str, values))}}}"
     if kinds == {str}:
         return _texts_literal(values)
+    if kinds == {type(None)}:  # as a column of many jobs' is
+        return f"{{{','.join(['NULL'] * len(values))}}}"
     if kinds == {bytes}:
         return '{"\\\\x' + '","\\\\x'.join(map(bytes.hex, values)) + '"}'
     return f"{{{','.join(map(_element, values))}}}"

@@ -88,6 +88,8 @@ class Many:
 
         Each as soon as it is taken: the iterable may be in another transaction with the next one.
         """
+        if self._sender is not None:
+            self._sender.begin()
         # Anew each time: it may be in another transaction, or savepoint, by now.
         batch = Following(size + 1, self.finish)
         outer = batches.find()

@@ -43,7 +43,8 @@ class Collector(Producer):
         )
         #: Entities declared already, by identity: to compare queues takes longer than all else.
         self._declared: dict[int, Any] = {}
-        self._is_known = _is_known()
+        #: kombu's ``publish()`` is the one that this was written after.
+        self.is_known = _is_known()
 
     def publish(self, body: Any, **options: Any) -> Any:
         """As kombu's."""
@@ -55,7 +56,7 @@ class Collector(Producer):
                     self._declared.clear()
                 self._declared[id(entity)] = entity
         # Another exchange has to be asked for its queues, for which it may take another try.
-        if options.get("exchange") == "" and self._is_known:
+        if options.get("exchange") == "" and self.is_known:
             return self._collect(body, **options)
         return super().publish(body, **options)
 

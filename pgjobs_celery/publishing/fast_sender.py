@@ -15,10 +15,11 @@ from typing import Any
 
 import celery
 from celery import Celery, Task
-from celery.app.routes import Router
+from celery.app.routes import MapRoute, Router
 from celery.utils import uuid
 
 from ..printable import guarded
+from .template import Template, find_template, is_watched
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -55,27 +56,52 @@ class Sender:
             self._fields["root_id"] = parent.request.root_id or parent.request.id
             self._fields["parent_id"] = parent.request.id
         self._router = app.amqp.router
-        self._is_routed = type(self._router) is Router and not self._router.routes
+        # Such routes go by the task's name.
+        self._is_routed = type(self._router) is Router and all(
+            type(route) is MapRoute for route in self._router.routes
+        )
         if self._is_routed:
             options = self._router.route(options, task.name, (), {}, task)
         self._options = options
         self._amqp = app.amqp
+        self._template: Template | None = None
+        self._sent = 0
         self._backend = None if self._fields["ignore_result"] else app.backend
+
+    def begin(self) -> None:
+        """Some more are to be sent: what those before were made after holds no longer."""
+        self._template, self._sent = None, 0
 
     def send(self, args: Any, kwargs: Any) -> None:
         """Send one."""
         task, amqp, options = self._task, self._amqp, self._options
         if self._header is not None:
             self._header(*args, **kwargs)
+        task_id, template = uuid(), self._find_template()
+        if template is not None:
+            if self._backend is not None:
+                self._backend.on_task_call(self._producer, task_id)
+            template.put(task_id, args, kwargs)
+            return
         if not self._is_routed:
             options = self._router.route({**options}, task.name, args, kwargs, task)
-        task_id = uuid()
         message = amqp.create_task_message(
             task_id, task.name, args, kwargs, **self._fields, **options
         )
         if self._backend is not None:
             self._backend.on_task_call(self._producer, task_id)
         amqp.send_task_message(self._producer, task.name, message, **options)
+
+    def _find_template(self) -> Template | None:
+        """What the next one is made after; None where it has to be built."""
+        if not self._is_routed or is_watched():
+            return None
+        self._sent += 1
+        if self._sent == 2:  # it is built once more than the messages, which one is not worth
+            self._template = find_template(
+                self._producer, self._amqp, self._task.name, self._fields, self._options
+            )
+        return self._template
 
     def errors(self) -> AbstractContextManager[Any]:
         """In this block what is raised of a connection is what ``apply_async()`` raises."""

@@ -24,6 +24,9 @@ from ..job.rows import Fence
 #: The message header; gone when the task is in its row.
 HEADER = "pgjobs_succeeds"
 
+#: By this name :func:`mark_steps` is connected to its signal.
+MARKING = "pgjobs-succession"
+
 #: The keys under which a signature keeps the signatures that it consists of.
 _PARTS = ("tasks", "header", "body")
 

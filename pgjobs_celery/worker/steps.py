@@ -28,7 +28,7 @@ from ..job.outcome import FinishedJob
 from ..job.states import State
 from ..node.node import get_node
 from ..printable import guard_celery, guarded, one_line
-from ..publishing.replacement import mark_steps
+from ..publishing.replacement import MARKING, mark_steps
 from ..signals import job_discarded, job_finished
 from . import retries as retrying
 from .foreign_chords import watch_chords
@@ -213,7 +213,7 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
             get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)
             app.steps["consumer"].update([Tracking, EventBatches, Probing, GuardGossip])
-            signals.before_task_publish.connect(mark_steps, dispatch_uid="pgjobs-succession")
+            signals.before_task_publish.connect(mark_steps, dispatch_uid=MARKING)
     except PgJobsError as error:
         # Celery would log any other exception here, and go on without us.
         raise SystemExit(f"{type(error).__name__}: {one_line(str(error))}") from None

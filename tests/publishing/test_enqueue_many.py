@@ -10,17 +10,21 @@ from datetime import datetime, timezone
 from typing import Any
 
 import celery
+import hypothesis
 import kombu
 import psycopg
 import pytest
 from celery import Celery, Task, group, signals
 from celery.local import Proxy
+from celery.utils.saferepr import saferepr
+from hypothesis import strategies as st
 from kombu import Exchange, Queue
 
 from pgjobs_celery import PgTask, Unique, bulk, enqueue_many, using
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import InvalidOption, MessageRefused, NotAllPublished, UnknownOption
 from pgjobs_celery.publishing import fast_producer, fast_sender
+from pgjobs_celery.publishing.template import represent
 
 from ..conftest import Connection
 from ..support.consumers import get_rows
@@ -41,11 +45,24 @@ class Shadowed(Task):
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery]) -> Celery:
+    return with_tasks(
+        make_app,
+        [lambda name, args, *_, **__: {"queue": "mail"} if args == (7,) else None],
+    )
+
+
+@pytest.fixture
+def alike(make_app: Callable[..., Celery]) -> Celery:
+    """An app in which nothing but its arguments decides about a message."""
+    return with_tasks(make_app, {"pgtask": "mail"})
+
+
+def with_tasks(make_app: Callable[..., Celery], routes: Any) -> Celery:
     topic = Exchange("topic", type="topic")
     queues = [Queue("celery"), Queue("mail"), Queue("special", topic, routing_key="#.special")]
     app = make_app(
         task_queues=queues,
-        task_routes=[lambda name, args, *_, **__: {"queue": "mail"} if args == (7,) else None],
+        task_routes=routes,
         task_annotations={"annotated": {"priority": 5}},
     )
 
@@ -264,6 +281,91 @@ def test_the_rows_are_those_of_apply_async(
     rows = [normal(row) for row in get_rows(connection)]
     assert len(rows) == 4
     assert rows[:2] == rows[2:]
+
+
+#: Arguments of all sorts; the first of a call is built as any, and the others after it.
+ITEMS: list[Any] = [
+    (1,), (2, 3), [4, 5], {"x": 6}, {"x": "it's", "y": [1, {"z": None}]}, (True, None), (-1.5,),
+    ("it's \"quoted\" \\ \n \x00 é €",), ([1, (2, {"deep": [3, [4, [5]]]})],), ("long" * 400,),
+    (2**70, float("inf")), ((),),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["add", "annotated", "pgtask"])
+def test_the_rows_are_those_of_apply_async_whatever_the_arguments(
+    alike: Celery, connection: Connection, name: str
+):
+    task = alike.tasks[name]
+    with alike.connection() as broker:
+        alike.amqp.queues["special"](broker.default_channel).declare()
+    for what, options in OPTIONS.items():
+        connection.execute("DELETE FROM pgjobs.jobs")
+        for item in ITEMS:
+            args, kwargs = ((), item) if isinstance(item, dict) else (item, {})
+            task.apply_async(args, kwargs, **options)
+        assert enqueue_many(task, ITEMS, **options) == len(ITEMS)
+        rows = [normal(row) for row in get_rows(connection)]
+        assert rows[: len(ITEMS)] == rows[len(ITEMS) :], what
+
+
+def test_only_the_first_two_of_those_alike_are_built(
+    alike: Celery, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    built: list[Any] = []
+    real = alike.amqp.send_task_message
+
+    def send_task_message(producer: Any, name: str, *args: Any, **options: Any) -> Any:
+        built.append(name)
+        return real(producer, name, *args, **options)
+
+    send_task_message.__module__ = real.__module__
+    monkeypatch.setattr(alike.amqp, "send_task_message", send_task_message)
+    for name in ("add", "annotated", "pgtask"):
+        assert enqueue_many(alike.tasks[name], [(index,) for index in range(10)]) == 10
+        with bulk():
+            assert enqueue_many(alike.tasks[name], [(index,) for index in range(5)]) == 5
+        assert built == [name] * 4
+        built.clear()
+    assert len({row["task_id"] for row in get_rows(connection)}) == 45
+
+    send_task_message.__wrapped__ = real  # type: ignore[attr-defined]
+    assert enqueue_many(alike.tasks["add"], [(index,) for index in range(10)]) == 10
+    assert len(built) == 10  # a library's, which may do anything
+
+
+def test_a_listener_is_told_of_each_from_when_it_is_connected(
+    alike: Celery, connection: Connection
+):
+    def before(headers: Any, body: Any, **_: Any) -> None:
+        headers["traced"] = body[0][0]
+
+    def items() -> Iterator[tuple[int]]:
+        yield from ((index,) for index in range(4))
+        signals.before_task_publish.connect(before)
+        yield from ((index,) for index in range(4, 6))
+        signals.before_task_publish.disconnect(before)
+        yield (6,)
+
+    assert enqueue_many(alike.tasks["add"], items()) == 7
+    headers = [json.loads(row["message"])["headers"] for row in get_rows(connection)]
+    assert [each.get("traced") for each in headers] == [None] * 4 + [4, 5, None]
+
+
+SIMPLE = st.one_of(
+    st.integers(), st.floats(), st.booleans(), st.none(), st.text(), st.binary(), st.decimals()
+)
+
+
+@hypothesis.given(
+    st.one_of(
+        st.lists(SIMPLE).map(tuple),
+        st.dictionaries(st.text(), SIMPLE),
+        st.lists(st.one_of(SIMPLE, st.lists(SIMPLE), st.text(min_size=200))).map(tuple),
+    ),
+    st.integers(1, 300),
+)
+def test_arguments_are_shown_as_celery_shows_them(value: Any, limit: int):
+    assert represent(value, limit) == saferepr(value, limit)
 
 
 @pytest.mark.parametrize("where", ["task", "app", "library", "expiry", "unique", "option"])
