@@ -56,7 +56,8 @@ def is_known(task: str, where: str, how: str) -> bool:
     """Whether anything says that the task had returned.
 
     Since Celery 5.7 it only logs an error of these hooks. Before that it takes the error for the
-    task's own, and of a task that ignores its result nothing is stored that says otherwise.
+    task's own, and of a task that ignores its result nothing is stored that says otherwise. Celery
+    5.5 does so with each Reject, too.
     """
     if celery.VERSION >= (5, 7) or task != hooked.ignored.name:
         return True
