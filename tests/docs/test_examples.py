@@ -37,7 +37,7 @@ from pgjobs_celery.db.migrations import migrate as migrations
 from .documents import DOCUMENTS, ROOT, Block, read_blocks, without_code
 
 RUN = {"python", "sql", "sh", "console"}
-SHOWN = {"text", "ini", "json", "diff"}
+SHOWN = {"text", "ini", "json", "yaml", "diff"}
 
 #: Seconds until a worker is ready, a command ends, a block is done.
 LIMIT = 30.0
