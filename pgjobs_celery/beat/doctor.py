@@ -7,6 +7,7 @@ from shlex import quote
 from typing import Any
 
 from ..control.doctor.findings import Finding, finding
+from ..db.database import Database
 from .check import check_schedules
 from .schedules import Schedules
 
@@ -16,12 +17,12 @@ WRONG = ("task", "damaged", "wrong")
 FEW = 5
 
 
-def look_at_schedules(app: Any) -> Iterator[Finding]:
+def look_at_schedules(app: Any, database: Database) -> Iterator[Finding]:
     """Entries that cannot be published, and crontabs that a change of the clocks skips or repeats.
 
     The other findings of ``celery pgjobs schedules check`` are about style.
     """
-    schedules = Schedules(app)
+    schedules = Schedules(app, database)
     clocks: dict[str, list[str]] = {}
     texts: dict[str, list[str]] = {}
     for name, rule, text in check_schedules(app, schedules, schedules.now()):

@@ -13,6 +13,7 @@ from uuid import uuid4
 from ..control.acting import begin_action
 from ..control.app import database_of
 from ..control.filters import text
+from ..db.database import Database
 from ..db.rows.audit import Action
 from ..db.rows.schedules import ScheduleRow, ScheduleRows
 from ..errors import ConfiguredEntry, InvalidOption, PgJobsError
@@ -40,10 +41,10 @@ class Schedules:
     :func:`pgjobs_celery.using` a change is part of the caller's transaction.
     """
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, database: Database | None = None) -> None:
         self.app = app
-        #: Where they are.
-        self.database = database_of(app)
+        #: Where they are: in the broker's database, unless another is given.
+        self.database = database or database_of(app)
         self._rows = ScheduleRows(self.database, app.main or "")
 
     def __iter__(self) -> Iterator[Schedule]:

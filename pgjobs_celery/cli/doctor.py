@@ -35,7 +35,7 @@ def doctor(ctx: click.Context, *, url: str | None, schema: str | None, as_json: 
         database = get_database(*find_database(app, url, schema))
         more: dict[str, Callable[[], Any]] = {}
         if named is not None:
-            more["schedules"] = partial(look_at_schedules, named)
+            more["schedules"] = partial(look_at_schedules, named, database)
         report = examine(database, named, more=more)
         database.close()
     if as_json:

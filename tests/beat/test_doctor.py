@@ -11,6 +11,7 @@ from celery.schedules import crontab
 
 from pgjobs_celery import cron
 from pgjobs_celery.beat.doctor import look_at_schedules
+from pgjobs_celery.control.app import database_of
 from pgjobs_celery.control.doctor.findings import Severity
 
 from ..support.shop import report
@@ -28,7 +29,7 @@ def found(app: Celery, **entries: object) -> list[tuple[str, str]]:
     app.conf.beat_schedule = {
         name: {"task": "shop.report", "schedule": schedule} for name, schedule in entries.items()
     }
-    return [(each.code, each.subject) for each in look_at_schedules(app)]
+    return [(each.code, each.subject) for each in look_at_schedules(app, database_of(app))]
 
 
 def test_a_crontab_that_a_change_of_the_clocks_skips_or_repeats(app: Celery) -> None:
@@ -36,10 +37,12 @@ def test_a_crontab_that_a_change_of_the_clocks_skips_or_repeats(app: Celery) -> 
     assert findings == [("crontab_clocks", "hourly")]
     findings = found(app, **{f"e{n}": crontab(minute="0") for n in range(9)})
     assert findings == [("crontab_clocks", "e0")]
-    (finding,) = look_at_schedules(app)
+    (finding,) = look_at_schedules(app, database_of(app))
     assert finding.evidence.startswith("Entries e0, e1, e2, e3, e4 and 4 more: on 20")
     assert len(finding.details["entries"]) == 9
-    assert all(each.severity is Severity.NOTICE for each in look_at_schedules(app))
+    assert all(
+        each.severity is Severity.NOTICE for each in look_at_schedules(app, database_of(app))
+    )
     assert found(app, hourly=cron("0 * * * *"), noon=cron("0 12 * * *")) == []
 
 
@@ -51,8 +54,8 @@ def test_in_utc_no_clocks_change(app: Celery) -> None:
 def test_an_entry_that_cannot_be_published(app: Celery) -> None:
     assert found(app, each_hour=timedelta(hours=1)) == []
     app.conf.beat_schedule = {"lost\x1b": {"task": "shop.gone", "schedule": 3600.0}}
-    (finding,) = look_at_schedules(app)
+    (finding,) = look_at_schedules(app, database_of(app))
     assert finding.code == "schedule_wrong"
     assert finding.evidence.isprintable()
     app.task(report, name="shop.gone", shared=False)
-    assert list(look_at_schedules(app)) == []
+    assert list(look_at_schedules(app, database_of(app))) == []

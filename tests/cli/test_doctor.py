@@ -16,9 +16,12 @@ from celery import Celery
 from celery.bin.celery import celery
 from click.testing import CliRunner, Result
 
+from pgjobs_celery.beat.schedules import Schedules
 from pgjobs_celery.cli import doctor as cli
 from pgjobs_celery.control.doctor.findings import CODES, Report, finding
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from tests.support.doctoring import OF_THE_SUITE
 from tests.support.rows import put
 
@@ -94,13 +97,27 @@ def test_without_an_app_the_database_is_looked_at(url: str, tmp_path: Path) -> N
 def test_another_schema_of_another_database(run: Run, url: str) -> None:
     done = run("--url", url, "--schema", "other", "--json")
     assert set(found(done)) == {"no_schema"}
+    assert "schedules" in json.loads(done.output)["left_out"]
     assert done.exit_code == 1
+
+
+def test_the_entries_are_those_of_the_database_that_is_examined(
+    run: Run, make_app: Callable[..., Celery], make_database: Callable[[], str], url: str
+) -> None:
+    """Not those of the database that the app is set to."""
+    other = make_database()
+    with migrations.session(parse_url(other)) as connection:
+        migrations.migrate(connection, "pgjobs")
+    Schedules(make_app("doctored", broker_url=other)).put("typo", "shop.typo", 60)
+    assert "schedule_wrong" not in found(run("--json"))
+    assert found(run("--json", "--url", other))["schedule_wrong"]["subject"] == "typo"
 
 
 def test_no_server_is_a_finding(run: Run) -> None:
     done = run("--url", "pgjobs://app:t0p@127.0.0.1:1/x")
     assert done.exit_code == 1
     assert done.output.startswith("error    no_connection: ")
+    assert "not_looked_at" not in done.output
     assert "t0p" not in done.output
     assert "Traceback" not in done.output
 
