@@ -1,8 +1,10 @@
 """Send many messages of one task, built by Celery's own ``app.amqp``, as ``apply_async()`` does.
 
 But without what that works out each time and is the same for all: settings, defaults, a result that
-nobody takes. It is a third of what a message costs. Where a task, an app or a library does anything
-of its own on the way no such sender exists, and ``apply_async()`` is called for each.
+nobody takes. It is a third of what a message costs. Where the messages differ in nothing but their
+arguments most are made after one of them, see :mod:`pgjobs_celery.publishing.template`. Where a
+task, an app or a library does anything of its own on the way no such sender exists, and
+``apply_async()`` is called for each.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from pgjobs_celery import PgTask, Unique, bulk, enqueue_many, using
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import InvalidOption, MessageRefused, NotAllPublished, UnknownOption
 from pgjobs_celery.publishing import fast_producer, fast_sender
+from pgjobs_celery.publishing.replacement import MARKING, mark_steps
 from pgjobs_celery.publishing.template import represent
 
 from ..conftest import Connection
@@ -45,16 +46,17 @@ class Shadowed(Task):
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery]) -> Celery:
+    """An app in which nothing but its arguments decides about a message."""
+    return with_tasks(make_app, {"pgtask": "mail"})
+
+
+@pytest.fixture
+def routed(make_app: Callable[..., Celery]) -> Celery:
+    """An app in which the arguments decide about the queue."""
     return with_tasks(
         make_app,
         [lambda name, args, *_, **__: {"queue": "mail"} if args == (7,) else None],
     )
-
-
-@pytest.fixture
-def alike(make_app: Callable[..., Celery]) -> Celery:
-    """An app in which nothing but its arguments decides about a message."""
-    return with_tasks(make_app, {"pgtask": "mail"})
 
 
 def with_tasks(make_app: Callable[..., Celery], routes: Any) -> Celery:
@@ -269,11 +271,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("name", ["add", "annotated", "shadowed", "pgtask"])
 def test_the_rows_are_those_of_apply_async(
-    app: Celery, connection: Connection, name: str, options: dict[str, Any]
+    routed: Celery, connection: Connection, name: str, options: dict[str, Any]
 ):
-    task = app.tasks[name]
-    with app.connection() as broker:
-        app.amqp.queues["special"](broker.default_channel).declare()
+    task = routed.tasks[name]
+    with routed.connection() as broker:
+        routed.amqp.queues["special"](broker.default_channel).declare()
     for x in (1, 7):
         options = {**options}
         task.apply_async((x,), **options)
@@ -293,11 +295,11 @@ ITEMS: list[Any] = [
 
 @pytest.mark.parametrize("name", ["add", "annotated", "pgtask"])
 def test_the_rows_are_those_of_apply_async_whatever_the_arguments(
-    alike: Celery, connection: Connection, name: str
+    app: Celery, connection: Connection, name: str
 ):
-    task = alike.tasks[name]
-    with alike.connection() as broker:
-        alike.amqp.queues["special"](broker.default_channel).declare()
+    task = app.tasks[name]
+    with app.connection() as broker:
+        app.amqp.queues["special"](broker.default_channel).declare()
     for what, options in OPTIONS.items():
         connection.execute("DELETE FROM pgjobs.jobs")
         for item in ITEMS:
@@ -309,33 +311,36 @@ def test_the_rows_are_those_of_apply_async_whatever_the_arguments(
 
 
 def test_only_the_first_two_of_those_alike_are_built(
-    alike: Celery, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    app: Celery,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ):
     built: list[Any] = []
-    real = alike.amqp.send_task_message
+    real = app.amqp.send_task_message
 
     def send_task_message(producer: Any, name: str, *args: Any, **options: Any) -> Any:
         built.append(name)
         return real(producer, name, *args, **options)
 
     send_task_message.__module__ = real.__module__
-    monkeypatch.setattr(alike.amqp, "send_task_message", send_task_message)
+    monkeypatch.setattr(app.amqp, "send_task_message", send_task_message)
+    request.addfinalizer(lambda: signals.before_task_publish.disconnect(dispatch_uid=MARKING))
+    signals.before_task_publish.connect(mark_steps, dispatch_uid=MARKING)  # as a worker does
     for name in ("add", "annotated", "pgtask"):
-        assert enqueue_many(alike.tasks[name], [(index,) for index in range(10)]) == 10
+        assert enqueue_many(app.tasks[name], [(index,) for index in range(10)]) == 10
         with bulk():
-            assert enqueue_many(alike.tasks[name], [(index,) for index in range(5)]) == 5
+            assert enqueue_many(app.tasks[name], [(index,) for index in range(5)]) == 5
         assert built == [name] * 4
         built.clear()
     assert len({row["task_id"] for row in get_rows(connection)}) == 45
 
     send_task_message.__wrapped__ = real  # type: ignore[attr-defined]
-    assert enqueue_many(alike.tasks["add"], [(index,) for index in range(10)]) == 10
+    assert enqueue_many(app.tasks["add"], [(index,) for index in range(10)]) == 10
     assert len(built) == 10  # a library's, which may do anything
 
 
-def test_a_listener_is_told_of_each_from_when_it_is_connected(
-    alike: Celery, connection: Connection
-):
+def test_a_listener_is_told_of_each_from_when_it_is_connected(app: Celery, connection: Connection):
     def before(headers: Any, body: Any, **_: Any) -> None:
         headers["traced"] = body[0][0]
 
@@ -346,7 +351,7 @@ def test_a_listener_is_told_of_each_from_when_it_is_connected(
         signals.before_task_publish.disconnect(before)
         yield (6,)
 
-    assert enqueue_many(alike.tasks["add"], items()) == 7
+    assert enqueue_many(app.tasks["add"], items()) == 7
     headers = [json.loads(row["message"])["headers"] for row in get_rows(connection)]
     assert [each.get("traced") for each in headers] == [None] * 4 + [4, 5, None]
 
