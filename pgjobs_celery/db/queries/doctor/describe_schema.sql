@@ -19,7 +19,7 @@ SELECT 'table', r.name,
 FROM relations AS r
 WHERE r.relkind IN ('r', 'p')
 UNION ALL
-SELECT 'column', r.name || '.' || a.attname,
+SELECT 'column', r.name || '.' || a.attname::text,
        pg_catalog.format_type(a.atttypid, a.atttypmod)
          || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
          || CASE WHEN a.attidentity <> '' THEN ' IDENTITY' ELSE '' END
@@ -29,7 +29,7 @@ JOIN pg_catalog.pg_attribute AS a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT
 LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = r.oid AND d.adnum = a.attnum
 WHERE r.relkind IN ('r', 'p')
 UNION ALL
-SELECT 'constraint', r.name || '.' || o.conname, pg_catalog.pg_get_constraintdef(o.oid, true)
+SELECT 'constraint', r.name || '.' || o.conname::text, pg_catalog.pg_get_constraintdef(o.oid, true)
 FROM relations AS r
 JOIN pg_catalog.pg_constraint AS o ON o.conrelid = r.oid
 WHERE o.contype IN ('c', 'p', 'u', 'f', 'x')
@@ -44,7 +44,7 @@ SELECT 'options', r.name, pg_catalog.array_to_string(ARRAY(
 FROM relations AS r
 WHERE r.relkind IN ('r', 'p')
 UNION ALL
-SELECT 'trigger', r.name || '.' || t.tgname,
+SELECT 'trigger', r.name || '.' || t.tgname::text,
        pg_catalog.pg_get_triggerdef(t.oid, true)
          || CASE t.tgenabled WHEN 'O' THEN '' WHEN 'D' THEN ' DISABLED' ELSE ' ENABLED OTHERWISE' END
 FROM relations AS r
@@ -52,7 +52,7 @@ JOIN pg_catalog.pg_trigger AS t ON t.tgrelid = r.oid
 WHERE NOT t.tgisinternal
 UNION ALL
 SELECT 'sequence', r.name,
-       pg_catalog.format_type(s.seqtypid, NULL) || ' INCREMENT ' || s.seqincrement
+       pg_catalog.format_type(s.seqtypid, NULL) || ' INCREMENT ' || s.seqincrement::text
          || CASE WHEN s.seqcycle THEN ' CYCLE' ELSE '' END
 FROM relations AS r
 JOIN pg_catalog.pg_sequence AS s ON s.seqrelid = r.oid
@@ -62,8 +62,8 @@ FROM relations AS r
 WHERE r.relkind = 'v'
 UNION ALL
 SELECT 'function',
-       p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')',
-       pg_catalog.pg_get_function_result(p.oid) || ' ' || l.lanname || ' ' || p.provolatile::text
+       p.proname::text || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')',
+       pg_catalog.pg_get_function_result(p.oid) || ' ' || l.lanname::text || ' ' || p.provolatile::text
          || ' ' || p.proparallel::text || CASE WHEN p.proisstrict THEN ' STRICT' ELSE '' END
          || CASE WHEN p.prosecdef THEN ' SECURITY DEFINER' ELSE '' END
          || coalesce(' SET ' || pg_catalog.array_to_string(p.proconfig, ', '), '')

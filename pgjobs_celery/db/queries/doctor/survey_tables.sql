@@ -9,7 +9,7 @@ SELECT c.relname::text, s.n_live_tup, s.n_dead_tup,
          - greatest(s.last_vacuum, s.last_autovacuum, pg_catalog.pg_postmaster_start_time()))::float8,
        coalesce(o.is_off, false),
        c.relpages::bigint * 8192,
-       c.reltuples * (w.width + 28) * 100 / coalesce(o.fill, 100)
+       c.reltuples::float8 * (w.width + 28::float8) * 100::float8 / coalesce(o.fill, 100)
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = %(schema)s
 JOIN pg_catalog.pg_stat_all_tables AS s ON s.relid = c.oid
@@ -25,7 +25,7 @@ CROSS JOIN LATERAL (
                           'autovacuum_enabled')
 ) AS o
 CROSS JOIN LATERAL (
-  SELECT pg_catalog.sum(p.avg_width * (1 - p.null_frac))::float8 AS width
+  SELECT pg_catalog.sum(p.avg_width::float8 * (1::float8 - p.null_frac::float8)) AS width
   FROM pg_catalog.pg_stats AS p
   WHERE p.schemaname = n.nspname
     AND p.tablename = c.relname
