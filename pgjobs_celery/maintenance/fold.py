@@ -56,6 +56,8 @@ class Fold(Service):
     interval = 5.0
     #: What takes long is done again after so many times as long: 4 percent of one processor.
     pace = 25.0
+    #: How often it counts in a system where nothing happens, in seconds.
+    idle = 60.0
 
     def __init__(self, limit: int) -> None:
         #: How many pairs of task and queue are counted apart.
@@ -68,6 +70,8 @@ class Fold(Service):
         if not self._is_begun:
             metrics.begin_fold()
             self._is_begun = True
+        if not metrics.find_news(self.idle):
+            return {}
         with database.transaction():
             # A little sooner, or processes that look at the same interval come too early by turns.
             fold = metrics.lock_fold(self.interval * 0.9, self.pace)
@@ -84,6 +88,10 @@ class Fold(Service):
                 lines = lengths(metrics.count_lines())
                 metrics.put_lines(lines, time.perf_counter() - began)
         return {}
+
+    def next_delay(self) -> float:
+        """At once when the worker starts."""
+        return self.interval if self._is_begun else 0.0
 
 
 def advance(fold: Found, now: str, writers: Sequence[str]) -> tuple[str, str, list[str]]:

@@ -134,8 +134,8 @@ class Probing(bootsteps.StartStopStep):
         self._is_consuming = False
         self._turned: float | None = None
         self._is_refused = False
-        if database is None:
-            return
+        if database is None or not self._settings.http_port:
+            return  # Celery makes each step, and then asks whether to include it
         self._node: Node = get_node(database)
         self._probe = Probe(self._settings.heartbeat_interval, self._open)
         self._loop = Loop(database)
@@ -144,7 +144,7 @@ class Probing(bootsteps.StartStopStep):
 
     def include_if(self, consumer: Any) -> bool:
         """True if there is a port to be opened."""
-        return bool(read_settings(consumer.app.conf).http_port)
+        return bool(self._settings.http_port)
 
     def start(self, consumer: Any) -> None:
         """It consumes; once for each connection."""

@@ -165,6 +165,12 @@ def test_counting_ends_walks_the_index_of_what_has_finished(filled):
     assert plan.scans() == {("Index Scan", "jobs_finished")}, plan
 
 
+def test_looking_for_news_reads_an_entry_of_each_index(filled):
+    plan = Plan(filled, "find_news", idle=60.0)
+    assert {index for _, index in plan.scans()} <= {"jobs_finished", "jobs_ready"}, plan
+    assert not [each for each in plan.scans() if each[0] == "Seq Scan"], plan
+
+
 def test_counting_lines_leaps_along_the_ready_index(filled):
     plan = Plan(filled, "count_lines", depth=1000, most=100)
     assert {index for _, index in plan.scans()} <= {"jobs_ready", "jobs_due"}, plan

@@ -119,6 +119,13 @@ def test_a_worker_is_ready_until_something_is_wrong_and_again(
             assert conf["pgjobs_http_port"] not in listening
 
 
+def test_a_worker_without_a_port_listens_nowhere(worker: StartWorker):
+    started = worker(app="tests.e2e.probed", pool="threads")
+    assert "probes and metrics" not in started.log
+    listening = psutil.Process(started.pid).net_connections("tcp")
+    assert [each for each in listening if each.status == psutil.CONN_LISTEN] == []
+
+
 def test_the_port_serves_what_the_worker_has_done(
     app: Celery, worker: StartWorker, connection: Connection, conf: dict[str, Any]
 ):

@@ -145,6 +145,12 @@ class Metrics:
         """Have the row there that says how far the ends are counted."""
         self._session.fetch("begin_fold")
 
+    def find_news(self, idle: float) -> bool:
+        """Whether there is anything to count; or nothing was for ``idle`` seconds."""
+        calls = [self._session.call("pin_plans"), self._session.call("find_news", idle=idle)]
+        rows = self._session.run(calls)[1]
+        return not rows or bool(rows[0][0])
+
     def lock_fold(self, interval: float, pace: float) -> Fold | None:
         """Be the one process that counts, to the end of this transaction; None if another is.
 
