@@ -16,14 +16,13 @@ from ..db.deadline import answered_by
 from ..db.rows.audit import ENDING
 from ..db.rows.explain import FEW, MOST_AHEAD, Held, JobFacts
 from ..job.states import State
-from ..printable import one_line
 from ..scopes.steady import monotonic
 from .explain_begun import explain_ended, explain_executing
+from .explain_chord import explain_chord
 from .explanation import (
     COMMAND,
     Explanation,
     Facts,
-    as_data,
     by,
     count,
     error_text,
@@ -36,7 +35,7 @@ from .explanation import (
 if TYPE_CHECKING:
     from ..db.database import Database
     from ..db.rows.audit import Audit, Doer
-    from ..db.rows.explain import ChordFacts, Consumer, Explain, Lock
+    from ..db.rows.explain import Consumer, Explain, Lock
 
 #: For how many seconds a job may be due before maintenance is missed: it looks each second, and at
 #: the time of the nearest job.
@@ -378,26 +377,3 @@ def _are(number: int) -> str:
 
 def _consume(number: int) -> str:
     return "consumes" if number == 1 else "consume"
-
-
-def explain_chord(task_id: str, chord: ChordFacts) -> Explanation:
-    """Why an id without a row has none yet: its header has not finished."""
-    missing = max(0, chord.size - chord.finished)
-    waits = ", ".join(f"{id} ({state})" for id, state in chord.unfinished)
-    named = f": {waits}{', ...' if missing > len(chord.unfinished) else ''}" if waits else ""
-    text = (
-        f"It is not published yet: it waits for the chord {chord.group_id}, which began at"
-        f" {when(chord.inserted_at, chord.now)}, and {missing:,} of the {chord.size:,} tasks of its"
-        f" header {'has' if missing == 1 else 'have'} not finished{named}."
-    )
-    first = next((id for id, _ in chord.unfinished), None)
-    details = {
-        "task_id": task_id, "group_id": chord.group_id, "size": chord.size, "missing": missing,
-        "unfinished": {id: state.value for id, state in chord.unfinished}, "at": chord.now,
-    }  # fmt: skip
-    return Explanation(
-        "waits_for_chord",
-        one_line(text),
-        as_data(details),
-        one_line(f"{COMMAND} explain {quote(first)}") if first else None,
-    )

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from pgjobs_celery.control.explain import decide, explain_chord
+from pgjobs_celery.control.explain import decide
+from pgjobs_celery.control.explain_chord import explain_chord
 from pgjobs_celery.control.explanation import KINDS, Explanation, Facts, span, when
 from pgjobs_celery.db.rows.explain import (
     ChordFacts,
