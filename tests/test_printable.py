@@ -164,7 +164,7 @@ def commands() -> list[list[str]]:
         ["jobs"], ["jobs", "--json"], ["jobs", "--task", EVIL, "--tag", EVIL, "--queue", EVIL],
         ["show", first], ["show", failed], ["show", failed, "--json"], ["show", EVIL],
         ["explain", first], ["explain", failed], ["explain", first, "--json"], ["explain", EVIL],
-        ["doctor"], ["doctor", "--json"], ["metrics"], ["metrics", "--json"],
+        ["doctor"], ["doctor", "--json"], ["metrics"], ["metrics", "--json"], ["ready"],
         ["workers"], ["workers", "--json"], ["top", "--once"],
         ["pause", EVIL], ["limit", EVIL, "2"], ["limit", EVIL, "none"], ["resume", EVIL],
         ["schedules", "list"], ["schedules", "list", "--json"], ["schedules", "check"],
