@@ -51,8 +51,6 @@ class ClaimPlan:
         self._rate = 0.0
         self._finished = 0
         self._rate_from = 0.0
-        #: How long a claim takes, in seconds, averaged.
-        self._duration = 0.0
         #: The last look was at everything, and found all that there was.
         self.is_dry = False
         self._echoes = 0
@@ -129,11 +127,6 @@ class ClaimPlan:
     def ahead(self) -> int:
         """How many jobs are finished within ``read_ahead`` at the present rate."""
         return int(self._rate * self._read_ahead)
-
-    @property
-    def low_water(self) -> int:
-        """How many jobs are finished while a claim is under way; half of those ahead at most."""
-        return int(self._rate * min(self._duration, self._read_ahead / 2))
 
     def limit(self, window: int) -> int:
         """How many jobs to claim for ``window`` free places.
@@ -215,7 +208,6 @@ class ClaimPlan:
 
         ``full``: of each queue with a limit for all workers, whether they run as many jobs by now.
         """
-        self._duration = (self._duration + end - start) / 2
         for claim in claims:
             floors = self._floors.get(claim.queue)
             if floors is not None:

@@ -8,7 +8,6 @@ from kombu.transport.base import StdChannel
 
 from ..config import Options
 from ..db.database import Database
-from ..db.flight import Flight
 from ..node.node import get_node
 
 
@@ -23,9 +22,6 @@ class Host(Protocol):
 
     def wake(self) -> None:
         """Have another turn soon: a channel has room for another message."""
-
-    def reads(self, flight: Flight) -> bool:
-        """Have a turn when this answer has come; False where only a wait for it helps."""
 
     def fail(self, why: str) -> None:
         """Give the connection up for lost, whatever the loop is doing."""

@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..job.envelope import decode_envelope
 from ..job.held_claim import HeldClaim
 from ..job.outcome import cancelled, discarded, error_from, released
-from ..job.rows import Cancellation, Claim, Fence
+from ..job.rows import Bucket, Cancellation, Claim, Fence
 from ..printable import guarded
 from .claim_plan import ClaimPlan
 from .message import Message
 
 if TYPE_CHECKING:
     from ..node.pool import Pool
-    from ..node.sent_claim import SentClaim
     from .feed import Consumer
     from .host import HostedChannel
     from .qos import QoS
@@ -28,11 +26,11 @@ logger = guarded(logging.getLogger(__name__))
 
 
 class Look(NamedTuple):
-    """A claim that was sent: how many jobs it asked for, and when."""
+    """A claim that was started: how many jobs it asked for, where, and when."""
 
     limit: int
+    buckets: Sequence[Bucket]
     start: float
-    sent: SentClaim
 
 
 class JobFeed:
@@ -48,10 +46,6 @@ class JobFeed:
         self._consumers: Mapping[str, Consumer] = {}
         self._plan = ClaimPlan(channel.options.max_claim, self._node.read_ahead)
         self._buffer: deque[Claim] = deque()
-        #: The claim whose answer is on its way.
-        self._look: Look | None = None
-        #: What the plan must be told once it knows what that has brought.
-        self._news: deque[Callable[[], None]] = deque()
         #: Queues with a limit in which a job has ended.
         self._freed: deque[str] = deque()
         #: How many messages were acknowledged since the plan last counted them.
@@ -63,26 +57,19 @@ class JobFeed:
         """Deliver to these consumers from now on, and claim from these queues."""
         self._consumers = consumers
         self._looked_at = time.monotonic()
-        if not consumers:
-            self._give_back_look()
-        self._tell(partial(self._plan.set_queues, list(queues)))
+        self._plan.set_queues(queues)
 
     @property
     def is_idle(self) -> bool:
         """True when the last look found all that there was, or another is not worth it now."""
-        if self._buffer or self._look is not None:
+        if self._buffer:
             return False
         return self._plan.is_dry or self._plan.due_at > time.monotonic()
 
     @property
     def due_at(self) -> float:
-        """When a turn is worth its price, by the monotonic clock; infinite for not now."""
-        has_room = self._room() > 0
-        if self._buffer and has_room:
-            return float("-inf")
-        if self._look is not None:
-            return self._patience_ends(self._look)
-        return self._plan.due_at if has_room else float("inf")
+        """When the next claim is worth its price, by the monotonic clock; infinite for not now."""
+        return self._plan.due_at if self._room() > 0 else float("inf")
 
     @property
     def buffered(self) -> int:
@@ -93,13 +80,13 @@ class JobFeed:
         """A job waits in this queue; ``anywhere`` in it if it was put back."""
         if queue in self._consumers:
             if anywhere:
-                self._tell(self._plan.look_again)
+                self._plan.look_again()
             else:
-                self._tell(lambda: self._plan.expect(time.monotonic(), queue))
+                self._plan.expect(time.monotonic(), queue)
 
     def look_again(self) -> None:
         """Look at everything: time has passed, or a notification may have been lost."""
-        self._tell(self._plan.look_again)
+        self._plan.look_again()
 
     def look_once_more(self) -> None:
         """Look at what came before our announcement: it was not announced to us."""
@@ -108,13 +95,6 @@ class JobFeed:
         else:
             # Above the floors: a look below them is due, and waits for its turn.
             self._plan.expect(time.monotonic())
-
-    def _tell(self, news: Callable[[], None]) -> None:
-        """Tell the plan of it; after what is on its way, which has not seen it."""
-        if self._look is None:
-            news()
-        else:
-            self._news.append(news)
 
     def place_freed(self, queue: str) -> None:
         """A job of a queue with a limit has ended; called from any thread."""
@@ -153,11 +133,6 @@ class JobFeed:
 
     def release(self, but: Container[str] = ()) -> None:
         """Put back what was claimed and not handed out, but for these queues."""
-        if not but:
-            self._give_back_look()
-        self._put_back(but)
-
-    def _put_back(self, but: Container[str] = ()) -> None:
         for claim in [each for each in self._buffer if each.queue not in but]:
             self._buffer.remove(claim)
             self._node.settle(released(claim))
@@ -165,11 +140,10 @@ class JobFeed:
     def close(self) -> None:
         """Hand out nothing more; what a statement brings that is under way goes back."""
         self._consumers = {}
-        self._give_back_look()
 
     def abandon(self) -> None:
         """Forget everything: the process has forked, and the claims are the parent's."""
-        self._consumers, self._look = {}, None
+        self.close()
         self._buffer.clear()
 
     def get(self, queue: str, no_ack: bool) -> Message | None:
@@ -192,32 +166,21 @@ class JobFeed:
         if self.acknowledged:
             self._plan.count_finished(self.acknowledged, time.monotonic())
             self.acknowledged = 0
+        while self._freed:
+            self._plan.place_freed(self._freed.popleft())
         delivered = 0
         is_full = True
         while self._consumers:
-            if self._look is not None:
-                self._take_answer(self._look)
-                is_full = self._plan.is_full
             while self._buffer and self._room() > 0:
                 if delivered and time.monotonic() >= until:
                     return delivered
                 delivered += self._deliver_job(self._buffer.popleft())
             # After a claim that came back short the loop has its turn first: it sends the jobs to
             # the pool's children, and another look would hold them up.
-            if not is_full or self._look is not None or not self._is_low(delivered):
-                break
-            if not self._claim():
+            if self._buffer or not is_full or not self._claim():
                 break
             is_full = self._plan.is_full
         return delivered
-
-    def _is_low(self, delivered: int) -> bool:
-        """True if what waits is handed out before another claim could be there.
-
-        Only where some of it was handed out just now: a pool that has come to longer tasks must not
-        sit on jobs that another could start.
-        """
-        return not self._buffer or (delivered > 0 and len(self._buffer) <= self._plan.low_water)
 
     def _room(self) -> int:
         """How many more jobs may be: no more than a worker's pool can begin, if it gets them."""
@@ -233,72 +196,38 @@ class JobFeed:
         return pool if pool is not None and pool.is_fed_by(self._channel) else None
 
     def _claim(self) -> bool:
-        """Claim what is worth it now; True if there is something to deliver already."""
-        start = time.monotonic()
-        while self._freed:
-            self._plan.place_freed(self._freed.popleft())
-        if self._plan.due_at > start:
+        """Claim what is worth it now; True if there is something to deliver."""
+        look = self._start_claim()
+        if look is None:
             return False
-        # What waits yet will have begun when the answer comes.
-        limit = self._plan.limit(self._room() if not self._buffer else 1)
+        for_pool = self._fed_pool() is not None
+        claims = self._node.claim_jobs(look.buckets, look.limit, for_pool=for_pool)
+        return self._take_claims(look, claims)
+
+    def _start_claim(self) -> Look | None:
+        """Decide what to claim now; None if no claim is worth its price."""
+        start = time.monotonic()
+        if self._plan.due_at > start:
+            return None
+        limit = self._plan.limit(self._room())
         buckets = self._plan.buckets(start, self._node.places()) if limit else ()
         if not buckets:
             self._looked_at = time.monotonic()
-            return False
-        for_pool = self._fed_pool() is not None
-        sent = self._node.send_claim(buckets, limit, for_pool=for_pool)
-        self._look = look = Look(limit, start, sent)
-        if not self._consumers:  # cancelled meanwhile, by a soft shutdown
-            self._give_back_look()
-            return False
-        return self._take_answer(look)
+            return None
+        return Look(limit, buckets, start)
 
-    def _take_answer(self, look: Look, *, must_wait: bool = False) -> bool:
-        """Buffer what a claim has brought; True if that is anything. Waits if nothing else does."""
-        flight = look.sent.flight
-        if (
-            not must_wait
-            and not flight.has_landed
-            and time.monotonic() < self._patience_ends(look)
-            and self._host.reads(flight)
-        ):
-            return False
-        try:
-            claims = self._node.finish_claim(look.sent)
-            self._record(look, claims)
-        finally:
-            self._look = None
-            while self._news:
-                self._news.popleft()()
-        return bool(claims)
-
-    def _patience_ends(self, look: Look) -> float:
-        """When to wait for an answer that has not come: only then the server is asked for it."""
-        return look.start + self._channel.options.ask_after
-
-    def _record(self, look: Look, claims: Sequence[Claim]) -> None:
-        """Learn from a claim, and buffer what it brought."""
+    def _take_claims(self, look: Look, claims: Sequence[Claim]) -> bool:
+        """Learn from a claim, and buffer what it brought; True if there is something to deliver."""
         self._looked_at = end = time.monotonic()
         was_full = self._plan.is_full
         self._plan.record(look.limit, claims, look.start, end, self._node.limits.full)
         self._buffer.extend(claims)
-        if not self._consumers or self._node.is_fenced:
-            # They were cancelled meanwhile, by a soft shutdown; or others may have the jobs by now.
-            self._put_back()
-        elif was_full and self._plan.is_full:
+        if not self._consumers:  # they were cancelled meanwhile, by a soft shutdown
+            self.release()
+            return False
+        if was_full and self._plan.is_full:
             self._host.stop_sleeping()
-
-    def finish_look(self) -> None:
-        """Wait for what is on its way."""
-        if self._look is not None:
-            self._take_answer(self._look, must_wait=True)
-
-    def _give_back_look(self) -> None:
-        """Nobody waits for what is on its way; what it brings goes back in line."""
-        look, self._look = self._look, None
-        if look is not None:
-            self._node.give_back(look.sent)
-            self._tell(self._plan.look_again)
+        return bool(claims)
 
     def _deliver_job(self, claim: Claim) -> int:
         consumer = self._consumers.get(claim.queue)

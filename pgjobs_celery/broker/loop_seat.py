@@ -6,21 +6,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..db.flight import Flight
 from ..scopes.waker import Waker
 
 
 class LoopSeat:
-    """Its turn at each tick, its waker, its timers, the answer that is on its way, and an alarm for
-    a look that is due."""
+    """Its turn at each tick, its waker, its timers, and an alarm for a look that is due."""
 
     def __init__(self, loop: Any, waker: Waker, on_tick: Callable[[], None]) -> None:
         self._loop = loop
         self._waker = waker
         self._on_tick = on_tick
         self._timers: list[Any] = []
-        #: The answer that is read in the loop.
-        self._flight: Flight | None = None
         self._alarm: Any = None
         self._alarm_at = float("inf")
         loop.on_tick.add(on_tick)
@@ -33,16 +29,6 @@ class LoopSeat:
     def turn_soon(self) -> None:
         """Have a turn even if the loop has forgotten us."""
         self._loop.call_soon(self._on_tick)
-
-    def read(self, flight: Flight) -> None:
-        """Read this answer when it comes, and have a turn then."""
-        if flight is not self._flight:
-            self._flight = flight
-            flight.watch(self._loop, self._has_landed)
-
-    def _has_landed(self) -> None:
-        self._flight = None
-        self._waker.wake()
 
     def ring_at(self, due_at: float) -> bool:
         """Have a turn at this time, by the monotonic clock; False if one comes earlier anyway."""
@@ -57,8 +43,6 @@ class LoopSeat:
     def leave(self) -> None:
         """Have no turn any more; the waker stays open."""
         self._loop.on_tick.discard(self._on_tick)
-        if (flight := self._flight) is not None:
-            flight.unwatch()
         self._loop.remove(self._waker)
         for timer in self._timers:
             timer.cancel()

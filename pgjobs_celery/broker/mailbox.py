@@ -27,6 +27,9 @@ BATCH = 100
 class Mailbox:
     """The messages of a channel that are not jobs; one thread at a time."""
 
+    #: No look is due by the clock: a message is announced with its commit.
+    due_at = float("inf")
+
     def __init__(self, channel: HostedChannel, qos: QoS, tags: Iterator[int]) -> None:
         self._channel = channel
         self._node = channel.node
@@ -48,13 +51,6 @@ class Mailbox:
     def is_idle(self) -> bool:
         """True when all that was taken was handed out."""
         return not self._mail
-
-    @property
-    def due_at(self) -> float:
-        """No look is due by the clock, for a message is announced with its commit: now or never."""
-        return (
-            float("-inf") if (self._mail or self._news) and self._qos.room() > 0 else float("inf")
-        )
 
     def expect(self, queue: str) -> None:
         """A message waits in this queue."""

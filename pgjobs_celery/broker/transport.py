@@ -30,15 +30,14 @@ import select
 import socket
 import threading
 import time
-from functools import partial
 from typing import Any
 
 from kombu.exceptions import ChannelError
 from kombu.transport import base
 
+from ..db import notify
 from ..db.database import CONNECTION_ERRORS, ConnectionLost, Database, get_database
 from ..db.dsn import Target
-from ..db.flight import Flight
 from ..node.node import Node, get_node
 from ..printable import guarded
 from ..scopes.waker import Waker
@@ -47,7 +46,6 @@ from .client import hide_passwords, read_client_options, show_place, with_scheme
 from .declaration import Management
 from .driver import DRIVER, let_workers_talk
 from .loop_seat import LoopSeat
-from .news import hear
 from .sleep import Sleep
 
 logger = guarded(logging.getLogger(__name__))
@@ -96,17 +94,13 @@ class Transport(base.Transport):
         self.channels: list[Channel] = []
         #: The exclusive queues of this connection, which go with it.
         self._own_queues: set[str] = set()
-        self._sleep = Sleep(
-            self.database, partial(hear, self.database, self.channels, self._end_cancelled)
-        )
+        self._sleep = Sleep(self.database, self._hear)
         self._next_poll = 0.0
         self._polls = 0
         self._pid = os.getpid()
         #: In the event loop of a worker.
         self._seat: LoopSeat | None = None
         self._loop_thread = 0
-        #: The loop that has its turn waits, and reads no answers.
-        self._is_blocking = False
         #: Why the connection is given up for lost.
         self._failure = ""
         #: The worker is leaving, and must not wait for messages.
@@ -261,24 +255,19 @@ class Transport(base.Transport):
         if waker is not None:
             waker.close()
 
-    def reads(self, flight: Flight) -> bool:
-        """Have a turn when this answer has come; False where only a wait for it helps."""
-        if self._seat is None or self._is_blocking:
-            return False
-        self._seat.read(flight)
-        return True
-
     def _on_tick(self) -> None:
-        self._take_turn()
-        due_at = float("-inf") if self._fall_asleep() else self._due_at()
-        # The loop has asked its timers already how long it may sleep: it must ask once more.
-        if due_at <= time.monotonic() or (self._seat is not None and self._seat.ring_at(due_at)):
+        if self._take_turn() or self._fall_asleep():
+            # There may be more: the loop must not wait before it asks again.
+            self.wake(always=True)
+        elif self._seat is not None and self._seat.ring_at(self._due_at()):
+            # Nobody wakes us for what stands below the floors. The loop has asked its timers
+            # already how long it may sleep: once more.
             self.wake(always=True)
 
     # One turn
 
     def _due_at(self) -> float:
-        """When the next turn is worth its price although nothing has come."""
+        """When the next look is worth its price although nothing has come."""
         due_at = min((channel.due_at for channel in self.channels), default=float("inf"))
         retry_at = self._sleep.retry_at
         return retry_at if retry_at < due_at and self._idle_channels() else due_at
@@ -286,9 +275,8 @@ class Transport(base.Transport):
     def _take_turn(self, *, single: bool = False) -> int:
         """Deliver for a while, and write what became of jobs where no claim carried it along.
 
-        ``single``: only one message, for a loop that waits for it.
+        ``single``: only one message.
         """
-        self._is_blocking = single
         if self._failure:
             failure, self._failure = self._failure, ""
             raise ConnectionLost(failure)
@@ -305,13 +293,9 @@ class Transport(base.Transport):
         if delivered:
             self._sleep.found_work()
         node = self._node
-        if (
-            not node.is_claiming
-            and node.unwritten
-            and (
-                node.unwritten >= OUTCOMES
-                or not any(channel.jobs.buffered for channel in self.channels)
-            )
+        if node.unwritten and (
+            node.unwritten >= OUTCOMES
+            or not any(channel.jobs.buffered for channel in self.channels)
         ):
             node.flush()
         return delivered
@@ -363,11 +347,29 @@ class Transport(base.Transport):
         """Keep cancelled jobs from beginning, and end those that must be terminated."""
         node = self._node
         if node.pool is not None:
-            for channel in self.channels:
-                channel.jobs.finish_look()
             for cancellation in node.find_cancelled():
                 if not any(channel.jobs.drop(cancellation) for channel in self.channels):
                     node.pool.end(cancellation)
+
+    def _hear(self, notification: str) -> None:
+        """Act on a notification."""
+        kind, name = notification[:1], notification[1:]
+        if kind == notify.DUE:
+            self._node.services.expect_due()
+        elif kind == notify.BOUND:
+            self._node.services.post.listen_again()
+        elif kind == notify.CANCEL:
+            self._end_cancelled()
+        elif kind in (notify.JOB, notify.BACK):
+            for channel in self.channels:
+                channel.jobs.expect(name, anywhere=kind == notify.BACK)
+        elif kind == notify.MESSAGE:
+            for channel in self.channels:
+                channel.mailbox.expect(name)
+        elif kind == notify.QUEUE:
+            self._node.limits.expire()
+            for channel in self.channels:
+                channel.jobs.look_again()
 
     # From any thread
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -69,10 +69,6 @@ _NUMBERS = {int, UUID}
 
 Row = tuple[Any, ...]
 Param = tuple["bytes | None", int]
-#: The answer to a command: whether its rows are wanted; the name of the statement it prepares.
-Awaited = tuple[bool, "bytes | None"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -268,34 +264,23 @@ class Connection:
 
         Raises the psycopg error of the first call that failed; the other transactions have run.
         """
-        return self.wait(self.exchange(transactions))
-
-    def wait(self, exchange: Generator[Wait, Ready | int, T]) -> T:
-        """Drive one of the generators below to its end, from wherever it stands."""
-        return self._connection.wait(exchange)
+        return self._connection.wait(self.exchange(transactions))
 
     def exchange(
         self, transactions: Sequence[Sequence[Call]]
     ) -> Generator[Wait, Ready | int, list[list[Row]]]:
         """As :meth:`run`, as a generator that yields when it has to wait for the socket."""
-        awaited = yield from self.send(transactions)
-        return (yield from self.receive(awaited))
-
-    def send(
-        self, transactions: Sequence[Sequence[Call]]
-    ) -> Generator[Wait, Ready | int, list[Awaited]]:
-        """Send each transaction, all in one flush; the answers that are to come."""
         pgconn = self._pgconn
         self._busy = True
         pgconn.enter_pipeline_mode()
-        awaited: list[Awaited] = []
+        expected: list[tuple[bool, bytes | None]] = []  # a command: are its rows wanted; its name
         if self._prepare:
             # Apart from the transactions: one that fails must not take along what others need.
             for query in (call.prepared for transaction in transactions for call in transaction):
                 if query.name not in self._known:
                     pgconn.send_prepare(query.name, query.sql)
                     pgconn.pipeline_sync()
-                    awaited += [(False, query.name), (False, None)]
+                    expected += [(False, query.name), (False, None)]
                     self._known.add(query.name)
         for transaction in transactions:
             for query, values, formats, _ in transaction:
@@ -307,20 +292,15 @@ class Connection:
                     pgconn.send_query_prepared(
                         query.name, values, param_formats=formats, result_format=_BINARY
                     )
-                awaited.append((True, None))
+                expected.append((True, None))
             pgconn.pipeline_sync()
-            awaited.append((False, None))
+            expected.append((False, None))
         while pgconn.flush():
             if (yield Wait.RW) & Ready.R:
                 pgconn.consume_input()
-        return awaited
-
-    def receive(self, awaited: Sequence[Awaited]) -> Generator[Wait, Ready | int, list[list[Row]]]:
-        """Read the answers; it yields ``Wait.R`` alone, and reads what is there when it goes on."""
-        pgconn = self._pgconn
         rows: list[list[Row]] = []
         failed: psycopg.Error | None = None
-        for wanted, preparing in awaited:
+        for wanted, preparing in expected:
             while True:
                 while pgconn.is_busy():
                     yield Wait.R

@@ -9,7 +9,6 @@ whoever has waited for a while asks over a new connection whether the server sti
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import socket
 import threading
@@ -54,10 +53,8 @@ class Liveness:
         self._parameters = parameters
         #: After how many seconds without an answer the server is asked.
         self._ask_after = ask_after
-        #: The thread for which an answer is awaited, by itself or not; 0 for none.
+        #: The thread that waits for an answer; 0 for none.
         self.waiter = 0
-        #: Since when the answer is awaited that nobody waits for; infinite for none.
-        self._since = math.inf
         #: It is being closed, by a thread that tells the server first.
         self.is_left = False
         connection.wait = self.wait  # type: ignore[method-assign]
@@ -70,8 +67,7 @@ class Liveness:
 
     def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         """As psycopg's; raises ConnectionLost, and OutOfTime where the thread has a limit."""
-        # Of an answer that another thread has sent for, that one.
-        self.waiter = self.waiter or threading.get_ident()
+        self.waiter = threading.get_ident()
         try:
             connection = self._connection
             return type(connection).wait(connection, self._watched(gen), *args, **kwargs)
@@ -82,15 +78,7 @@ class Liveness:
             self._leave()
             raise
         finally:
-            self.rest()
-
-    def expect(self) -> None:
-        """This thread has sent what it does not wait for now."""
-        self.waiter, self._since = threading.get_ident(), time.monotonic()
-
-    def rest(self) -> None:
-        """Nobody waits for an answer."""
-        self.waiter, self._since = 0, math.inf
+            self.waiter = 0
 
     def cut(self) -> None:
         """Have the thread that waits here see the connection end; from any thread."""
@@ -108,7 +96,7 @@ class Liveness:
             except StopIteration as end:
                 answer: RV = end.value
                 return answer
-            asked, is_served = min(self._since, time.monotonic()), True
+            asked, is_served = time.monotonic(), True
             # psycopg comes back ten times a second, with or without an answer.
             while not (ready := (yield state)):
                 if time_left() == 0:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -26,7 +26,6 @@ from .deadline import OutOfTime, time_left
 from .django_aliases import home_of, resolve
 from .dsn import Target, alias_of, describe
 from .failures import read_only
-from .flight import Flight, Landed
 from .idle import Idle
 from .joining import Joining
 from .migrations.versions import check_schema
@@ -68,8 +67,6 @@ class Session(Joining):
         self._returned = threading.Condition()
         #: The state of each thread: its wait for an idle connection, and its transaction's one.
         self._local = threading.local()
-        #: Those whose answers have not been read.
-        self._flights: set[Flight] = set()
         #: The privileges that the role needs; None: those of a worker.
         self.rights: Rights | None = None
         #: Where the tables were seen to be there.
@@ -125,12 +122,6 @@ class Session(Joining):
                 return self.run_briefly(connection, transactions)
             return connection.run(*transactions)
 
-    def send(self, *transactions: Sequence[Call]) -> Flight:
-        """As :meth:`run`, without a wait for the answer where nothing else is part of it."""
-        if self.is_in_transaction or self.is_beside:
-            return Landed(self.run(*transactions))
-        return Flight(self._acquire(), transactions, self._flights, self._release)
-
     def fetch(self, name: str, /, **values: Any) -> list[Row]:
         """Run one statement in a transaction of its own; its rows."""
         return self.run([self.call(name, **values)])[0]
@@ -146,41 +137,36 @@ class Session(Joining):
         if connection is not None:
             yield connection
             return
-        connection = self._acquire()
-        try:
-            yield connection
-        except psycopg.errors.ReadOnlySqlTransaction:
-            connection.close()
-            raise
-        finally:
-            self._release(connection)
-
-    def _acquire(self) -> Connection:
-        if self._flights and not self._idle:
-            self._end_flights()
-        if not self._free.acquire(timeout=time_left()):
-            raise OutOfTime("no connection of the pool was free in the time that there was")
-        try:
+        with self._place():
             connection = (
                 self._take() or self._wait() or self.connect(meanwhile=self._wait_for_returned)
             )
-        except BaseException:
-            self._free.release()
-            raise
-        self._out.add(connection)
-        return connection
+            self._out.add(connection)
+            try:
+                yield connection
+            except psycopg.errors.ReadOnlySqlTransaction:
+                connection.close()
+                raise
+            finally:
+                self._out.discard(connection)
+                if connection.is_usable:
+                    self._idle.put(connection)
+                else:
+                    connection.close()
+                    # The idle ones have most likely been cut with it; each would be an error.
+                    self.close()
+                with self._returned:
+                    self._returned.notify()
 
-    def _release(self, connection: Connection) -> None:
-        self._out.discard(connection)
-        if connection.is_usable:
-            self._idle.put(connection)
-        else:
-            connection.close()
-            # The idle ones have most likely been cut with it; each would be an error.
-            self.close()
-        with self._returned:
-            self._returned.notify()
-        self._free.release()
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """A place in the pool."""
+        if not self._free.acquire(timeout=time_left()):
+            raise OutOfTime("no connection of the pool was free in the time that there was")
+        try:
+            yield
+        finally:
+            self._free.release()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -259,15 +245,6 @@ class Session(Joining):
             return None
         return self._wait_for_returned(seconds)
 
-    def _end_flights(self) -> None:
-        """Read the answers that have come, for their connections; wait for those to this thread."""
-        for flight in list(self._flights):
-            if flight.is_own and time_left() is None:
-                with suppress(Exception):  # it is told to who asks for the answer
-                    flight.finish()
-            else:
-                flight.poll()
-
     def _wait_for_returned(self, seconds: float) -> Connection | None:
         with self._returned:
             self._returned.wait_for(lambda: bool(self._idle), seconds)
@@ -316,7 +293,7 @@ class Session(Joining):
     def forget_connections(self) -> None:
         """Drop the pooled connections unclosed: they belong to the process we were forked from."""
         self._idle = Idle(self.options.idle_timeout)
-        self._out, self._flights = set(), set()
+        self._out = set()
         self._returned = threading.Condition()
         self._free = threading.BoundedSemaphore(self.options.pool_size)
         self.outage = Outage(describe(self.conninfo))

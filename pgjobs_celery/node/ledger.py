@@ -33,9 +33,7 @@ class Ledger:
         self.begun: deque[tuple[int, int]] = deque()
         #: Queues that have lost a consumer here.
         self.left: deque[str] = deque()
-        #: What was taken is on its way into the database.
-        self.is_under_way = False
-        #: When the oldest note came, or what is under way was sent, by the monotonic clock.
+        #: When the oldest note came, by the monotonic clock.
         self.since = 0.0
         #: How many transactions that write outcomes have begun, and how many have ended.
         self.writes_begun = 0
@@ -43,9 +41,8 @@ class Ledger:
 
     @property
     def unwritten(self) -> int:
-        """How many notes are still to be written; all that is under way counts as one."""
+        """How many notes are still to be written."""
         acknowledged = len(self.outcomes) + len(self.read) + len(self.returned) + len(self.begun)
-        acknowledged += self.is_under_way
         return acknowledged + len(self.freed) + len(self.left) + len(self.parts)
 
     def note(self, notes: deque[T], what: T) -> None:
@@ -60,25 +57,20 @@ class Ledger:
         Parts first: an outcome is noted before its part, so the outcome of a part that is taken
         here is taken too, or written already.
         """
-        parts = take_all(self.parts)
+        parts = _take_all(self.parts)
         if self.outcomes:  # before they are taken: who finds none of them must find this
             self.writes_begun += 1
-        outcomes = take_all(self.outcomes)
+        outcomes = _take_all(self.outcomes)
         return Pending(
             parts=parts,
             outcomes=outcomes,
-            read=take_all(self.read),
-            returned=take_all(self.returned),
-            freed=take_all(self.freed),
+            read=_take_all(self.read),
+            returned=_take_all(self.returned),
+            freed=_take_all(self.freed),
         )
-
-    def note_sent(self) -> None:
-        """What was taken is on its way; :meth:`end_write` or :meth:`put_back` follows."""
-        self.is_under_way, self.since = True, time.monotonic()
 
     def end_write(self) -> None:
         """What was taken is written, or put back. One takes at a time."""
-        self.is_under_way = False
         self.writes_ended = self.writes_begun
 
     def put_back(self, pending: Pending) -> None:
@@ -92,7 +84,7 @@ class Ledger:
 
         An error of ``write`` puts them back.
         """
-        taken = take_all(notes)
+        taken = _take_all(notes)
         try:
             if taken:
                 write(taken)
@@ -110,8 +102,7 @@ class Ledger:
         return [*list(self.read), *list(self.returned)]
 
 
-def take_all(notes: deque[T]) -> list[T]:
-    """All that is in it, from the front; what another thread takes meanwhile is that one's."""
+def _take_all(notes: deque[T]) -> list[T]:
     taken: list[T] = []
     try:  # suppress() would cost each claim 0.5 µs for each kind
         while notes:

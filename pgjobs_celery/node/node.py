@@ -12,20 +12,30 @@ import logging
 import os
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID, uuid4
+from weakref import WeakSet
 
 from ..config import Settings
-from ..db.database import CONNECTION_ERRORS, Database
+from ..db.database import CONNECTION_ERRORS, REFUSALS, Database
+from ..db.rows.claims import Pending, Turn
+from ..db.rows.messages import Delivery
 from ..errors import PgJobsError
-from ..job.outcome import FinishedJob
-from ..job.rows import Cancellation, Claim
+from ..job.outcome import FinishedJob, Outcome
+from ..job.rows import Bucket, Cancellation, Claim
 from ..maintenance.heartbeat import Heartbeat
+from ..maintenance.services import Services
 from ..maintenance.watch import Watch
 from ..printable import guarded
 from .about import describe_process
-from .claimer import Claimer
+from .holdings import Holdings
+from .ledger import Ledger
+from .limits import KnownLimits
+from .look_back import LookBack
 from .mailboxes import Mailboxes
+from .outcomes import finished_jobs, report_lost, settle_each
 from .used_queues import UsedQueues
 from .watcher import Watcher
 
@@ -35,13 +45,19 @@ if TYPE_CHECKING:
 
 logger = guarded(logging.getLogger(__name__))
 
+T = TypeVar("T")
 
-class Node(Claimer):
+
+class Node:
     """The claims of this process in one database. Thread-safe; get one with :func:`get_node`."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database, f"{os.getpid()}@{socket.gethostname()}")
+        self.database = database
+        self.id: UUID = uuid4()
+        self.name = f"{os.getpid()}@{socket.gethostname()}"
         self.settings = Settings()
+        #: The tasks that are acknowledged when they end; None where all are: a plain consumer.
+        self.late_tasks: list[str] | None = None
         #: Where the tasks run; None without a pool.
         self.pool: Pool | None = None
         #: Looks at what it holds, at each poll; None without a pool.
@@ -50,12 +66,82 @@ class Node(Claimer):
         self.note_group: Callable[[str], None] | None = None
         #: For how many seconds of work it may claim beyond what its pool can begin.
         self.read_ahead = database.options.read_ahead
+        #: How many jobs of a queue it may claim.
+        self.limits = KnownLimits()
         #: Over which exchange this worker tells of what happens; None where it is not a worker.
         self.event_exchange: str | None = None
+        #: Called with jobs that have come to their end, once that is written; from any thread.
+        self.on_finished: Callable[[Sequence[FinishedJob]], None] | None = None
+        #: How many outcomes were not written because others had the jobs by then.
+        self.lost_claims = 0
+        self.ledger = Ledger()
+        self.services = Services(database, self.ledger, self.flush)
+        self.holdings = Holdings()
         self.mailboxes = Mailboxes()
+        self._watchers: WeakSet[Watcher] = WeakSet()
+        self._held_messages: set[int] = set()
         self.uses = UsedQueues()
+        self._look_back = LookBack(database, self.id)
         #: It was a worker's, which has stopped.
         self.has_left = False
+        self._lock = threading.Lock()
+
+    @property
+    def unwritten(self) -> int:
+        """How many outcomes and acknowledgements are still to be written."""
+        return self.ledger.unwritten
+
+    def claim_jobs(
+        self, buckets: Sequence[Bucket], limit: int, *, for_pool: bool = True
+    ) -> list[Claim]:
+        """Write what is due and take up to ``limit`` jobs, in one transaction.
+
+        Raises a connection error with nothing lost: outcomes stay, and jobs claimed by a
+        statement whose answer never came are put back by the next call. ``for_pool``: what runs
+        them is the worker's pool; any other consumer acknowledges finished messages.
+        """
+        finished: list[FinishedJob] = []
+        late = self.late_tasks if for_pool else None
+        with self._lock:
+            self._look_back.queues.update(bucket.queue for bucket in buckets)
+            if buckets:
+                self._start()
+            if self._look_back.is_due:
+                self._put_back_unknown()
+            # Before the outcomes, which come before their marks: one that is taken here is written.
+            self.ledger.write(self.ledger.begun, self._begin_jobs)
+            pending = self.ledger.take()
+            try:
+                turn = self._turn(pending, buckets, limit, late)
+            except BaseException:
+                self.ledger.put_back(pending)
+                self._look_back.is_uncertain = True
+                raise
+            self.ledger.end_write()
+            for claim in turn.claims:
+                self.holdings.take(claim)
+            self.lost_claims += report_lost(self.database, turn.lost)
+            if self.on_finished is not None:
+                finished = list(finished_jobs(pending.outcomes, turn.settled))
+        if pending.parts:
+            self.services.complete_chords()
+        # Not under the lock: a receiver may publish.
+        self.announce(finished)
+        return turn.claims
+
+    def claim_messages(self, queues: Sequence[str], limit: int) -> list[Delivery]:
+        """Take up to ``limit`` messages, to be settled or released."""
+        with self._lock:
+            self._start()
+            if self._look_back.is_due:
+                self._put_back_unknown()
+            try:
+                deliveries = self.database.messages.claim_messages(self.id, queues, limit)
+            except BaseException:
+                self._look_back.is_uncertain = True
+                raise
+            self._held_messages.update(delivery.id for delivery in deliveries)
+            return deliveries
 
     @property
     def held(self) -> int:
@@ -91,12 +177,44 @@ class Node(Claimer):
     def flush(self) -> None:
         """Write what is due; raises a connection error with nothing lost."""
         self.ledger.write(self.ledger.left, self._leave_queues)
-        super().flush()
+        if self.unwritten or self._look_back.is_uncertain:
+            self.claim_jobs((), 0)
+
+    def write_all(self) -> None:
+        """As :meth:`flush`, and wait for what another thread is writing."""
+        with self._lock:
+            pass
+        self.flush()
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note what became of a job: written with the next claim, or soon by itself."""
+        # In this order: what is neither held nor noted would be put back as unknown.
+        self._note(self.ledger.outcomes, outcome)
+        self.done(outcome.id, outcome.attempt)
+
+    def settle_message(self, id: int) -> None:
+        """Note that a message was acknowledged."""
+        self._note(self.ledger.read, id)
+        self._held_messages.discard(id)
+
+    def return_message(self, id: int) -> None:
+        """Put a message back into its queue, redelivered."""
+        self._note(self.ledger.returned, id)
+        self._held_messages.discard(id)
 
     def leave(self, queues: Iterable[str]) -> None:
         """Note that a consumer of these has gone: they may go."""
         for queue in queues:
             self._note(self.ledger.left, queue)
+
+    def done(self, id: int, attempt: int) -> None:
+        """The outcome of that attempt is known; a retry may have become our next one already."""
+        queue = self.holdings.end(id, attempt)
+        if queue is not None and queue in self.limits:
+            if queue in self.limits.shared:
+                self._note(self.ledger.freed, queue)
+            for watcher in list(self._watchers):
+                watcher.place_freed(queue)
 
     def begin_for_good(self, claim: Claim) -> None:
         """Note that its task begins and is acknowledged: if we die, it must not run again.
@@ -104,6 +222,11 @@ class Node(Claimer):
         Of most tasks the claim says so.
         """
         self._note(self.ledger.begun, (claim.id, claim.attempt))
+
+    def announce(self, finished: Sequence[FinishedJob]) -> None:
+        """Report jobs that have come to their end, and whose rows say so."""
+        if finished and self.on_finished is not None:
+            self.on_finished(finished)
 
     def count_lost(self) -> None:
         """Count an outcome that was not written because others had the job by then."""
@@ -151,7 +274,7 @@ class Node(Claimer):
     def start(self) -> None:
         """Begin to live: heartbeat and maintenance. A claim does it by itself."""
         with self._lock:
-            self._live()
+            self._start()
 
     def serve_results(self, complete: Service, settings: Settings) -> None:
         """Run what the results here need, whether jobs are claimed here or not."""
@@ -168,7 +291,7 @@ class Node(Claimer):
         self.services.stop()
         try:
             self.services.post.run(self.database)
-            self.write_all()
+            self.flush()
             heartbeat = self.services.heartbeat
             if heartbeat is not None and not self.holdings:
                 self.services.heartbeat = None
@@ -182,6 +305,12 @@ class Node(Claimer):
             logger.warning("could not say goodbye to the database: %s", error)
         self.database.close()
 
+    def _begin_jobs(self, begun: Sequence[tuple[int, int]]) -> None:
+        try:
+            self.database.claims.begin_jobs(self.id, begun)
+        except REFUSALS as error:  # no reason to claim nothing
+            logger.error("attempts that have begun could not be marked: %s", error)
+
     def _leave_queues(self, left: Iterable[str]) -> None:
         unused = {queue for queue in left if queue not in self.uses}
         if unused:
@@ -191,11 +320,40 @@ class Node(Claimer):
         """The data of a heartbeat."""
         return self.name, self.uses.names, self.lost_claims
 
+    def _note(self, notes: deque[T], what: T) -> None:
+        self.ledger.note(notes, what)
+        self.services.expect_outcome()
+
+    def _turn(
+        self, pending: Pending, buckets: Sequence[Bucket], limit: int, late: Sequence[str] | None
+    ) -> Turn:
+        limited = {bucket.queue for bucket in buckets}.intersection(self.limits.shared)
+
+        def take(pending: Pending) -> Turn:
+            turn = self.database.claims.turn(
+                self.id, pending, buckets, limit, late, name=self.name, limited=limited
+            )
+            self.limits.learn(turn.places, (claim.queue for claim in turn.claims))
+            return turn
+
+        try:
+            return take(pending)
+        except REFUSALS:
+            if not pending.outcomes:
+                raise
+            lost, settled = settle_each(self.database, self.id, pending.outcomes)
+            return take(pending._replace(outcomes=()))._replace(lost=lost, settled=settled)
+
     def _come_back(self) -> None:
         for watcher in list(self._watchers):
             watcher.verify_queues()
 
-    def _live(self) -> None:
+    def _put_back_unknown(self) -> None:
+        # Held before noted, see settle().
+        jobs = [*self.holdings, *self.ledger.jobs()]
+        self._look_back.put_back(jobs, [*self._held_messages, *self.ledger.messages()])
+
+    def _start(self) -> None:
         """Before the first claim: others must be able to see that we live."""
         if self.services.heartbeat is not None:
             return

@@ -144,7 +144,7 @@ def test_what_a_cut_connection_kept_from_being_told_is_told_later(database, node
     def cut(*args: object, **values: object) -> None:
         raise ConnectionError("cut off")
 
-    monkeypatch.setattr(database.claims, "send_turn", cut)
+    monkeypatch.setattr(database.claims, "turn", cut)
     with pytest.raises(ConnectionError):
         node.flush()
     monkeypatch.undo()

@@ -18,7 +18,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from pgjobs_celery.db.rows.claims import Claims, SentTurn
+from pgjobs_celery.db.rows.claims import Claims, Turn
 from pgjobs_celery.errors import BodyTooLarge, MessageRefused
 from pgjobs_celery.job.envelope import LAST_INDEX, decode_envelope
 
@@ -281,14 +281,14 @@ def test_an_id_whose_end_another_thread_is_writing_runs_anew(
     message = broker.default_channel.basic_get("q")
     assert message is not None
     is_writing, may_write = threading.Event(), threading.Event()
-    send_turn = Claims.send_turn
+    turn = Claims.turn
 
-    def send_later(*args: Any, **options: Any) -> SentTurn:
+    def turn_later(*args: Any, **options: Any) -> Turn:
         is_writing.set()
         assert may_write.wait(30)
-        return send_turn(*args, **options)
+        return turn(*args, **options)
 
-    monkeypatch.setattr(Claims, "send_turn", send_later)
+    monkeypatch.setattr(Claims, "turn", turn_later)
     message.ack()
     assert is_writing.wait(30)  # the node's own thread does
     with ThreadPoolExecutor() as threads:

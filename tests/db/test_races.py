@@ -205,13 +205,13 @@ def test_a_node_that_leaves_without_an_answer_to_its_claim_leaves_nothing_behind
     put(database, "a")
     node = Node(database)
     node.start()
-    send_turn = database.claims.send_turn
+    claim_jobs = database.claims.turn
 
     def claim_and_cut(*args: Any, **values: Any) -> None:
-        send_turn(*args, **values).finish()
+        claim_jobs(*args, **values)
         raise psycopg.OperationalError("cut off")
 
-    monkeypatch.setattr(database.claims, "send_turn", claim_and_cut)
+    monkeypatch.setattr(database.claims, "turn", claim_and_cut)
     with pytest.raises(psycopg.OperationalError):
         node.claim_jobs([Bucket("celery")], 1)
     monkeypatch.undo()

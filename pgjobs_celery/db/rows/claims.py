@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
@@ -13,8 +13,7 @@ from ...job.outcome import Outcome
 from ...job.rows import Bucket, Claim, Slots
 from ...job.states import State
 from .. import notify
-from ..connection import CONNECTION_ERRORS, Call, Row
-from ..flight import Flight
+from ..connection import CONNECTION_ERRORS, Call
 from ..notify import waiter
 from .messages import Messages
 
@@ -62,15 +61,6 @@ class Turn(NamedTuple):
     places: dict[str, Slots]
 
 
-class SentTurn(NamedTuple):
-    """A transaction of a node that was sent."""
-
-    #: Its answer, on its way.
-    flight: Flight
-    #: Waits for the answer, and returns or raises it; once.
-    finish: Callable[[], Turn]
-
-
 class Claims:
     """Statements on job rows that workers claim, one method each."""
 
@@ -105,22 +95,6 @@ class Claims:
         name: str = "",
         limited: Collection[str] = (),
     ) -> Turn:
-        """As :meth:`send_turn`, and wait for the answer."""
-        return self.send_turn(
-            node, pending, buckets, limit, late, name=name, limited=limited
-        ).finish()
-
-    def send_turn(
-        self,
-        node: UUID,
-        pending: Pending,
-        buckets: Sequence[Bucket] = (),
-        limit: int = 0,
-        late: Sequence[str] | None = None,
-        *,
-        name: str = "",
-        limited: Collection[str] = (),
-    ) -> SentTurn:
         """Write what is ``pending``, then take up to ``limit`` ready jobs, each for one attempt.
 
         One transaction. The claims come in the order of priority, buckets and place in line.
@@ -149,28 +123,13 @@ class Claims:
             calls["free_slots"] = self._session.call("free_slots", locked=locked)
         if buckets and limit > 0:
             calls["claim_jobs"] = self._claim(node, name, buckets, limit, late, locked)
-        flight = self._session.send(list(calls.values()))
-
-        def read() -> Turn:
-            rows = dict(zip(calls, flight.finish(), strict=True))
-            return self._read_turn(rows, outcomes, buckets, is_limited=bool(locked))
-
-        return SentTurn(flight, read)
-
-    def _read_turn(
-        self,
-        rows: Mapping[str, list[Row]],
-        outcomes: Sequence[Outcome],
-        buckets: Sequence[Bucket],
-        *,
-        is_limited: bool,
-    ) -> Turn:
+        rows = dict(zip(calls, self._session.run(list(calls.values())), strict=True))
         settled = {row[0]: State(row[1]) for row in rows.get("settle_jobs", ())}
         claims = [Claim(*row) for row in rows.get("claim_jobs", ())]
         order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
         claims.sort(key=lambda claim: (claim.priority, order[claim.queue], claim.seq))
         lost = [outcome for outcome in outcomes if outcome.id not in settled]
-        if not is_limited:
+        if not locked:
             return Turn(claims, lost, settled, {})
         places = {queue: Slots(*row) for queue, *row in rows["free_slots"] if row[0] is not None}
         self._wake_refused(places, Counter(claim.queue for claim in claims))
