@@ -45,10 +45,12 @@ for pool in ("solo", "threads", "solo"):
 
         with start_worker(app, pool=pool, perform_ping_check=True):
             assert [add.delay(n, 1).get(timeout=5) for n in range(10)] == list(range(1, 11))
-        threads = {thread.name for thread in threading.enumerate()} & {"pgjobs-maintenance"}
         app.backend.close()
-        deadline = time.monotonic() + 3  # a session takes a moment to end
-        while (sessions := count(url, SESSIONS)) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 3  # a session takes a moment to end, and so does a thread
+        while time.monotonic() < deadline:
+            threads = {thread.name for thread in threading.enumerate()} & {"pgjobs-maintenance"}
+            if not (sessions := count(url, SESSIONS)) and not threads:
+                break
             time.sleep(0.05)
         print(pool, count(url, "pgjobs.nodes"), sessions, sorted(threads))
 """
