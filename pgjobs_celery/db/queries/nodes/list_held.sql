@@ -1,5 +1,5 @@
 -- The jobs of these queues that nodes hold, those that were claimed first; among so many entries from the
--- head of each line, where what runs stands. No index leads from a node to its jobs. 40 ms for 500 queues
+-- head of each line, where what runs stands. No index leads from a node to its jobs. 84 ms, on a busy machine, for 500 queues
 -- of 2,000 jobs.
 SELECT h.claimed_by, h.task_id, h.task, h.queue, h.attempt,
        least(greatest(h.attempted_at, '0001-01-03'), '9999-12-29')
