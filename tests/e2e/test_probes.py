@@ -15,6 +15,7 @@ from celery import Celery
 
 from ..conftest import Connection
 from ..control.test_metrics import samples, value
+from ..docs.test_monitoring import asked, shown
 from ..support.networks import Network
 from ..support.waiting import wait_for
 from . import probed
@@ -139,15 +140,21 @@ def test_the_port_serves_what_the_worker_has_done(
     name = {"name": "tests.e2e.probed.add", "queue_name": "celery"}
     failed = {"name": "tests.e2e.probed.fail", "queue_name": "celery", "exception": "ValueError"}
 
-    def scrape() -> dict[Any, float]:
+    def read() -> str:
         place = f"http://127.0.0.1:{conf['pgjobs_http_port']}/metrics"
         with urlopen(place, timeout=10) as response:
-            return samples(response.read().decode())
+            text: str = response.read().decode()
+            return text
+
+    def scrape() -> dict[Any, float]:
+        return samples(read())
 
     wait_for(lambda: ("celery_task_failed_total", frozenset(failed.items())) in scrape())
     assert value(scrape(), "celery_task_succeeded_total", **name) == 1
     assert value(scrape(), "celery_worker_up", hostname=first.name) == 1
     assert value(scrape(), "celery_active_worker_count", queue_name="celery") == 2
+    # The dashboard and the alerts of examples/monitoring find all that they ask for.
+    assert asked() <= shown(read())
     # Another worker of the host takes the port over, and goes on counting.
     assert first.stop() == 0
     wait_ready(conf)
