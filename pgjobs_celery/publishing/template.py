@@ -132,7 +132,7 @@ def represent(value: Any, limit: int, **levels: int) -> str:
             text = f"({', '.join(shown)}{',' if len(shown) == 1 else ''})"  # type: ignore[arg-type]
             if len(text) < limit:
                 return text
-    elif not value and type(value) is dict:
+    elif not value and type(value) is dict and len("{}") < limit:
         return "{}"
     return str(saferepr(value, limit, **levels))
 

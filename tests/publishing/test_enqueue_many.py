@@ -361,6 +361,9 @@ SIMPLE = st.one_of(
 )
 
 
+@hypothesis.example({}, 1)
+@hypothesis.example({}, 2)
+@hypothesis.example((), 2)
 @hypothesis.given(
     st.one_of(
         st.lists(SIMPLE).map(tuple),
