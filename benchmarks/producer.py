@@ -5,7 +5,6 @@ Each command prints one line of JSON.
 
 import contextlib
 import json
-import multiprocessing
 import random
 import sys
 import time
@@ -20,6 +19,7 @@ from kombu import Producer
 from benchmarks import filling
 from benchmarks.app import app, noop, total
 from benchmarks.processes import cpu_clock
+from benchmarks.together import publish_together
 
 
 @click.group()
@@ -79,19 +79,7 @@ def bulk(way: str, count: int, processes: int) -> None:
     """Publish COUNT tasks in each process: one by one, in bulk(), by enqueue_many() or in kombu's
     Producer.batch(); or build their messages and send them nowhere."""
     publish = globals()[f"publish_{way}"]
-    context = multiprocessing.get_context("spawn")
-    ready, sent = context.Barrier(processes), context.SimpleQueue()
-    others = [
-        context.Process(target=publish_at_once, args=(publish, number * count, count, ready, sent))
-        for number in range(processes)
-    ]
-    for process in others:
-        process.start()
-    spans = [sent.get() for _ in others]
-    for process in others:
-        process.join()
-    began, ended, cpu = zip(*spans, strict=True)
-    click.echo(json.dumps({"seconds": max(ended) - min(began), "cpu": sum(cpu)}))
+    click.echo(json.dumps(publish_together(publish_at_once, publish, count, processes)))
 
 
 def publish_at_once(

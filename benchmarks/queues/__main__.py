@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import multiprocessing
 import os
 import time
 
@@ -10,6 +9,7 @@ import click
 
 from benchmarks.queues.base import Queue
 from benchmarks.queues.publishing import load, opened, publish_at_once
+from benchmarks.together import publish_together
 
 
 @click.group()
@@ -66,19 +66,7 @@ def fill(name: str, count: int) -> None:
 @click.pass_obj
 def bulk(name: str, way: str, count: int, processes: int) -> None:
     """Publish COUNT jobs together in each process, all processes at once."""
-    context = multiprocessing.get_context("spawn")
-    ready, sent = context.Barrier(processes), context.SimpleQueue()
-    others = [
-        context.Process(target=publish_at_once, args=(name, number * count, count, ready, sent))
-        for number in range(processes)
-    ]
-    for process in others:
-        process.start()
-    spans = [sent.get() for _ in others]
-    for process in others:
-        process.join()
-    began, ended, cpu = zip(*spans, strict=True)
-    click.echo(json.dumps({"seconds": max(ended) - min(began), "cpu": sum(cpu)}))
+    click.echo(json.dumps(publish_together(publish_at_once, name, count, processes)))
 
 
 @cli.command()
