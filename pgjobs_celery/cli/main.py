@@ -36,6 +36,7 @@ from . import queues as cli_queues
 from . import ready as cli_ready
 from . import schedules as cli_schedules
 from . import top as cli_top
+from . import web as cli_web
 from . import workers as cli_workers
 from .database import RIGHTS, database_options, find_database, reported
 from .output import echo, echo_json, echo_lines, readable, show_table
@@ -59,6 +60,7 @@ OTHERS = (
     cli_ready.ready,
     cli_workers.workers,
     cli_top.top,
+    cli_web.web,
     cli_schedules.schedules,
 )
 

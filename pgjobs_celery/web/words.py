@@ -1,0 +1,100 @@
+"""Numbers, durations and times as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from markupsafe import Markup
+
+#: Stands where there is no value.
+NOTHING = "\N{EN DASH}"
+
+_SPANS = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+
+def duration(seconds: float | timedelta | None) -> str:
+    """``1.2 s``, ``3 min``, ``2 h 5 min``; a dash for None.
+
+    >>> duration(0.0042), duration(1.234), duration(187), duration(7_500)
+    ('4.2 ms', '1.2 s', '3 min 7 s', '2 h 5 min')
+    """
+    if seconds is None:
+        return NOTHING
+    value = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
+    if value < 0:
+        return f"-{duration(-value)}"
+    if value < 0.9995:
+        return f"{value * 1000:.3g} ms" if value < 0.0995 else f"{value * 1000:.0f} ms"
+    if value < 59.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    for (unit, size), (below, part) in zip(_SPANS, (*_SPANS[1:], ("s", 1)), strict=True):
+        if whole >= size:
+            number, rest = divmod(whole, size)
+            parts = rest // part
+            return (
+                f"{number:,} {unit} {parts} {below}"
+                if parts and number < 10
+                else f"{number:,} {unit}"
+            )
+    return f"{whole} s"  # pragma: no cover: 600 s are minutes
+
+
+def count(number: float | None) -> str:
+    """``12,345``, and ``1.2 M`` from a million on; a dash for None."""
+    if number is None:
+        return NOTHING
+    if number >= 999_500_000:
+        return f"{number / 1e9:.3g} G"
+    if number >= 999_950:
+        return f"{number / 1e6:.1f} M"
+    return f"{number:,.0f}"
+
+
+def rate(per_second: float | None) -> str:
+    """``12 / s``, or a minute's where that reads better."""
+    if not per_second:
+        return "0" if per_second is not None else NOTHING
+    if per_second >= 1:
+        return f"{per_second:,.3g} / s" if per_second < 1000 else f"{per_second:,.0f} / s"
+    return f"{per_second * 60:.2g} / min"
+
+
+def share(part: float, whole: float) -> str:
+    """A part in percent: ``14 %``, ``0.3 %``; a dash of nothing."""
+    if not whole:
+        return NOTHING
+    percent = 100 * part / whole
+    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """``3 min ago`` or ``in 3 min``; a dash for None."""
+    if moment is None:
+        return NOTHING
+    try:
+        seconds = (now - moment).total_seconds()
+    except OverflowError:
+        return "long ago" if moment < now else "never"
+    if abs(seconds) < 1:
+        return "now"
+    words = duration(round(abs(seconds)) if abs(seconds) >= 10 else abs(seconds))
+    return f"{words} ago" if seconds > 0 else f"in {words}"
+
+
+def moment(value: datetime | None, now: datetime | None = None) -> Markup:
+    """A time, relative, with the absolute one on hover; the script keeps it up to date."""
+    if value is None:
+        return Markup(NOTHING)
+    at = value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    iso = at.isoformat()
+    shown = at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        iso, shown, ago(at, now or datetime.now(timezone.utc))
+    )
+
+
+FILTERS = {"duration": duration, "count": count, "rate": rate, "moment": moment}
