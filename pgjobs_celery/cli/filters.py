@@ -91,6 +91,8 @@ FILTER_OPTIONS: dict[str, Any] = {
     "root": _many("--root", "The id of the first task of its workflow"),
     "worker": _many("--worker", "The worker that ran it last"),
     "stamps": _json("--stamps", "An object: a stamp, and the values of which it has one."),
+    "error": _many("--error", "The type of the exception that it failed with: ValueError"),
+    "fingerprint": _many("--fingerprint", "The problem, as celery pgjobs failures names it"),
 }
 
 

@@ -14,6 +14,7 @@ from kombu.utils import json as kombu_json
 
 from ..errors import InvalidOption, UnknownOption
 from ..job.checks import did_you_mean, is_number
+from ..job.fingerprint import type_of
 from ..job.options import MOST_ATTEMPTS, check_text, normalise_tags
 from ..job.states import BY_CELERY_NAME, FINAL, State
 
@@ -22,6 +23,9 @@ GREATEST_AGE = 10.0**11
 
 #: The states with a due time; of those that are not final the others may run, or do.
 DUE = frozenset({State.SCHEDULED, State.RETRYABLE})
+
+#: Filters that an index of ours leads to.
+INDEXED = frozenset({"id", "finished_before", "finished_after", "error", "fingerprint"})
 
 #: How many characters of the filters the audit keeps.
 LONGEST_WORDS = 2000
@@ -76,12 +80,13 @@ class Filters:
     def uses_index(self) -> bool:
         """True if an index leads to the jobs that are meant, or all are.
 
-        There is one for ids, one for the time at which a job has finished, and two for what has
-        not finished: enough where that is a small part of the table, which it mostly is.
+        There is one for ids, one for the time at which a job has finished, one for what has
+        failed, and two for what has not finished: enough where that is a small part of the table,
+        which it mostly is.
         """
         if not self.given or self.is_finished is False:
             return True
-        return not self.given.keys().isdisjoint({"id", "finished_before", "finished_after"})
+        return not self.given.keys().isdisjoint(INDEXED)
 
     @property
     def columns(self) -> set[str]:
@@ -95,6 +100,7 @@ class Filters:
             values[name] = sorted(value) if isinstance(value, frozenset) else value
             if name in ("args", "kwargs", "meta", "stamps"):
                 values[name] = to_json(name, value)
+        errors = values["error"] or [None]
         span = values["attempt"] if isinstance(values["attempt"], range) else None
         is_unfinished = self.is_finished is False
         return {
@@ -104,6 +110,9 @@ class Filters:
             "attempt": None if span is not None else values["attempt"],
             "attempt_from": None if span is None else span.start,
             "attempt_to": None if span is None else span.stop - 1,
+            # Fingerprints begin with the type and a hyphen, and a period comes next after that.
+            "error_first": errors[0] and f"{errors[0]}-",
+            "error_last": errors[-1] and f"{errors[-1]}.",
         }
 
     def recorded(self) -> dict[str, str | None]:
@@ -168,6 +177,13 @@ def _task_id(name: str, value: Any) -> str:
 def _name(name: str, value: Any) -> str:
     """A name, or what bears it: a task, a queue."""
     return text(name, value if isinstance(value, str) else getattr(value, "name", value))
+
+
+def _error(name: str, value: Any) -> str:
+    """The type of an exception, by its name or itself."""
+    if isinstance(value, BaseException):
+        value = type(value)
+    return type_of(text(name, value.__qualname__ if isinstance(value, type) else value))
 
 
 def state(name: str, value: Any) -> State:
@@ -307,4 +323,6 @@ FILTERS: dict[str, Filter] = {
     "root": Filter(_any_of(_task_id), _common, "root_id"),
     "worker": Filter(_any_of(text), _common, "attempted_by"),
     "stamps": Filter(_stamps, _both_objects),
+    "error": Filter(_any_of(_error), _common),
+    "fingerprint": Filter(_any_of(text), _common),
 }

@@ -32,7 +32,8 @@ class Job:
     #: None if they are not plain JSON: another serializer, compressed, encrypted.
     args: list[Any] | None = None
     kwargs: dict[str, Any] | None = None
-    #: An entry for each failed attempt: attempt, at, type, message, and maybe module and traceback.
+    #: An entry for each failed attempt: attempt, at, type, message, and maybe began, worker,
+    #: module, traceback, frame, cause. :func:`pgjobs_celery.control.attempts.attempts` reads them.
     errors: list[dict[str, Any]] = field(default_factory=list)
     #: The number of its row.
     id: int | None = None
@@ -54,3 +55,6 @@ class Job:
     #: ``max_attempts`` is the task's own. Of a plain task, whose retries are counted by its
     #: ``max_retries``, it is how often it may be delivered.
     has_own_limit: bool = False
+    #: The name of the problem that its last failure is one of; None if it has not failed, or has
+    #: completed since.
+    fingerprint: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple, Protocol
 
+from .fingerprint import cause_of, own_frame
 from .states import State
 
 #: How much of a message or traceback goes into the row, in characters.
@@ -152,15 +153,24 @@ def cut_short(claim: Claimed, *, acks_late: bool) -> Outcome:
 def error_entry(
     kind: str, message: str, traceback: str | None = None, module: str | None = None
 ) -> str:
-    """One entry of ``errors`` as JSON: exception type, message and traceback, bounded in size."""
+    """One entry of ``errors`` as JSON: exception type, message and traceback, bounded in size.
+
+    With the ``cause`` that failures which are alike have in common, and the innermost ``frame`` of
+    the user's own code; see :mod:`pgjobs_celery.job.fingerprint`.
+    """
+    traceback = traceback and shorten(traceback, TRACEBACK_LIMIT)
     entry: dict[str, Any] = {
         "type": clean_text(kind),
         "message": clean_text(shorten(message, MESSAGE_LIMIT)),
     }
-    if module:
+    frame = own_frame(traceback)
+    entry["cause"] = cause_of(entry["type"], message, frame)
+    if module and isinstance(module, str):  # a class may say anything of itself
         entry["module"] = clean_text(module)
     if traceback:
-        entry["traceback"] = clean_text(shorten(traceback, TRACEBACK_LIMIT))
+        if frame:
+            entry["frame"] = clean_text(str(frame))
+        entry["traceback"] = clean_text(traceback)
     return json.dumps(entry)
 
 

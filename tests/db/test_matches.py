@@ -572,6 +572,8 @@ def test_an_index_leads_to_what_is_meant(filled, name):
     assert indexes(filled, name, state="scheduled") == {"jobs_due"}
     assert indexes(filled, name, state="completed", finished_after=600) == {"jobs_finished"}
     assert indexes(filled, name, finished_before=60 * 199_900) == {"jobs_finished"}
+    assert indexes(filled, name, fingerprint="E-1") == {"jobs_fingerprint"}
+    assert indexes(filled, name, error=["E", "F"], state="discarded") == {"jobs_fingerprint"}
     waiting = ["scheduled", "available", "retryable"]
     assert indexes(filled, name, task="x", state=waiting) == {"jobs_due", "jobs_ready"}
 

@@ -289,13 +289,20 @@ def _build(
     transaction of one would hold a snapshot, and the build waits until no older one is in use.
     """
     key = lock_key(schema)
+    was_autocommit, connection.autocommit = connection.autocommit, True
     [(is_locked,)] = fetch(connection, "SELECT pg_catalog.pg_try_advisory_lock(%(key)s)", key=key)
     if not is_locked:
+        connection.autocommit = was_autocommit
         return False
     try:
         _refuse_pooler(connection, key)
         # It waits for old transactions, and meanwhile nothing waits for it.
         connection.execute("SET lock_timeout = 0; SET statement_timeout = 0")
+        # The build is a transaction of its own kind: only the defaults say what it may do.
+        connection.execute(
+            "SET default_transaction_read_only = off;"
+            "SET default_transaction_isolation = 'read committed'"
+        )
         connection.execute(BUILD_PATH)
         for build in step.builds:
             for (drop,) in fetch(connection, build.drop):
@@ -308,8 +315,12 @@ def _build(
                 _run(connection, schema, step, ())
     finally:
         with suppress(psycopg.Error):
-            connection.execute("RESET lock_timeout; RESET statement_timeout; RESET search_path")
+            connection.execute(
+                "RESET lock_timeout; RESET statement_timeout; RESET search_path;"
+                "RESET default_transaction_read_only; RESET default_transaction_isolation"
+            )
             fetch(connection, "SELECT pg_catalog.pg_advisory_unlock(%(key)s)", key=key)
+            connection.autocommit = was_autocommit
     return True
 
 

@@ -274,7 +274,7 @@ def _to_job(row: Row) -> Job:
     (id, task_id, task, queue, state, attempt, max_attempts, priority, tags, meta, args, kwargs,
      errors, inserted_at, scheduled_at, attempted_at, finished_at, attempted_by, root_id, parent_id,
      group_id, cancel_requested_at, cancel_reason, superseded_by, retries,
-     has_own_limit) = row  # fmt: skip
+     has_own_limit, fingerprint) = row  # fmt: skip
     return Job(
         task_id=task_id,
         task=task,
@@ -302,6 +302,7 @@ def _to_job(row: Row) -> Job:
         superseded_by=superseded_by,
         retries=int(retries) if retries and re.fullmatch("[0-9]{1,9}", retries) else 0,
         has_own_limit=bool(has_own_limit),
+        fingerprint=fingerprint,
     )
 
 

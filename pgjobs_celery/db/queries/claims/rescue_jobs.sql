@@ -35,10 +35,13 @@ WITH dead AS MATERIALIZED (
       traceback = NULL,
       errors = CASE
         WHEN pgjobs.settled_state(j, l.wanted, true) = l.wanted
-          THEN pgjobs.with_error(
-            j.errors, l.error || pg_catalog.jsonb_build_object('attempt', j.attempt, 'at', pg_catalog.now()))
+          THEN pgjobs.with_error(j.errors, pgjobs.attempt_error(j, l.error))
         ELSE pgjobs.settled_error(j, pgjobs.settled_state(j, l.wanted, true), l.error)
-      END
+      END,
+      fingerprint = CASE WHEN pgjobs.settled_state(j, l.wanted, true) <> 'cancelled'
+                         THEN pgjobs.fingerprint(j.task, l.error) END,
+      failed_at = CASE WHEN pgjobs.settled_state(j, l.wanted, true) <> 'cancelled'
+                       THEN pg_catalog.now() END
   FROM (
     SELECT c.id, c.attempt, c.claimed_by, c.reported_state = 'SUCCESS' AS keeps,
            CASE WHEN c.acks_late THEN 'available' ELSE 'discarded' END AS wanted,

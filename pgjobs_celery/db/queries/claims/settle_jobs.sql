@@ -62,9 +62,22 @@ WITH settled AS (
           THEN pgjobs.settled_error(
             j, pgjobs.settled_state(j, s.state, s.counts), s.error::jsonb)
         WHEN s.error IS NULL THEN j.errors
-        ELSE pgjobs.with_error(
-          j.errors, s.error::jsonb
-                    || pg_catalog.jsonb_build_object('attempt', j.attempt, 'at', pg_catalog.now()))
+        ELSE pgjobs.with_error(j.errors, pgjobs.attempt_error(j, s.error::jsonb))
+      END,
+      -- Of a success this decides nothing more than that it is one.
+      fingerprint = CASE
+        WHEN s.state = 'completed' THEN NULL
+        WHEN pgjobs.settled_state(j, s.state, s.counts) = 'cancelled' THEN NULL
+        WHEN pgjobs.settled_state(j, s.state, s.counts) <> s.state
+          THEN pgjobs.fingerprint(j.task, coalesce(s.error::jsonb, '{"type": "DeliveryLimitExceeded"}'))
+        WHEN s.error IS NULL THEN j.fingerprint
+        ELSE pgjobs.fingerprint(j.task, s.error::jsonb)
+      END,
+      failed_at = CASE
+        WHEN s.state = 'completed' THEN NULL
+        WHEN pgjobs.settled_state(j, s.state, s.counts) = 'cancelled' THEN NULL
+        WHEN pgjobs.settled_state(j, s.state, s.counts) = s.state AND s.error IS NULL THEN j.failed_at
+        ELSE pg_catalog.now()
       END
   FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[],
               %(counts)s::boolean[], %(delays)s::double precision[], %(errors)s::text[],

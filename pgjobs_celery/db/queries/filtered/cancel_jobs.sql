@@ -20,6 +20,8 @@ WITH changed AS (
           'attempt', j.attempt, 'at', pg_catalog.now(), 'type', 'TaskRevokedError',
           'module', 'celery.exceptions', 'message', coalesce(%(reason)s::text, 'revoked')))
       END,
+      fingerprint = CASE WHEN j.claimed_by IS NOT NULL THEN j.fingerprint END,
+      failed_at = CASE WHEN j.claimed_by IS NOT NULL THEN j.failed_at END,
       cancel_requested_at = CASE WHEN j.claimed_by IS NULL THEN j.cancel_requested_at ELSE pg_catalog.now() END,
       cancel_reason = coalesce(%(reason)s::text, j.cancel_reason),
       cancel_signal = CASE WHEN j.claimed_by IS NOT NULL

@@ -10,7 +10,8 @@ SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.p
        j.attempted_by, j.root_id, j.parent_id, j.group_id,
        CASE WHEN j.cancel_requested_at BETWEEN t.first AND t.last THEN j.cancel_requested_at END,
        j.cancel_reason, j.superseded_by,
-       e.message #>> '{headers,retries}', e.message #>> '{headers,pgjobs,max_attempts}' IS NOT NULL
+       e.message #>> '{headers,retries}', e.message #>> '{headers,pgjobs,max_attempts}' IS NOT NULL,
+       j.fingerprint
 FROM matched AS m
 JOIN pgjobs.jobs AS j ON j.id = m.id
 CROSS JOIN LATERAL (SELECT pgjobs.body_json(j.body) AS body OFFSET 0) AS b

@@ -44,6 +44,11 @@ WHERE (%(after)s::bigint IS NULL OR j.id > %(after)s::bigint)
                     #> ARRAY['headers', 'stamps', w.stamp] @> v.value))
   AND (%(args)s::text IS NULL OR pgjobs.body_json(j.body) -> 0 @> %(args)s::text::jsonb)
   AND (%(kwargs)s::text IS NULL OR pgjobs.body_json(j.body) -> 1 @> %(kwargs)s::text::jsonb)
+  AND (%(fingerprint)s::text[] IS NULL OR j.fingerprint = ANY (%(fingerprint)s::text[]))
+  AND (%(error)s::text[] IS NULL
+       OR j.fingerprint >= %(error_first)s::text
+          AND j.fingerprint < %(error_last)s::text
+          AND pg_catalog.left(j.fingerprint, -11) = ANY (%(error)s::text[]))
 ORDER BY CASE WHEN %(newest)s::boolean THEN j.id END DESC,
          CASE WHEN NOT %(newest)s::boolean THEN j.id END
 LIMIT %(limit)s::bigint

@@ -92,7 +92,9 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
       WHEN j.finished_at IS NOT NULL THEN '[]'
       WHEN j.message IS NOT NULL AND pgjobs.settled_state(j, 'available', false) = 'cancelled'
         THEN pgjobs.settled_error(j, 'cancelled', NULL)
-      ELSE j.errors END
+      ELSE j.errors END,
+    fingerprint = CASE WHEN j.finished_at IS NULL THEN j.fingerprint END,
+    failed_at = CASE WHEN j.finished_at IS NULL THEN j.failed_at END
 WHERE j.claimed_by = %(holder)s::uuid AND j.attempt = %(holder_attempt)s::integer
    OR NOT %(is_holder_only)s::boolean
       AND (j.message IS NULL

@@ -9,7 +9,9 @@ WITH purged AS (
       result_type = NULL,
       traceback = NULL,
       errors = pgjobs.with_error(j.errors, pg_catalog.jsonb_build_object(
-        'attempt', j.attempt, 'at', pg_catalog.now(), 'type', 'Purged', 'message', 'the queue was purged'))
+        'attempt', j.attempt, 'at', pg_catalog.now(), 'type', 'Purged', 'message', 'the queue was purged')),
+      fingerprint = NULL,
+      failed_at = NULL
   WHERE j.ctid = ANY (ARRAY(
     SELECT r.ctid
     FROM pgjobs.jobs AS r

@@ -13,9 +13,10 @@ WITH finished AS (
       children = %(children)s,
       errors = CASE WHEN %(error)s::text IS NULL THEN j.errors
                     ELSE pgjobs.with_error(
-                      j.errors, %(error)s::jsonb
-                                || pg_catalog.jsonb_build_object(
-                                  'attempt', j.attempt, 'at', pg_catalog.now())) END
+                      j.errors, pgjobs.attempt_error(j, %(error)s::jsonb)) END,
+      fingerprint = CASE WHEN %(state)s = 'discarded'
+                         THEN pgjobs.fingerprint(j.task, %(error)s::jsonb) END,
+      failed_at = CASE WHEN %(state)s = 'discarded' THEN pg_catalog.now() END
   WHERE j.task_id = %(task_id)s
     AND j.attempt = %(attempt)s::integer
     AND j.claimed_by = %(node)s::uuid

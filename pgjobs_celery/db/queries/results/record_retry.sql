@@ -15,8 +15,14 @@ WITH recorded AS (
       traceback = CASE WHEN j.attempt = f.attempt AND f.is_stored
                        THEN %(traceback)s ELSE j.traceback END,
       errors = pgjobs.with_error(
-        j.errors, %(error)s::jsonb
-                  || pg_catalog.jsonb_build_object('attempt', f.attempt, 'at', pg_catalog.now()))
+        j.errors,
+        CASE WHEN j.attempt = f.attempt THEN pgjobs.attempt_error(j, %(error)s::jsonb)
+             ELSE %(error)s::jsonb || pg_catalog.jsonb_build_object(
+                    'attempt', f.attempt, 'at', pg_catalog.now()) END),
+      -- One that has ended stands at that.
+      fingerprint = CASE WHEN j.finished_at IS NULL THEN pgjobs.fingerprint(j.task, %(error)s::jsonb)
+                         ELSE j.fingerprint END,
+      failed_at = CASE WHEN j.finished_at IS NULL THEN pg_catalog.now() ELSE j.failed_at END
   FROM (SELECT %(attempt)s::integer AS attempt,
                %(result_type)s::text IS NOT NULL AS is_stored) AS f
   WHERE j.task_id = %(task_id)s

@@ -6,7 +6,7 @@ WITH stored AS (
   INSERT INTO pgjobs.jobs AS j
     (task_id, task, queue, root_id, parent_id, group_id, group_index, state, finished_at,
      claimed_by, attempt, max_attempts, attempted_at, attempted_by, due_at, body, reported_state, result,
-     result_type, traceback, children, errors)
+     result_type, traceback, children, errors, fingerprint, failed_at)
   VALUES (%(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
           %(group_index)s::integer,
           CASE WHEN %(state)s = 'retryable' THEN 'executing' ELSE %(state)s END,
@@ -19,7 +19,10 @@ WITH stored AS (
           CASE WHEN %(error)s::text IS NULL THEN '[]'
                ELSE pg_catalog.jsonb_build_array(
                  %(error)s::jsonb
-                 || pg_catalog.jsonb_build_object('attempt', %(attempt)s::integer, 'at', pg_catalog.now())) END)
+                 || pg_catalog.jsonb_build_object('attempt', %(attempt)s::integer, 'at', pg_catalog.now())) END,
+          CASE WHEN %(state)s IN ('discarded', 'retryable')
+               THEN pgjobs.fingerprint(%(task)s, %(error)s::jsonb) END,
+          CASE WHEN %(state)s IN ('discarded', 'retryable') THEN pg_catalog.now() END)
   ON CONFLICT (task_id) DO UPDATE
   -- The id as it is: an end may be made anew (tally_undone).
   SET id = j.id,
@@ -38,7 +41,9 @@ WITH stored AS (
       result_type = excluded.result_type,
       traceback = excluded.traceback,
       children = excluded.children,
-      errors = pgjobs.with_error(j.errors, excluded.errors)
+      errors = pgjobs.with_error(j.errors, excluded.errors),
+      fingerprint = excluded.fingerprint,
+      failed_at = excluded.failed_at
   WHERE CASE
       WHEN j.finished_at IS NULL THEN excluded.finished_at IS NOT NULL OR j.message IS NULL
       ELSE j.state = 'completed' AND j.result_type IS NULL
