@@ -16,6 +16,7 @@ from .django_aliases import before_maintenance
 from .dsn import alias_of
 from .liveness import ConnectionLost
 from .rows.audit import Audit
+from .rows.changes import Changes
 from .rows.claims import Claims
 from .rows.entries import Entries
 from .rows.explain import Explain
@@ -110,6 +111,11 @@ class Database(Session):
     def audit(self) -> Audit:
         """The record of who did what."""
         return Audit(self)
+
+    @cached_property
+    def changes(self) -> Changes:
+        """What shows that something has changed."""
+        return Changes(self)
 
     @cached_property
     def waiting(self) -> WaitingJobs:

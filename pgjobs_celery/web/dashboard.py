@@ -47,6 +47,7 @@ def dashboard(
     paths: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC), name="static")]
     for source in site.sources.values():
         paths += (_path(site, route, source) for route in site.routes)
+        paths.append(Path(f"{site.prefix(source)}/live", site.stream(source)))
     if len(site.sources) > 1:
         first = next(iter(site.sources))
         paths.append(Path("/", lambda request: _enter(request, first)))

@@ -21,7 +21,9 @@ from ..control.acting import acting_as, acting_through
 from ..db.database import CONNECTION_ERRORS, REFUSALS
 from ..errors import ConnectionFailed, PermissionMissing, PgJobsError
 from ..printable import guarded
+from ..scopes.steady import monotonic
 from . import words
+from .live import Live
 from .roles import Role, User
 from .routes import Act, Page, Route
 from .security import CSRF, forgery, keep_token, secure
@@ -52,6 +54,11 @@ class Site:
     #: Addresses from which forms may come although the browser calls them another site.
     trusted_origins: Sequence[str] = ()
     limiter: anyio.CapacityLimiter | None = field(default=None, init=False)
+    #: The visitors who watch each source, by its name.
+    live: dict[str, Live] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.live.update((name, Live(each.database)) for name, each in self.sources.items())
 
     @cached_property
     def paths(self) -> dict[str, str]:
@@ -96,11 +103,7 @@ class Site:
         """What Starlette calls."""
 
         async def endpoint(request: Request) -> Response:
-            user = self.login(request)
-            if isawaitable(user):
-                user = await user
-            if user is None:
-                return secure(PlainTextResponse("You are not logged in here.\n", 403))
+            user = await self._log_in(request)
             if isinstance(user, Response):
                 return secure(user)
             visit = Visit(request, self, source, user)
@@ -113,13 +116,38 @@ class Site:
                 visit.page = route.name
             if self.limiter is None:
                 self.limiter = anyio.CapacityLimiter(AT_ONCE)
+            began = monotonic()
             response = await anyio.to_thread.run_sync(answer, route, visit, limiter=self.limiter)
+            if "x-live" in request.headers:
+                live = self.live[source.name]
+                live.spent(monotonic() - began)
+                response.headers["X-Pace"] = f"{live.pace:.2f}"
             keep_token(request, response, visit.token, visit.base)
             if isinstance(route, Page) and FLASH in request.cookies:
                 response.delete_cookie(FLASH, path=visit.base or "/")
             return secure(response)
 
         return endpoint
+
+    def stream(self, source: Source) -> Callable[[Request], Awaitable[Response]]:
+        """What Starlette calls for the events of a source."""
+
+        async def stream(request: Request) -> Response:
+            user = await self._log_in(request)
+            if isinstance(user, Response):
+                return secure(user)
+            return secure(self.live[source.name].respond())
+
+        return stream
+
+    async def _log_in(self, request: Request) -> User | Response:
+        """The visitor, or the answer to one who is not let in."""
+        user = self.login(request)
+        if isawaitable(user):
+            user = await user
+        if user is None:
+            return PlainTextResponse("You are not logged in here.\n", 403)
+        return user
 
     def _refuse(self, visit: Visit, act: Act) -> Response | None:
         """The answer to one who may not act, or whose browser was made to."""

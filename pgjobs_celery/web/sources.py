@@ -18,6 +18,8 @@ from ..errors import InvalidOption
 
 #: How many requests read or write at once; each has a connection of its own.
 AT_ONCE = 4
+#: And one for who looks for changes, while anybody watches.
+WATCHING = 1
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
@@ -93,7 +95,7 @@ def _source(name: str, given: Any) -> Source:
 
 def _own(conninfo: str, like: Database) -> Database:
     """A Database of the page's own: its visitors take no connection from the program's tasks."""
-    database = get_database(conninfo, replace(like.options, pool_size=AT_ONCE))
+    database = get_database(conninfo, replace(like.options, pool_size=AT_ONCE + WATCHING))
     if database is not like:
         # A role that may only read can show all; each action checks its own privileges.
         database.rights = RIGHTS

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
@@ -28,6 +22,7 @@ from pgjobs_celery.db.dsn import Target, parse_url
 from pgjobs_celery.db.rows.doctor import Link, Looks
 from pgjobs_celery.embedded import EmbeddedServer
 from tests.support.doctoring import codes, cure, look, migrated
+from tests.support.poolers import transaction_pooler
 from tests.support.waiting import wait_for
 
 time_machine = pytest.importorskip("time_machine")
@@ -367,33 +362,10 @@ def test_a_server_that_this_package_does_not_work_with(database: Database) -> No
 
 
 @pytest.fixture
-def pooler(own_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pooler(own_server: EmbeddedServer) -> Iterator[str]:
     """The URL of a pgbouncer that pools transactions, and carries no prepared statements."""
-    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
-        pytest.skip("needs pgbouncer (Debian, Ubuntu: apt install pgbouncer)")
-    with ExitStack() as stack:
-        folder = Path("/tmp") / f"pgbouncer-doctor-{os.getpid()}"
-        folder.mkdir()
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        folder.chmod(0o777)  # pgbouncer refuses to run as root
-        (folder / "users.txt").write_text('"postgres" ""\n')
-        query = parse_qs(urlsplit(own_server.url).query)
-        (folder / "pgbouncer.ini").write_text(
-            "[databases]\n"
-            f"* = host={query['host'][0]} port={query['port'][0]}\n"
-            "[pgbouncer]\npool_mode = transaction\nmax_prepared_statements = 0\n"
-            f"listen_port = 6432\nunix_socket_dir = {folder}\nauth_type = trust\n"
-            f"auth_file = {folder}/users.txt\nlogfile = {folder}/pgbouncer.log\n"
-        )
-        user = ["-u", "nobody"] if os.geteuid() == 0 else []
-        process = subprocess.Popen(
-            [program, "-q", *user, str(folder / "pgbouncer.ini")], stdin=subprocess.DEVNULL
-        )
-        stack.callback(process.wait)
-        stack.callback(process.send_signal, signal.SIGKILL)
-        wait_for((folder / ".s.PGSQL.6432").exists)
-        yield f"pgjobs://postgres@/postgres?host={folder}&port=6432"
+    with transaction_pooler(own_server.url) as url:
+        yield url
 
 
 def test_a_pooler_in_transaction_mode_is_detected_and_its_settings_help(
