@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -85,6 +85,9 @@ class Options:
     #: Seconds after which an unused connection is closed; 0 for never. A worker's own are in use
     #: all the time: this is for children and for programs that publish now and then.
     idle_timeout: float = 10.0
+    #: Queues whose jobs :func:`delay` commits without waiting for the disk, unless task or call say
+    #: otherwise: a crash of the server may lose what was published just before.
+    relaxed_queues: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.schema, str) or not _SCHEMA_NAME.match(self.schema):
@@ -136,6 +139,8 @@ def read_options(
 
 
 def _coerce(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, tuple):
+        return _names(name, value)
     try:
         if isinstance(default, bool):
             if isinstance(value, str):
@@ -149,6 +154,12 @@ def _coerce(name: str, value: Any, default: Any) -> Any:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
         raise InvalidOption(f"{name} must be {kind}, not {value!r}") from None
     return value
+
+
+def _names(option: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidOption(f"{option} must be a list of queues, not {value!r}")
+    return tuple(check_queue_name(each) for each in value)
 
 
 @dataclass(frozen=True)

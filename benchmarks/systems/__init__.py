@@ -3,7 +3,7 @@
 from benchmarks.systems.base import System
 from benchmarks.systems.free import Free
 from benchmarks.systems.kombus import Pgmq, Sqla
-from benchmarks.systems.pgjobs import Pgjobs
+from benchmarks.systems.pgjobs import Pgjobs, PgjobsRelaxed
 from benchmarks.systems.queues import Chancy, Oban, Pgqueuer, Procrastinate
 from benchmarks.systems.rabbitmq import Rabbitmq, RabbitmqConfirms, RabbitmqQuorum
 from benchmarks.systems.redis import Redis, RedisAlways, RedisEverysec, RedisNo
@@ -15,7 +15,7 @@ SYSTEMS: dict[str, type[System]] = {
     system.name: system
     for system in (
         Pgjobs, Redis, Rabbitmq, Free,
-        RedisAlways, RedisEverysec, RedisNo, RabbitmqConfirms, RabbitmqQuorum,
+        RedisAlways, PgjobsRelaxed, RedisEverysec, RedisNo, RabbitmqConfirms, RabbitmqQuorum,
         Sqla, Pgmq, Procrastinate, Pgqueuer, Chancy, Oban,
     )
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Celery on PostgreSQL rows: this project."""
 
+import json
 import os
 import subprocess
 import sys
@@ -71,3 +72,21 @@ class Pgjobs(Postgres):
 
     def stored_results(self, reply_to: str) -> int:
         return self._count("SELECT count(*) FROM pgjobs.jobs WHERE finished_at IS NOT NULL")
+
+
+class PgjobsRelaxed(Pgjobs):
+    """A crash of the server may lose what was published in the last 0.6 seconds."""
+
+    name = "pgjobs-relaxed"
+    description = (
+        "the same with the queue in `relaxed_queues`: publishing does not wait for the disk"
+    )
+    database = "pgjobs_bench_relaxed"
+
+    def version(self) -> str:
+        return f"{super().version()}, publishing relaxed"
+
+    def environment(self, queue: str, hits: str, results: bool) -> dict[str, str]:
+        options = {**self.transport_options, "relaxed_queues": [queue]}
+        environment = super().environment(queue, hits, results)
+        return {**environment, "BENCH_TRANSPORT_OPTIONS": json.dumps(options)}

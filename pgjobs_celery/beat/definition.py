@@ -14,7 +14,13 @@ from ..config import check_queue_name
 from ..control.filters import to_json
 from ..errors import InvalidOption, UnknownOption
 from ..job.checks import did_you_mean, is_whole_number
-from ..job.options import NAMES, check_max_attempts, check_meta, normalise_tags
+from ..job.options import (
+    NAMES,
+    check_durability,
+    check_max_attempts,
+    check_meta,
+    normalise_tags,
+)
 from ..job.rows import HIGHEST_RANK, LOWEST_RANK
 from ..job.unique import as_unique
 from ..tasks.task import PgTask
@@ -117,6 +123,8 @@ def _check_options(options: Mapping[str, Any], task: Any) -> dict[str, Any]:
         given["tags"] = list(normalise_tags(given["tags"]))
     if given.get("meta") is not None:
         check_meta(given["meta"])
+    if given.get("durability") is not None:
+        check_durability(given["durability"])
     if given.get("unique") is not None:
         if task is not None and not isinstance(task, PgTask):
             raise InvalidOption(

@@ -23,6 +23,7 @@ from ..job.envelope import (
     to_job,
 )
 from ..job.held_claim import held_claim
+from ..job.options import RELAXED
 from ..job.progress import progress_of
 from ..printable import guarded
 from ..publishing.batch import Batch, batches, find_batch, take_part
@@ -134,10 +135,15 @@ class Publisher(HostedChannel):
                 # retry(countdown=...), which Celery has turned into a time by this machine's clock.
                 job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
         run = publishing_run(request, held, job, predecessor, self.database.key)
+        relaxed = (
+            job.queue in self.options.relaxed_queues
+            if options.durability is None
+            else options.durability == RELAXED
+        )
         if unique is None:
-            return Insertion(job, run, receipt=current_receipt())
+            return Insertion(job, run, receipt=current_receipt(), is_relaxed=relaxed)
         guard = Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds)
-        return Insertion(job, run, guard, unique.rule, current_receipt())
+        return Insertion(job, run, guard, unique.rule, current_receipt(), relaxed)
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """The batch that kombu's ``Producer.batch()`` publishes through (kombu 5.7)."""

@@ -14,7 +14,10 @@ from .unique import UniqueJob, read_unique
 HEADER = "pgjobs"
 
 #: The names of the options, in the header too.
-NAMES = ("max_attempts", "tags", "meta", "unique")
+NAMES = ("max_attempts", "tags", "meta", "unique", "durability")
+
+#: ``durability``: ``delay()`` returns when the job is on the server's disk, or before.
+FULL, RELAXED = "full", "relaxed"
 
 #: The greatest number that the column holds.
 MOST_ATTEMPTS = LARGEST_INTEGER
@@ -41,6 +44,8 @@ class JobOptions(NamedTuple):
     #: As JSON.
     meta: str = "{}"
     unique: UniqueJob | None = None
+    #: FULL or RELAXED; None: as its queue has it.
+    durability: str | None = None
 
 
 def check_names(names: Iterable[str], where: str, known: Iterable[str] = ()) -> None:
@@ -65,6 +70,16 @@ def check_max_attempts(value: Any) -> int:
             f"max_attempts must be a whole number from 1 on (the first run counts), not {value!r}"
         )
     return value
+
+
+def check_durability(value: Any) -> str:
+    """Whether ``delay()`` waits for the disk. Raises InvalidOption."""
+    if value not in (FULL, RELAXED):
+        raise InvalidOption(
+            f"durability must be {FULL!r} (the job is on disk when delay() returns) or "
+            f"{RELAXED!r} (a crash of the server may lose it), not {value!r}"
+        )
+    return str(value)
 
 
 def attempts_from_retries(max_retries: Any) -> int:
@@ -145,6 +160,8 @@ def merge(
         merged["tags"] = list(tags)
     if given.get("meta") is not None:
         merged["meta"] = {**merged.get("meta", {}), **check_meta(given["meta"])}
+    if given.get("durability") is not None:
+        merged["durability"] = check_durability(given["durability"])
     return merged
 
 
@@ -155,11 +172,13 @@ def read_options(header: Any) -> JobOptions:
     if not isinstance(header, Mapping):
         raise InvalidOption(f"the header {HEADER!r} must be a mapping, not {header!r}")
     attempts, unique = header.get("max_attempts"), header.get("unique")
+    durability = header.get("durability")
     return JobOptions(
         None if attempts is None else check_max_attempts(attempts),
         normalise_tags(header.get("tags") or ()),
         encode_json(check_meta(header.get("meta") or {}), "meta"),
         read_unique(unique) if unique else None,
+        None if durability is None else check_durability(durability),
     )
 
 

@@ -56,6 +56,8 @@ class Flush:
             node.flush()
         self._first, self._sent = self._sent, self._sent or time.monotonic()
         with self._database.transaction():
+            if all(isinstance(step, Insertion) and step.may_be_lost for step in self.steps):
+                self._database.jobs.relax_commit()
             count = self._write()
         self._wake()
         return count

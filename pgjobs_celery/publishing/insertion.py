@@ -27,6 +27,16 @@ class Insertion(NamedTuple):
     rule: Unique | None = None
     #: The call that waits to hear of a conflict.
     receipt: Receipt | None = None
+    #: It may be committed before it is on disk.
+    is_relaxed: bool = False
+
+    @property
+    def may_be_lost(self) -> bool:
+        """True where a crash of the server may take it back: only what is published anew.
+
+        A job that goes back in line was there before, in the name of a run that has ended by now.
+        """
+        return self.is_relaxed and self.run.holder is None and not self.run.is_holder_only
 
 
 def insert(database: Database, insertion: Insertion) -> None:
@@ -55,7 +65,9 @@ def _insert(database: Database, insertion: Insertion, first: float | None) -> bo
     """Insert a job; False if its id waits or runs."""
 
     def is_inserted() -> bool:
-        return database.jobs.insert_job(insertion.job, insertion.run, first)
+        return database.jobs.insert_job(
+            insertion.job, insertion.run, first, may_be_lost=insertion.may_be_lost
+        )
 
     node = get_node(database)
     ended = node.ledger.writes_ended
@@ -76,12 +88,12 @@ def _insert_unique(
     """Insert a job if it is the only one of its kind; False if it is not."""
     job, rule, receipt = insertion.job, insertion.rule, insertion.receipt
     assert rule is not None
-    unique_jobs = database.unique_jobs
-    other = unique_jobs.insert_unique_job(job, guard)
+    unique_jobs, lossy = database.unique_jobs, insertion.may_be_lost
+    other = unique_jobs.insert_unique_job(job, guard, may_be_lost=lossy)
     while other is not None and other.task_id != job.task_id:
         if _give_way(database, insertion, guard, other, rule.replaced(other.state)):
             return False
-        other = unique_jobs.insert_unique_job(job, guard)
+        other = unique_jobs.insert_unique_job(job, guard, may_be_lost=lossy)
     if other is None:
         if receipt is not None:
             receipt.withdraw()

@@ -27,6 +27,7 @@ from ..job.options import (
     HEADER,
     NAMES,
     attempts_from_retries,
+    check_durability,
     check_exceptions,
     check_max_attempts,
     check_meta,
@@ -66,6 +67,10 @@ class PgTask(AttemptedTask):
     #: one's row is kept".
     unique: Unique | Mapping[str, Any] | bool | None = None
 
+    #: ``"relaxed"``: ``delay()`` does not wait for the disk, and a crash of the server may lose the
+    #: job. None: as the queue has it (``relaxed_queues``), which is ``"full"`` unless that says so.
+    durability: str | None = None
+
     #: The ``meta`` of the decorator or class body; ``self.meta`` is the running job's.
     _default_meta: Mapping[str, Any] = {}
     #: The limits of attempts that class or decorator declare, before annotations.
@@ -93,6 +98,8 @@ class PgTask(AttemptedTask):
             cls.unique = as_unique(cls.unique)
             _keep_meta(cls)
             meta = check_meta(cls._default_meta)
+            if cls.durability is not None:
+                check_durability(cls.durability)
             if not callable(cls.backoff):
                 raise InvalidOption(
                     f"backoff must be a function of the task and its job, not {cls.backoff!r}"
@@ -106,6 +113,8 @@ class PgTask(AttemptedTask):
             cls._header["tags"] = list(cls.tags)
         if meta:
             cls._header["meta"] = meta
+        if cls.durability is not None:
+            cls._header["durability"] = cls.durability
         run_in_attempts(cls)
         prepare_in_attempts(cls)
 

@@ -25,7 +25,7 @@ from benchmarks.workers import PREFORK, THREADS
 pytestmark = pytest.mark.e2e
 
 #: One private Redis and one RabbitMQ stand for their sisters, whose settings are looked at below.
-SISTERS = {"redis-aof-no", "redis-aof-everysec", "rabbitmq", "rabbitmq-confirms"}
+SISTERS = {"pgjobs-relaxed", "redis-aof-no", "redis-aof-everysec", "rabbitmq", "rabbitmq-confirms"}
 #: Each runs a worker; ``redis`` does not, for two databases of the server here would be flushed.
 HERE = [name for name in SYSTEMS if name not in {"redis", *SISTERS}]
 
@@ -70,7 +70,9 @@ def test_each_system_runs_each_task_once(name: str, request: pytest.FixtureReque
 
 
 @pytest.mark.usefixtures("servers")
-@pytest.mark.parametrize("name", ["free", "procrastinate", "pgqueuer", "chancy", "oban"])
+@pytest.mark.parametrize(
+    "name", ["pgjobs-relaxed", "free", "procrastinate", "pgqueuer", "chancy", "oban"]
+)
 def test_each_task_that_is_published_is_there_when_the_call_returns(name: str):
     assert measured(Enqueue(), name)["rate"] > 0
 

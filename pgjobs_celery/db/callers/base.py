@@ -16,7 +16,7 @@ from ..connection import Call, Row
 from .watching import Pending, Watch
 
 #: Statements that set something for the rest of the transaction, which is not ours to change.
-SETTINGS = frozenset({b"pin_plans", b"plan_anew", b"wait_briefly"})
+SETTINGS = frozenset({b"pin_plans", b"plan_anew", b"relax_commit", b"wait_briefly"})
 
 
 class Caller(ABC):

@@ -32,11 +32,19 @@ class Jobs:
         self._session = session
         self._audit = Audit(session)
 
-    def insert_job(self, job: NewJob, run: Run = NO_RUN, first: float | None = None) -> bool:
+    def insert_job(
+        self,
+        job: NewJob,
+        run: Run = NO_RUN,
+        first: float | None = None,
+        *,
+        may_be_lost: bool = False,
+    ) -> bool:
         """Insert a job, committed when this returns, and wake a worker that waits for its queue.
 
         False if nothing changed, because its id waits or runs. ``first``: when it was sent before,
-        by the monotonic clock, if the answer to that was cut off.
+        by the monotonic clock, if the answer to that was cut off. ``may_be_lost``: see
+        :meth:`insert_new_job`.
         """
         begun, tries = time.monotonic(), 0
 
@@ -45,7 +53,8 @@ class Jobs:
             tries += 1
             if tries > 1:
                 first = first or begun
-            if run.holder is None and not run.is_holder_only and self.insert_new_job(job):
+            is_new = run.holder is None and not run.is_holder_only
+            if is_new and self.insert_new_job(job, may_be_lost=may_be_lost):
                 return True
             since = None if first is None else time.monotonic() - first + SLACK
             return bool(self._send(self._insertion(job, run, since), job)[0])
@@ -53,11 +62,15 @@ class Jobs:
         # Twice does no harm: the second try finds what the first has inserted.
         return self._session.retrying(insert)
 
-    def insert_new_job(self, job: NewJob) -> bool:
-        """As :meth:`insert_job`, in less time; False, and nothing changed, if its id has a row."""
+    def insert_new_job(self, job: NewJob, *, may_be_lost: bool = False) -> bool:
+        """As :meth:`insert_job`, in less time; False, and nothing changed, if its id has a row.
+
+        ``may_be_lost``: it is committed before it is on disk, unless it is part of a transaction.
+        """
         channel = self._session.joined_channel
         statement = self._session.call("insert_new_job", channel=channel, **job._asdict())
-        return bool(self._send(statement, job)[0])
+        calls = [*relaxing(self._session, may_be_lost), statement]
+        return bool(self._session.run(calls, *wake_calls(self._session, job))[len(calls) - 1])
 
     def _send(self, insertion: Call, job: NewJob) -> list[list[Row]]:
         """Run it, and wake workers in the same flush."""
@@ -114,6 +127,10 @@ class Jobs:
         )
         return dict(rows)
 
+    def relax_commit(self) -> None:
+        """Have the transaction of ours that this thread is in not wait for the disk."""
+        self._session.fetch("relax_commit")
+
     def forbid_jobs(self, task_ids: Sequence[str], action: Action | None = None) -> None:
         """Have jobs that are not published yet be cancelled when they are.
 
@@ -160,6 +177,16 @@ class Jobs:
             total += count
             if action is not None:
                 action.batches += 1
+
+
+def relaxing(session: Session, may_be_lost: bool) -> list[Call]:
+    """The statement that has a transaction of ours not wait for the disk, if it need not.
+
+    None where other things than a publish may be part of the transaction.
+    """
+    if not may_be_lost or session.is_in_transaction:
+        return []
+    return [session.call("relax_commit")]
 
 
 def wake_calls(session: Session, job: NewJob) -> list[list[Call]]:

@@ -13,7 +13,7 @@ from ...errors import PgJobsError
 from ...job.rows import NewJob
 from ...job.states import State
 from .. import notify
-from .jobs import wake_calls
+from .jobs import relaxing, wake_calls
 
 if TYPE_CHECKING:
     from ..connection import Call, Row
@@ -46,15 +46,18 @@ class UniqueJobs:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def insert_unique_job(self, job: NewJob, guard: Guard) -> Conflict | None:
+    def insert_unique_job(
+        self, job: NewJob, guard: Guard, *, may_be_lost: bool = False
+    ) -> Conflict | None:
         """Put a job in line, committed when this returns; the other one where there is one.
 
         That may be the job itself, by its id: published before, or just now by a statement whose
-        answer was cut off.
+        answer was cut off. ``may_be_lost``: see :meth:`Jobs.insert_new_job`.
         """
         wakes = wake_calls(self._session, job)
         channel = self._session.joined_channel
         insert = [
+            *relaxing(self._session, may_be_lost),
             self._session.call("pin_plans"),
             self._call("insert_unique_job", guard, channel=channel, **job._asdict()),
         ]
@@ -65,7 +68,7 @@ class UniqueJobs:
             return self._session.run(insert, *wakes)
 
         for tries in range(1, TRIES + 1):
-            if self._session.retrying(send)[1]:
+            if self._session.retrying(send)[len(insert) - 1]:
                 return None
             if holder := self.find_holder(job.task_id, guard):
                 return holder._replace(first=sent[0] if len(sent) > tries else None)
