@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from ..errors import InvalidOption
+from ..job import spelling
 from ..job.states import BY_CELERY_NAME, State
 from .database import database_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-
 
 def read_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Seconds, from a number with an optional s, m, h, d or w; an option's callback."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw]?)", value.strip().lower())
-    if not found:
-        raise click.BadParameter(f"{value!r} is not a duration: write 90, 15m, 2h or 3d")
-    return float(found[1]) * _UNITS[found[2]]
+    try:
+        return None if value is None else spelling.read_duration(value)
+    except InvalidOption as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def read_json(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
@@ -38,17 +34,12 @@ def read_json(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 def read_attempts(
     ctx: click.Context, param: click.Parameter, value: str | None
-) -> int | range | None:
-    """A number, or a span of them; an option's callback."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"([0-9]{1,10})(-([0-9]{0,10}))?", value.strip())
-    if not found:
-        raise click.BadParameter(f"{value!r} is not an attempt: write 3, 2-5 or 2-")
-    first = int(found[1])
-    if not found[2]:
-        return first
-    return range(first, int(found[3]) + 1 if found[3] else sys.maxsize)
+) -> list[int] | range | None:
+    """Numbers, or a span of them; an option's callback."""
+    try:
+        return None if value is None else spelling.read_attempts(value)
+    except InvalidOption as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _many(flag: str, help: str) -> Any:
@@ -80,7 +71,10 @@ FILTER_OPTIONS: dict[str, Any] = {
     "kwargs": _json("--kwargs", "An object: the arguments by name contain it."),
     "meta": _json("--meta", "An object: meta contains it."),
     "attempt": click.option(
-        "--attempt", metavar="N", callback=read_attempts, help="How often it was begun: 3, 2-5, 2-."
+        "--attempt",
+        metavar="N",
+        callback=read_attempts,
+        help="How often it was begun: 3, 1,4, 2-5, 2-.",
     ),
     "older_than": _age("--older-than", "Put in line longer ago: 90, 15m, 2h, 3d."),
     "newer_than": _age("--newer-than", "Put in line since."),

@@ -75,6 +75,7 @@ class Selection:
         zone: Callable[[], tzinfo] = lambda: timezone.utc,
         app: Any = None,
         under: Action | None = None,
+        until: int | None = None,
     ) -> None:
         #: Where the jobs are.
         self.database = database
@@ -83,6 +84,8 @@ class Selection:
         self._app = app
         #: An action that has begun, and that all is part of which is done to them.
         self._under = under
+        #: The newest row that an action may change; None: that at its start.
+        self._until = until
 
     def __repr__(self) -> str:
         return f"<jobs: {self._filters if self.is_filtered else 'all'}>"
@@ -95,7 +98,13 @@ class Selection:
         Raises UnknownOption for an unknown name, InvalidOption for an invalid value.
         """
         narrower = self._filters.narrow(**filters)
-        return Selection(self.database, narrower, self._zone, self._app, self._under)
+        return Selection(
+            self.database, narrower, self._zone, self._app, self._under, self._until
+        )
+
+    def under(self, action: Action, until: int | None = None) -> Selection:
+        """The same jobs, up to row ``until``; what is done to them is part of this action."""
+        return Selection(self.database, self._filters, self._zone, self._app, action, until)
 
     @property
     def is_filtered(self) -> bool:
@@ -248,17 +257,19 @@ class Selection:
         if survey.newest is None:
             return []
         tell = on_batch or (lambda count: None)
-        recorded = self._under or self._begin(act.__name__, values)
-        return act(filters.parameters(), survey.newest, tell, action=recorded, **values)
+        recorded = self._under or self._begin(act.__name__)
+        if not recorded.details:
+            recorded.details = {
+                key: value.isoformat() if isinstance(value, datetime) else value
+                for key, value in values.items()
+                if value is not None
+            }
+        until = survey.newest if self._until is None else self._until
+        return act(filters.parameters(), until, tell, action=recorded, **values)
 
-    def _begin(self, name: str, values: dict[str, Any]) -> Action:
+    def _begin(self, name: str) -> Action:
         """The action as the audit records it."""
-        details = {
-            key: value.isoformat() if isinstance(value, datetime) else value
-            for key, value in values.items()
-            if value is not None
-        }
-        return begin_action(name, self._app, details=details, **self._filters.recorded())
+        return begin_action(name, self._app, **self._filters.recorded())
 
     def _advise(self) -> None:
         """Warn, before a search, if it may be slow."""

@@ -24,6 +24,7 @@ from .rows.filtered import Matches
 from .rows.groups import Groups
 from .rows.jobs import Jobs
 from .rows.limits import QueueLimits
+from .rows.listing import Listing
 from .rows.messages import Messages
 from .rows.metrics import Metrics
 from .rows.nodes import Nodes
@@ -71,6 +72,11 @@ class Database(Session):
     def matches(self) -> Matches:
         """The rows of ``jobs`` that filters find."""
         return Matches(self)
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The rows of ``jobs`` as a list shows them."""
+        return Listing(self)
 
     @cached_property
     def explain(self) -> Explain:

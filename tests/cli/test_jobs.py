@@ -86,7 +86,7 @@ def test_every_filter_is_an_option(run, database, connection):
         (("--older-than", "2 days"), "write 90, 15m, 2h or 3d"),
         (("--kwargs", "{user: 7}"), "is not JSON"),
         (("--kwargs", "[7]"), "kwargs must be a dict"),
-        (("--attempt", "many"), "write 3, 2-5 or 2-"),
+        (("--attempt", "many"), "write 3, 1,4, 2-5 or 2-"),
         (("--state", "waiting"), "is not one of"),
         (("--tag", " "), "a tag must not be empty"),
     ],

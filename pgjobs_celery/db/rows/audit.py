@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +14,7 @@ from ...errors import PermissionMissing
 
 if TYPE_CHECKING:
     from ..session import Session
+    from .filtered import Changed
 
 #: How many task ids a row names: 36 bytes and an entry of an index each. A batch has up to 1,000.
 NAMED = 100
@@ -38,6 +39,11 @@ class Action:
     action_id: UUID = field(default_factory=uuid4)
     #: How many of its batches are committed, each of which has a row.
     batches: int = 0
+    #: The number of the row behind which it goes on; None at the beginning.
+    through: int | None = None
+    #: Is told of each batch in its transaction, which fails with it: how far it went through, and the
+    #: jobs that it has changed.
+    within: Callable[[int | None, Sequence[Changed]], object] | None = None
 
     def values(
         self, jobs: int = 0, task_ids: Sequence[str] = (), queue: str | None = None

@@ -218,7 +218,8 @@ class Matches:
         """
         with self._session.joining():
             changed: list[str] = []
-            after, size = None, BATCH
+            after, size = action.through if action is not None else None, BATCH
+            within = action.within if action is not None else None
             while True:
                 span = {"after": after, "until": until, "newest": False, "limit": size}
                 try:
@@ -231,6 +232,9 @@ class Matches:
                         ]
                         if batch and action is not None:
                             self._record(action, batch, is_last=len(rows) < size)
+                        through = max((row[0] for row in rows), default=after)
+                        if within is not None:
+                            within(through, batch)
                 except (pg.LockNotAvailable, pg.DeadlockDetected, pg.UniqueViolation) as error:
                     # The holder of the unique key of one of them is seen the next time.
                     if self._session.is_joined or (
@@ -239,6 +243,7 @@ class Matches:
                         raise
                     size = max(1, size // 4)
                     continue
+                after = through
                 if batch and action is not None:
                     action.batches += 1
                 if calls := list(wakes(batch)):
@@ -247,7 +252,6 @@ class Matches:
                 on_batch(len(rows))
                 if len(rows) < size:
                     return changed
-                after = max(row[0] for row in rows)
                 size = min(BATCH, size * 2)
 
     def _change(self, name: str, values: Parameters, size: int) -> list[Row]:

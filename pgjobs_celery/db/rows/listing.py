@@ -1,0 +1,183 @@
+"""The rows of ``jobs`` as a list for people shows them, at a price that is bounded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...job.states import State
+
+if TYPE_CHECKING:
+    from ..connection import Row
+    from ..session import Session
+
+#: How many ids from a beginning on are looked at.
+NEIGHBOURS = 1000
+
+#: The filters as :meth:`pgjobs_celery.control.filters.Filters.parameters` gives them.
+Parameters = Mapping[str, Any]
+
+
+class ListedJob(NamedTuple):
+    """A job as a line of a list; of what is large, the beginning or nothing."""
+
+    #: The number of its row.
+    id: int
+    task_id: str
+    task: str
+    queue: str
+    state: State
+    attempt: int
+    max_attempts: int
+    priority: int
+    tags: tuple[str, ...]
+    #: None if it is large.
+    meta: dict[str, Any] | None
+    #: None if they are large, or not plain JSON.
+    args: list[Any] | None
+    kwargs: dict[str, Any] | None
+    #: Of the message's body, in bytes; None without one.
+    size: int | None
+    #: The class of the last error, and the beginning of its message.
+    error: str | None
+    error_message: str | None
+    inserted_at: datetime | None
+    scheduled_at: datetime | None
+    attempted_at: datetime | None
+    finished_at: datetime | None
+    attempted_by: str | None
+    #: It was told to stop, and has not yet.
+    is_being_cancelled: bool
+    #: What the running task said of itself, and the object that it said it with.
+    reported_state: str | None
+    reported: dict[str, Any]
+    #: False for the result of a task that went through another broker.
+    has_message: bool
+
+
+class Span(NamedTuple):
+    """Rows that follow each other."""
+
+    lowest: int | None
+    highest: int | None
+    rows: int
+
+
+class Ways(NamedTuple):
+    """How many rows each index leads to, up to a depth."""
+
+    ready: int
+    due: int
+    ended: int
+
+
+class Words(NamedTuple):
+    """Of one row, what a filter can name."""
+
+    task: str
+    queue: str
+    tags: list[str]
+    worker: str | None
+    kwargs: dict[str, Any]
+    meta: dict[str, Any]
+
+
+class Listing:
+    """Statements on lists of jobs, one method each: they lock nothing."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def page_jobs(
+        self,
+        filters: Parameters,
+        *,
+        limit: int,
+        newest: bool,
+        after: int | None = None,
+        until: int | None = None,
+        is_few: bool = False,
+    ) -> list[ListedJob]:
+        """Up to ``limit`` jobs with ids in ``(after, until]``, the newest or the oldest of them.
+
+        In the order of their ids, where ``is_few`` is not set; else all that match are looked at,
+        by whatever index leads to them.
+        """
+        values = {
+            **filters, "after": after, "until": until, "page": limit, "is_newest": newest,
+            "newest": None if is_few else newest, "limit": None if is_few else limit,
+        }  # fmt: skip
+        jobs = [_listed(row) for row in self._read("page_jobs", values)]
+        return sorted(jobs, key=lambda job: job.id, reverse=newest)
+
+    def span_jobs(self, start: int, limit: int, *, newest: bool) -> Span:
+        """The ids of up to ``limit`` rows from ``start`` on, downwards if ``newest``."""
+        values = {"start": start, "limit": limit, "newest": newest}
+        return Span(*self._read("span_jobs", values)[0])
+
+    def measure_ways(
+        self, filters: Parameters, depth: int, *, is_ready: bool, is_due: bool, is_ended: bool
+    ) -> Ways:
+        """How many rows the indexes lead to that these filters leave."""
+        values = {
+            **filters, "depth": depth, "is_ready": is_ready, "is_due": is_due, "is_ended": is_ended,
+        }  # fmt: skip
+        return Ways(*self._read("measure_ways", values)[0])
+
+    def count_matched(
+        self, filters: Parameters, *, after: int | None = None, until: int | None = None
+    ) -> dict[State, int]:
+        """How many there are by state, with ids in ``(after, until]``."""
+        span = {"after": after, "until": until, "newest": None, "limit": None}
+        rows = self._read("count_matched", {**filters, **span})
+        return {State(state): count for state, count in rows}
+
+    def estimate_states(self) -> dict[State, float]:
+        """About how many are in each state; those only that the statistics know."""
+        known = {state.value for state in State}
+        rows = self._read("estimate_states", {})
+        return {State(state): share for state, share in rows if state in known}
+
+    def find_beginnings(self, beginning: str, limit: int) -> list[str]:
+        """Up to ``limit`` task ids that begin so."""
+        values = {"beginning": beginning, "depth": max(limit, NEIGHBOURS), "limit": limit}
+        return [task_id for (task_id,) in self._read("find_beginnings", values)]
+
+    def list_words(self, depth: int) -> list[Words]:
+        """What can be named of the newest rows."""
+        return [
+            Words(task, queue, tags, worker, _object(kwargs) or {}, _object(meta) or {})
+            for task, queue, tags, worker, kwargs, meta in self._read("list_words", {"depth": depth})
+        ]
+
+    def _read(self, name: str, values: Parameters) -> list[Row]:
+        session = self._session
+        calls: Sequence[Any] = [session.call("plan_lists"), session.call(name, **values)]
+        with session.joining():
+            return session.retrying(lambda: session.run(calls)[1])
+
+
+def _listed(row: Row) -> ListedJob:
+    (id, task_id, task, queue, state, attempt, max_attempts, priority, tags, meta, args, kwargs,
+     *rest, reported, has_message) = row  # fmt: skip
+    return ListedJob(
+        id, task_id, task, queue, State(state), attempt, max_attempts, priority, tuple(tags),
+        _object(meta), _decoded(args, list), _object(kwargs), *rest, _object(reported) or {},
+        has_message,
+    )  # fmt: skip
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    value: dict[str, Any] | None = _decoded(text, dict)
+    return value
+
+
+def _decoded(text: str | None, kind: type) -> Any:
+    """JSON of one kind; None where it is another, or nothing that Python can hold."""
+    try:
+        value = None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, kind) else None

@@ -1,0 +1,297 @@
+"""Pages that stay where they are, counts that say how exact they are, and what is looked at for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgjobs_celery.config import Options
+from pgjobs_celery.control import listing
+from pgjobs_celery.control.filters import FILTERS, Filters
+from pgjobs_celery.control.jobs import jobs
+from pgjobs_celery.control.listing import Count, count_states, find, list_page, suggest, total
+from pgjobs_celery.control.search import parse
+from pgjobs_celery.db.connection import prepared
+from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
+from pgjobs_celery.db.sql import statement
+from pgjobs_celery.errors import InvalidOption
+from pgjobs_celery.job.states import State
+from tests.conftest import Connection
+from tests.db.test_odd_rows import ODD
+from tests.db.test_plans import FILL, _walk
+from tests.support.rows import put
+
+
+def ids(page: listing.JobPage) -> list[str]:
+    return [job.task_id for job in page.jobs]
+
+
+def search(text: str) -> Filters:
+    return parse(text).filters
+
+
+def test_a_page_stays_where_it_is_while_jobs_are_published_and_deleted(database):
+    put(database, *(f"t{n}" for n in range(10)))
+    first = list_page(database, Filters(), limit=4)
+    assert ids(first) == ["t9", "t8", "t7", "t6"]
+    assert first.newer is None
+    put(database, "new")
+    jobs(database).filter(id=["t7", "t4"]).delete()
+    second = list_page(database, Filters(), before=first.older, limit=4)
+    assert ids(second) == ["t5", "t3", "t2", "t1"]
+    last = list_page(database, Filters(), before=second.older, limit=4)
+    assert (ids(last), last.older) == (["t0"], None)
+    back = list_page(database, Filters(), after=last.newer, limit=4)
+    assert ids(back) == ids(second)
+    # In front of it are four: new, t9, t8 and t6.
+    front = list_page(database, Filters(), after=back.newer, limit=4)
+    assert (ids(front), front.newer) == (["new", "t9", "t8", "t6"], None)
+    assert front.older is not None
+
+
+def test_jobs_of_one_moment_are_each_on_one_page(database, connection):
+    connection.execute(
+        "INSERT INTO pgjobs.jobs (task_id, task, queue, message, body)"
+        " SELECT 't' || n, 't', 'q', '{}', '' FROM generate_series(1, 95) AS n"
+    )
+    seen: list[str] = []
+    page = list_page(database, search("queue:q"))
+    while True:
+        seen += ids(page)
+        if page.older is None:
+            break
+        page = list_page(database, search("queue:q"), before=page.older)
+    assert seen == [f"t{n}" for n in range(95, 0, -1)]
+
+
+@pytest.fixture
+def long_table(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3,000 finished jobs, of which one in a thousand has failed; few is less than 10 of them."""
+    monkeypatch.setattr(listing, "DEPTH", 10)
+    monkeypatch.setattr(listing, "DEPTH_OF_MESSAGES", 10)
+    monkeypatch.setattr(listing, "FIRST_STEP", 100)
+    connection.execute(
+        "INSERT INTO pgjobs.jobs (task_id, task, queue, message, body, state, finished_at)"
+        " SELECT 't' || n, 't' || n % 2, 'q', '{}', '[[], {\"n\": ' || n || '}, {}]',"
+        " CASE WHEN n % 1000 = 0 THEN 'discarded' ELSE 'completed' END, now()"
+        " FROM generate_series(1, 3000) AS n"
+    )
+
+
+@pytest.mark.usefixtures("long_table")
+def test_a_rare_job_is_found_however_far_back_if_there_is_time(database):
+    page = list_page(database, search("state:discarded"), seconds=60)
+    assert (ids(page), page.older, page.looked) == (["t3000", "t2000", "t1000"], None, None)
+    assert ids(list_page(database, search("kwargs.n:1500"), seconds=60)) == ["t1500"]
+
+
+@pytest.mark.usefixtures("long_table")
+def test_where_the_time_is_over_the_page_says_how_far_it_looked_and_goes_on_from_there(database):
+    page = list_page(database, search("state:discarded"), seconds=0)
+    assert (ids(page), page.looked) == (["t3000"], 100)
+    seen, steps = ids(page), 1
+    while page.older is not None:
+        page = list_page(database, search("state:discarded"), before=page.older, seconds=0)
+        seen, steps = seen + ids(page), steps + 1
+    assert seen == ["t3000", "t2000", "t1000"]
+    assert 30 <= steps <= 31
+    up = list_page(database, search("state:discarded"), after=page.newer, seconds=0)
+    assert up.looked == 100
+    assert up.newer is not None
+    # No more than the window, however much time there is.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "WINDOW", 1200)
+        page = list_page(database, search("task:none"), seconds=60)
+    assert (ids(page), page.looked) == ([], 1200)
+
+
+@pytest.mark.usefixtures("long_table")
+def test_what_an_index_leads_to_is_found_behind_any_number_of_others(database, connection):
+    connection.execute(
+        "INSERT INTO pgjobs.jobs (id, task_id, task, queue, message, body, state, due_at)"
+        " VALUES (-5, 'old', 't', 'q', '{}', '', 'scheduled', now() + interval '1 day'),"
+        " (-6, 'older', 't', 'late', '{}', '', 'available', NULL)"
+    )
+    for text, found in (
+        ("state:scheduled", ["old"]),
+        ("state:scheduled,available", ["old", "older"]),
+        ("queue:late state:available", ["older"]),
+        ("id:old", ["old"]),
+        ("finished_before:1d", []),
+    ):
+        page = list_page(database, search(text), seconds=0)
+        assert (ids(page), page.looked, page.older) == (found, None, None), text
+
+
+def test_counts_say_how_exact_they_are(database, connection, monkeypatch):
+    put(database, "a", "b")
+    put(database, "c", eta=60)
+    counts = count_states(database, Filters())
+    assert counts[State.AVAILABLE] == Count(2)
+    assert total(counts) == Count(3)
+    assert counts[State.DISCARDED] == Count(0)
+    monkeypatch.setattr(listing, "DEPTH", 2)
+    # Of the states of which there are many, as many as were seen; the others exactly.
+    counts = count_states(database, search("queue:celery state:discarded"))
+    assert counts[State.AVAILABLE] == Count(2)
+    assert counts[State.SCHEDULED] == Count(1)
+    monkeypatch.setattr(listing, "WINDOW", 2)
+    assert count_states(database, search("task:tasks.add"))[State.AVAILABLE] == Count(1, "least")
+    assert count_states(database, search("id:a"))[State.AVAILABLE] == Count(1)
+    assert total(count_states(database, Filters().narrow(id=[]))) == Count(0)
+
+
+@pytest.mark.usefixtures("long_table")
+def test_all_jobs_are_counted_by_the_statistics(database, connection):
+    connection.execute("ANALYZE pgjobs.jobs")
+    counts = count_states(database, Filters())
+    assert counts[State.COMPLETED].kind == "about"
+    assert 2900 < counts[State.COMPLETED].number <= 3000
+    assert total(counts).kind == "about"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (Count(0), "0"),
+        (Count(12_345), "12,345"),
+        (Count(10_000, "least"), "10,000+"),
+        (Count(1_234_567, "about"), "about 1.2 M"),
+        (Count(123_456_789, "about"), "about 123 M"),
+        (Count(123_456, "about"), "about 120,000"),
+        (Count(999_499, "about"), "about 1,000,000"),
+        (Count(7, "about"), "about 7"),
+        (Count(1).plus(Count(2, "least")), "3+"),
+        (Count(1, "about").plus(Count(2, "least")), "about 3"),
+    ],
+)
+def test_a_count_as_it_is_read(count, text):
+    assert str(count) == text
+
+
+def test_ids_are_found_by_their_beginnings(database, monkeypatch):
+    put(database, "6c8b-1", "6c8b-2", "6C8B", "6c9", "é6c8b", "6c8b\u202e", "order:7", "zz")
+    assert find(database, parse("6c8b")).filters.given["id"] == {"6c8b-1", "6c8b-2", "6c8b\u202e"}
+    assert find(database, parse('"order:" zz')).filters.given["id"] == {"order:7", "zz"}
+    assert find(database, parse("6c9 id:zz")).filters.is_impossible
+    assert ids(list_page(database, find(database, parse("nothing")).filters)) == []
+    assert ids(list_page(database, find(database, parse("%")).filters)) == []
+    monkeypatch.setattr(listing, "MOST_IDS", 1)
+    found = find(database, parse("6c8b"))
+    assert (len(found.filters.given["id"]), found.is_cut) == (1, True)
+
+
+def test_suggestions_come_from_the_newest_rows(database):
+    for n in range(3):
+        put(database, f"t{n}", task="mail.send", queue="mail", tags=("vip",),
+            body=json.dumps([[], {"user_id": n % 2, "to": {"a b": "x y"}}, {}]).encode())  # fmt: skip
+    put(database, "other", body=b"\xff")
+    found = suggest(database)
+    assert found.tasks == ["mail.send", "tasks.add"]
+    assert found.queues == ["mail", "celery"]
+    assert found.paths == {"kwargs.user_id": ["0", "1"], 'kwargs.to."a b"': ['"x y"']}
+    for path, values in found.paths.items():
+        assert list_page(database, search(f"{path}:{values[0]}")).jobs
+
+
+@pytest.mark.parametrize("given", [{"before": "7"}, {"after": 2**63}, {"limit": 0}, {"limit": 501}])
+def test_what_is_no_cursor_is_refused(database, given):
+    with pytest.raises(InvalidOption):
+        list_page(database, Filters(), **given)
+    assert list_page(database, Filters(), before=-(2**63) + 1).jobs == []
+
+
+def test_odd_rows_are_listed_too(database, connection):
+    for name, columns in ODD.items():
+        put(database, name)
+        connection.execute(f"UPDATE pgjobs.jobs SET {columns} WHERE task_id = '{name}'")
+    page = list_page(database, Filters())
+    assert len(page.jobs) == len(ODD)
+    assert all(isinstance(tag, str) for job in page.jobs for tag in job.tags)
+    suggest(database)
+    count_states(database, Filters())
+
+
+# Plans
+
+
+@pytest.fixture(scope="module")
+def filled(make_database: Callable[[], str]) -> Iterator[Database]:
+    conninfo = parse_url(make_database())
+    with migrations.session(conninfo) as session:
+        migrations.migrate(session, "pgjobs")
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(FILL)
+        connection.execute("VACUUM ANALYZE pgjobs.jobs")
+    database = Database(conninfo, Options())
+    yield database
+    database.close()
+
+
+def scans(database: Database, name: str, **values: Any) -> set[str]:
+    """The indexes of ``jobs`` that a statement reads; empty for the whole table."""
+    query = prepared(name, "pgjobs")
+    literals = [psycopg.sql.Literal(values[param]).as_string() for param in query.params]
+    with psycopg.connect(database.conninfo) as connection:
+        connection.execute(statement("plan_lists", "pgjobs").encode())
+        connection.execute(b"PREPARE it AS " + query.sql)
+        execute = f"EXECUTE it({', '.join(literals)})" if literals else "EXECUTE it"
+        (plan,) = connection.execute(f"EXPLAIN (FORMAT JSON) {execute}".encode()).fetchone() or ()
+    return {
+        node.get("Index Name", "")
+        for node in _walk(plan[0]["Plan"])
+        if node.get("Relation Name") == "jobs" and "Bitmap Heap" not in node["Node Type"]
+    } | {
+        node["Index Name"]
+        for node in _walk(plan[0]["Plan"])
+        if node["Node Type"] == "Bitmap Index Scan"
+    }
+
+
+TEXTS = {
+    "id": "id:t5",
+    "state": "state:discarded",
+    "kwargs": "kwargs.user_id:7",
+    "tags": "tags:vip",
+    "worker": "worker:w",
+    "queue": "queue:celery state:available",
+    "older_than": "older_than:1h",
+    "finished_after": "finished_after:1h",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values())
+def test_no_list_reads_the_whole_table(filled, text):
+    filters = search(text).parameters()
+    page = {"page": 41, "is_newest": True, "newest": True, "limit": 41}
+    span = {"after": 190_000, "until": 200_000}
+    assert "" not in scans(filled, "page_jobs", **filters, **page, **span)
+    counts = {"newest": None, "limit": None}
+    assert "" not in scans(filled, "count_matched", **filters, **counts, **span)
+    ways = {"depth": 10_000, "is_ready": True, "is_due": True, "is_ended": True}
+    used = scans(filled, "measure_ways", **filters, **ways)
+    assert used == {"jobs_ready", "jobs_due", "jobs_finished"}
+
+
+def test_cursors_and_words_go_along_the_keys(filled):
+    for newest in (True, False):
+        used = scans(filled, "span_jobs", start=100_000, limit=10_000, newest=newest)
+        assert used == {"jobs_pkey"}
+    used = scans(filled, "find_beginnings", beginning="t1", depth=1000, limit=100)
+    assert used == {"jobs_task_id_key"}
+    assert scans(filled, "list_words", depth=500) == {"jobs_pkey"}
+    assert scans(filled, "estimate_states") == set()
+
+
+def test_every_filter_is_tried_on_a_full_table(filled):
+    for name in FILTERS:
+        value: Any = {"state": "discarded", "tags": "x", "args": [1], "attempt": 3}.get(name, "x")
+        value = {"x": 1} if name in ("kwargs", "meta", "stamps") else value
+        value = 60.0 if name.endswith(("than", "before", "after")) else value
+        list_page(filled, Filters().narrow(**{name: value}), seconds=0)
