@@ -174,6 +174,12 @@ def cancel(jobs: Selection, **options: Any) -> list[str]:
 
 
 @action("retry", "put in line again")
+@click.option(
+    "--keep-time",
+    "keeps_time",
+    is_flag=True,
+    help="Those whose time has not come wait for it again.",
+)
 def retry(jobs: Selection, **options: Any) -> list[str]:
     """Put jobs in line again that have finished, or wait for their time."""
     return jobs.retry(**options)

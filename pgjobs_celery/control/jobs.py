@@ -98,13 +98,7 @@ class Selection:
         Raises UnknownOption for an unknown name, InvalidOption for an invalid value.
         """
         narrower = self._filters.narrow(**filters)
-        return Selection(
-            self.database, narrower, self._zone, self._app, self._under, self._until
-        )
-
-    def under(self, action: Action, until: int | None = None) -> Selection:
-        """The same jobs, up to row ``until``; what is done to them is part of this action."""
-        return Selection(self.database, self._filters, self._zone, self._app, action, until)
+        return Selection(self.database, narrower, self._zone, self._app, self._under, self._until)
 
     @property
     def is_filtered(self) -> bool:
@@ -182,14 +176,16 @@ class Selection:
         }
         return self._act("cancel", self._matches.cancel_jobs, on_batch, **values)
 
-    def retry(self, *, on_batch: OnBatch | None = None) -> TaskIds:
+    def retry(self, *, keeps_time: bool = False, on_batch: OnBatch | None = None) -> TaskIds:
         """Put jobs that wait for their time, and finished ones, at the end of the line.
 
         It is the same job: id and errors stay, the result is deleted, and it may run once more than
         it has, however often that was. Left alone are a job whose unique key has passed to another
-        that has not run yet, and a result whose task went through another broker.
+        that has not run yet, and a result whose task went through another broker. With
+        ``keeps_time``, to take a cancellation back, jobs whose time has not come wait for it again.
         """
-        return self._act("retry", self._matches.retry_jobs, on_batch)
+        values = {"keeps_time": True} if keeps_time else {}
+        return self._act("retry", self._matches.retry_jobs, on_batch, **values)
 
     def delete(self, *, on_batch: OnBatch | None = None) -> TaskIds:
         """Delete their rows with their results, except those of running jobs."""

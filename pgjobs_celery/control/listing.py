@@ -16,7 +16,7 @@ from ..job.checks import is_whole_number
 from ..job.states import FINAL, State
 from ..scopes.steady import monotonic
 from .filters import Filters
-from .search import Search, path_words
+from .search import Search, paths
 
 if TYPE_CHECKING:
     from ..db.database import Database
@@ -95,8 +95,8 @@ class Suggestions:
     queues: list[str]
     tags: list[str]
     workers: list[str]
-    #: ``kwargs.user_id``, and some values of each.
-    paths: dict[str, list[str]]
+    #: Into arguments and meta: ``kwargs.user_id``.
+    paths: list[str]
 
 
 def rounded(number: float) -> str:
@@ -213,7 +213,7 @@ class _Walk:
             return
         for span in steps(self._rows, self.start, self._end, is_newest=is_down, clock=self._clock):
             self.is_end = span is None
-            if span is None or span.lowest is None or span.highest is None:
+            if span is None:
                 return
             self.found += self._rows.page_jobs(
                 self._parameters,
@@ -366,19 +366,17 @@ def total(counts: Mapping[State, Count]) -> Count:
 def suggest(database: Database, depth: int = 500) -> Suggestions:
     """What the newest rows can be filtered by."""
     words = database.listing.list_words(depth)
-    paths: dict[str, dict[str, int]] = {}
-    for word in words:
-        for kind, given in (("kwargs", word.kwargs), ("meta", word.meta)):
-            for path, value in path_words(kind, given):
-                values = paths.setdefault(path, {})
-                values[value] = values.get(value, 0) + 1
-    by_use = sorted(paths.items(), key=lambda item: -sum(item[1].values()))
     return Suggestions(
         _frequent(word.task for word in words),
         _frequent(word.queue for word in words),
         _frequent(tag for word in words for tag in word.tags),
         _frequent(word.worker for word in words if word.worker),
-        {path: sorted(values, key=lambda each: -values[each])[:10] for path, values in by_use[:50]},
+        _frequent(
+            path
+            for word in words
+            for kind, given in (("kwargs", word.kwargs), ("meta", word.meta))
+            for path in paths(kind, given)
+        ),
     )
 
 

@@ -1,10 +1,10 @@
 """Act on all jobs that match, in steps that are kept: to be watched, stopped and gone on with.
 
-An operation is a record in the database: which jobs, what to do, how far it went. Each batch writes
-it in its own transaction, so what was done and what is told of it never differ, and whoever goes on,
-after a restart in another process, goes on behind the last job that was looked at: none is acted on
-twice, though it may match again (a job that was retried and has failed once more). Jobs published
-after the beginning are left alone. Its id is that of the action in the audit.
+An operation is a record in the database: which jobs, what to do, how far it went. Each batch
+writes it in its own transaction, so what was done and what is told of it never differ. Whoever goes
+on, after a restart in another process, goes on behind the last job that was looked at: none is
+acted on twice, though it may match again (a job that was retried and has failed once more). Jobs
+published after the beginning are left alone. Its id is that of the action in the audit.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 
 from ..errors import InvalidOption, PgJobsError
 from ..job.checks import did_you_mean
+from ..job.states import State
 from .acting import begin_action
 from .filters import Filters
 from .jobs import ACTS_ON, Selection
@@ -41,6 +42,8 @@ RECORDED = {
 
 #: For how long an operation is kept, in seconds: a week, as the audit is kept for longer.
 KEPT = 7 * 86_400.0
+#: For how long the ids of the jobs that it has cancelled are kept, to take it back: a day.
+TAKEN_BACK = 86_400.0
 #: After how many seconds without a sign of life somebody else may be asked to go on.
 SILENT = 20.0
 
@@ -79,7 +82,15 @@ class Operation:
     batches: int = 0
     ended_at: str = ""
     error: str = ""
+    #: The id of the operation that this one takes back, and in how many batches that was done.
+    undoes: str = ""
+    parts: int = 0
     id: str = field(default_factory=lambda: str(uuid4()))
+
+    @property
+    def can_be_undone(self) -> bool:
+        """Its jobs were kept, for a day."""
+        return self.action == "cancel" and self.is_over and self.changed > 0
 
     @property
     def is_over(self) -> bool:
@@ -91,7 +102,8 @@ class Operation:
         """About how far it is, from 0 to 1, by the numbers of the rows."""
         if self.state == "ended":
             return 1.0
-        return min(1.0, (self.through or 0) / self.until) if self.until > 0 else 0.0
+        through, end = self.through or 0, self.parts if self.undoes else self.until
+        return min(1.0, max(0.0, through / end)) if end > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -135,9 +147,27 @@ class Operations:
         act(every.filter(id=[]), action, options)
         find(self._database, parse(search))
         newest = until if until is not None else self._database.matches.survey_jobs().newest
-        operation = Operation(
-            action, options, search, newest or 0, expected, actor, began_at=_now()
+        return self._keep(
+            Operation(action, options, search, newest or 0, expected, actor, began_at=_now())
         )
+
+    def begin_undoing(self, id: str, actor: str = "") -> Operation:
+        """Keep an operation that takes back another one: what it has cancelled waits again.
+
+        At the end of its line or, if its time has not come, for that. What was told to stop is left
+        alone. Raises OperationGone, and InvalidOption for what cannot be taken back.
+        """
+        done = self.look(id).operation
+        if not done.can_be_undone:
+            raise InvalidOption(f"{done.action} cannot be taken back, or goes on still")
+        return self._keep(
+            Operation(
+                "retry", {"keeps_time": True}, done.search, done.until, f"{done.changed:,}", actor,
+                began_at=_now(), undoes=id, parts=done.batches,
+            )
+        )  # fmt: skip
+
+    def _keep(self, operation: Operation) -> Operation:
         self._entries.set_entry(_key(operation.id, "turn"), b"0", KEPT)
         self._save(operation)
         return operation
@@ -175,6 +205,20 @@ class Operations:
         # Read after the turn is ours: a batch of another process is over, or will not be.
         return run.go(self.look(id).operation)
 
+    def keep_jobs(self, id: str, part: int, ids: Sequence[str]) -> None:
+        """Which jobs a batch has changed, for who takes it back."""
+        if ids:
+            self._entries.set_entry(_key(id, f"jobs:{part}"), json.dumps(ids).encode(), TAKEN_BACK)
+
+    def jobs_of(self, id: str, part: int) -> list[str]:
+        """Those that :meth:`keep_jobs` has kept."""
+        key = _key(id, f"jobs:{part}")
+        return list(json.loads(self._entries.get_entries([key]).get(key, b"[]")))
+
+    def live(self, id: str) -> None:
+        """Say that somebody sees to it; for :data:`SILENT` seconds."""
+        self._entries.set_entry(_key(id, "alive"), b"1", SILENT)
+
     def _take_turn(self, id: str) -> int:
         return self._entries.increment_entry(_key(id, "turn"))
 
@@ -194,12 +238,14 @@ class _Run:
         self._id = id
         self._turn = turn
         self._on_batch = on_batch
+        #: Which part of what is taken back it is at.
+        self._part: int | None = None
 
     def go(self, operation: Operation) -> Operation:
         if operation.state == "ended":
             return operation
         self._now = replace(operation, state="running", ended_at="", error="")
-        self._live()
+        self._operations.live(self._id)
         try:
             self._act()
         except _Ended:
@@ -215,18 +261,27 @@ class _Run:
             return self._end("ended")
 
     def _act(self) -> None:
+        database, now = self._operations._database, self._now
+        if now.undoes:
+            for part in range(now.through or 0, now.parts):
+                ids = self._operations.jobs_of(now.undoes, part)
+                self._part = part
+                self._act_on(Filters().narrow(id=ids, state=State.CANCELLED))
+        else:
+            self._act_on(find(database, parse(now.search)).filters, now.through)
+
+    def _act_on(self, filters: Filters, through: int | None = None) -> None:
         database, app = self._operations._database, self._operations._app
-        filters = find(database, parse(self._now.search)).filters
         recorded = begin_action(
             RECORDED[self._now.action],
             app,
             action_id=UUID(self._id),
             batches=self._now.batches,
-            through=self._now.through,
+            through=through,
             within=self._within,
             **filters.recorded(),
         )
-        jobs = Selection(database, filters, app=app).under(recorded, self._now.until)
+        jobs = Selection(database, filters, app=app, under=recorded, until=self._now.until)
         act(jobs, self._now.action, self._now.options, self._after)
 
     def _within(self, through: int | None, changed: Sequence[Changed]) -> None:
@@ -234,9 +289,12 @@ class _Run:
         turn = self._operations._take_turn(self._id)
         if turn != self._turn + 1:
             raise _Ended  # and nothing of it is done: another process goes on
+        if self._now.action == "cancel":
+            ids = [job.task_id for job in changed if job.state is State.CANCELLED]
+            self._operations.keep_jobs(self._id, self._now.batches, ids)
         self._next = replace(
             self._now,
-            through=through,
+            through=through if self._part is None else self._part,
             changed=self._now.changed + len(changed),
             batches=self._now.batches + bool(changed),
         )
@@ -245,16 +303,13 @@ class _Run:
     def _after(self, count: int) -> None:
         self._turn += 1
         self._now = self._next
-        self._live()
+        self._operations.live(self._id)
         self._on_batch(self._now)
         stop = _key(self._id, "stop")
         if self._entries.get_entries([stop]):
             self._entries.delete_entry(stop)
             self._end("stopped")
             raise _Ended
-
-    def _live(self) -> None:
-        self._entries.set_entry(_key(self._id, "alive"), b"1", SILENT)
 
     def _end(self, state: str, error: str = "") -> Operation:
         ended = replace(self._now, state=state, ended_at=_now(), error=error[:1000])

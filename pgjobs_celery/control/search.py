@@ -2,8 +2,8 @@
 
 state:discarded task:mail.send tags:vip kwargs.user_id:7 newer_than:1h 6c8b3c1e
 
-The words are those of ``jobs(app).filter()`` and of ``celery pgjobs jobs``; a word without a name is
-the beginning of a task id. docs/reference/search.md is the reference.
+The words are those of ``jobs(app).filter()`` and of ``celery pgjobs jobs``; a word without a name
+is the beginning of a task id. docs/reference/search.md is the reference.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .filters import FILTERS, Filters, text, to_json
 
 #: How long a search may be, in characters: it stands in the address of a page.
 LONGEST = 4000
-#: How long a path and its value are that are suggested.
-LONGEST_SUGGESTION = 120
+#: How long a path is that is suggested.
+LONGEST_PATH = 100
 #: How much of a word an error shows.
 _SHOWN = 60
 
@@ -74,7 +74,7 @@ class Search:
 
 
 def parse(text: str) -> Search:
-    """The filters that a text means. Raises InvalidSearch, which says what is wrong with which word.
+    """The filters that a text means. Raises InvalidSearch: what is wrong with which word.
 
     A name that stands twice adds its values, as with the options of the command line: of queues any
     will do, of tags all must be there. What is in an object and two ages must both hold.
@@ -195,7 +195,7 @@ class _Reader:
             self._at += 1
 
     def _read_json(self) -> Any:
-        """A list, an object or a text in quotes as JSON has them, or a word: a number, or a text."""
+        """A list, an object or a text in quotes as in JSON, or a word: a number, or a text."""
         if self._text[self._at] in '"[{':
             value = self._read_decoded()
             self._expect_end()
@@ -310,12 +310,12 @@ def _quote(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def path_words(path: str, given: Mapping[str, Any], depth: int = 3) -> Iterator[tuple[str, str]]:
-    """What leads to each short value in an object, and the value: ``kwargs.user_id``, ``7``."""
+def paths(path: str, given: Mapping[str, Any], depth: int = 3) -> Iterator[str]:
+    """What leads to each plain value in an object, as a search has it: ``kwargs.user_id``."""
     for key, value in given.items():
         here = f"{path}.{_key(key)}"
         if isinstance(value, Mapping):
             if depth > 1:
-                yield from path_words(here, value, depth - 1)
-        elif not isinstance(value, list) and len(here) + len(str(value)) <= LONGEST_SUGGESTION:
-            yield here, _as_json(value)
+                yield from paths(here, value, depth - 1)
+        elif not isinstance(value, list) and len(here) <= LONGEST_PATH:
+            yield here

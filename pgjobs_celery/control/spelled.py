@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..job.spelling import write_attempts, write_duration
@@ -151,19 +151,16 @@ def _conditions(name: str, value: Any, schema: str) -> list[str]:
         return [f"{name} BETWEEN {value.start} AND {value.stop - 1}"] if value else ["false"]
     if name == "attempt":
         return [_any_of(name, [str(number) for number in sorted(value)])]
-    spell = SPELLINGS.get(name, lambda texts: _any_of(_COLUMNS.get(name, name), texts))
-    return [spell([_text(each) for each in _texts(value)])]
-
-
-#: How a filter is written that is not a column of the view, from its values as literals.
-SPELLINGS: dict[str, Callable[[list[str]], str]] = {}
+    return [_any_of(_COLUMNS.get(name, name), [_text(each) for each in _texts(value)])]
 
 
 def _any_of(column: str, literals: list[str]) -> str:
     if not literals:
         return "false"
     return (
-        f"{column} = {literals[0]}" if len(literals) == 1 else f"{column} IN ({', '.join(literals)})"
+        f"{column} = {literals[0]}"
+        if len(literals) == 1
+        else f"{column} IN ({', '.join(literals)})"
     )
 
 

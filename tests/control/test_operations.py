@@ -1,4 +1,4 @@
-"""Actions on all that match, in steps: whatever happens between two of them, each job is acted on once."""
+"""Actions on all that match, in steps: whatever happens between two, a job is acted on once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pgjobs_celery.config import Options
 from pgjobs_celery.control.acting import acting_as
 from pgjobs_celery.control.audit import audit
-from pgjobs_celery.control.jobs import ACTS_ON
+from pgjobs_celery.control.jobs import ACTS_ON, jobs
 from pgjobs_celery.control.operations import RECORDED, Operation, OperationGone, Operations
 from pgjobs_celery.control.search import InvalidSearch
 from pgjobs_celery.db.database import Database
@@ -165,7 +165,7 @@ def test_what_fails_says_why_and_can_be_gone_on_with(operations, database, conne
 @pytest.mark.parametrize(
     ("action", "search", "options"),
     [
-        ("move", "", {"queue": "x" * 300}),
+        ("move", "", {"queue": "x" * 3000}),
         ("move", "", {}),
         ("set_priority", "", {"priority": 256}),
         ("reschedule", "", {"eta": "soon"}),
@@ -195,3 +195,41 @@ def test_a_time_is_kept_as_text(operations, database, connection: Connection):
     begun = operations.begin("reschedule", "", {"eta": "2100-01-31T06:00+01:00"})
     assert operations.go_on(begun.id).changed == 1
     assert states(connection) == {"a": "scheduled"}
+
+
+def test_a_cancellation_is_taken_back_with_the_times_that_jobs_had(
+    operations, another, database, connection
+):
+    put(database, *(f"t{n}" for n in range(5)))
+    put(database, *(f"later{n}" for n in range(3)), eta=3600)
+    before = connection.execute("SELECT scheduled_at FROM pgjobs.jobs WHERE task_id = 'later1'")
+    time = before.fetchone()["scheduled_at"]
+    put(database, "mine")
+    connection.execute(
+        "UPDATE pgjobs.jobs SET state = 'executing', claimed_by = gen_random_uuid(), attempt = 1,"
+        " attempted_at = now() WHERE task_id = 't0'"
+    )
+    done = operations.go_on(operations.begin("cancel", "").id)
+    assert (done.changed, done.batches, done.can_be_undone) == (9, 3, True)
+    jobs(database).filter(id="mine").retry()
+    jobs(database).filter(id="mine").delete()
+    connection.execute(
+        "UPDATE pgjobs.jobs SET state = 'cancelled', claimed_by = NULL, finished_at = now()"
+        " WHERE task_id = 't0'"
+    )
+    undoing = operations.begin_undoing(done.id)
+    with pytest.raises(Crash):
+        operations.go_on(undoing.id, crash_after(1))
+    undone = another.go_on(undoing.id)
+    assert (undone.state, undone.changed, undone.share) == ("ended", 7, 1.0)
+    found = states(connection)
+    assert {found.pop(f"later{n}") for n in range(3)} == {"scheduled"}
+    # What ran was told to stop, and did: that cannot be taken back.
+    assert found.pop("t0") == "cancelled"
+    assert set(found.values()) == {"available"}
+    row = connection.execute(
+        "SELECT scheduled_at, due_at FROM pgjobs.jobs WHERE task_id = 'later1'"
+    ).fetchone()
+    assert (row["scheduled_at"], row["due_at"]) == (time, time)
+    with pytest.raises(InvalidOption):
+        operations.begin_undoing(undone.id)

@@ -539,7 +539,7 @@ def indexes(database: Database, name: str, /, **filters: Any) -> set[str]:
     """By which indexes a statement finds its jobs; '' where it reads the whole table."""
     values = {
         **Filters().narrow(**filters).parameters(), **SPAN, "reason": None, "signal": None,
-        "eta": None, "countdown": 1.0, "priority": 1, "to": "x",
+        "eta": None, "countdown": 1.0, "priority": 1, "to": "x", "keeps_time": False,
     }  # fmt: skip
     query = prepared(name, "pgjobs")
     literals = [sql.Literal(values[param]).as_string() for param in query.params]

@@ -149,6 +149,10 @@ TRANSITIONS = {
     # What somebody decides, of all jobs.
     "cancel_jobs": {WAITING: "cancelled", f"{MINE} {THEIRS}": "same"},
     "retry_jobs": {f"scheduled scheduled(due) retryable retryable(due) {FINISHED}": "available"},
+    "retry_jobs with the time kept": {
+        "scheduled retryable": "scheduled",
+        f"scheduled(due) retryable(due) {FINISHED}": "available",
+    },
     "delete_jobs": {f"{WAITING} {FINISHED} {STORED} {FORBIDDEN}": "none"},
     "reschedule_jobs": {
         "scheduled scheduled(due) available available(again) available(spent)": "scheduled",
@@ -380,6 +384,7 @@ ABOUT_ALL: dict[str, list[AboutAll]] = {
     ],
     "cancel_jobs": [act("cancel_jobs", reason=None, signal=None)],
     "retry_jobs": [act("retry_jobs")],
+    "retry_jobs with the time kept": [act("retry_jobs", keeps_time=True)],
     "delete_jobs": [act("delete_jobs")],
     "reschedule_jobs": [act("reschedule_jobs", eta=None, countdown=60.0)],
     "reschedule_jobs to what is past": [act("reschedule_jobs", eta=None, countdown=-60.0)],

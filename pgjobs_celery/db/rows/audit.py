@@ -41,8 +41,8 @@ class Action:
     batches: int = 0
     #: The number of the row behind which it goes on; None at the beginning.
     through: int | None = None
-    #: Is told of each batch in its transaction, which fails with it: how far it went through, and the
-    #: jobs that it has changed.
+    #: Is told of each batch in its transaction, which fails with it: how far it went through, and
+    #: the jobs that it has changed.
     within: Callable[[int | None, Sequence[Changed]], object] | None = None
 
     def values(

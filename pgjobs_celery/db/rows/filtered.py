@@ -134,10 +134,17 @@ class Matches:
         return self._act("cancel_jobs", {**filters, **values}, until, on_batch, action, wakes)
 
     def retry_jobs(
-        self, filters: Parameters, until: int, on_batch: OnBatch, *, action: Action | None = None
+        self,
+        filters: Parameters,
+        until: int,
+        on_batch: OnBatch,
+        *,
+        action: Action | None = None,
+        keeps_time: bool = False,
     ) -> list[str]:
         """Put them in line again, whatever became of them."""
-        return self._act("retry_jobs", filters, until, on_batch, action, self._back)
+        values = {**filters, "keeps_time": keeps_time}
+        return self._act("retry_jobs", values, until, on_batch, action, self._due_or_back)
 
     def delete_jobs(
         self, filters: Parameters, until: int, on_batch: OnBatch, *, action: Action | None = None
@@ -157,13 +164,8 @@ class Matches:
     ) -> list[str]:
         """Give what waits another time; now, if that is past."""
 
-        def wakes(changed: Sequence[Changed]) -> Iterator[Call]:
-            if any(job.state is not State.AVAILABLE for job in changed):
-                yield self._session.wake(notify.DUE)
-            yield from self._back(changed)
-
-        values = {"eta": eta, "countdown": countdown}
-        return self._act("reschedule_jobs", {**filters, **values}, until, on_batch, action, wakes)
+        values = {**filters, "eta": eta, "countdown": countdown}
+        return self._act("reschedule_jobs", values, until, on_batch, action, self._due_or_back)
 
     def prioritize_jobs(
         self,
@@ -189,6 +191,11 @@ class Matches:
     ) -> list[str]:
         """Put what waits into another queue."""
         return self._act("move_jobs", {**filters, "to": to}, until, on_batch, action, self._back)
+
+    def _due_or_back(self, changed: Sequence[Changed]) -> Iterator[Call]:
+        if any(job.state is not State.AVAILABLE for job in changed):
+            yield self._session.wake(notify.DUE)
+        yield from self._back(changed)
 
     def _back(self, changed: Sequence[Changed]) -> Iterator[Call]:
         for queue in sorted({job.queue for job in changed if job.state is State.AVAILABLE}):

@@ -60,8 +60,9 @@ class ListedJob(NamedTuple):
 class Span(NamedTuple):
     """Rows that follow each other."""
 
-    lowest: int | None
-    highest: int | None
+    lowest: int
+    highest: int
+    #: How many they are; without any, the others mean nothing.
     rows: int
 
 
@@ -115,7 +116,8 @@ class Listing:
     def span_jobs(self, start: int, limit: int, *, newest: bool) -> Span:
         """The ids of up to ``limit`` rows from ``start`` on, downwards if ``newest``."""
         values = {"start": start, "limit": limit, "newest": newest}
-        return Span(*self._read("span_jobs", values)[0])
+        ((lowest, highest, rows),) = self._read("span_jobs", values)
+        return Span(lowest or 0, highest or 0, rows)
 
     def measure_ways(
         self, filters: Parameters, depth: int, *, is_ready: bool, is_due: bool, is_ended: bool
@@ -149,7 +151,9 @@ class Listing:
         """What can be named of the newest rows."""
         return [
             Words(task, queue, tags, worker, _object(kwargs) or {}, _object(meta) or {})
-            for task, queue, tags, worker, kwargs, meta in self._read("list_words", {"depth": depth})
+            for task, queue, tags, worker, kwargs, meta in self._read(
+                "list_words", {"depth": depth}
+            )
         ]
 
     def _read(self, name: str, values: Parameters) -> list[Row]:
@@ -160,13 +164,15 @@ class Listing:
 
 
 def _listed(row: Row) -> ListedJob:
-    (id, task_id, task, queue, state, attempt, max_attempts, priority, tags, meta, args, kwargs,
-     *rest, reported, has_message) = row  # fmt: skip
-    return ListedJob(
-        id, task_id, task, queue, State(state), attempt, max_attempts, priority, tuple(tags),
-        _object(meta), _decoded(args, list), _object(kwargs), *rest, _object(reported) or {},
-        has_message,
-    )  # fmt: skip
+    job = ListedJob(*row)
+    return job._replace(
+        state=State(job.state),
+        tags=tuple(job.tags),
+        meta=_object(row[9]),
+        args=_decoded(row[10], list),
+        kwargs=_object(row[11]),
+        reported=_object(row[-2]) or {},
+    )
 
 
 def _object(text: str | None) -> dict[str, Any] | None:

@@ -5,9 +5,17 @@
 -- successor under its unique key is still to run. Otherwise the job takes the key back from one that
 -- has ended. A successor that was just published and cannot be seen yet makes the index refuse the
 -- batch, which begins anew.
+-- With keeps_time, which takes a cancellation back, a job whose time has not come waits for it again.
 WITH line AS MATERIALIZED (
-  SELECT o.id, pg_catalog.nextval('pgjobs.jobs_seq') AS seq
+  SELECT o.id, pg_catalog.nextval('pgjobs.jobs_seq') AS seq, t.due_at
   FROM (SELECT m.id FROM matched AS m ORDER BY m.id) AS o
+  LEFT JOIN LATERAL (
+    SELECT coalesce(k.due_at, k.scheduled_at) AS due_at
+    FROM pgjobs.jobs AS k
+    WHERE %(keeps_time)s::boolean
+      AND k.id = o.id
+      AND coalesce(k.due_at, k.scheduled_at) > pg_catalog.now()
+  ) AS t ON true
 ), freed AS (
   UPDATE pgjobs.jobs AS h
   SET unique_key = NULL,
@@ -25,10 +33,10 @@ WITH line AS MATERIALIZED (
   UPDATE pgjobs.jobs AS j
   -- The id as it is: an end is undone (tally_undone).
   SET id = j.id,
-      state = 'available',
+      state = CASE WHEN line.due_at IS NULL THEN 'available' ELSE 'scheduled' END,
       seq = line.seq,
-      scheduled_at = pg_catalog.now(),
-      due_at = NULL,
+      scheduled_at = coalesce(line.due_at, pg_catalog.now()),
+      due_at = line.due_at,
       finished_at = NULL,
       -- Whatever number was written by hand.
       max_attempts = greatest(j.max_attempts, least(j.attempt, 2147483646) + 1),
