@@ -70,6 +70,11 @@ class ClaimLost(PgJobsError):
     """The task no longer holds its job: it was taken from its worker, or has ended."""
 
 
+class CoroutineCancelled(PgJobsError):
+    """A task's coroutine ended by a CancelledError that neither a cancellation of its job nor a
+    shutdown has caused."""
+
+
 class TransactionFailed(PgJobsError):
     """The caller's transaction has failed; its driver's error is the cause."""
 

@@ -18,6 +18,7 @@ from ..db.database import Database
 from ..scopes.scopes import Loan, whoever_runs
 from ..scopes.threads import in_thread, in_thread_with
 from .batch import Batch, batches
+from .carried import Carried
 from .insertion import Insertion, insert
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ def publish(call: Callable[[], T]) -> Coroutine[Any, Any, T]:
 
     That is decided here, and not where it is awaited: ``gather`` and others make tasks of it.
     """
+    call = Carried().around(call)
     caller, batch = callers.find(), batches.find()
     if caller is None or caller.value is None:
         return in_thread_with(Loan(), call)

@@ -9,9 +9,9 @@ finishes the rows writes it: one write after the claim, whether the result is ke
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from billiard import common
@@ -34,7 +34,24 @@ terminate_handler_fired = getattr(common, "terminate_handler_fired", lambda: Fal
 #: :data:`pgjobs_celery.results.reports.LIMIT`.
 LIMIT = 64 * 1024
 
-_local = threading.local()
+
+class _Run:
+    """What is known of a task that runs, until the pool has its report."""
+
+    def __init__(self, task_id: str | None) -> None:
+        self.task_id = task_id
+        self.result: Result | None = None
+        #: Writes the result, should this process exit instead of reporting it.
+        self.write: Callable[[], Any] | None = None
+        #: The id while its SUCCESS is being stored.
+        self.returned: str | None = None
+        self.is_lost = self.has_returned = self.has_failed = self.is_written = False
+        self.internal_error: Exception | None = None
+
+
+_NOTHING = _Run(None)
+# Of the context: a thread has one of its own, and so has each greenlet or coroutine of a thread.
+_current: ContextVar[_Run] = ContextVar("pgjobs_run", default=_NOTHING)
 
 
 class Summary(str):
@@ -65,11 +82,9 @@ def trace_apart(trace: Callable[..., Any], name: str, task_id: str, *args: Any) 
 
 
 def _trace(caught: Any, trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
-    _local.task_id, _local.result, _local.is_lost = task_id, None, False
+    run = _Run(task_id)
+    before = _current.set(run)
     reports.begin()
-    _local.has_returned = _local.has_failed = _local.is_written = False
-    _local.write = None
-    _local.internal_error = None
     try:
         try:
             failed, returned, runtime = trace(name, task_id, *args)
@@ -77,36 +92,37 @@ def _trace(caught: Any, trace: Callable[..., Any], name: str, task_id: str, *arg
             if not isinstance(error, caught) or terminate_handler_fired():
                 # The process leaves (sys.exit in a signal's receiver, for one), and with it the
                 # task's result: no other process will write that.
-                if _local.write is not None:
-                    _local.write()
+                if run.write is not None:
+                    run.write()
                 raise
-            failed, returned, runtime = _end(name, task_id, error)
+            failed, returned, runtime = _end(run, name, task_id, error)
         reports.end()
-        if not failed and _local.internal_error is not None:
+        if not failed and run.internal_error is not None:
             # Celery answers neither that it failed nor what it returned: it did not begin.
-            failed, returned = 1, failure(_local.internal_error)
+            failed, returned = 1, failure(run.internal_error)
             returned.is_known = False
         if not failed:
-            returned = reports.fit(returned, _local.result) if returned else returned
-            if _local.result is not None or _local.is_lost:
-                returned = Summary(returned or "", _local.result)
+            returned = reports.fit(returned, run.result) if returned else returned
+            if run.result is not None or run.is_lost:
+                returned = Summary(returned or "", run.result)
         else:
             returned = reports.fit_failure(returned)
-            if _local.is_lost:
+            if run.is_lost:
                 returned.is_lost = True
         return failed, returned, runtime
     finally:
         reports.end()
-        _local.task_id = _local.result = _local.write = _local.internal_error = None
+        run.task_id = None
+        _current.reset(before)
 
 
-def _end(name: str, task_id: str, error: BaseException) -> tuple[int, Any, float]:
+def _end(run: _Run, name: str, task_id: str, error: BaseException) -> tuple[int, Any, float]:
     """The end of a task of which Celery's tracer has let an exception out.
 
     Some of what surrounds a task's body may raise for Celery: ``on_failure`` since 5.7, ``Reject``
     in any hook. A pool of threads or greenlets would drop it, and the worker would wait for ever.
     """
-    if _local.has_returned:
+    if run.has_returned:
         # Its result is stored, and its successors are published.
         logger.error(
             "task %s[%s] had returned when what follows it raised %r", name, task_id, error,
@@ -114,7 +130,7 @@ def _end(name: str, task_id: str, error: BaseException) -> tuple[int, Any, float
         )  # fmt: skip
         return 0, "", 0.0
     einfo = failure(error)
-    einfo.is_known = _local.has_failed
+    einfo.is_known = run.has_failed
     return 1, einfo, 0.0
 
 
@@ -131,18 +147,18 @@ def failure(error: BaseException) -> ExceptionInfo:
 
 def note_failed(task_id: str) -> None:
     """Note that the failure of the task in this thread was stored, and its errbacks were called."""
-    if getattr(_local, "task_id", None) == task_id:
-        _local.has_failed = True
+    if _current.get().task_id == task_id:
+        _current.get().has_failed = True
 
 
 def has_failed(task_id: str) -> bool:
     """True if that was noted before."""
-    return getattr(_local, "task_id", None) == task_id and bool(_local.has_failed)
+    return _current.get().task_id == task_id and bool(_current.get().has_failed)
 
 
 def _note_internal_error(task_id: str, exception: Exception, **_: Any) -> None:
-    if getattr(_local, "task_id", None) == task_id:
-        _local.internal_error = exception
+    if _current.get().task_id == task_id:
+        _current.get().internal_error = exception
 
 
 task_internal_error.connect(_note_internal_error, dispatch_uid="pgjobs-tracing")
@@ -152,18 +168,18 @@ task_internal_error.connect(_note_internal_error, dispatch_uid="pgjobs-tracing")
 def returned(task_id: str) -> Iterator[None]:
     """In this block, SUCCESS is the task's end, not a state that the task reports itself."""
     decide(task_id)
-    _local.returned = task_id
+    _current.get().returned = task_id
     try:
         yield
-        if getattr(_local, "task_id", None) == task_id:
-            _local.has_returned = True
+        if _current.get().task_id == task_id:
+            _current.get().has_returned = True
     finally:
-        _local.returned = None
+        _current.get().returned = None
 
 
 def decide(task_id: str) -> None:
     """Note that this task's outcome is decided: its soft time limit no longer changes it."""
-    if getattr(_local, "task_id", None) == task_id:
+    if _current.get().task_id == task_id:
         reports.end()
 
 
@@ -172,22 +188,23 @@ def hand_over(result: Result, write: Callable[[], Any] | None = None) -> bool:
 
     ``write`` writes it, should this process exit instead.
     """
-    if getattr(_local, "task_id", None) != result.task_id:
+    if _current.get().task_id != result.task_id:
         return False
-    if getattr(_local, "returned", None) != result.task_id:
+    if _current.get().returned != result.task_id:
         return False
     if result.result is not None and len(result.result) > LIMIT:
         return False
     if reports.is_too_long(result):
         return False
-    _local.result, _local.write = result, write
+    run = _current.get()
+    run.result, run.write = result, write
     return True
 
 
 def note_written(task_id: str) -> None:
     """Note that the end of the task in this thread stands in its row."""
-    if getattr(_local, "task_id", None) == task_id:
-        _local.is_written = True
+    if _current.get().task_id == task_id:
+        _current.get().is_written = True
 
 
 def lose_claim(task_id: str) -> bool:
@@ -195,9 +212,9 @@ def lose_claim(task_id: str) -> bool:
 
     The job is not lost if this thread has already written its outcome.
     """
-    if getattr(_local, "task_id", None) != task_id:
+    if _current.get().task_id != task_id:
         return False
-    _local.is_lost = not _local.is_written
+    _current.get().is_lost = not _current.get().is_written
     return True
 
 

@@ -32,6 +32,7 @@ from ..job.states import State
 from ..printable import guarded
 from ..results.handover import decide
 from ..results.reports import is_too_long_entry
+from .coroutines import is_coroutine, synchronous
 from .running_job import Meta, running_job
 
 logger = guarded(logging.getLogger(__name__))
@@ -81,6 +82,13 @@ class AttemptedTask(Task):
         Cheap enough for a loop: the database is asked twice a second at most.
         """
         return running_job(self.request).is_cancelled()
+
+    async def ais_cancelled(self) -> bool:
+        """As :meth:`is_cancelled`, for a coroutine: the event loop goes on meanwhile.
+
+        On the pool for coroutines a cancelled job's coroutine gets a CancelledError besides.
+        """
+        return await running_job(self.request).ais_cancelled()
 
     def snooze(self, when: float | timedelta | datetime) -> Snooze:
         """``raise self.snooze(30)`` runs the job again in 30 seconds, and costs no attempt."""
@@ -173,13 +181,19 @@ class AttemptedTask(Task):
             group_id=request.group,
         )
 
-    def _run_attempt(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def _run_attempt(
+        self, run: Callable[..., Any], args: Any, kwargs: Any, is_coroutine: bool = False
+    ) -> Any:
         """Run the task's body, and translate its end into Celery's exceptions."""
         request = self.request
-        if request.called_directly or request.is_eager:
+        if request.called_directly and not request.is_eager:
             return run(*args, **kwargs)
         progress = progress_of(request)
         if progress.is_in_body:  # which has called that of its base class
+            return run(*args, **kwargs)
+        if is_coroutine:
+            run = synchronous(run)
+        if request.is_eager:
             return run(*args, **kwargs)
         progress.is_in_body = True
         try:
@@ -244,11 +258,12 @@ def run_in_attempts(cls: type[AttemptedTask]) -> None:
     if getattr(found, "_is_attempt", False):
         return
     body = found.__func__ if isinstance(found, staticmethod) else found
+    is_async = is_coroutine(body)
 
     @functools.wraps(body)
     def run(self: AttemptedTask, *args: Any, **kwargs: Any) -> Any:
         bound = body if isinstance(found, staticmethod) else functools.partial(body, self)
-        return self._run_attempt(bound, args, kwargs)
+        return self._run_attempt(bound, args, kwargs, is_async)
 
     # Celery's autoretry stays out of the way: what it would do is done here.
     cls._orig_run = run
@@ -259,7 +274,7 @@ def run_in_attempts(cls: type[AttemptedTask]) -> None:
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[own, *signature.parameters.values()]
         )
-    run._is_attempt = True  # type: ignore[attr-defined]
+    run._is_attempt = run._is_complete = True  # type: ignore[attr-defined]
     cls.run = run
 
 

@@ -14,6 +14,7 @@ from ..job.options import check_meta, encode_json, published_options
 from ..job.outcome import Result
 from ..job.progress import progress_of
 from ..printable import guarded
+from ..scopes.threads import in_thread
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -46,6 +47,12 @@ class RunningJob:
             self._look_at = now + RETRY_INTERVAL
             logger.warning("task %s cannot ask whether it is cancelled: %s", self.task_id, error)
         return self._is_cancelled
+
+    async def ais_cancelled(self) -> bool:
+        """As :meth:`is_cancelled`; the event loop goes on while the database is asked."""
+        if self._is_cancelled or self.held is None or time.monotonic() < self._look_at:
+            return self._is_cancelled
+        return await in_thread(self.is_cancelled)
 
     def record(self, entry: str) -> bool:
         """Add an entry to ``errors`` of a job that will be retried; False if that fails."""
@@ -100,6 +107,18 @@ class Meta(MutableMapping[str, Any]):
     def refresh(self) -> None:
         """Read the row again: another program may have written to it."""
         self._values = None
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        """As ``get()``; the event loop goes on while the row is read."""
+        return await in_thread(self.get, key, default)
+
+    async def aset(self, key: str, value: Any) -> None:
+        """``meta[key] = value``; the event loop goes on while it is written."""
+        await in_thread(self._write, {key: value})
+
+    async def aupdate(self, *args: Any, **kwargs: Any) -> None:
+        """As :meth:`update`; the event loop goes on while it is written."""
+        await in_thread(self._write, dict(*args, **kwargs))
 
     def _read(self) -> dict[str, Any]:
         if self._values is None:

@@ -56,7 +56,11 @@ class CancelledRequest(TrackedRequest):
         if not self._is_in_pool():
             self.revoked()
             return
-        if cancellation.signal is None or (before and before.signal == cancellation.signal):
+        if cancellation.signal is None:
+            if before is None and hasattr(pool, "cancel_job"):
+                pool.cancel_job(self.worker_pid)  # a coroutine is told, whether it asks or not
+            return
+        if before and before.signal == cancellation.signal:
             return
         if not _is_signal(cancellation.signal):
             logger.warning(

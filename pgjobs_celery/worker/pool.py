@@ -83,6 +83,11 @@ class WorkerPool:
         return self._processes is not None
 
     @property
+    def begins_late(self) -> bool:
+        """True where tasks wait in this process, and get numbers of the pool's own."""
+        return bool(getattr(self._consumer.pool, "begins_late", False))
+
+    @property
     def is_ending(self) -> bool:
         """True when what runs was told to end, and the pool will be: nothing else may begin."""
         return self._stop is not None and self._stop.is_put_off

@@ -147,7 +147,8 @@ class JobRequest(CancelledRequest, LostRequest):
         self._track()
         message = self._message
         if claim_of(message) is not None:
-            if pid == os.getpid() and (self.revoked() or self._is_fenced() or not message.begin()):
+            is_here = pid == os.getpid() or self._begins_late()
+            if is_here and (self.revoked() or self._is_fenced() or not message.begin()):
                 # It waited in the pool of this process, and is not ours, or must not run, any more.
                 if self._has_processes():
                     return None  # its child died before it began, and billiard hears of no error

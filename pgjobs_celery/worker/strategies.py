@@ -16,6 +16,7 @@ from typing import Any
 from kombu.utils.imports import symbol_by_name
 
 from ..broker.message import Message
+from ..tasks.coroutines import prepare_task
 from .request import JobRequest
 
 
@@ -62,6 +63,7 @@ def track_tasks(app: Any) -> list[str]:
     made: dict[tuple[type, type], type] = {}
     late = []
     for task in app.tasks.values():
+        prepare_task(task)
         is_own = has_own_strategy(task)
         if task.acks_late or is_own:
             late.append(task.name)

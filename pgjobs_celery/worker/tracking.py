@@ -131,6 +131,11 @@ class TrackedRequest(Base):
         pool = self._message.channel.node.pool
         return bool(pool and pool.has_processes)
 
+    def _begins_late(self) -> bool:
+        """True where a task of this process may wait in the pool, and its number is not ours."""
+        pool = self._message.channel.node.pool
+        return bool(pool and pool.begins_late)
+
     def _is_pool_ending(self) -> bool:
         if claim_of(self._message) is None:
             return False

@@ -30,6 +30,7 @@ from ...job.options import HEADER
 from ...job.outcome import Outcome
 from ...job.rows import ClaimKey, Fence
 from ...job.states import State
+from ...tasks.coroutines import prepare_task
 
 #: The key of no database: a PgTask keeps in memory what it would read from its row.
 NOWHERE = "pgjobs-testing"
@@ -108,6 +109,7 @@ def execute(app: Any, attempt: Attempt) -> Performed:
             f"task {headers['task']!r} is not registered with app {app.main!r}: import its module, "
             "or name it in the app's imports"
         )
+    prepare_task(task)
     fence = attempt.fence
     if _has_attempts(task):
         # The row counts its attempts; it does not notice that it has none.

@@ -1,0 +1,277 @@
+"""One task on the event loop: Celery's tracer in a greenlet, its coroutine driven by the loop.
+
+The tracer is synchronous, and Celery knows the running task by thread and greenlet. So each task
+has a greenlet, in which its coroutine is stepped as well; what the coroutine awaits is handed to
+the asyncio task that stands behind the greenlet, and what comes of it is handed back. SQLAlchemy
+bridges the other way round by the same means (``sqlalchemy.util.concurrency``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.exceptions import SoftTimeLimitExceeded
+from greenlet import getcurrent, greenlet
+
+from ...printable import guarded
+from ...publishing.carried import Carried
+from ...tasks.coroutines import Driver, report_forgotten, uncancel
+
+if TYPE_CHECKING:
+    from .pool import TaskPool
+
+logger = guarded(logging.getLogger(__name__))
+
+#: How often a coroutine that must end is told so before it is given up.
+INSISTENCE = 3
+
+#: The report of a task that was ended, as gevent's pool has it.
+ENDED = (False, None, None)
+
+
+class CoroutineEnded(BaseException):
+    """The coroutine was told to end, and has."""
+
+
+class Seat(greenlet):
+    """A greenlet in which coroutines are stepped, and which knows for which run."""
+
+    def __init__(self, code: Callable[[], Any], run: CoroutineRun) -> None:
+        super().__init__(code)
+        self.for_run = run
+        # The context of the asyncio task: variables that either sets, both see.
+        self.gr_context = getcurrent().gr_context
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Run the greenlet to its end, and lend asyncio what it awaits."""
+        pool = self.for_run.pool
+        pool.current = self.for_run
+        try:
+            awaited = self.switch()
+            while not self.dead:
+                pool.current = None
+                try:
+                    value = yield awaited
+                except BaseException as error:
+                    pool.current = self.for_run
+                    awaited = self.throw(error)
+                else:
+                    pool.current = self.for_run
+                    awaited = self.switch(value)
+            return awaited
+        finally:
+            pool.current = None
+
+    def wait_for(self, awaited: Any) -> Any:
+        """In the greenlet: the value of what a coroutine awaits."""
+        return self.parent.switch(awaited)
+
+
+class CoroutineRun:
+    """A task that the loop runs."""
+
+    def __init__(
+        self, pool: TaskPool, number: int, target: Any, args: Any, kwargs: Any, options: Any
+    ) -> None:
+        self.pool = pool
+        self.number = number
+        self.is_over = False
+        #: The asyncio tasks that it has begun, and those of these.
+        self.children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._target, self._args, self._kwargs = target, args, kwargs
+        self._options = options
+        self._task: asyncio.Task[Any] | None = None
+        #: The coroutine awaits something: a cancellation reaches it.
+        self._is_waiting = False
+        #: Raised in the coroutine instead of its cancellation, or in its place when it next awaits.
+        self._thrown: list[BaseException] = []
+        #: It was told to end: how often, and whether the end was reported without waiting for it.
+        self._told = 0
+        self._is_reported = False
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def __str__(self) -> str:
+        name, task_id = (*self._args[1:3], "?", "?")[:2]
+        return f"{name}[{task_id}]"
+
+    def terminate(self, signal: Any) -> None:
+        """Celery calls this after the pool's ``terminate_job``, which has done it."""
+
+    # In the loop's thread
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run it from the loop's next turn on."""
+        self._task = loop.create_task(self._steps())
+        soft, hard = self._options.get("soft_timeout"), self._options.get("timeout")
+        if soft:
+            self._timers.append(loop.call_later(soft, self._on_soft_limit, soft))
+        if hard:
+            self._timers.append(loop.call_later(hard, self._on_hard_limit, hard))
+
+    async def _steps(self) -> None:
+        _current.set(self)
+        try:
+            await Seat(self._trace, self)
+        except CoroutineEnded:
+            pass
+        except BaseException as error:
+            logger.error("the report of task %s raised %r", self, error, exc_info=error)
+        finally:
+            self.is_over = True
+            for timer in self._timers:
+                timer.cancel()
+            self.pool.forget(self)
+            report_forgotten(set(self.children))
+
+    def _trace(self) -> None:
+        """In the greenlet: Celery's tracer, and the report."""
+        options = self._options
+        if (accept := options.get("accept_callback")) is not None:
+            try:
+                accept(self.number, time.monotonic())
+            except Exception as error:
+                logger.debug("task %s does not begin: %s", self, error)
+                return
+        try:
+            report = self._target(*self._args, **self._kwargs)
+        except CoroutineEnded:
+            report = ENDED
+        except Exception:
+            raise
+        except BaseException as error:
+            report = _lost(error)
+        if not self._is_reported:
+            self._is_reported = True
+            options["callback"](report)
+
+    def drive(self, seat: Seat, coroutine: Coroutine[Any, Any, Any], *, is_main: bool) -> Any:
+        """In a greenlet: run a coroutine to its end, and return what it returns."""
+        error: BaseException | None = None
+        value = None
+        while True:
+            try:
+                if error is not None:
+                    awaited = coroutine.throw(error)
+                else:
+                    awaited = coroutine.send(value)
+            except StopIteration as stop:
+                return stop.value
+            except asyncio.CancelledError:
+                if is_main and self._told:
+                    raise CoroutineEnded from None
+                raise
+            error = None
+            if is_main and self._thrown:
+                # It came while the coroutine did not wait. What it has begun to await is let go.
+                error = self._thrown.pop(0)
+                if hasattr(awaited, "cancel"):
+                    awaited.cancel()
+                continue
+            try:
+                self._is_waiting = self._is_waiting or is_main
+                value = seat.wait_for(awaited)
+            except asyncio.CancelledError as cancelled:
+                error = cancelled
+                if is_main and self._thrown:
+                    error = self._thrown.pop(0)
+                    uncancel(self._task)
+            except BaseException as raised:
+                error = raised
+            finally:
+                if is_main:
+                    self._is_waiting = False
+
+    def throw(self, error: BaseException) -> None:
+        """Raise this in the coroutine, at what it awaits now or next."""
+        if self.is_over:
+            return
+        self._thrown.append(error)
+        if self._is_waiting and self._task is not None:
+            self._task.cancel()
+
+    def end(self) -> None:
+        """Have the coroutine end: by CancelledError, so that its ``finally`` runs."""
+        self._told += 1
+        self.throw(asyncio.CancelledError("the job was cancelled, or its worker leaves"))
+
+    def _on_soft_limit(self, limit: float) -> None:
+        if not self._is_reported:
+            self._tell("timeout_callback", True, limit)
+            self.throw(SoftTimeLimitExceeded(limit))
+
+    def _on_hard_limit(self, limit: float) -> None:
+        """Report it as billiard does, and end the coroutine, which may take its time."""
+        if self._is_reported:
+            return
+        self._is_reported = True
+        try:
+            raise TimeLimitExceeded(limit)
+        except TimeLimitExceeded:
+            self._tell("error_callback", ExceptionInfo())
+        self._tell("timeout_callback", False, limit)
+        self.insist()
+
+    def insist(self) -> None:
+        """Tell it to end until it does; one that goes on all the same is given up."""
+        if self.is_over:
+            return
+        if self._told >= INSISTENCE:
+            logger.error("task %s goes on although it was told to end; it is left to itself", self)
+            self.pool.give_up(self, self._task)
+            return
+        self.end()
+        self._timers.append(asyncio.get_running_loop().call_later(1.0, self.insist))
+
+    def _tell(self, name: str, *args: Any) -> None:
+        try:
+            self._options[name](*args)
+        except Exception as error:
+            logger.error("%s of task %s raised %r", name, self, error, exc_info=error)
+
+
+def _lost(error: BaseException) -> ExceptionInfo:
+    """The report of a task whose own process would have ended with this, as Celery has it."""
+    try:
+        raise WorkerLostError(repr(error)).with_traceback(sys.exc_info()[2])
+    except WorkerLostError:
+        return ExceptionInfo()
+
+
+_current: ContextVar[CoroutineRun | None] = ContextVar("pgjobs_coroutine_run", default=None)
+
+
+def find_driver() -> Driver | None:
+    """What drives the coroutine of the code that runs in a seat; None anywhere else."""
+    seat = getcurrent()
+    if not isinstance(seat, Seat):
+        return None
+    return lambda coroutine: seat.for_run.drive(seat, coroutine, is_main=True)
+
+
+def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+    """The loop's task factory: what a task's coroutine begins knows the task as well."""
+    run = _current.get()
+    if run is None or run.is_over:
+        return asyncio.Task(coroutine, loop=loop, **options)
+    carried = Carried()
+    task = asyncio.Task(_step_child(run, carried, coroutine), loop=loop, **options)
+    run.children.add(task)
+    return task
+
+
+async def _step_child(run: CoroutineRun, carried: Carried, coroutine: Any) -> Any:
+    def code() -> Any:
+        with carried.here():
+            return run.drive(seat, coroutine, is_main=False)
+
+    seat = Seat(code, run)
+    return await seat
