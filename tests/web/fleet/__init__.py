@@ -1,0 +1,1 @@
+"""A fleet to look at: the tasks of a shop, workers that run them, and rows of a day before."""

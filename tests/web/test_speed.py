@@ -1,0 +1,53 @@
+"""No page reads all jobs, however many there are; tests/web/speed.py has a million of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
+from pgjobs_celery.embedded import EmbeddedServer
+from pgjobs_celery.web import dashboard
+
+from .conftest import Browser
+from .crawl import crawl
+from .fleet.filling import shop_at_work
+from .plans import Plans, explained
+
+FINISHED, READY, QUEUES = 60_000, 6_000, 30
+
+#: Tables that grow with the work, so that a page may not read one as a whole.
+TALL = ("jobs",)
+
+
+@pytest.mark.e2e
+def test_no_statement_of_any_page_reads_all_jobs(
+    server: EmbeddedServer, make_database: Callable[[], str], tmp_path: Path
+):
+    url = make_database()
+    with migrations.session(parse_url(url)) as connection:
+        migrations.migrate(connection, "pgjobs")
+    with shop_at_work(url, tmp_path, finished=FINISHED, ready=READY, queues=QUEUES):
+        pass
+    plans = Plans(server.log)
+    found: list[str] = []
+
+    with Browser(dashboard(explained(url), role="admin"), base_url="http://page") as browser:
+
+        def get(link: str) -> str:
+            plans.forget()
+            page = browser.get(link)
+            assert page.status_code == 200, f"{link}: {page.text}"
+            ran = plans.read()
+            assert ran, f"{link} has asked nothing, or no plan was logged"
+            for plan in ran:
+                found.extend(f"{link}: {plan.name}: {table}" for table in TALL if plan.scans(table))
+            return page.text
+
+        seen = crawl(get, each=8)
+
+    assert len(seen) > 1
+    assert not found, "\n".join(sorted(set(found)))
