@@ -28,7 +28,7 @@ FINISHED = """
 INSERT INTO pgjobs.jobs (task_id, root_id, {columns})
 SELECT new_id, new_id, {values}
 FROM (
-  SELECT j.*, gen_random_uuid()::text AS new_id, n % greatest(%(queues)s, 1) AS queue_number,
+  SELECT j.*, gen_random_uuid()::text AS new_id, mod(n, greatest(%(queues)s, 1)) AS queue_number,
          CASE WHEN j.task = 'webhooks.deliver' AND j.state = 'discarded' THEN 2400 * random()
               ELSE %(seconds)s * power((n + random()) / %(copies)s, 1.3)
          END * interval '1 second' AS back,
@@ -36,7 +36,7 @@ FROM (
          power(random(), 4) * interval '1 second' AS ran
   FROM pgjobs.jobs AS j, generate_series(1, %(copies)s) AS n
   WHERE j.finished_at IS NOT NULL AND j.root_id = j.task_id AND j.parent_id IS NULL
-    AND (j.state = 'completed' OR n % 5 = 0)
+    AND (j.state = 'completed' OR mod(n, 5) = 0)
 ) AS made
 """
 
@@ -54,13 +54,13 @@ CHANGED = {
       FROM jsonb_array_elements(errors) WITH ORDINALITY AS e (entry, number)) END""",
 }
 #: With many queues: half of the jobs stay where they were.
-SPREAD = {"queue": "CASE WHEN queue_number % 2 = 0 THEN queue ELSE 'queue' || queue_number END"}
+SPREAD = {"queue": "CASE WHEN mod(queue_number, 2) = 0 THEN queue ELSE 'queue' || queue_number END"}
 
 READY = """
 INSERT INTO pgjobs.jobs (task_id, root_id, queue, {columns})
 SELECT new_id, new_id, 'queue' || queue_number, {columns}
 FROM (
-  SELECT j.*, gen_random_uuid()::text AS new_id, n % %(queues)s AS queue_number
+  SELECT j.*, gen_random_uuid()::text AS new_id, mod(n, %(queues)s) AS queue_number
   FROM (SELECT * FROM pgjobs.jobs WHERE state = 'available' LIMIT 1) AS j,
        generate_series(1, %(ready)s) AS n
 ) AS made
