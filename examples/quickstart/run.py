@@ -336,9 +336,7 @@ def _day(change: dict[str, Any]) -> str:
     return str(change.get("at", "never"))[:10]
 
 
-def show_next_steps(
-    server: EmbeddedServer | None, url: str, keep: bool, page: str | None
-) -> None:
+def show_next_steps(server: EmbeddedServer | None, url: str, keep: bool, page: str | None) -> None:
     """Say how to look at the rows, how to stop what was kept, and where to go on."""
     console.print()
     if page:

@@ -1,9 +1,8 @@
 """How fast the page is over many jobs, and what it costs the workers.
 
-    python -m tests.web.speed                           # 1,000,000 finished, 100,000 ready, 100 queues
+    python -m tests.web.speed                # 1,000,000 finished, 100,000 ready, 100 queues
     python -m tests.web.speed --finished 100000 --ready 10000
-    python -m tests.web.speed --keep DIR                # the data stay there, for the next time
-    python -m tests.web.speed --tabs 20                 # the drain rate with as many open tabs, and without
+    python -m tests.web.speed --keep DIR     # the data stay there, for the next time
 
 Each page that links lead to is asked five times through a real server: the median, its size, and
 its statements with their plans, as PostgreSQL itself has logged them (auto_explain). Not a part of
@@ -48,7 +47,9 @@ console = Console(highlight=False, width=150)
 @click.option("--only", default="", help="Pages whose address contains this.")
 def main(finished: int, ready: int, queues: int, keep: Path | None, only: str) -> None:
     """Fill a database, and measure each page."""
-    with EmbeddedServer(keep, settings={"shared_buffers": "512MB", "max_wal_size": "4GB"}) as server:
+    with EmbeddedServer(
+        keep, settings={"shared_buffers": "512MB", "max_wal_size": "4GB"}
+    ) as server:
         url = server.database_url("postgres")
         with migrations.session(parse_url(url)) as connection:
             migrations.migrate(connection, "pgjobs")

@@ -1,10 +1,10 @@
 """Take the pictures of the page that README and docs show: docs/images/*.webp.
 
     python -m tests.web.browser.pictures
-    python -m tests.web.browser.pictures --all DIR    # every page, in all sizes and themes, to look at
-    python -m tests.web.browser.pictures --serve      # the same shop, to look around in
+    python -m tests.web.browser.pictures --all DIR    # every page, in each size and theme
+    python -m tests.web.browser.pictures --serve      # the same shop, to look around
 
-Needs the extra ``browser`` and chromium. The shop is that of tests/web/fleet, of some thousand jobs.
+Needs the extra ``browser`` and chromium. The shop is that of tests/web/fleet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pgjobs_celery.web import dashboard
 from ..crawl import crawl, name_of
 from ..fleet.filling import Fleet, shop_at_work
 from ..serving import served
-from .browsers import LAPTOP, PHONE, by_header, start_chromium
+from .browsers import PHONE, by_header, start_chromium
 
 ROOT = Path(__file__).parents[3]
 IMAGES = ROOT / "docs" / "images"
@@ -38,7 +38,11 @@ SHOWN = {"overview": (1200, 760), "job": (1200, 760), "failures": (1200, 560)}
 #: kB that a picture may have.
 LARGEST = 120
 #: Sizes to look at.
-SIZES = {"1440": {"width": 1440, "height": 900}, "1024": {"width": 1024, "height": 768}, "390": PHONE}
+SIZES = {
+    "1440": {"width": 1440, "height": 900},
+    "1024": {"width": 1024, "height": 768},
+    "390": PHONE,
+}
 
 
 @click.command()

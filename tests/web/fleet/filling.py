@@ -22,8 +22,8 @@ from . import tasks
 OWN = {"id", "seq", "task_id", "root_id", "parent_id", "unique_key", "given_key"}
 
 #: Copies of the jobs that have ended, at times before them, more of them lately. One failure of
-#: five is copied, so that most jobs succeed, but those of webhooks, which trouble began with half an
-#: hour ago. Each waited and ran a little differently.
+#: five is copied, so that most jobs succeed; those of webhooks are all of the last forty minutes.
+#: Each waited and ran a little differently.
 FINISHED = """
 INSERT INTO pgjobs.jobs (task_id, root_id, {columns})
 SELECT new_id, new_id, {values}
@@ -152,7 +152,8 @@ def publish(app: Celery) -> dict[str, str]:
     ids["failed"] = tasks.deliver.delay(
         "https://hooks.example.com/broken", "order.paid",
         {"order": 4711, "customer": tasks.CUSTOMERS[0], "note": "🎉 <b>first</b> order",
-         "api_key": "sk-very-secret", "lines": [{"sku": f"CH-{n}", "cents": 1990} for n in range(8)]},
+         "api_key": "sk-very-secret",
+         "lines": [{"sku": f"CH-{n}", "cents": 1990} for n in range(8)]},
     ).id  # fmt: skip
     tasks.order_workflow(5001).apply_async()
     canvas = tasks.order_workflow(5002, carrier="Owl Post").apply_async()
