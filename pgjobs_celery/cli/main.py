@@ -30,6 +30,7 @@ from ..errors import SchemaMissing
 from ..job.states import State
 from . import audit as cli_audit
 from . import doctor as cli_doctor
+from . import failures as cli_failures
 from . import jobs as cli_jobs
 from . import metrics as cli_metrics
 from . import queues as cli_queues
@@ -56,6 +57,7 @@ def pgjobs(ctx: click.Context, **preload: Any) -> None:
 OTHERS = (
     cli_audit.audit,
     cli_doctor.doctor,
+    cli_failures.failures,
     cli_metrics.metrics,
     cli_ready.ready,
     cli_workers.workers,

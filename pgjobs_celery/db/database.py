@@ -20,6 +20,7 @@ from .rows.changes import Changes
 from .rows.claims import Claims
 from .rows.entries import Entries
 from .rows.explain import Explain
+from .rows.failures import FailureRows
 from .rows.filtered import Matches
 from .rows.groups import Groups
 from .rows.jobs import Jobs
@@ -137,6 +138,11 @@ class Database(Session):
     def nodes(self) -> Nodes:
         """The processes that claim jobs."""
         return Nodes(self)
+
+    @cached_property
+    def failures(self) -> FailureRows:
+        """The failures that jobs stand at."""
+        return FailureRows(self)
 
     @cached_property
     def overview(self) -> OverviewRows:

@@ -98,15 +98,17 @@ def cause_of(kind: str, message: str, frame: Frame | None) -> str:
     """What tells this failure from others of its task, given its own frame: 16 digits."""
     if kind == "WorkerLostError" and frame is None:
         return kind  # as rescue_jobs has it, which knows the worker's name and no more
-    return _digest(kind, summary(message), frame.place if frame else "")[:16]
+    return _digest(kind, summary(message, kind), frame.place if frame else "")[:16]
 
 
-def summary(message: str) -> str:
-    """The message without what differs from job to job.
+def summary(message: str, kind: str = "") -> str:
+    """The message of an exception of that type without what differs from job to job.
 
     >>> summary("order 4711 of 'Ada' is at 10.0.0.7:5432")
     'order <n> of <value> is at <address>'
     """
+    if kind == "KeyError":
+        return "<value>"  # its message is the key, with quotes or without
     text = " ".join(_shown(message[:LONGEST_MESSAGE]).split())
     for pattern, instead in _VARYING:
         text = pattern.sub(instead, text)

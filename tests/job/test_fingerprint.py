@@ -202,6 +202,11 @@ def test_exceptions_that_lie_of_themselves_are_recorded(error):
     assert len(digest) == 10
 
 
+def test_the_message_of_a_key_error_is_the_key():
+    assert cause_of("KeyError", "'milk'", None) == cause_of("KeyError", "rum", None)
+    assert cause_of("KeyError", "'milk'", None) != cause_of("LookupError", "'milk'", None)
+
+
 def test_a_lost_worker_is_one_problem_however_it_is_called():
     assert cause_of("WorkerLostError", "a@b was lost", None) == "WorkerLostError"
     assert fingerprint("t", "WorkerLostError", "WorkerLostError") == fingerprint(

@@ -1,0 +1,10 @@
+-- How many failures of a span of time are looked at, since when, and the time on the server.
+SELECT pg_catalog.count(*), pg_catalog.min(l.failed_at), pg_catalog.now()
+FROM (
+  SELECT j.failed_at
+  FROM pgjobs.jobs AS j
+  WHERE j.failed_at > %(since)s::timestamptz
+    AND j.failed_at <= least(%(until)s::timestamptz, pg_catalog.now())
+  ORDER BY j.failed_at DESC
+  LIMIT %(depth)s::bigint
+) AS l
