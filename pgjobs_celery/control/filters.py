@@ -25,7 +25,7 @@ GREATEST_AGE = 10.0**11
 DUE = frozenset({State.SCHEDULED, State.RETRYABLE})
 
 #: Filters that an index of ours leads to.
-INDEXED = frozenset({"id", "finished_before", "finished_after", "error", "fingerprint"})
+INDEXED = frozenset({"id", "root", "finished_before", "finished_after", "error", "fingerprint"})
 
 #: How many characters of the filters the audit keeps.
 LONGEST_WORDS = 2000
@@ -80,9 +80,9 @@ class Filters:
     def uses_index(self) -> bool:
         """True if an index leads to the jobs that are meant, or all are.
 
-        There is one for ids, one for the time at which a job has finished, one for what has
-        failed, and two for what has not finished: enough where that is a small part of the table,
-        which it mostly is.
+        There is one for ids, one for roots, one for the time at which a job has finished, one for
+        what has failed, and two for what has not finished: enough where that is a small part of
+        the table, which it mostly is.
         """
         if not self.given or self.is_finished is False:
             return True
@@ -320,7 +320,7 @@ FILTERS: dict[str, Filter] = {
     "finished_after": Filter(seconds, min),
     "group": Filter(_any_of(_name), _common, "group_id"),
     "parent": Filter(_any_of(_task_id), _common, "parent_id"),
-    "root": Filter(_any_of(_task_id), _common, "root_id"),
+    "root": Filter(_any_of(_task_id), _common),
     "worker": Filter(_any_of(text), _common, "attempted_by"),
     "stamps": Filter(_stamps, _both_objects),
     "error": Filter(_any_of(_error), _common),

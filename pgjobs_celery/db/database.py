@@ -16,6 +16,7 @@ from .django_aliases import before_maintenance
 from .dsn import alias_of
 from .liveness import ConnectionLost
 from .rows.audit import Audit
+from .rows.canvas import CanvasRows
 from .rows.changes import Changes
 from .rows.claims import Claims
 from .rows.entries import Entries
@@ -34,6 +35,7 @@ from .rows.results import Results
 from .rows.routes import Routes
 from .rows.running import Held
 from .rows.unique_jobs import UniqueJobs
+from .rows.views import Views
 from .rows.waiting import WaitingJobs
 from .session import Session, hide_password
 
@@ -83,6 +85,11 @@ class Database(Session):
     def explain(self) -> Explain:
         """The facts by which a job's state is explained."""
         return Explain(self)
+
+    @cached_property
+    def canvas(self) -> CanvasRows:
+        """The jobs that belong together."""
+        return CanvasRows(self)
 
     @cached_property
     def results(self) -> Results:
@@ -148,6 +155,11 @@ class Database(Session):
     def overview(self) -> OverviewRows:
         """The jobs as a whole."""
         return OverviewRows(self)
+
+    @cached_property
+    def views(self) -> Views:
+        """A job as its page shows it."""
+        return Views(self)
 
     def _open(
         self,

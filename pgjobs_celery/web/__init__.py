@@ -11,6 +11,7 @@ from ..errors import RequirementMissing
 
 try:
     from .dashboard import dashboard
+    from .redact import Redaction
     from .roles import User
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] not in {
@@ -21,4 +22,4 @@ except ModuleNotFoundError as error:
         f"the web page needs {error.name}: pip install 'pgjobs-celery[web]'"
     ) from None
 
-__all__ = ["User", "dashboard"]
+__all__ = ["Redaction", "User", "dashboard"]

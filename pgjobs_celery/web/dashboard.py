@@ -13,6 +13,7 @@ from starlette.routing import Route as Path
 from starlette.staticfiles import StaticFiles
 
 from .pages import ROUTES
+from .redact import Redaction
 from .roles import Role, merge_permissions
 from .routes import Page, Route
 from .site import STATIC, Login, Site, everybody
@@ -27,13 +28,15 @@ def dashboard(
     permissions: Mapping[str, str | Role] | None = None,
     trusted_origins: Sequence[str] = (),
     title: str = "Jobs",
+    redaction: Redaction | None = None,
 ) -> Starlette:
     """The page for the jobs of a Celery app, as an ASGI application to run or to mount.
 
     ``sources`` is an app, a ``pgjobs://`` URL, or a dict of them by name. Everybody who can reach
     the page has ``role``, unless ``login``, called with the request, returns another
     :class:`User`, an answer that asks for one, or None to turn the visitor away. ``permissions``
-    change the role that an action needs. Raises InvalidOption for what cannot be used, and
+    change the role that an action needs. ``redaction`` says which values are not shown; passwords,
+    tokens and their like by themselves. Raises InvalidOption for what cannot be used, and
     PgJobsError for an app whose jobs are elsewhere; it does not connect yet.
     """
     site = Site(
@@ -42,6 +45,7 @@ def dashboard(
         login=login or everybody(Role.of(role)),
         permissions=merge_permissions(permissions or {}),
         title=title,
+        redaction=redaction or Redaction(),
         trusted_origins=tuple(trusted_origins),
     )
     paths: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC), name="static")]

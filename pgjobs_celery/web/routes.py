@@ -27,8 +27,10 @@ class Act(NamedTuple):
 
     path: str
     handler: Callable[[Visit], Response]
-    #: One of :data:`~pgjobs_celery.web.roles.PERMISSIONS`; also its name in ``url(name)``.
+    #: One of :data:`~pgjobs_celery.web.roles.PERMISSIONS`; also its name in ``url(name)``, unless
+    #: it has one of its own.
     permission: str
+    name: str = ""
 
 
 Route = Page | Act

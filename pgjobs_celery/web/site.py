@@ -24,6 +24,7 @@ from ..printable import guarded
 from ..scopes.steady import monotonic
 from . import words
 from .live import Live
+from .redact import Redaction
 from .roles import Role, User
 from .routes import Act, Page, Route
 from .security import CSRF, forgery, keep_token, secure
@@ -51,6 +52,8 @@ class Site:
     login: Login
     permissions: Mapping[str, Role]
     title: str = "Jobs"
+    #: What of a row may not be shown.
+    redaction: Redaction = field(default_factory=Redaction)
     #: Addresses from which forms may come although the browser calls them another site.
     trusted_origins: Sequence[str] = ()
     limiter: anyio.CapacityLimiter | None = field(default=None, init=False)
@@ -64,7 +67,7 @@ class Site:
     def paths(self) -> dict[str, str]:
         """The path of each page and action by its name."""
         return {
-            route.name if isinstance(route, Page) else route.permission: route.path
+            route.name or route.permission if isinstance(route, Act) else route.name: route.path
             for route in self.routes
         }
 

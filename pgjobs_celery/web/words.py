@@ -6,6 +6,8 @@ from datetime import datetime, timedelta, timezone
 
 from markupsafe import Markup
 
+from .values import visible
+
 #: Stands where there is no value.
 NOTHING = "\N{EN DASH}"
 
@@ -97,4 +99,4 @@ def moment(value: datetime | None, now: datetime | None = None) -> Markup:
     )
 
 
-FILTERS = {"duration": duration, "count": count, "rate": rate, "moment": moment}
+FILTERS = {"duration": duration, "count": count, "rate": rate, "moment": moment, "visible": visible}

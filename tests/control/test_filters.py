@@ -155,6 +155,7 @@ def test_filters_do_not_change_with_what_was_given():
         ({"id": "a"}, True),
         ({"task": "a", "state": ["available", "executing"]}, True),
         ({"finished_after": 60}, True),
+        ({"root": "a"}, True),
         ({"task": "a"}, False),
         ({"state": "completed"}, False),
         ({"older_than": 60}, False),

@@ -574,6 +574,7 @@ def test_an_index_leads_to_what_is_meant(filled, name):
     assert indexes(filled, name, finished_before=60 * 199_900) == {"jobs_finished"}
     assert indexes(filled, name, fingerprint="E-1") == {"jobs_fingerprint"}
     assert indexes(filled, name, error=["E", "F"], state="discarded") == {"jobs_fingerprint"}
+    assert indexes(filled, name, root=["t1"]) == {"jobs_root", "jobs_task_id_key"}
     waiting = ["scheduled", "available", "retryable"]
     assert indexes(filled, name, task="x", state=waiting) == {"jobs_due", "jobs_ready"}
 

@@ -273,6 +273,9 @@ EXPLAIN = [
     ("explain_last_run", {"queue": "celery", "depth": 1000}, {"jobs_finished"}),
     ("explain_chord", {"id": b"t7", "limit": 1000, "depth": 20_000}, {"jobs_group"}),
     ("explain_members", {"group_id": "g", "limit": 10, "depth": 20_000}, {"jobs_group"}),
+    ("show_job", {"task_id": "t7", "most": 1000}, {"jobs_task_id_key"}),
+    ("list_links", {"ids": ["t7"], "most": 1000}, {"jobs_task_id_key"}),
+    ("list_runs", {"task": "task", "depth": 1000, "limit": 60}, {"jobs_finished"}),
 ]  # fmt: skip
 
 
@@ -289,6 +292,21 @@ def test_explaining_a_job_reads_by_an_index_and_no_further_than_it_says(
             if any(each.get("Relation Name") == "jobs" for each in node.get("Plans", ()))
         )
         assert above["Node Type"] == "Limit", plan
+
+
+def test_a_canvas_is_found_by_three_indexes(filled):
+    plan = Plan(filled, "find_canvas", ids=["t7"], roots=["t7"], groups=["g"], limit=5000)
+    known = {"jobs_task_id_key", "jobs_root", "jobs_group", "jobs_pkey"}
+    found = {index for _, index in plan.scans()}
+    # Of a table with a single row any index will do.
+    assert found == known or (len(found) == 1 and found <= known), plan
+
+
+def test_jobs_like_one_are_looked_for_among_the_newest_ends(filled):
+    plan = Plan(filled, "list_alike", task_id="t7", depth=1000, limit=20, most=1000)
+    assert {index for _, index in plan.scans()} == {
+        "jobs_finished", "jobs_fingerprint", "jobs_pkey", "jobs_task_id_key",
+    }, plan  # fmt: skip
 
 
 def test_a_job_at_the_end_of_a_long_line_is_explained_quickly(filled):

@@ -1,7 +1,7 @@
 """The pages, one module each."""
 
 from ..routes import Route
-from . import overview
+from . import job, overview
 
 #: All pages and actions; those with a title stand in the bar in this order.
-ROUTES: tuple[Route, ...] = (*overview.ROUTES,)
+ROUTES: tuple[Route, ...] = (*overview.ROUTES, *job.ROUTES)

@@ -4,6 +4,7 @@
 -- can use an index. The state implies whether finished_at and due_at are set; is_finished and is_due
 -- repeat it, because the planner knows the partial indexes by these columns. An unfinished job is in
 -- one of two indexes: both are named, or the statement would read the whole table.
+-- So is a root in two: what has another job's id there, and what has its own.
 -- Pages go by id and never by OFFSET, so that no row is met twice; newest NULL means no order at all.
 SELECT j.id, j.state
 FROM pgjobs.jobs AS j
@@ -20,7 +21,9 @@ WHERE (%(after)s::bigint IS NULL OR j.id > %(after)s::bigint)
   AND (%(is_due)s::boolean IS NOT FALSE OR j.due_at IS NULL)
   AND (%(group)s::text[] IS NULL OR j.group_id = ANY (%(group)s::text[]))
   AND (%(parent)s::text[] IS NULL OR j.parent_id = ANY (%(parent)s::text[]))
-  AND (%(root)s::text[] IS NULL OR j.root_id = ANY (%(root)s::text[]))
+  AND (%(root)s::text[] IS NULL
+       OR j.root_id = ANY (%(root)s::text[]) AND j.root_id <> j.task_id
+       OR j.task_id = ANY (%(root)s::text[]) AND j.root_id = j.task_id)
   AND (%(worker)s::text[] IS NULL OR j.attempted_by = ANY (%(worker)s::text[]))
   AND (%(attempt)s::integer[] IS NULL OR j.attempt = ANY (%(attempt)s::integer[]))
   AND (%(attempt_from)s::integer IS NULL OR j.attempt >= %(attempt_from)s::integer)

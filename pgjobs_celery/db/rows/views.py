@@ -1,0 +1,136 @@
+"""A job as its page shows it, and jobs to compare it with."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...job.states import State
+from .nodes import read_object
+from .results import possible_ids
+
+if TYPE_CHECKING:
+    from ..connection import Row
+    from ..session import Session
+
+#: Up to how many bytes each of its parts is read: what is larger is told by its size.
+LARGEST = 1024 * 1024
+#: Among how many of the newest ends others of its task are looked for: about 5 ms.
+DEPTH = 5_000
+
+
+class ShownJob(NamedTuple):
+    """A row of jobs, at a time of the server's."""
+
+    id: int
+    task_id: str
+    task: str
+    queue: str
+    state: State
+    attempt: int
+    max_attempts: int
+    priority: int
+    tags: list[str]
+    #: Empty where it is larger than :data:`LARGEST`, or no object.
+    meta: dict[str, Any]
+    #: The envelope, and the body; None for what stands for a task, and where it is too large.
+    message: str | None
+    body_size: int | None
+    body: bytes | None
+    result_size: int | None
+    result: bytes | None
+    result_type: str | None
+    reported_state: str | None
+    traceback: str | None
+    errors: list[dict[str, Any]]
+    root_id: str | None
+    parent_id: str | None
+    group_id: str | None
+    attempted_by: str | None
+    cancel_reason: str | None
+    cancel_signal: str | None
+    superseded_by: str | None
+    redelivered: bool
+    acks_late: bool
+    is_unique: bool
+    inserted_at: datetime
+    scheduled_at: datetime
+    due_at: datetime | None
+    attempted_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    cancel_requested_at: datetime | None
+    now: datetime
+
+
+class PastRun(NamedTuple):
+    """A job of the same task that has ended."""
+
+    task_id: str
+    state: State
+    attempt: int
+    #: How long its last attempt ran, in seconds; None for a job that never began.
+    seconds: float | None
+    finished_at: datetime
+    worker: str | None
+
+
+class Alike(NamedTuple):
+    """A job of the same task that has something in common."""
+
+    task_id: str
+    state: State
+    has_error: bool
+    has_arguments: bool
+    has_tags: bool
+    finished_at: datetime
+
+
+class Views:
+    """Statements for the page of a job, one method each: they lock nothing and are bounded."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def show_job(self, task_id: str) -> ShownJob | None:
+        """The job; None if it has no row."""
+        if not possible_ids([task_id]):
+            return None
+        rows = self._fetch("show_job", task_id=task_id, most=LARGEST)
+        if not rows:
+            return None
+        values: dict[str, Any] = dict(zip(ShownJob._fields, rows[0], strict=True))
+        values["state"] = State(values["state"])
+        values["meta"] = read_object(values["meta"])
+        values["errors"] = _read_errors(values["errors"])
+        for name in ("body", "result"):
+            values[name] = None if values[name] is None else bytes(values[name])
+        return ShownJob(**values)
+
+    def list_runs(self, task: str, limit: int = 60) -> tuple[list[PastRun], bool]:
+        """The last runs of a task, the newest first.
+
+        And whether all :data:`DEPTH` rows were looked at: older ones may be missing.
+        """
+        rows = self._fetch("list_runs", task=task, limit=limit, depth=DEPTH)
+        runs = [PastRun(row[0], State(row[1]), *row[2:-1]) for row in rows]
+        return runs, bool(rows) and bool(rows[0][-1])
+
+    def list_alike(self, task_id: str, limit: int = 20) -> list[Alike]:
+        """Others of its task that ended with its error, or have its arguments or its tags."""
+        rows = self._fetch("list_alike", task_id=task_id, limit=limit, depth=DEPTH, most=LARGEST)
+        return [Alike(row[0], State(row[1]), *row[2:]) for row in rows]
+
+    def _fetch(self, name: str, /, **values: Any) -> list[Row]:
+        session = self._session
+        calls = [session.call("pin_plans"), session.call(name, **values)]
+        return session.retrying(lambda: session.run(calls))[1]
+
+
+def _read_errors(text: str | None) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict)]

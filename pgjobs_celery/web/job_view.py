@@ -1,0 +1,344 @@
+"""What the page of a job shows of its row: read, redacted and made visible. Pure: reads no row."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery.utils.saferepr import saferepr
+from kombu.utils import json as kombu_json
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonTracebackLexer
+
+from ..db.rows.results import StoredResult
+from ..db.rows.views import ShownJob
+from ..errors import UndecodableRow
+from ..job.envelope import Envelope, decode_envelope
+from ..job.job import Job
+from ..job.states import State
+from .redact import Redaction, Redactor
+from .values import ABSENT, Item, Number, Unread, arguments, call, decode, tree, visible, write_json
+
+#: How much of a traceback is shown: its end.
+LONGEST_TRACEBACK = 20_000
+#: How long Celery's own representation of arguments is, unless the app says otherwise.
+LONGEST_REPR = 1024
+#: Of what is downloaded.
+JSON, TEXT = "application/json", "text/plain"
+
+_SPELLING = re.compile(r"[\[\](){},\s]")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that a job was given, or gave: a tree, a text, or why neither is shown."""
+
+    name: str
+    item: Item | None = None
+    #: As its publisher wrote it, where that is not what Celery would have written.
+    text: str = ""
+    why: str = ""
+    #: Its size in bytes, where it is cut or not shown and can be downloaded.
+    size: int | None = None
+
+    @property
+    def is_absent(self) -> bool:
+        """There is none."""
+        return self.item is None and not self.text and not self.why
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job says that it has come."""
+
+    #: From 0 to 1.
+    share: float
+    text: str
+
+
+@dataclass
+class JobView:
+    """A job as it may be shown."""
+
+    row: ShownJob
+    redactor: Redactor
+    args: Part
+    kwargs: Part
+    result: Part
+    meta: Part
+    #: A test that runs it, as Python; empty where its arguments were not read.
+    test: str
+    progress: Progress | None
+    envelope: Envelope | None = None
+    #: Its arguments are too large to be looked through for what has to be hidden elsewhere.
+    is_blind: bool = False
+    names: Sequence[str] = field(default_factory=list)
+
+    def text(self, text: Any) -> str:
+        """A text of the row, such as an error's message, as it may be shown."""
+        if not text:
+            return ""
+        if self.is_blind:
+            return "[not shown: the arguments are too large to be looked through for secrets]"
+        return visible(self.redactor.text(str(text)))
+
+    def traceback(self, text: Any) -> Markup:
+        """A traceback with its parts told apart by classes."""
+        shown = str(text or "")
+        shown = self.redactor.places(shown) if self.is_blind else self.redactor.traceback(shown)
+        if len(shown) > LONGEST_TRACEBACK:
+            shown = "...\n" + shown[-LONGEST_TRACEBACK:]
+        return Markup(highlight(visible(shown), _LEXER, _FORMATTER))
+
+
+_LEXER = PythonTracebackLexer()
+_FORMATTER = HtmlFormatter(nowrap=True, classprefix="tb-")
+
+
+def view_job(row: ShownJob, redaction: Redaction, app: Any = None) -> JobView:
+    """What may be shown of a row. ``app`` tells the names of the parameters, if it has the task."""
+    redactor = redaction.of(row.task)
+    envelope = None if row.message is None else _decoded(row.message, row.queue)
+    content_type = envelope.content_type if envelope else row.result_type
+    names = parameters(app, row.task)
+    given = read_given(row.body, row.body_size, content_type)
+    args_part, kwargs_part, args, kwargs = _given_parts(row, given, redactor, names, envelope, app)
+    result = decode(row.result, row.result_size, row.result_type)
+    shown_result = result
+    if not isinstance(result, Unread):
+        shown_result = redactor.value("result", result)
+    meta = redactor.value("meta", json_again(row.meta))
+    is_blind = row.body_size is not None and row.body is None
+    return JobView(
+        row,
+        redactor,
+        args_part,
+        kwargs_part,
+        _part("result", shown_result, row.result_size),
+        _part("meta", meta if row.meta else ABSENT, None),
+        "" if isinstance(given, Unread) or args_part.text or kwargs_part.text
+        else call(row.task, args, kwargs, module_of(app, row.task)),
+        progress_of(row, result),
+        envelope,
+        is_blind,
+        names,
+    )  # fmt: skip
+
+
+def as_job(row: ShownJob) -> Job:
+    """The row as its attempts are told of; without what it was given."""
+    return Job(
+        task_id=row.task_id,
+        task=row.task,
+        queue=row.queue,
+        state=row.state,
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+        meta=row.meta,
+        errors=row.errors,
+        attempted_at=row.attempted_at,
+        attempted_by=row.attempted_by,
+        finished_at=row.finished_at,
+    )
+
+
+def read_given(body: bytes | None, size: int | None, content_type: str | None) -> Any:
+    """Arguments and keyword arguments as a pair, or an :class:`Unread`."""
+    value = decode(body, size, content_type)
+    if isinstance(value, Unread):
+        return value
+    if (
+        isinstance(value, list)
+        and len(value) >= 2
+        and isinstance(value[0], list)
+        and isinstance(value[1], dict)
+    ):
+        return value[0], value[1]
+    return Unread("It is not what Celery would have published.")
+
+
+def _given_parts(
+    row: ShownJob,
+    given: Any,
+    redactor: Redactor,
+    names: Sequence[str],
+    envelope: Envelope | None,
+    app: Any,
+) -> tuple[Part, Part, list[Any], dict[str, Any]]:
+    headers = envelope.headers if envelope else {}
+    if isinstance(given, Unread):
+        reprs = [headers.get(name) for name in ("argsrepr", "kwargsrepr")]
+        # The text that the publisher has sent along is for people: it is the best there is.
+        texts = [redactor.text(text) if isinstance(text, str) else "" for text in reprs]
+        unread = [
+            Part(name, text=visible(text), why=given.why)
+            for name, text in zip(("args", "kwargs"), texts, strict=True)
+        ]
+        return unread[0], unread[1], [], {}
+    shown_args, shown_kwargs = redactor.given(given[0], given[1], names)
+    spelled = _spelled(row.body)
+    chosen = [
+        chosen_repr(headers.get(f"{name}repr"), spelled[index], app)
+        for index, name in enumerate(("args", "kwargs"))
+    ]
+    size = row.body_size
+    args_part = (
+        Part("args", text=visible(redactor.text(chosen[0])))
+        if chosen[0] is not None
+        else Part("args", arguments(shown_args, names), size=size)
+    )
+    kwargs_part = (
+        Part("kwargs", text=visible(redactor.text(chosen[1])))
+        if chosen[1] is not None
+        else Part("kwargs", tree(shown_kwargs), size=size)
+    )
+    kwargs = shown_kwargs if isinstance(shown_kwargs, dict) else {}
+    return args_part, kwargs_part, shown_args, kwargs
+
+
+def part_in_full(
+    row: StoredResult, part: str, redaction: Redaction, app: Any = None
+) -> tuple[str, str] | Unread:
+    """``args``, ``kwargs`` or ``result`` as a file: its text and media type; redacted as shown."""
+    redactor = redaction.of(row.task)
+    envelope = None if row.message is None else _decoded(row.message, row.queue)
+    content_type = envelope.content_type if envelope else row.result_type
+    given = read_given(row.body, None if row.body is None else len(row.body), content_type)
+    shown: tuple[Any, ...] = ()
+    if not isinstance(given, Unread):
+        # Of a result, too: its errors may tell what was given.
+        shown = redactor.given(given[0], given[1], parameters(app, row.task))
+    if part == "result":
+        size = None if row.result is None else len(row.result)
+        value = decode(row.result, size, row.result_type)
+        if isinstance(value, Unread):
+            return value
+        return write_json(redactor.value("result", value)), JSON
+    if isinstance(given, Unread):
+        return given
+    index = ("args", "kwargs").index(part)
+    headers = envelope.headers if envelope else {}
+    chosen = chosen_repr(headers.get(f"{part}repr"), _spelled(row.body)[index], app)
+    if chosen is not None:
+        return redactor.text(chosen), TEXT
+    return write_json(shown[index]), JSON
+
+
+def _part(name: str, value: Any, size: int | None) -> Part:
+    if isinstance(value, Unread):
+        return Part(name, why=value.why, size=size)
+    return Part(name, tree(value), size=size)
+
+
+def _decoded(message: str, queue: str) -> Envelope | None:
+    try:
+        return decode_envelope(message, queue)
+    except UndecodableRow:
+        return None
+
+
+def _spelled(body: bytes | None) -> tuple[Any, Any]:
+    """The arguments as Python had them, as far as Celery's JSON tells, for their representation."""
+    try:
+        value = kombu_json.loads(body or b"[]")
+        return value[0], value[1]
+    except Exception:  # whatever a marker makes of its value
+        return None, None
+
+
+def chosen_repr(given: Any, value: Any, app: Any = None) -> str | None:
+    """The ``argsrepr`` that a publisher has chosen; None where it is Celery's own.
+
+    Celery writes one for each message. One that says anything else than the arguments was given to
+    ``apply_async``: to keep them from being seen.
+    """
+    if not isinstance(given, str):
+        return None
+    longest = getattr(getattr(app, "amqp", None), "argsrepr_maxsize", LONGEST_REPR)
+    own = _SPELLING.sub("", saferepr(value, longest))
+    # Tuples and sets have become lists on the way.
+    return None if _SPELLING.sub("", given) == own else given
+
+
+def parameters(app: Any, task: str) -> list[str]:
+    """The names of a task's positional parameters; none where the app does not know the task."""
+    found = find_task(app, task)
+    if found is None:
+        return []
+    try:
+        signature = inspect.signature(found.run)
+    except (TypeError, ValueError):
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each.name for each in signature.parameters.values() if each.kind in kinds]
+
+
+def module_of(app: Any, task: str) -> str:
+    """The module of a task; empty where the app does not know it."""
+    found = find_task(app, task)
+    return str(getattr(found, "__module__", "") or "") if found is not None else ""
+
+
+def find_task(app: Any, task: str) -> Any:
+    """The task of this name; None without an app that has it."""
+    return None if app is None else app.tasks.get(task)
+
+
+def json_again(value: Any) -> Any:
+    """A value that was read from JSON, with its numbers as texts of their own kind."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, (int, float)):
+        return Number(json.dumps(value))
+    if isinstance(value, Mapping):
+        return {key: json_again(each) for key, each in value.items()}
+    return [json_again(each) for each in value] if isinstance(value, list) else value
+
+
+#: Pairs of words by which tasks tell how far they are, and of how much.
+_PAIRS = (("current", "total"), ("done", "total"), ("completed", "total"), ("processed", "total"))
+_SHARES = {"progress": 1.0, "fraction": 1.0, "percent": 100.0, "percentage": 100.0}
+
+
+def progress_of(row: ShownJob, result: Any) -> Progress | None:
+    """How far a running job says it is: in its meta, or by ``update_state(state="PROGRESS")``."""
+    if row.state is not State.EXECUTING:
+        return None
+    for said in (result if row.reported_state else None, row.meta):
+        if isinstance(said, Mapping):
+            inner = said.get("progress")
+            for each in (inner if isinstance(inner, Mapping) else None, said):
+                if each is not None and (found := _read_progress(each)) is not None:
+                    return found
+    return None
+
+
+def _read_progress(said: Mapping[str, Any]) -> Progress | None:
+    for done_word, total_word in _PAIRS:
+        done, total = _number(said.get(done_word)), _number(said.get(total_word))
+        if done is not None and total:
+            share = min(max(done / total, 0.0), 1.0)
+            return Progress(share, f"{done:,.10g} of {total:,.10g}")
+    for word, whole in _SHARES.items():
+        if (value := _number(said.get(word))) is not None:
+            # A progress above 1 is in percent.
+            size = 100.0 if word == "progress" and value > 1 else whole
+            share = min(max(value / size, 0.0), 1.0)
+            return Progress(share, f"{100 * share:.0f} %")
+    return None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, Number)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 <= number < 1e15 else None
