@@ -9,14 +9,25 @@ from typing import Any, TypeVar
 import click
 
 from ..config import Options, is_news, read_options
+from ..control.rights import ACTION_RIGHTS
 from ..db.dsn import bare_url, our_urls, parse_url, write_ours
 from ..db.failures import SERVER_ERRORS
 from ..db.migrations.migrate import first_live
+from ..db.rights import Rights
 from ..errors import PgJobsError
 from .output import echo, failure
 
+#: The commands that do what the audit calls by these names.
+ACTIONS = {
+    "cancel": "cancel_jobs", "retry": "retry_jobs", "delete": "delete_jobs",
+    "reschedule": "reschedule_jobs", "prioritize": "prioritize_jobs", "move": "move_jobs",
+    "pause": "pause_queue", "resume": "resume_queue", "limit": "limit_queue",
+    "schedules add": "put_schedule", "schedules pause": "pause_schedule",
+    "schedules resume": "resume_schedule", "schedules delete": "delete_schedule",
+}  # fmt: skip
+
 #: The privileges that each command needs; a command that is not listed needs as many as a worker.
-RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
+RIGHTS: dict[str, Rights] = {
     "status": {"jobs": ("SELECT",), "queues": ("SELECT",), "limits": ("SELECT",)},
     "jobs": {"jobs": ("SELECT",)},
     "show": {"jobs": ("SELECT",)},
@@ -31,43 +42,18 @@ RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "top": {
         "jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",), "limits": ("SELECT",),
     },
-    "cancel": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",)},
-    "retry": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",), "jobs_seq": ("USAGE",)},
-    "delete": {"jobs": ("SELECT", "UPDATE", "DELETE"), "audit": ("INSERT",)},
-    "reschedule": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",), "jobs_seq": ("USAGE",)},
-    "prioritize": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",), "jobs_seq": ("USAGE",)},
-    "move": {"jobs": ("SELECT", "UPDATE"), "audit": ("INSERT",), "jobs_seq": ("USAGE",)},
     "audit": {"audit": ("SELECT",), "jobs": ("SELECT",)},
-    # Claims wait for the transaction that has locked the nodes.
-    "pause": {
-        "limits": ("SELECT", "INSERT", "UPDATE"), "nodes": ("UPDATE",), "audit": ("INSERT",),
-    },
-    "resume": {"limits": ("SELECT", "UPDATE"), "audit": ("INSERT",)},
-    "limit": {
-        "limits": ("SELECT", "INSERT", "UPDATE"), "nodes": ("UPDATE",),
-        "slots": ("SELECT", "INSERT", "UPDATE"), "jobs": ("SELECT",), "audit": ("INSERT",),
-    },
     "schedules list": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
     "schedules show": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
     "schedules check": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
-    "schedules add": {
-        "schedules": ("SELECT", "INSERT", "UPDATE"), "schedules_version": ("USAGE",),
-        "jobs": ("SELECT",), "audit": ("INSERT",),
-    },
-    "schedules pause": {
-        "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
-        "audit": ("INSERT",),
-    },
-    "schedules resume": {
-        "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
-        "audit": ("INSERT",),
-    },
     "schedules repair": {
         "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
         "audit": ("INSERT",),
     },
-    "schedules delete": {
-        "schedules": ("SELECT", "DELETE"), "jobs": ("SELECT",), "audit": ("INSERT",),
+    **{
+        command: rights
+        for command, action in ACTIONS.items()
+        if (rights := ACTION_RIGHTS[action]) is not None
     },
 }  # fmt: skip
 
@@ -93,7 +79,7 @@ def reported() -> Iterator[None]:
         raise failure(error) from error
 
 
-def rights_of(ctx: click.Context) -> dict[str, tuple[str, ...]] | None:
+def rights_of(ctx: click.Context) -> Rights | None:
     """The privileges that the running command needs; None for all."""
     words = [ctx.info_name or ""]
     if ctx.parent is not None and ctx.parent.info_name == "schedules":

@@ -31,6 +31,7 @@ from .rows.messages import Messages
 from .rows.metrics import Metrics
 from .rows.nodes import Nodes
 from .rows.overview import OverviewRows
+from .rows.privileges import Privileges
 from .rows.results import Results
 from .rows.routes import Routes
 from .rows.running import Held
@@ -160,6 +161,11 @@ class Database(Session):
     def views(self) -> Views:
         """A job as its page shows it."""
         return Views(self)
+
+    @cached_property
+    def privileges(self) -> Privileges:
+        """What the role may do."""
+        return Privileges(self)
 
     def _open(
         self,

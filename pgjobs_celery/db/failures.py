@@ -49,6 +49,11 @@ def is_full(error: psycopg.Error) -> bool:
     return any(words in str(error) for words in _FULL)
 
 
+def is_cancelled(error: Exception) -> bool:
+    """True for a statement that the server has ended: by its statement_timeout, or by a person."""
+    return isinstance(error, psycopg.errors.QueryCanceled)
+
+
 def connection_failed(error: psycopg.Error, conninfo: str) -> psycopg.OperationalError:
     """The error for a connection that could not be made.
 

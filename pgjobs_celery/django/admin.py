@@ -20,7 +20,7 @@ from ..control.jobs import ACTS_ON, Selection
 from .audit_admin import ActionAdmin
 from .filters import MOST, UNFINISHED, CappedPaginator, QueueFilter, StateFilter, TaskFilter
 from .models import Job
-from .place import jobs_database
+from .place import jobs_database, place_of_page
 
 # Django looks for pages in this module.
 __all__ = ["ActionAdmin", "JobAdmin"]
@@ -83,7 +83,15 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
         """The list; a NUL, which PostgreSQL cannot be asked for, is a wrong question as others."""
         if any("\0" in word for name, words in request.GET.lists() for word in (name, *words)):
             return HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
-        return super().changelist_view(request, extra_context)
+        link = {"page_url": place_of_page()}
+        return super().changelist_view(request, {**link, **(extra_context or {})})
+
+    def change_view(
+        self, request: Any, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        """A job, with a link to its web page where there is one."""
+        context = {"page_url": place_of_page("job"), **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, context)
 
     def lookup_allowed(self, lookup: str, *_: Any, **__: Any) -> bool:
         """A link may ask for what is text; not for arrays, JSON and bytes, which have a syntax."""

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from django.apps import apps
 from django.db import router
+from django.urls import NoReverseMatch, reverse
 
 from ..config import Options
 from ..control.app import database_of, find_app
@@ -51,3 +52,10 @@ def jobs_database() -> Database:
                 return database
     conninfo = parse_url(f"pgjobs+django://{quote(alias, safe='')}")
     return get_database(conninfo, Options(schema=jobs_schema()))
+
+
+def place_of_page(path: str = "") -> str | None:
+    """The address of the web page, or of one of its pages; None where no URL leads there."""
+    with suppress(NoReverseMatch):
+        return str(reverse("pgjobs:page", kwargs={"path": path}))
+    return None

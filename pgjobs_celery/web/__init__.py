@@ -11,15 +11,20 @@ from ..errors import RequirementMissing
 
 try:
     from .dashboard import dashboard
+    from .logins import basic_auth, hash_password, trusted_header
     from .redact import Redaction
-    from .roles import User
+    from .roles import Role, User
+    from .wsgi import as_wsgi
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] not in {
-        "anyio", "jinja2", "multipart", "pygments", "python_multipart", "starlette",
+        "a2wsgi", "anyio", "jinja2", "pygments", "starlette",
     }:  # fmt: skip
         raise
     raise RequirementMissing(
         f"the web page needs {error.name}: pip install 'pgjobs-celery[web]'"
     ) from None
 
-__all__ = ["Redaction", "User", "dashboard"]
+__all__ = [
+    "Redaction", "Role", "User", "as_wsgi", "basic_auth", "dashboard", "hash_password",
+    "trusted_header",
+]  # fmt: skip

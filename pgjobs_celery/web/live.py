@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from ..scopes.steady import monotonic
+from .routes import POLLS
 from .watch import Watch, server_is_stopping
 
 if TYPE_CHECKING:
@@ -221,7 +222,8 @@ class EventStream(Response):
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
-        stream = None if "wsgi_environ" in scope else self._live.join()
+        is_polled = "wsgi_environ" in scope or scope.get(POLLS)
+        stream = None if is_polled else self._live.join()
         if stream is None:
             # By WSGI nothing can be sent as it comes. The browser does not ask again after this.
             await Response(status_code=204)(scope, receive, send)

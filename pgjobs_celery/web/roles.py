@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from ..control.acting import checked
 from ..errors import InvalidOption
 from ..job.checks import did_you_mean
 
@@ -62,21 +63,55 @@ PERMISSIONS: dict[str, Role] = {
 
 @dataclass(frozen=True)
 class User:
-    """A visitor, as the login knows them."""
+    """A visitor, as the login knows them.
+
+    >>> User("alice", "operator")
+    User(name='alice', role=<Role.OPERATOR: 1>, also=frozenset())
+
+    Raises InvalidOption for a name that the audit cannot keep (1 to 255 characters, no NUL), and
+    for a role or an action that does not exist.
+    """
 
     #: As the audit records it.
     name: str
-    role: Role = Role.VIEWER
+    role: str | Role = Role.VIEWER
+    #: Actions that this visitor may do beyond the role.
+    also: Collection[str] = frozenset()
 
-    def may(self, action: str, permissions: Mapping[str, Role]) -> bool:
-        """True if the role is enough for the action."""
-        return self.role >= permissions[action]
+    def __post_init__(self) -> None:
+        checked(self.name, "the name of a User")
+        object.__setattr__(self, "role", Role.of(self.role))
+        object.__setattr__(self, "also", frozenset(map(check_action, self.also)))
+
+
+#: Says of a user and an action: True, False, or None for what the roles say.
+May = Callable[[User, str], "bool | None"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who may do what."""
+
+    permissions: Mapping[str, Role]
+    may: May | None = None
+
+    def refusal(self, user: User, action: str) -> str | None:
+        """The reason why a user may not do it; None if they may."""
+        decided = None if self.may is None else self.may(user, action)
+        if decided is not None:
+            return None if decided else f"{user.name} may not do this here"
+        if Role.of(user.role) >= self.permissions[action] or action in user.also:
+            return None
+        return f"{user.name} is {user.role}; this needs {self.permissions[action]}"
 
 
 def merge_permissions(changed: Mapping[str, str | Role]) -> dict[str, Role]:
     """The roles that actions need, with these changed. Raises InvalidOption for unknown names."""
-    for action in changed:
-        if action not in PERMISSIONS:
-            near = did_you_mean(action, PERMISSIONS)
-            raise InvalidOption(f"there is no action {action!r}{near}")
-    return PERMISSIONS | {action: Role.of(role) for action, role in changed.items()}
+    return PERMISSIONS | {check_action(name): Role.of(role) for name, role in changed.items()}
+
+
+def check_action(name: str) -> str:
+    """The name; raises InvalidOption unless it is one of an action."""
+    if name not in PERMISSIONS:
+        raise InvalidOption(f"there is no action {name!r}{did_you_mean(name, PERMISSIONS)}")
+    return name

@@ -9,21 +9,25 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from starlette.datastructures import FormData, QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from .roles import User
+from .roles import PERMISSIONS, User
+from .routes import POLLS, Page
 from .security import token_of
 
 if TYPE_CHECKING:
+    from ..control.rights import RoleRights
     from .site import Site
     from .sources import Source
 
 #: The cookie with what an action did, for the page after it.
 FLASH = "pgjobs_flash"
+#: What stands in a path as it is.
+PATH = "/~@:+"
 #: A cookie has to stay below 4 KiB.
 LONGEST_FLASH = 600
 
@@ -40,6 +44,8 @@ class Visit:
     form: FormData = field(default_factory=FormData)
     #: The name of the page.
     page: str = ""
+    #: What the database role may do; None until it is known.
+    rights: RoleRights | None = None
 
     @property
     def query(self) -> QueryParams:
@@ -58,8 +64,8 @@ class Visit:
 
     @cached_property
     def base(self) -> str:
-        """The path that the page was mounted at; nothing at the root of a server."""
-        return str(self.request.scope.get("root_path", "")).rstrip("/")
+        """The path that the page was mounted at, as addresses have it; nothing at the root."""
+        return quote(str(self.request.scope.get("root_path", "")).rstrip("/"), safe=PATH)
 
     def url(self, page: str, **query: Any) -> str:
         """The address of a page; None leaves a word out, a list repeats it.
@@ -85,9 +91,25 @@ class Visit:
         """The address of a file of ours; another one after each change of it."""
         return f"{self.base}/static/{name}?v={self.site.version(name)}"
 
+    @property
+    def polls(self) -> bool:
+        """True where the server has no room for streams: the page asks every few seconds."""
+        return bool(self.request.scope.get(POLLS))
+
     def may(self, action: str) -> bool:
-        """True if the visitor may do it."""
-        return self.user.may(action, self.site.permissions)
+        """True if the visitor may do it, and the database role, too."""
+        return self.why_not(action) is None
+
+    def why_not(self, action: str) -> str | None:
+        """The reason why the visitor may not do it here; None if they may."""
+        refused = self.rights.refused if self.rights is not None else {}
+        return self.site.rules.refusal(self.user, action) or refused.get(action)
+
+    @property
+    def notice(self) -> str:
+        """The reason why nobody can change anything here, for those who might; or empty."""
+        is_able = any(not self.site.rules.refusal(self.user, each) for each in PERMISSIONS)
+        return self.rights.notice if self.rights is not None and is_able else ""
 
     def render(self, template: str, status: int = 200, **values: Any) -> Response:
         """A page from a template."""
@@ -97,6 +119,7 @@ class Visit:
             here=self.here,
             static=self.static,
             may=self.may,
+            why_not=self.why_not,
             now=self.now,
             flash=self.flash,
             **values,
@@ -116,9 +139,11 @@ class Visit:
     def back(self, otherwise: str = "overview") -> str:
         """The page that the form stood on, as its field ``next`` says: always one of ours."""
         given = str(self.form.get("next", ""))
-        own = f"{self.base}{self.site.prefix(self.source)}/"
-        is_ours = given.startswith(own) and not given.startswith("//") and "\\" not in given
-        return given if is_ours and given.isprintable() else self.url(otherwise)
+        parts = urlsplit(given if given.isprintable() and "\\" not in given else "")
+        place = f"{self.base}{self.site.prefix(self.source)}"
+        pages = {place + each.path for each in self.site.routes if isinstance(each, Page)}
+        is_ours = not parts.scheme and not parts.netloc and parts.path in pages
+        return given if is_ours else self.url(otherwise)
 
     @cached_property
     def flash(self) -> dict[str, Any] | None:

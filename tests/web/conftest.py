@@ -15,6 +15,13 @@ pytest.importorskip("jinja2", reason="the extra web is not installed")
 from starlette.testclient import TestClient
 
 from pgjobs_celery.web import dashboard
+from pgjobs_celery.web.pages import ROUTES
+from pgjobs_celery.web.routes import name_of
+
+#: Until there is a page of queues.
+needs_pause = pytest.mark.skipif(
+    all(name_of(route) != "pause_queue" for route in ROUTES), reason="no page of queues"
+)
 
 TOKEN = re.compile(r'name="pgjobs_csrf" value="([^"]+)"')
 
@@ -22,12 +29,13 @@ TOKEN = re.compile(r'name="pgjobs_csrf" value="([^"]+)"')
 class Browser(TestClient):
     """A visitor with cookies, who sends forms as the page has them."""
 
-    def post_form(self, path: str, page: str = "/", **fields: Any) -> Any:
+    def post_form(self, path: str, page: str = "/", *, follow: bool = True, **fields: Any) -> Any:
         """Send a form that stands on a page, with its token; follows to the next page."""
         if "pgjobs_csrf" not in self.cookies:
             self.get(page)
         data = {"pgjobs_csrf": self.cookies["pgjobs_csrf"], "next": page, **fields}
-        return self.post(path, data=data, headers={"sec-fetch-site": "same-origin"})
+        headers = {"sec-fetch-site": "same-origin"}
+        return self.post(path, data=data, headers=headers, follow_redirects=follow)
 
 
 @pytest.fixture

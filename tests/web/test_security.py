@@ -1,0 +1,413 @@
+"""Raw requests, not clicks: each role at each action, forged forms, hostile words everywhere.
+
+The tables are made of the page's own routes: a new page or action is covered by being there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pgjobs_celery.db.database import Database
+from pgjobs_celery.web import Role, User, pages
+from pgjobs_celery.web.pages import ROUTES
+from pgjobs_celery.web.roles import PERMISSIONS
+from pgjobs_celery.web.routes import Act, Page, name_of
+from pgjobs_celery.web.security import (
+    CSRF,
+    LARGEST_FORM,
+    MOST_FIELDS,
+    Unreadable,
+    forgery,
+    is_known_host,
+    read_form,
+)
+from tests.support.rows import put
+
+from .conftest import Browser, needs_pause
+
+PAGES = [route for route in ROUTES if isinstance(route, Page)]
+ACTS = [route for route in ROUTES if isinstance(route, Act)]
+TOKEN = "t" * 40
+#: Fields that one action or another reads.
+FIELDS = {"queue": "mail", "id": "a", "task": "tasks.add", "name": "entry", "worker": "w@h"}
+
+
+def done(database: Database) -> list[tuple[str, str, str]]:
+    """All that the audit tells."""
+    return [(row.action, row.actor, row.via) for row in database.audit.list_actions(limit=None)]
+
+
+# Roles
+
+
+@pytest.mark.parametrize("role", list(Role), ids=str)
+@pytest.mark.parametrize("act", ACTS, ids=name_of)
+def test_an_action_is_for_its_role_and_those_above_it(
+    database: Database, open_page: Any, act: Act, role: Role
+) -> None:
+    put(database, "a", queue="mail")
+    visitor = open_page(login=lambda request: User("eve <x>", role))
+
+    answer = visitor.post_form(act.path, **FIELDS)
+
+    if role < PERMISSIONS[act.permission]:
+        assert answer.status_code == 403
+        assert "eve &lt;x&gt; is " in answer.text
+        assert done(database) == []
+    else:
+        # The fields may not be those that it needs: then it is refused for that.
+        assert answer.status_code != 403, answer.text
+        assert answer.status_code < 500, answer.text
+        assert {(actor, via) for _, actor, via in done(database)} <= {("eve <x>", "web")}
+
+
+@pytest.mark.parametrize("act", ACTS, ids=name_of)
+def test_an_action_is_not_done_by_get(admin: Browser, act: Act) -> None:
+    answer = admin.get(act.path, params={**FIELDS, CSRF: TOKEN})
+    assert answer.status_code in (404, 405)
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+FORGED = [
+    ("no token", {}, {CSRF: ""}),
+    ("a wrong token", {}, {CSRF: "x" * 40}),
+    ("a short cookie", {"cookie": f"{CSRF}=t"}, {CSRF: "t"}),
+    ("an empty cookie", {"cookie": f"{CSRF}="}, {CSRF: ""}),
+    ("another site", {"sec-fetch-site": "cross-site"}, {}),
+    ("another subdomain", {"sec-fetch-site": "same-site"}, {}),
+    ("no page", {"sec-fetch-site": "none"}, {}),
+    ("another origin", {"origin": "https://evil.example"}, {}),
+    ("an origin of the same beginning", {"origin": "http://page.evil.example"}, {}),
+    ("another port", {"origin": "http://page:8080"}, {}),
+    ("a sandbox", {"origin": "null"}, {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("headers", "fields"), [row[1:] for row in FORGED], ids=[r[0] for r in FORGED]
+)
+@pytest.mark.parametrize("act", ACTS, ids=name_of)
+def test_a_forged_form_does_nothing(
+    database: Database, admin: Browser, act: Act, headers: dict[str, str], fields: dict[str, str]
+) -> None:
+    put(database, "a", queue="mail")
+    answer = admin.post(
+        act.path,
+        data={**FIELDS, CSRF: TOKEN, **fields},
+        headers={"cookie": f"{CSRF}={TOKEN}", **headers},
+    )
+    assert answer.status_code == 403
+    assert done(database) == []
+
+
+def request_with(**headers: str) -> Request:
+    raw = [
+        (k.replace("_", "-").encode(), v.encode("utf-8", "surrogatepass"))
+        for k, v in headers.items()
+    ]
+    return Request(
+        {"type": "http", "headers": raw, "scheme": "http", "path": "/", "query_string": b""}
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "trusted"),
+    [
+        ({"sec_fetch_site": "same-origin"}, ()),
+        ({"origin": "http://page", "host": "page"}, ()),
+        ({"origin": "https://page:8443", "host": "page:8443"}, ()),
+        ({"sec_fetch_site": "same-site", "origin": "https://ops.example"}, {"https://ops.example"}),
+        ({}, ()),  # a program
+    ],
+)
+def test_the_visitors_own_form_is_no_forgery(headers, trusted):
+    assert forgery(request_with(cookie=f"{CSRF}={TOKEN}", **headers), TOKEN, trusted) is None
+
+
+@pytest.mark.parametrize("sent", ["\udcff" * 40, "ü" * 40, "\0" * 40, TOKEN + "\0"])
+def test_an_odd_token_is_a_wrong_one(sent):
+    assert forgery(request_with(cookie=f"{CSRF}={TOKEN}"), sent.encode("utf-8", "replace").decode())
+
+
+def test_a_cookie_that_a_browser_keeps_is_for_the_page_alone(viewer: Browser):
+    cookie = viewer.get("/").headers["set-cookie"]
+    assert re.search(r"(?i)httponly", cookie)
+    assert re.search(r"(?i)samesite=strict", cookie)
+    assert "Path=/" in cookie
+    assert "secure" not in cookie.lower()
+    viewer.base_url = "https://page"
+    viewer.cookies.clear()
+    assert "secure" in viewer.get("/").headers["set-cookie"].lower()
+
+
+# Forms
+
+
+def form_of(
+    body: bytes, kind: str = "application/x-www-form-urlencoded", chunk: int = 65536
+) -> Any:
+    chunks = [body[at : at + chunk] for at in range(0, len(body), chunk)] or [b""]
+    messages = iter(
+        {"type": "http.request", "body": each, "more_body": at < len(chunks) - 1}
+        for at, each in enumerate(chunks)
+    )
+
+    async def receive() -> Any:
+        return next(messages)
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", kind.encode())]}
+    return asyncio.run(read_form(Request(scope, receive)))
+
+
+def test_a_form_is_read_as_browsers_send_it():
+    form = form_of(b"id=a&id=b%00&text=%C3%BC+%F0%9F%90%98&empty=")
+    assert form.getlist("id") == ["a", "b\0"]
+    assert (form["text"], form["empty"]) == ("ü 🐘", "")
+    assert form_of(b"a=%ff%ed%a0%80")["a"].encode()  # no lone surrogates
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"x=" + b"a" * LARGEST_FORM, "application/x-www-form-urlencoded", 413),
+        (b"&".join([b"a=1"] * (MOST_FIELDS + 1)), "application/x-www-form-urlencoded", 413),
+        (b"{}", "application/json", 415),
+        (b"x", "multipart/form-data; boundary=x; charset=unicode_escape", 415),
+        (b"x=1", "text/plain", 415),
+    ],
+    ids=["large", "many", "json", "multipart", "text"],
+)
+def test_a_form_that_no_page_of_ours_has_is_refused(body, kind, status):
+    with pytest.raises(Unreadable) as error:
+        form_of(body, kind)
+    assert error.value.status == status
+
+
+@pytest.mark.parametrize("act", ACTS[:1], ids=name_of)
+def test_a_form_that_is_too_large_is_told_so(admin: Browser, act: Act):
+    answer = admin.post_form(act.path, more="x" * LARGEST_FORM)
+    assert answer.status_code == 413
+    assert "bytes" in answer.text
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../routes.py", "..%2froutes.py", "%2e%2e/routes.py", "....//routes.py", "/etc/passwd",
+        "%2fetc%2fpasswd", "pgjobs.css%00.js", "..\\routes.py", "%5c..%5croutes.py", "", ".", "%00",
+        "pgjobs.css/..", "nothing.css",
+    ],
+)  # fmt: skip
+def test_only_our_own_files_are_served(viewer: Browser, path: str):
+    answer = viewer.get(f"http://page/static/{path}")
+    assert answer.status_code == 404
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_file_may_be_kept_under_its_version_only(viewer: Browser):
+    place = re.search(r'"(/static/pgjobs\.css\?v=\w+)"', viewer.get("/").text)
+    assert place
+    kept = viewer.get(place[1])
+    assert "immutable" in kept.headers["cache-control"]
+    assert kept.headers["content-type"].startswith("text/css")
+    assert viewer.get("/static/pgjobs.css?v=x").headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "//evil.example", "https://evil.example/", "/\\evil.example", "\\\\evil.example",
+        "javascript:x", "/nothing", "/../admin", "/static/pgjobs.css",
+        "/\t/evil.example", "/%09/evil.example", "",
+        "/\r\nLocation: https://evil.example", "/queues\u2028",
+        "///evil.example", "/.//evil.example",
+        "http:///evil.example", "http:evil.example", "?x=1",
+    ],
+)  # fmt: skip
+@needs_pause
+def test_an_action_leads_back_to_a_page_of_ours(admin: Browser, given: str):
+    act = next(act for act in ACTS if act.permission == "pause_queue")
+    answer = admin.post_form(act.path, page="/", next=given, queue="mail", follow=False)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/"
+
+
+@needs_pause
+def test_the_next_page_keeps_its_words(admin: Browser):
+    act = next(act for act in ACTS if act.permission == "pause_queue")
+    answer = admin.post_form(act.path, next="/?range=day&x=%0d%0a", queue="mail", follow=False)
+    assert answer.headers["location"] == "/?range=day&x=%0d%0a"
+
+
+@pytest.mark.parametrize(
+    ("host", "known", "is_known"),
+    [
+        ("anything", (), True),
+        ("localhost:8080", {"localhost"}, True),
+        ("LOCALHOST", {"localhost"}, True),
+        ("[::1]:8080", {"::1"}, True),
+        ("[::1]", {"::1"}, True),
+        ("localhost.evil.example", {"localhost"}, False),
+        ("evil.example:8080", {"localhost"}, False),
+        ("localhost@evil.example", {"localhost"}, False),
+        ("", {"localhost"}, False),
+    ],
+)
+def test_a_host_is_known_or_not(host, known, is_known):
+    assert is_known_host(host, known) is is_known
+
+
+def test_a_page_is_shown_under_its_names_alone(open_page):
+    page = open_page(hosts=["page"])
+    assert page.get("/").status_code == 200
+    for host in ("evil.example", "evil.example:80", "page.evil.example"):
+        answer = page.get("/", headers={"host": host})
+        assert answer.status_code == 421
+        assert "evil" not in answer.text
+    assert page.get("/health", headers={"host": "10.0.0.1"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/queues/", "/nothing", "//evil.example", "/health/"])
+def test_what_is_not_there_is_told_without_a_redirect_to_the_host_that_was_named(viewer, path):
+    answer = viewer.get(
+        f"http://page{path}", headers={"host": "evil.example"}, follow_redirects=False
+    )
+    assert answer.status_code == 404
+    assert "evil" not in answer.text + str(answer.headers)
+    assert answer.headers["content-security-policy"]
+
+
+# Hostile words
+
+HOSTILE = {
+    "NUL": "\0",
+    "an encoded NUL": "%00",
+    "long": "x" * 10_000,
+    "beyond bigint": str(2**63),
+    "far beyond": "9" * 400,
+    "negative": "-1",
+    "not a number": "NaN",
+    "infinite": "1e999",
+    "right to left": "\u202e\u2066x",
+    "markup": "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>",
+    "template": "{{ 7*7 }}{% raw %}",
+    "quotes": "';--\"",
+    "percent": "%",
+    "brackets": "[[[{",
+    "a date that is not there": "0000-00-00T99:99",
+    "the end of time": "9999-12-31T23:59:59+14:00",
+    "odd digits": "٣²",
+    "many lines": "a\r\nSet-Cookie: x=1",
+}
+#: As bytes in the address: a lone surrogate, what is no UTF-8, an overlong NUL.
+RAW = ["%ED%A0%80", "%FF%FE", "%C0%80"]
+
+_WORDS = (
+    re.compile(r"""(?:query|form)\.(?:get|getlist)\(\s*"(\w+)\""""),
+    re.compile(r"""(?:query|form)\[\s*"(\w+)"\s*\]"""),
+)
+
+
+def words_of(module: str) -> set[str]:
+    """The words that the modules of pages read from addresses and forms."""
+    texts = [path.read_text("utf-8") for path in Path(pages.__file__).parent.glob("*.py")]
+    texts.append(Path(pages.__file__).parents[1].joinpath("visit.py").read_text("utf-8"))
+    found = {word for text in texts for each in _WORDS for word in each.findall(text)}
+    return found | {
+        "id",
+        "name",
+        "state",
+        "queue",
+        "task",
+        "range",
+        "before",
+        "after",
+        "limit",
+        "q",
+    }
+
+
+WORDS = sorted(words_of("") - {CSRF, "next"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_word_in_an_address_is_an_error_of_the_server(
+    database: Database, viewer: Browser, page: Page
+) -> None:
+    put(database, "a", queue="mail")
+    known = {word for word in WORDS if re.search(rf"\b{word}\b", source_of(page))}
+    for word in sorted(known | {"id", "unknown"}):
+        for value in [*(quote(each) for each in HOSTILE.values()), *RAW]:
+            answer = viewer.get(f"http://page{page.path}?{word}={value}&{word}=x")
+            where = f"{page.path}?{word}={value[:60]}"
+            assert answer.status_code < 500, where
+            assert "<script>alert" not in answer.text, where
+            assert "<img src=x" not in answer.text, where
+            assert "set-cookie: x=1" not in str(answer.headers).lower(), where
+
+
+def source_of(page: Page) -> str:
+    """The text of the page's module, and of the pages package it may read words by."""
+    import inspect
+
+    module = inspect.getmodule(page.handler)
+    assert module is not None
+    return inspect.getsource(module)
+
+
+@pytest.mark.parametrize("act", ACTS, ids=name_of)
+def test_no_field_of_a_form_is_an_error_of_the_server(
+    database: Database, admin: Browser, act: Act
+) -> None:
+    put(database, "a", queue="mail")
+    known = {word for word in WORDS if re.search(rf"\b{word}\b", source_of(act))}
+    for word in sorted(known | {"queue"}):
+        for value in HOSTILE.values():
+            answer = admin.post_form(act.path, **{**FIELDS, word: value}, follow=False)
+            assert answer.status_code < 500, (act.path, word, value[:60])
+            assert "x=1" not in answer.headers.get("set-cookie", "").split(";")[0]
+
+
+def test_a_row_is_never_html(database: Database, viewer: Browser):
+    evil = "<script>alert(1)</script>"
+    put(database, "a", queue=evil, task=evil)
+    for page in PAGES:
+        answer = viewer.get(page.path, params={"name": evil, "id": "a"})
+        assert answer.status_code < 500
+        assert evil not in answer.text, page.path
+
+
+# Secrets
+
+
+def test_no_page_tells_the_password_of_a_database(open_page):
+    for url in ("pgjobs://nobody:s3cr3t-w0rd@127.0.0.1:1/nothing",):
+        visitor = open_page(url, role="admin")
+        for route in PAGES:
+            answer = visitor.get(route.path)
+            assert answer.status_code == 503
+            assert "s3cr3t" not in answer.text + str(answer.headers)
+        assert "127.0.0.1" not in visitor.get("/health").text
+
+
+def test_what_breaks_is_told_by_the_log_alone(database: Database, open_page, monkeypatch):
+    def broken(request: Request) -> Response:
+        raise RuntimeError("s3cr3t-w0rd")
+
+    visitor = open_page(login=broken)
+    visitor._transport.raise_server_exceptions = False  # type: ignore[attr-defined]
+    answer = visitor.get("/")
+    assert answer.status_code == 500
+    assert "s3cr3t" not in answer.text
+    assert answer.headers["x-frame-options"] == "DENY"
