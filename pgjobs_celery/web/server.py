@@ -32,7 +32,8 @@ def listen(address: str, port: int) -> Iterator[socket.socket]:
     try:
         sock = socket.create_server((address, port), family=family, backlog=512)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # create_server() puts the address into its text.
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise PgJobsError(f"port {port} at {address} cannot be had: {reason}") from None
     with sock:
         yield sock

@@ -12,6 +12,7 @@ from celery import Celery
 from pgjobs_celery.db.database import Database
 
 from ..support.rows import put
+from ..web.conftest import needs_pause
 
 pytest.importorskip("django")
 pytest.importorskip("starlette")
@@ -98,6 +99,7 @@ def test_others_are_turned_away_or_led_to_the_login(sign_in):
     assert sign_in("view_job", is_staff=False).get(PLACE).status_code == 403
 
 
+@needs_pause
 def test_a_form_of_the_page_passes_djangos_check_by_its_own_token(database: Database, sign_in):
     client = sign_in("change_job")
     assert client.post(f"{PLACE}queues/pause", {"queue": "mail"}).status_code == 403

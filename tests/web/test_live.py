@@ -251,7 +251,7 @@ def test_nothing_is_looked_at_once_the_last_visitor_has_gone(serve, connection, 
     visitor.close()
     wait_for(lambda: page.live._watch is None)
     page.live._database.close()
-    assert watchers(connection) == 0
+    wait_for(lambda: watchers(connection) == 0)
     page.visit().close()  # and begins anew with the next
 
 
