@@ -76,13 +76,10 @@ def main(folder: Path | None, serve: bool, jobs: int, only: str) -> None:
 
 def addresses(fleet: Fleet, address: str) -> dict[str, str]:
     """An address of each page; that of a job, of a remarkable one."""
+    jobs = {f"job-{name}": f"/job?id={task_id}" for name, task_id in fleet.ids.items()}
     with httpx.Client(base_url=address) as client:
         found = {name_of(each): each for each in crawl(lambda link: client.get(link).text)}
-    if "job" in found:
-        for name, task_id in fleet.ids.items():
-            found[f"job-{name}"] = f"/job?id={task_id}"
-        found["job"] = found["job-failed"]
-    return found
+    return {**found, **jobs, "job": jobs["job-failed"]}
 
 
 def publish(browser: Any, address: str, named: dict[str, str]) -> None:

@@ -38,6 +38,7 @@ FROM (
   WHERE j.finished_at IS NOT NULL AND j.root_id = j.task_id AND j.parent_id IS NULL
     AND (j.state = 'completed' OR mod(n, 5) = 0)
 ) AS made
+ORDER BY back DESC
 """
 
 #: What a column becomes; others stay as they are.
