@@ -8,8 +8,11 @@ heart beating. A pool that runs something is asked nothing more; so it costs a l
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import thread
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo
@@ -29,6 +32,8 @@ logger = guarded(logging.getLogger(__name__))
 #: At how many looks in a row, one at each poll, the pool must have run nothing, and for how many
 #: seconds at the least: where polls are close together, what ends just now may take longer.
 LOOKS, STUCK_AFTER = 4, 5.0
+#: In which a thread of an executor waits.
+_LOOP = thread._worker.__code__  # type: ignore[attr-defined]
 #: A job, and its attempt.
 Key = tuple[int, int]
 
@@ -41,9 +46,18 @@ def runs_nothing(pool: Any) -> bool:
     if (greenlets := getattr(pool, "_pool_map", None)) is not None:
         return not greenlets
     if (executor := getattr(pool, "executor", None)) is not None:
-        idle = getattr(getattr(executor, "_idle_semaphore", None), "_value", -1)
-        return executor._work_queue.empty() and idle >= len(executor._threads)
+        return executor._work_queue.empty() and all(map(is_idle, list(executor._threads)))
     return type(pool).__module__.endswith(".solo") and not state.active_requests
+
+
+def is_idle(worker: threading.Thread) -> bool:
+    """True if a thread of an executor waits for work.
+
+    Its innermost frame is then the executor's own loop. The executor's count of idle threads is of
+    no use: one that takes a job just as it is about to wait is counted as idle from then on.
+    """
+    frame = sys._current_frames().get(worker.ident or 0)
+    return frame is None or frame.f_code is _LOOP
 
 
 class Overseer:
