@@ -57,12 +57,19 @@ def count(number: float | None) -> str:
 
 
 def rate(per_second: float | None) -> str:
-    """``12 / s``, or a minute's where that reads better."""
+    """``12 / s``, or a minute's, an hour's or a day's where that reads better.
+
+    >>> rate(12), rate(0.2), rate(0.001), rate(0.0001)
+    ('12 / s', '12 / min', '3.6 / h', '8.6 / d')
+    """
     if not per_second:
         return "0" if per_second is not None else NOTHING
     if per_second >= 1:
         return f"{per_second:,.3g} / s" if per_second < 1000 else f"{per_second:,.0f} / s"
-    return f"{per_second * 60:.2g} / min"
+    for unit, size in (("min", 60), ("h", 3_600)):
+        if per_second * size >= 0.995:
+            return f"{per_second * size:.2g} / {unit}"
+    return f"{per_second * 86_400:.2g} / d"
 
 
 def share(part: float, whole: float) -> str:
