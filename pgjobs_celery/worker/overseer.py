@@ -33,7 +33,7 @@ logger = guarded(logging.getLogger(__name__))
 #: seconds at the least: where polls are close together, what ends just now may take longer.
 LOOKS, STUCK_AFTER = 4, 5.0
 #: In which a thread of an executor waits.
-_LOOP = thread._worker.__code__  # type: ignore[attr-defined]
+_LOOP = thread._worker.__code__
 #: A job, and its attempt.
 Key = tuple[int, int]
 
