@@ -46,6 +46,10 @@ PERMISSIONS: dict[str, Role] = {
     "prioritize_jobs": Role.OPERATOR,
     "move_jobs": Role.OPERATOR,
     "delete_jobs": Role.ADMIN,
+    # Whoever goes on with an operation may also do what it does.
+    "stop_operation": Role.OPERATOR,
+    "resume_operation": Role.OPERATOR,
+    "undo_operation": Role.OPERATOR,
     "publish_jobs": Role.ADMIN,
     "pause_queue": Role.OPERATOR,
     "resume_queue": Role.OPERATOR,

@@ -1,7 +1,13 @@
 """The pages, one module each."""
 
 from ..routes import Route
-from . import failures, job, overview
+from . import bulk, failures, job, jobs, overview
 
 #: All pages and actions; those with a title stand in the bar in this order.
-ROUTES: tuple[Route, ...] = (*overview.ROUTES, *job.ROUTES, *failures.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *overview.ROUTES,
+    *jobs.ROUTES,
+    *bulk.ROUTES,
+    *job.ROUTES,
+    *failures.ROUTES,
+)
