@@ -270,8 +270,13 @@ def measure(rows: Listing, filters: Filters) -> Ways:
 
 
 def is_few(filters: Filters, ways: Ways) -> bool:
-    """True if all that the indexes lead to can be looked at."""
-    return "id" in filters.given or sum(ways) < depth_of(filters)
+    """True if an index leads to few, so that all of them can be looked at."""
+    given, depth = filters.given, depth_of(filters)
+    if "id" in given or ways.ready + ways.due + ways.ended < depth:
+        return True
+    if not given.keys().isdisjoint({"error", "fingerprint"}) and ways.failed < depth:
+        return True
+    return "root" in given and ways.rooted < depth
 
 
 def depth_of(filters: Filters) -> int:
@@ -301,8 +306,8 @@ def count_states(
     rows, end = database.listing, clock() + seconds
     ways, depth = measure(rows, base), depth_of(base)
     states: set[State] = set()
-    for number, some in zip(ways, (READY, DUE, FINAL), strict=True):
-        if number < depth or "id" in base.given:
+    for number, some in ((ways.ready, READY), (ways.due, DUE), (ways.ended, FINAL)):
+        if number < depth or is_few(base, ways):
             states |= some
     if states:
         exact = rows.count_matched(base.narrow(state=states).parameters())

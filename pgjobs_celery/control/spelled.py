@@ -151,7 +151,8 @@ def _conditions(name: str, value: Any, schema: str) -> list[str]:
         return [f"{name} BETWEEN {value.start} AND {value.stop - 1}"] if value else ["false"]
     if name == "attempt":
         return [_any_of(name, [str(number) for number in sorted(value)])]
-    return [_any_of(_COLUMNS.get(name, name), [_text(each) for each in _texts(value)])]
+    column = "left(fingerprint, -11)" if name == "error" else _COLUMNS.get(name, name)
+    return [_any_of(column, [_text(each) for each in _texts(value)])]
 
 
 def _any_of(column: str, literals: list[str]) -> str:

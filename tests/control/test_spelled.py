@@ -40,6 +40,8 @@ SEARCHES = {
     "root": "root:r",
     "worker": 'worker:"celery@web 1"',
     "stamps": "stamps.release:[7,8]",
+    "error": "error:ValueError,KeyError",
+    "fingerprint": "fingerprint:ValueError-0123456789",
 }
 
 
@@ -61,7 +63,8 @@ def some(database: Database, connection: Connection) -> None:
     put(database, "e", "f", queue="else")
     connection.execute(
         "UPDATE pgjobs.jobs SET state = 'cancelled', finished_at = now() - interval '1 minute',"
-        " attempted_by = 'celery@web 1', attempt = 4 WHERE task_id = 'e'"
+        " attempted_by = 'celery@web 1', attempt = 4,"
+        " fingerprint = 'ValueError-0123456789', failed_at = now() WHERE task_id = 'e'"
     )
     connection.execute(
         "UPDATE pgjobs.jobs SET inserted_at = now() - interval '1 day', state = 'completed',"

@@ -160,7 +160,7 @@ def test_what_needs_a_value_or_cannot_be_undone_is_asked_first(admin, database, 
         ("/jobs/prioritize", {"priority": "x"}),
         ("/jobs/reschedule", {"when": "soon"}),
         ("/jobs/move", {"queue": "\x00"}),
-        ("/jobs/move", {"queue": "x" * 999}),
+        ("/jobs/move", {"queue": "x" * 3000}),
     ):
         refused = admin.post_form(path, "/jobs", id=["a"], sure="1", **fields)
         assert refused.status_code == 400
@@ -198,6 +198,7 @@ def test_many_are_acted_on_in_an_operation_that_can_be_watched(
     put(database, *(f"t{n}" for n in range(8)))
     form = preview(admin, "/jobs/move", "", queue="other")
     shown = admin.post_form("/jobs/move", "/jobs", **{**form, "queue": "other"})
+    assert "operation" in str(shown.url), shown.text
     id = parse_qs(urlsplit(str(shown.url)).query)["id"][0]
     wait_for(lambda: Operations(database).look(id).operation.state == "ended")
     page = admin.get(f"/jobs/operation?id={id}")

@@ -72,6 +72,9 @@ class Ways(NamedTuple):
     ready: int
     due: int
     ended: int
+    #: With the errors and fingerprints that the filters name, and of the workflows.
+    failed: int
+    rooted: int
 
 
 class Words(NamedTuple):
@@ -123,8 +126,10 @@ class Listing:
         self, filters: Parameters, depth: int, *, is_ready: bool, is_due: bool, is_ended: bool
     ) -> Ways:
         """How many rows the indexes lead to that these filters leave."""
+        is_failed = filters["error"] is not None or filters["fingerprint"] is not None
         values = {
             **filters, "depth": depth, "is_ready": is_ready, "is_due": is_due, "is_ended": is_ended,
+            "is_failed": is_failed,
         }  # fmt: skip
         return Ways(*self._read("measure_ways", values)[0])
 

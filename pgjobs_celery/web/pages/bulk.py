@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...control.filters import Filters
 from ...control.jobs import ACTS_ON
-from ...control.listing import MOST, Count, count_states, find, total
+from ...control.listing import MOST, count_states, find, total
 from ...control.operations import RECORDED, Operations, act
 from ...control.search import parse
 from ...control.spelled import COMMANDS, as_cli
@@ -201,7 +201,7 @@ def _ask(deed: Deed, visit: Visit, ids: list[str], error: str = "") -> Response:
     states = filters.given.get("state", frozenset(State))
     applies = {state: counts[state] for state in ACTS_ON[deed.action] & states}
     left = {state: counts[state] for state in states - applies.keys() if counts[state].number}
-    count = Count(len(ids)) if not text and len(ids) == 0 else total(applies)
+    count = total(applies)
     survey = visit.source.database.matches.survey_jobs()
     return visit.render(
         "bulk.html",

@@ -1,5 +1,5 @@
 -- How many rows each index leads to that the filters leave: what may run or does, what waits for its time,
--- what has ended. Each up to a depth: what is few is looked through as a whole, and of what is many the
+-- what has ended, what has failed so, what belongs to a workflow. Each up to a depth: what is few is looked through as a whole, and of what is many the
 -- newest. A way that the filters close is not gone.
 SELECT
   (SELECT pg_catalog.count(*) FROM (
@@ -23,4 +23,16 @@ SELECT
             OR j.finished_at < pg_catalog.now() - %(finished_before)s::double precision * interval '1 second')
        AND (%(finished_after)s::double precision IS NULL
             OR j.finished_at > pg_catalog.now() - %(finished_after)s::double precision * interval '1 second')
-     LIMIT %(depth)s::bigint) AS e)
+     LIMIT %(depth)s::bigint) AS e),
+  (SELECT pg_catalog.count(*) FROM (
+     SELECT FROM pgjobs.jobs AS j
+     WHERE %(is_failed)s::boolean
+       AND (%(fingerprint)s::text[] IS NULL OR j.fingerprint = ANY (%(fingerprint)s::text[]))
+       AND (%(error)s::text[] IS NULL
+            OR j.fingerprint >= %(error_first)s::text AND j.fingerprint < %(error_last)s::text)
+     LIMIT %(depth)s::bigint) AS f),
+  (SELECT pg_catalog.count(*) FROM (
+     SELECT FROM pgjobs.jobs AS j
+     WHERE j.root_id = ANY (%(root)s::text[])
+       AND j.root_id <> j.task_id
+     LIMIT %(depth)s::bigint) AS c)
