@@ -74,9 +74,8 @@ def _nothing(visit: Visit) -> Options:
 def _reason(visit: Visit) -> Options:
     options: Options = {"reason": _field(visit, "reason")} if _field(visit, "reason") else {}
     if _field(visit, "terminate"):
-        if not visit.may("terminate_jobs"):
-            needed = visit.site.permissions["terminate_jobs"]
-            raise InvalidOption(f"to end what runs needs the role {needed}")
+        if why := visit.why_not("terminate_jobs"):
+            raise InvalidOption(f"to end what runs: {why}")
         options["terminate"] = True
     return options
 
@@ -266,16 +265,16 @@ def resume(visit: Visit) -> Response:
     """Go on where it ended, or where its process fell silent."""
     operations = Operations(visit.source.database, visit.source.app)
     known = operations.look(_field(visit, "id")).operation
-    if not visit.may(RECORDED[known.action]):
-        raise InvalidOption(f"{visit.user.name} may not {known.action.replace('_', ' ')} jobs")
+    if why := visit.why_not(RECORDED[known.action]):
+        raise InvalidOption(why)
     start(operations, known.id)
     return visit.redirect(visit.url("operation", id=known.id), "It goes on.")
 
 
 def undo(visit: Visit) -> Response:
     """Take a cancellation back."""
-    if not visit.may("retry_jobs"):
-        raise InvalidOption(f"{visit.user.name} may not retry jobs")
+    if why := visit.why_not("retry_jobs"):
+        raise InvalidOption(why)
     operations = Operations(visit.source.database, visit.source.app)
     begun = operations.begin_undoing(_field(visit, "id"), visit.user.name)
     start(operations, begun.id)
