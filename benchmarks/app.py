@@ -18,9 +18,11 @@ BENCH_READY_FD
 All else is Celery's default.
 """
 
+import asyncio
 import importlib.util
 import json
 import os
+import time
 
 from celery import Celery
 from celery.signals import worker_ready
@@ -50,6 +52,20 @@ def noop(index: int) -> int:
     """Do nothing but note the time, and return the index so that its result can be checked."""
     record(HITS, index)
     return index
+
+
+@app.task(name="nap")  # type: ignore[no-untyped-call, untyped-decorator]
+def nap(index: int, seconds: float) -> None:
+    """Wait, and block a thread or greenlet for it."""
+    record(HITS, index)
+    time.sleep(seconds)
+
+
+@app.task(name="anap")  # type: ignore[no-untyped-call, untyped-decorator]
+async def anap(index: int, seconds: float) -> None:
+    """Wait as a coroutine."""
+    record(HITS, index)
+    await asyncio.sleep(seconds)
 
 
 @app.task(name="total")  # type: ignore[no-untyped-call, untyped-decorator]

@@ -51,6 +51,17 @@ def fill(count: int) -> None:
 
 @cli.command()
 @click.argument("count", type=int)
+@click.argument("seconds", type=float)
+@click.option("--task", default="nap")
+def naps(count: int, seconds: float, task: str) -> None:
+    """Publish COUNT tasks that wait."""
+    for index in range(count):
+        app.tasks[task].delay(index, seconds)
+    click.echo(json.dumps({}))
+
+
+@cli.command()
+@click.argument("count", type=int)
 def unique(count: int) -> None:
     """Call delay() COUNT times of each kind of task, in blocks that take turns."""
     kinds = {name: app.tasks[name] for name in ("noop", "pgtask", "unique")}

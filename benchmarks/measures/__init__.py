@@ -14,7 +14,8 @@ from benchmarks.measures.network import Network
 from benchmarks.measures.price import Price
 from benchmarks.measures.transaction import Transaction
 from benchmarks.measures.unique import Uniqueness
-from benchmarks.workers import PREFORK, SOLO, THREADS
+from benchmarks.measures.waiting import Waiting
+from benchmarks.workers import PREFORK, SOLO, THREADS, Pool
 
 __all__ = ["MEASURES", "Measure", "Metric", "Scale"]
 
@@ -42,4 +43,13 @@ MEASURES: tuple[Measure, ...] = (
     Eta(),
     Idle(),
     Uniqueness(),
+    *(
+        Waiting(Pool(pool, concurrency), tasks, seconds)
+        for tasks, seconds, concurrency in (
+            (2_000, 5.0, 2_000),
+            (10_000, 1.0, 2_000),
+            (5_000, 0.0, 100),
+        )
+        for pool in ("custom", "gevent", "threads")
+    ),
 )

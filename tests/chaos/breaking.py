@@ -42,7 +42,7 @@ class Chaos:
         self, system: System, start: StartWorker, env: dict[str, str], dice: random.Random
     ) -> None:
         self._system, self._start, self._env, self._dice = system, start, env, dice
-        self._pools = cycle(["prefork", "threads", "prefork", "solo"])
+        self._pools = cycle(["prefork", "threads", "custom", "prefork", "solo"])
         self._workers: list[Worker] = []
         #: Those that leave softly.
         self._soft: set[Worker] = set()
@@ -152,7 +152,7 @@ class Chaos:
             pool="prefork" if soft else next(self._pools),
             concurrency=6,
             conf={**CONF, **(SOFT if soft else {}), **self._system.conf},
-            env=self._env,
+            env={**self._env, "CELERY_CUSTOM_WORKER_POOL": "pgjobs_celery.worker.aio:TaskPool"},
             app="tests.chaos.tasks",
             wait=False,
         )

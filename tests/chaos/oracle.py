@@ -16,7 +16,7 @@ import psycopg.rows
 Row = dict[str, Any]
 
 #: The kinds that run at least once, whatever happens, and so must come to a good end.
-LATE = {"late", "scheduled", "retrying", "chained"}
+LATE = {"late", "waiting_late", "scheduled", "retrying", "chained"}
 
 
 class Run(NamedTuple):
@@ -73,7 +73,7 @@ class Oracle:
             repeated=[
                 task_id
                 for task_id, row in rows.items()
-                if row["task"].endswith(".early") and self.runs[task_id] > 1
+                if row["task"].endswith((".early", ".waiting")) and self.runs[task_id] > 1
             ],
             not_done=[
                 task_id
@@ -96,7 +96,7 @@ class Oracle:
                 task_id
                 for task_id, row in rows.items()
                 # A chain's step may have ended and still be about to publish the next one.
-                if row["task"].endswith((".early", ".late"))
+                if row["task"].endswith((".early", ".late", ".waiting", ".waiting_late"))
                 for error in row["errors"]
                 if error["type"] == "TimeLimitExceeded"
                 and (task_id, error["attempt"]) in attempts_ended

@@ -14,7 +14,10 @@ from celery import Celery, chain
 from . import tasks
 
 #: How often each kind is published.
-KINDS = {"early": 6, "late": 6, "retrying": 1, "chained": 1, "scheduled": 2, "cancelled": 1}
+KINDS = {
+    "early": 5, "late": 5, "waiting": 1, "waiting_late": 1, "retrying": 1, "chained": 1,
+    "scheduled": 2, "cancelled": 1,
+}  # fmt: skip
 
 CANCEL = (
     "UPDATE pgjobs.jobs SET state = 'cancelled', finished_at = now(), due_at = NULL"
@@ -57,6 +60,12 @@ class Producer(threading.Thread):
 
     def publish_late(self) -> list[str]:
         return [tasks.late.apply_async((self._duration(),)).id]
+
+    def publish_waiting(self) -> list[str]:
+        return [tasks.waiting.apply_async((self._duration(),)).id]
+
+    def publish_waiting_late(self) -> list[str]:
+        return [tasks.waiting_late.apply_async((self._duration(),)).id]
 
     def publish_retrying(self) -> list[str]:
         return [tasks.retrying.apply_async().id]

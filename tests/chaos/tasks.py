@@ -6,6 +6,7 @@ is independent of the database that is being broken meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -70,6 +71,17 @@ def early(seconds: float = 0.0) -> None:
 @app.task(base=Witnessed, acks_late=True, reject_on_worker_lost=True)
 def late(seconds: float = 0.0) -> None:
     time.sleep(seconds)
+
+
+@app.task(base=Witnessed)
+async def waiting(seconds: float = 0.0) -> None:
+    """A coroutine, whichever pool it comes to."""
+    await asyncio.sleep(seconds)
+
+
+@app.task(base=Witnessed, acks_late=True, reject_on_worker_lost=True)
+async def waiting_late(seconds: float = 0.0) -> None:
+    await asyncio.sleep(seconds)
 
 
 @app.task(base=Witnessed, bind=True, acks_late=True, reject_on_worker_lost=True, max_retries=10)

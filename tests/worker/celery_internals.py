@@ -47,6 +47,7 @@ SENT = "tests/e2e/test_sent_tasks.py"
 KILLED = "tests/e2e/test_killed_tasks.py"
 OUTCOMES = "tests/e2e/test_outcomes.py"
 HOSTILE = "tests/e2e/test_hostile_messages.py"
+COROUTINES = "tests/e2e/test_coroutines.py"
 OVERSEEING = "tests/e2e/test_overseeing.py"
 CLIENT = "tests/broker/test_client.py"
 ENQUEUE_MANY = "tests/publishing/test_enqueue_many.py"
@@ -201,6 +202,8 @@ INTERNALS = [
              STALLS + "::test_a_failure_of_any_size_is_told_when_nobody_listened"),
     Internal("celery.concurrency.gevent:TaskPool", "_pool_map", USED,
              "tells whether greenlets run", OVERSEEING),
+    Internal("celery.concurrency.base:BasePool", "_get_info", OVERRIDDEN,
+             "`inspect stats` tells how many coroutines run", COROUTINES),
     # Publishing.
     Internal("celery._state", "get_current_task", USED,
              "the task that publishes; Celery's public proxy costs more",
@@ -316,6 +319,7 @@ ELSEWHERE = {
     "_connections": "SQLAlchemy's: the connections that a session's transaction has by now",
     "_db": "Django's attribute of a queryset and a manager",
     "_getframe": "Python's frames; in `sys`",
+    "_current_frames": "the frames of all threads, documented; in `sys`",
     "_get_running_loop": "asyncio's, which raises nothing where no loop runs",
     "_idle_semaphore": "of Python's ThreadPoolExecutor: how many threads wait",
     "_threads": "of Python's ThreadPoolExecutor",
@@ -327,7 +331,8 @@ ELSEWHERE = {
 
 #: Names of ours that another object of ours is asked for, or a base of ours.
 OURS = {
-    "_collect", "_is_attempt", "_open", "_points", "_signature", "_start_thread", "_steps",
+    "_collect", "_is_attempt", "_is_complete", "_open", "_points", "_signature", "_start_thread",
+    "_steps",
 }  # fmt: skip
 
 #: The classes of Celery's that ours are mixed into.

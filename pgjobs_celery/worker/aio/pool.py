@@ -51,6 +51,8 @@ class TaskPool(BasePool):
         self._numbers = itertools.count(1)
         self._waiting: deque[CoroutineRun] = deque()
         self._running: set[int] = set()
+        #: By name, each task and whether it is a coroutine: to find out takes 3 microseconds.
+        self._coroutines: dict[Any, tuple[Any, bool]] = {}
         self._is_told = False
         self._is_empty = threading.Condition()
         self._loop = LoopThread(lambda: self.current)
@@ -91,12 +93,10 @@ class TaskPool(BasePool):
         """True for a task whose body is a coroutine; args are those of our tracer, or Celery's."""
         name = next((each for each in args if isinstance(each, str)), None)
         task = self.app.tasks.get(name)
-        if task is None:
-            return False
-        known = task.__dict__.get("_pgjobs_is_coroutine")
-        if known is None:
-            known = task._pgjobs_is_coroutine = is_coroutine(task.run)
-        return bool(known)
+        known = self._coroutines.get(name)
+        if known is None or known[0] is not task:
+            known = self._coroutines[name] = (task, task is not None and is_coroutine(task.run))
+        return known[1]
 
     def _in_thread(
         self, number: int, target: Any, args: Any, kwargs: Any, callback: Any, accept: Any
