@@ -139,3 +139,22 @@ def _with_spans(moments: Iterable[Moment]) -> Iterator[Moment]:
         elif moment.kind not in ("cancel_requested", "due"):
             is_running = False
         before = moment
+
+
+#: Of so many attempts each is told; of more the first and the last few.
+FEW, FIRST, LAST = 6, 2, 3
+
+
+def segments(moments: Sequence[Moment]) -> list[tuple[bool, list[Moment]]]:
+    """The moments in order, in up to three parts; True for the one that may be folded away."""
+    numbers = sorted({each.attempt for each in moments if each.attempt is not None})
+    if len(numbers) <= FEW:
+        return [(False, list(moments))]
+    middle = set(numbers[FIRST:-LAST])
+    found: list[tuple[bool, list[Moment]]] = []
+    for each in moments:
+        is_middle = each.attempt in middle
+        if not found or found[-1][0] is not is_middle:
+            found.append((is_middle, []))
+        found[-1][1].append(each)
+    return found

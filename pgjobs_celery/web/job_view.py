@@ -23,7 +23,19 @@ from ..job.envelope import Envelope, decode_envelope
 from ..job.job import Job
 from ..job.states import State
 from .redact import Redaction, Redactor
-from .values import ABSENT, Item, Number, Unread, arguments, call, decode, tree, visible, write_json
+from .values import (
+    ABSENT,
+    Item,
+    Number,
+    Unread,
+    arguments,
+    call,
+    decode,
+    is_cut,
+    tree,
+    visible,
+    write_json,
+)
 
 #: How much of a traceback is shown: its end.
 LONGEST_TRACEBACK = 20_000
@@ -46,6 +58,11 @@ class Part:
     why: str = ""
     #: Its size in bytes, where it is cut or not shown and can be downloaded.
     size: int | None = None
+
+    @property
+    def is_worth_a_file(self) -> bool:
+        """It is cut, or too large to be shown at all."""
+        return self.size is not None and (self.item is None or is_cut(self.item))
 
     @property
     def is_absent(self) -> bool:

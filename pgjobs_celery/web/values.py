@@ -100,6 +100,13 @@ def tree(value: Any, label: str = "") -> Item:
     return _Tree().item(value, label, 0)
 
 
+def is_cut(item: Item) -> bool:
+    """True if a tree lacks something of its value."""
+    if item.kind == "more" or (item.size and item.kind not in ("list", "object")):
+        return True
+    return any(map(is_cut, item.items))
+
+
 def arguments(values: Sequence[Any], names: Sequence[str] = ()) -> Item:
     """Positional arguments, with the names of the parameters as far as they are known."""
     growing = _Tree()

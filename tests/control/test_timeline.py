@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from pgjobs_celery.control.timeline import Try, timeline
+from pgjobs_celery.control.timeline import Try, segments, timeline
 from pgjobs_celery.job.states import State
 
 NOW = datetime(2026, 11, 24, 10, 0, 0, tzinfo=timezone.utc)
@@ -86,6 +86,18 @@ def test_a_job_that_runs_has_run_until_now():
 def test_a_job_that_was_cancelled_before_it_began():
     row = Row(State.CANCELLED, finished_at=at(-10))
     assert told(row) == ["published", "waited 90 cancelled"]
+
+
+def test_many_attempts_are_folded_but_for_the_first_and_the_last():
+    tries = [Try(n, at(-100 + n), at(-99.5 + n), "w1", "E", n == 20) for n in range(1, 21)]
+    row = Row(State.DISCARDED, 20, attempted_at=at(-80), finished_at=at(-79.5))
+    moments = timeline(row, tries, NOW)
+    parts = segments(moments)
+    assert [is_folded for is_folded, _ in parts] == [False, True, False]
+    assert {each.attempt for each in parts[1][1]} == set(range(3, 18))
+    assert [each for _, part in parts for each in part] == moments
+    few = timeline(row, tries[:5], NOW)
+    assert segments(few) == [(False, few)]
 
 
 def test_clocks_that_disagree_make_no_negative_span():

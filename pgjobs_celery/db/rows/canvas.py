@@ -46,9 +46,9 @@ class CanvasRows:
     def find_canvas(
         self, ids: Iterable[str], roots: Iterable[str], groups: Iterable[str], limit: int
     ) -> list[CanvasRow]:
-        """The jobs of these ids, below these roots and in these groups, the oldest first.
+        """The jobs of these ids, below these roots and in these groups.
 
-        Up to ``limit`` for each of the three.
+        Up to ``limit`` for each of the three; the oldest of those come first.
         """
         rows = self._fetch(
             "find_canvas",
@@ -57,7 +57,8 @@ class CanvasRows:
             groups=possible_ids(groups),
             limit=limit,
         )
-        return [CanvasRow(*row)._replace(state=State(row[4])) for row in rows]
+        found = {row[0]: CanvasRow(*row)._replace(state=State(row[4])) for row in rows}
+        return [found[id] for id in sorted(found)]
 
     def list_links(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """By id: ``chain``, ``chord``, ``callbacks`` and ``errbacks`` of its message.

@@ -114,13 +114,14 @@ class Views:
         And whether all :data:`DEPTH` rows were looked at: older ones may be missing.
         """
         rows = self._fetch("list_runs", task=task, limit=limit, depth=DEPTH)
-        runs = [PastRun(row[0], State(row[1]), *row[2:-1]) for row in rows]
+        runs = [PastRun(*row[:-1])._replace(state=State(row[1])) for row in rows]
         return runs, bool(rows) and bool(rows[0][-1])
 
     def list_alike(self, task_id: str, limit: int = 20) -> list[Alike]:
         """Others of its task that ended with its error, or have its arguments or its tags."""
         rows = self._fetch("list_alike", task_id=task_id, limit=limit, depth=DEPTH, most=LARGEST)
-        return [Alike(row[0], State(row[1]), *row[2:]) for row in rows]
+        found = {row[0]: Alike(*row)._replace(state=State(row[1])) for row in reversed(rows)}
+        return [*reversed(found.values())][:limit]
 
     def _fetch(self, name: str, /, **values: Any) -> list[Row]:
         session = self._session

@@ -13,7 +13,7 @@ from ...control.canvas import Canvas, find_canvas
 from ...control.explain import explain
 from ...control.explanation import COMMAND, span
 from ...control.jobs import ACTS_ON
-from ...control.timeline import Try, timeline
+from ...control.timeline import Try, segments, timeline
 from ...db.rows.views import DEPTH
 from ...job.states import State
 from ..graph import draw, outline
@@ -46,7 +46,7 @@ def job(visit: Visit) -> Response:
         view=view,
         explained=explained,
         explained_text=view.text(explained.text) if explained else "",
-        moments=timeline(row, tries_of(view), row.now),
+        timeline=segments(timeline(row, tries_of(view), row.now)),
         tries=failures_of(view),
         canvas=canvas,
         drawing=draw(canvas.graph) if canvas else None,
