@@ -76,6 +76,7 @@ TABLES = (
     "schedules",
     # After jobs: what is deleted there may be written down here.
     "totals",
+    "history",
     "tally",
     "lines",
 )

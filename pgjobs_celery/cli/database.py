@@ -39,6 +39,7 @@ RIGHTS: dict[str, Rights] = {
     "metrics": dict.fromkeys(
         ("totals", "lines", "fold", "queues", "limits", "nodes", "schedules"), ("SELECT",)
     ),
+    "history": {"history": ("SELECT",), "fold": ("SELECT",)},
     "top": {
         "jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",), "limits": ("SELECT",),
     },

@@ -31,6 +31,7 @@ from ..job.states import State
 from . import audit as cli_audit
 from . import doctor as cli_doctor
 from . import failures as cli_failures
+from . import history as cli_history
 from . import jobs as cli_jobs
 from . import metrics as cli_metrics
 from . import queues as cli_queues
@@ -58,6 +59,7 @@ OTHERS = (
     cli_audit.audit,
     cli_doctor.doctor,
     cli_failures.failures,
+    cli_history.history,
     cli_metrics.metrics,
     cli_ready.ready,
     cli_workers.workers,

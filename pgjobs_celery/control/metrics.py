@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..db.deadline import answered_by
-from ..maintenance.fold import OTHER, RUNTIMES, WAITS
+from ..maintenance.history import OTHER, RUNTIMES, WAITS
 from ..scopes.steady import monotonic
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from .rows.explain import Explain
 from .rows.failures import FailureRows
 from .rows.filtered import Matches
 from .rows.groups import Groups
+from .rows.history import HistoryRows
 from .rows.jobs import Jobs
 from .rows.limits import QueueLimits
 from .rows.listing import Listing
@@ -136,6 +137,11 @@ class Database(Session):
     def waiting(self) -> WaitingJobs:
         """The jobs that wait for their time."""
         return WaitingJobs(self)
+
+    @cached_property
+    def history(self) -> HistoryRows:
+        """The rows of ``history``."""
+        return HistoryRows(self)
 
     @cached_property
     def metrics(self) -> Metrics:

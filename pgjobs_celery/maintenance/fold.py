@@ -1,4 +1,4 @@
-"""Add what has ended to the totals, and count what waits: what a scrape of metrics reads.
+"""Add what has ended to the totals and the history, and count what waits.
 
 No job that ends writes a counter. A process looks every few seconds at what has ended since, and
 adds it in one transaction; the scrape reads a small table that no pruning takes anything from.
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..db.rows.metrics import NOBODY, Amount, Counted, Ends, Key, Line
+from .history import BOUNDS, OTHER, RUNTIMES, WAITS, History, coarser
 from .loop import Service
 
 if TYPE_CHECKING:
@@ -23,23 +24,13 @@ if TYPE_CHECKING:
     from ..db.database import Database
     from ..db.rows.metrics import Fold as Found
 
-#: The upper bounds of the buckets, in seconds; celery-exporter's, and some more. They stay as they
-#: are: the totals were counted by them.
-RUNTIMES = (
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
-    300.0, 1800.0, 3600.0,
-)  # fmt: skip
-WAITS = (
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
-    1800.0, 3600.0,
-)  # fmt: skip
-
 #: The kind of counter by the state that a job ends in.
 KINDS = {"completed": "succeeded", "discarded": "failed", "cancelled": "revoked"}
-#: What is counted together where names have no place of their own.
-OTHER = "other"
 #: How many classes of exceptions are counted apart, for each task and queue.
 EXCEPTIONS = 20
+
+#: The bucket of a counter by the one that the ends were counted in.
+RUNTIME_OF, WAIT_OF = coarser(BOUNDS, RUNTIMES), coarser(BOUNDS, WAITS)
 
 #: For how many seconds a transaction may have been open before it asks for the lock on the table,
 #: and then end a job with the time at which it began: ours do at once.
@@ -50,7 +41,7 @@ LONGEST = 600.0
 
 
 class Fold(Service):
-    """Keep the totals and the lines up to date, one process of all at a time."""
+    """Keep totals, history and lines up to date, one process of all at a time."""
 
     name = "metrics"
     interval = 5.0
@@ -62,6 +53,7 @@ class Fold(Service):
     def __init__(self, limit: int) -> None:
         #: How many pairs of task and queue are counted apart.
         self._limit = limit
+        self._history = History(limit)
         self._is_begun = False
 
     def run(self, database: Database) -> dict[str, int]:
@@ -80,13 +72,15 @@ class Fold(Service):
             if fold.is_due:
                 now, writers = metrics.find_writers(SLACK)
                 until, candidate, holders = advance(fold, now, writers)
-                ends = metrics.fold_ends(fold.watermark, until, RUNTIMES, WAITS)
+                ends = metrics.fold_ends(fold.watermark, until, BOUNDS)
                 metrics.add_totals(increments(ends, metrics.list_counted(), self._limit))
+                self._history.add(database.history, fold.watermark, until, ends)
                 metrics.end_fold(until, candidate, holders)
             if fold.is_count_due:
                 began = time.perf_counter()
                 lines = lengths(metrics.count_lines())
                 metrics.put_lines(lines, time.perf_counter() - began)
+                self._history.sample(database.history, lines)
         return {}
 
     def next_delay(self) -> float:
@@ -134,9 +128,9 @@ def increments(
             add(each, "received")
         elif each.has_run:
             add(each, "received")
-            add(each, "wait", each.wait_bucket, each.wait_micros)
+            add(each, "wait", WAIT_OF[each.wait_bucket], each.wait_micros)
             if kind == "succeeded":
-                add(each, "runtime", each.runtime_bucket, each.runtime_micros)
+                add(each, "runtime", RUNTIME_OF[each.runtime_bucket], each.runtime_micros)
     return {key: Amount(*amount) for key, amount in found.items()}
 
 

@@ -13,12 +13,15 @@ from typing import NamedTuple
 import jinja2
 
 from . import words
+from .examinations import Examiner
 from .live import Live
 from .logins import Login
+from .memory import Memory
 from .redact import Redaction
 from .roles import Rules
 from .routes import Page, Route, name_of
 from .sources import Source
+from .windows import REMEMBERED, TITLES
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -50,6 +53,10 @@ class Site:
     hosts: Collection[str] = ()
     #: The visitors who watch each source, by its name.
     live: dict[str, Live] = field(default_factory=dict, init=False)
+    #: What looks for findings, by the name of the source.
+    examiners: dict[str, Examiner] = field(default_factory=dict, init=False)
+    #: What the pages have read of the past.
+    memory: Memory = field(default_factory=lambda: Memory(REMEMBERED), init=False)
 
     def __post_init__(self) -> None:
         self.live.update((name, Live(each.database)) for name, each in self.sources.items())
@@ -75,7 +82,7 @@ class Site:
             lstrip_blocks=True,
         )
         environment.filters.update(words.FILTERS)
-        environment.globals.update(site=self, share=words.share)
+        environment.globals.update(site=self, share=words.share, ranges=TITLES)
         return environment
 
     @cached_property

@@ -34,9 +34,12 @@ RIGHTS_AGE = 30.0
 
 #: The privileges without which the page cannot be shown.
 RIGHTS: dict[str, tuple[str, ...]] = dict.fromkeys(
-    ("jobs", "nodes", "limits", "queues", "groups", "audit", "schedules", "totals", "lines"),
+    (
+        "jobs", "nodes", "limits", "queues", "groups", "audit", "schedules", "totals", "lines",
+        "fold", "history",
+    ),
     ("SELECT",),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

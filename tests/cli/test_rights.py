@@ -36,7 +36,7 @@ READING = [
     ("workers", "--json"), ("top",), ("top", "--json"), ("schedules", "list"),
     ("ready", "--worker", "node1"),
     ("schedules", "show", "entry"), ("schedules", "check"),
-    ("audit",), ("audit", "--json", "--job", "a"),
+    ("audit",), ("audit", "--json", "--job", "a"), ("history",), ("history", "--by", "queue"),
 ]  # fmt: skip
 WRITING = [
     ("cancel", "a"), ("retry", "b"), ("reschedule", "b", "--in", "5m"),

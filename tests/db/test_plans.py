@@ -161,7 +161,7 @@ def test_pruning_walks_the_index_of_what_has_finished(filled):
 
 def test_counting_ends_walks_the_index_of_what_has_finished(filled):
     now = "2000-01-01"
-    plan = Plan(filled, "fold_ends", since=now, until=now, runtimes=[1.0], waits=[1.0])
+    plan = Plan(filled, "fold_ends", since=now, until=now, bounds=[1.0])
     assert plan.scans() == {("Index Scan", "jobs_finished")}, plan
 
 
@@ -184,6 +184,33 @@ def test_counting_lines_leaps_along_the_ready_index(filled):
 def test_a_scrape_reads_no_job(filled, name):
     plan = Plan(filled, name, limit=100, interval=1.0, pace=1.0)
     assert plan.scans() == set(), plan
+
+
+#: What reads and keeps the history, with values.
+HISTORY = {
+    "read_history": {"kind": "task", "name": "t", "width": 600, "buckets": 144},
+    "sum_history": {"kind": "task", "width": 600, "buckets": 144, "limit": 100},
+    "trace_history": {"kind": "task", "width": 600, "buckets": 144},
+    "look_at_history": {"width": 600},
+    "list_history_names": {},
+    "forget_recent_history": {"since": "2000-01-01"},
+    "prune_history": {"width": 60, "max_age": 60.0},
+    "roll_history": {"width": 600, "parts": 60, "since": "2000-01-01", "until": "2000-01-02"},
+}
+
+
+@pytest.mark.parametrize(("name", "values"), HISTORY.items(), ids=HISTORY)
+def test_the_history_is_read_by_its_key_and_not_from_jobs(filled, name, values):
+    plan = Plan(filled, name, **values)
+    scans = [node for node in plan.nodes if node.get("Relation Name") == "history"]
+    assert scans, plan
+    assert {node["Index Name"] for node in scans if "Scan" in node["Node Type"]} == {
+        "history_pkey"
+    }, plan
+    assert plan.scans() == set(), plan
+    for node in scans:
+        if "Scan" in node["Node Type"]:
+            assert "kind" in node["Index Cond"], plan
 
 
 def test_tallying_finds_its_rows_by_their_ids(filled):

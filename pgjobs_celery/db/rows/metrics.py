@@ -48,6 +48,8 @@ class Ends(NamedTuple):
     number: int
     runtime_micros: int
     wait_micros: int
+    #: In which minute, in seconds since 1970; 0 for none: the time of the end is still to come.
+    minute: int = 0
 
 
 class Key(NamedTuple):
@@ -165,22 +167,17 @@ class Metrics:
         [(now, writers)] = self._session.fetch("find_writers", slack=slack)
         return now, writers
 
-    def fold_ends(
-        self, since: str, until: str, runtimes: Sequence[float], waits: Sequence[float]
-    ) -> list[Ends]:
+    def fold_ends(self, since: str, until: str, bounds: Sequence[float]) -> list[Ends]:
         """What has ended from ``since`` on, in groups; for good if before ``until``.
 
-        ``runtimes`` and ``waits`` are the upper bounds of buckets, in seconds; a value at a bound
-        is below it. Takes away what was written down of ends that no row shows.
+        ``bounds`` are the upper ones of the buckets that runtimes and waits fall into, in seconds;
+        a value at a bound is below it. Takes away what was written down of ends that no row shows.
         """
-        values = {
-            name: [math.nextafter(bound, math.inf) for bound in bounds]
-            for name, bounds in (("runtimes", runtimes), ("waits", waits))
-        }
+        values = [math.nextafter(bound, math.inf) for bound in bounds]
         rows = self._session.run(
             [
                 self._session.call("pin_plans"),
-                self._session.call("fold_ends", since=since, until=until, **values),
+                self._session.call("fold_ends", since=since, until=until, bounds=values),
             ]
         )[1]
         return [Ends(*row) for row in rows]

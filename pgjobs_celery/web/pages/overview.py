@@ -1,21 +1,56 @@
-"""The first page: how all stands."""
+"""The first page: whether anything is wrong, and how all stands."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...control.attention import attention
 from ...control.overview import overview as look
+from ...db.rights import quoted
+from ..examinations import examination
+from ..panels import depth_spark, panels
 from ..routes import Page
+from ..windows import Past
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
+    from ...control.overview import QueueNow
     from ..visit import Visit
+
+#: How many queues, workers and failures stand on it; the pages of their own have all.
+QUEUES, WORKERS, FAILURES = 12, 12, 8
 
 
 def overview(visit: Visit) -> Response:
-    """Queues, workers and the newest failures."""
-    return visit.render("overview.html", seen=look(visit.source.database))
+    """One line, what needs somebody, charts, queues, workers and the newest failures."""
+    database, past = visit.source.database, Past(visit)
+    seen, found = look(database), past.series()
+    doctor = examination(visit.site, visit.source)
+    findings = doctor.report.findings if doctor else ()
+    depths = past.lines("queue")
+    queues = sorted(seen.queues, key=_importance)
+    return visit.render(
+        "overview.html",
+        seen=seen,
+        window=past.window,
+        found=found,
+        charts=panels(found),
+        matters=attention(findings, seen.queues, past.failing()),
+        doctor=doctor,
+        queues=queues[:QUEUES],
+        more_queues=len(queues) - QUEUES,
+        sparks={each.name: depth_spark(depths.get(each.name[:200])) for each in queues[:QUEUES]},
+        workers=seen.workers[:WORKERS],
+        more_workers=len(seen.workers) - WORKERS,
+        failures=seen.failures[:FAILURES],
+        schema=quoted(database.schema),
+    )
+
+
+def _importance(queue: QueueNow) -> tuple[float, float, str]:
+    """The longest waits first, then the fullest."""
+    return (-(queue.oldest_wait or 0.0), -queue.running, queue.name)
 
 
 ROUTES = (Page("/", overview, "overview", "Overview"),)

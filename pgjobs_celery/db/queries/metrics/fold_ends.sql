@@ -24,6 +24,9 @@ WITH undone AS (
 ), measured AS (
   SELECT e.task, e.queue, e.state, e.exception, e.is_final,
          e.finished_at IS NOT NULL AND e.attempted_at IS NOT NULL AS has_run,
+         -- A retry was written down by its transaction, just now; an end that is to come has no minute.
+         CASE WHEN e.finished_at IS NULL THEN greatest(pg_catalog.now(), %(since)s::timestamptz)
+              WHEN e.finished_at <= pg_catalog.now() + interval '1 minute' THEN e.finished_at END AS at,
          -- PostgreSQL 16 and older cannot subtract from infinity. At most 10 years.
          CASE WHEN pg_catalog.isfinite(e.attempted_at) AND pg_catalog.isfinite(e.finished_at)
               THEN least(greatest(extract(epoch FROM e.finished_at - e.attempted_at), 0), 315576000)::float8
@@ -35,10 +38,11 @@ WITH undone AS (
 )
 SELECT pg_catalog.left(m.task, 200), pg_catalog.left(m.queue, 200), m.state,
        pg_catalog.left(coalesce(m.exception, ''), 100), m.is_final, m.has_run,
-       pg_catalog.width_bucket(m.runtime, %(runtimes)s::float8[]),
-       pg_catalog.width_bucket(m.wait, %(waits)s::float8[]),
+       pg_catalog.width_bucket(m.runtime, %(bounds)s::float8[]),
+       pg_catalog.width_bucket(m.wait, %(bounds)s::float8[]),
        pg_catalog.count(*),
        least(pg_catalog.sum((m.runtime * 1000000::float8)::bigint), 9000000000000000000)::bigint,
-       least(pg_catalog.sum((m.wait * 1000000::float8)::bigint), 9000000000000000000)::bigint
+       least(pg_catalog.sum((m.wait * 1000000::float8)::bigint), 9000000000000000000)::bigint,
+       coalesce(extract(epoch FROM pg_catalog.date_bin('1 minute', m.at, '2000-01-01 00:00:00+00'))::bigint, 0::bigint)
 FROM measured AS m
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, pg_catalog.date_bin('1 minute', m.at, '2000-01-01 00:00:00+00')
