@@ -110,6 +110,9 @@ class Filters:
             "attempt": None if span is not None else values["attempt"],
             "attempt_from": None if span is None else span.start,
             "attempt_to": None if span is None else span.stop - 1,
+            # What has ended within these times: control.looking sets them.
+            "ended_from": None,
+            "ended_to": None,
             # Fingerprints begin with the type and a hyphen, and a period comes next after that.
             "error_first": errors[0] and f"{errors[0]}-",
             "error_last": errors[-1] and f"{errors[-1]}.",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import psycopg
 import pytest
 
 from pgjobs_celery.config import Options
-from pgjobs_celery.control import listing
+from pgjobs_celery.control import listing, looking
+from pgjobs_celery.control.counting import Count, count_states, total
 from pgjobs_celery.control.filters import FILTERS, Filters
 from pgjobs_celery.control.jobs import jobs
-from pgjobs_celery.control.listing import Count, count_states, find, list_page, suggest, total
+from pgjobs_celery.control.listing import find, list_page, suggest
+from pgjobs_celery.control.looking import Place, read_place
 from pgjobs_celery.control.search import parse
 from pgjobs_celery.db.connection import prepared
 from pgjobs_celery.db.database import Database
@@ -72,14 +75,15 @@ def test_jobs_of_one_moment_are_each_on_one_page(database, connection):
 @pytest.fixture
 def long_table(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """3,000 finished jobs, of which one in a thousand has failed; few is less than 10 of them."""
-    monkeypatch.setattr(listing, "DEPTH", 10)
-    monkeypatch.setattr(listing, "DEPTH_OF_MESSAGES", 10)
-    monkeypatch.setattr(listing, "FIRST_STEP", 100)
+    monkeypatch.setattr(looking, "DEPTH", 10)
+    monkeypatch.setattr(looking, "DEPTH_OF_MESSAGES", 10)
+    monkeypatch.setattr(looking, "FIRST_STEP", 100)
     connection.execute(
         "INSERT INTO pgjobs.jobs (task_id, task, queue, message, body, state, finished_at)"
         " SELECT 't' || n, 't' || n % 2, 'q', '{}',"
         " convert_to('[[], {\"n\": ' || n || '}, {}]', 'UTF8'),"
-        " CASE WHEN n % 1000 = 0 THEN 'discarded' ELSE 'completed' END, now()"
+        " CASE WHEN n % 1000 = 0 THEN 'discarded' ELSE 'completed' END,"
+        " now() - (3000 - n) * interval '1 second'"
         " FROM generate_series(1, 3000) AS n"
     )
 
@@ -106,7 +110,7 @@ def test_where_the_time_is_over_the_page_says_how_far_it_looked_and_goes_on_from
     assert up.newer is not None
     # No more than the window, however much time there is.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listing, "WINDOW", 1200)
+        patch.setattr(looking, "WINDOW", 1200)
         page = list_page(database, search("task:none"), seconds=60)
     assert (ids(page), page.looked) == ([], 1200)
 
@@ -136,12 +140,12 @@ def test_counts_say_how_exact_they_are(database, connection, monkeypatch):
     assert counts[State.AVAILABLE] == Count(2)
     assert total(counts) == Count(3)
     assert counts[State.DISCARDED] == Count(0)
-    monkeypatch.setattr(listing, "DEPTH", 2)
+    monkeypatch.setattr(looking, "DEPTH", 2)
     # Of the states of which there are many, as many as were seen; the others exactly.
     counts = count_states(database, search("queue:celery state:discarded"))
     assert counts[State.AVAILABLE] == Count(2)
     assert counts[State.SCHEDULED] == Count(1)
-    monkeypatch.setattr(listing, "WINDOW", 2)
+    monkeypatch.setattr(looking, "WINDOW", 2)
     assert count_states(database, search("task:tasks.add"))[State.AVAILABLE] == Count(1, "least")
     assert count_states(database, search("id:a"))[State.AVAILABLE] == Count(1)
     assert total(count_states(database, Filters().narrow(id=[]))) == Count(0)
@@ -199,11 +203,82 @@ def test_suggestions_come_from_the_newest_rows(database):
     assert list_page(database, search("kwargs.user_id:1")).jobs
 
 
-@pytest.mark.parametrize("given", [{"before": "7"}, {"after": 2**63}, {"limit": 0}, {"limit": 501}])
-def test_what_is_no_cursor_is_refused(database, given):
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "7~", "7~soon", "7~2026-01-01T00:00:00", f"{2**63}", "-1e9", "9" * 5000, "7.0"],
+)
+def test_what_is_no_place_is_refused(text):
     with pytest.raises(InvalidOption):
-        list_page(database, Filters(), **given)
-    assert list_page(database, Filters(), before=-(2**63) + 1).jobs == []
+        read_place(text)
+
+
+def test_a_place_is_written_and_read_and_belongs_to_its_order(database):
+    for place in (Place(7), Place(-7), Place(7, datetime.now(timezone.utc))):
+        assert read_place(str(place)) == place
+    for limit in (0, 501, True):
+        with pytest.raises(InvalidOption):
+            list_page(database, Filters(), limit=limit)
+    with pytest.raises(InvalidOption, match="other jobs"):
+        list_page(database, search("state:completed"), before=Place(7))
+    with pytest.raises(InvalidOption, match="other jobs"):
+        list_page(database, Filters(), after=Place(7, datetime.now(timezone.utc)))
+
+
+def test_what_has_finished_is_listed_by_its_end_and_stays_where_it_is(database, connection):
+    connection.execute(
+        "INSERT INTO pgjobs.jobs (task_id, task, queue, message, state, finished_at)"
+        # Ten at a time end at one moment, and those published first end last.
+        " SELECT 't' || n, 't', 'q', '{}', 'discarded', now() - (n / 10) * interval '1 minute'"
+        " FROM generate_series(0, 94) AS n"
+    )
+    wanted = [
+        f"t{n}" for start in range(0, 100, 10) for n in range(min(94, start + 9), start - 1, -1)
+    ]
+    for text in ("state:discarded", "finished_after:1d"):
+        page, seen = list_page(database, search(text), limit=7), []
+        while True:
+            seen += ids(page)
+            if page.older is None:
+                break
+            jobs(database).filter(id=seen[:3]).retry()
+            page = list_page(database, search(text), limit=7, before=page.older)
+        assert seen == wanted
+        back = list_page(database, search(text), limit=7, after=page.newer)
+        assert ids(back) == wanted[84:91]
+        connection.execute(
+            "UPDATE pgjobs.jobs SET state = 'discarded', finished_at = now()"
+            " WHERE finished_at IS NULL"
+        )
+        connection.execute(
+            "UPDATE pgjobs.jobs SET finished_at = (SELECT max(finished_at) FROM pgjobs.jobs)"
+            " - (substr(task_id, 2)::int / 10) * interval '1 minute'"
+        )
+
+
+def test_what_has_finished_is_found_behind_what_waits(database, connection, monkeypatch):
+    monkeypatch.setattr(looking, "DEPTH", 5)
+    connection.execute(
+        "INSERT INTO pgjobs.jobs (task_id, task, queue, message, state, finished_at)"
+        " SELECT 'old' || n, 't', 'q', '{}', 'discarded', now() FROM generate_series(1, 9) AS n"
+    )
+    connection.execute(
+        "INSERT INTO pgjobs.jobs (task_id, task, queue, message)"
+        " SELECT 'new' || n, 't', 'q', '{}' FROM generate_series(1, 3000) AS n"
+    )
+    page = list_page(database, search("state:discarded"), seconds=0)
+    assert len(page.jobs) == 9
+    assert count_states(database, search("task:t"), seconds=0)[State.DISCARDED] == Count(9)
+
+
+def test_what_runs_is_found_among_many_that_may(database, connection, monkeypatch):
+    monkeypatch.setattr(looking, "DEPTH", 5)
+    put(database, *(f"t{n}" for n in range(30)))
+    connection.execute(
+        "UPDATE pgjobs.jobs SET state = 'executing', claimed_by = gen_random_uuid(), attempt = 1,"
+        " attempted_at = now() WHERE task_id IN ('t0', 't1')"
+    )
+    assert ids(list_page(database, search("state:executing"), seconds=0)) == ["t1", "t0"]
+    assert ids(list_page(database, search("state:executing queue:no"), seconds=0)) == []
 
 
 def test_odd_rows_are_listed_too(database, connection):
@@ -273,9 +348,14 @@ def test_no_list_reads_the_whole_table(filled, text):
     filters = search(text).parameters()
     page = {"page": 41, "is_newest": True, "newest": True, "limit": 41}
     span = {"after": 190_000, "until": 200_000}
-    assert "" not in scans(filled, "page_jobs", **filters, **page, **span)
-    counts = {"newest": None, "limit": None}
-    assert "" not in scans(filled, "count_matched", **filters, **counts, **span)
+    assert "" not in scans(filled, "find_page", **{**filters, **page, **span})
+    now = datetime.now(timezone.utc)
+    ends = {"ended_from": now - timedelta(seconds=1), "ended_to": now, "at": now, "row": 7}
+    every = {"after": None, "until": None, "newest": None, "limit": None}
+    used = scans(filled, "find_ends", **{**filters, **page, **every, **ends})
+    assert "" not in used
+    for bounds in (span, ends):
+        assert "" not in scans(filled, "count_matched", **{**filters, **every, **bounds})
     ways = {"depth": 10_000, "is_ready": True, "is_due": True, "is_ended": True}
     ways["is_failed"] = bool(filters["error"] or filters["fingerprint"])
     used = scans(filled, "measure_ways", **{**filters, **ways})
@@ -286,6 +366,11 @@ def test_cursors_and_words_go_along_the_keys(filled):
     for newest in (True, False):
         used = scans(filled, "span_jobs", start=100_000, limit=10_000, newest=newest)
         assert used == {"jobs_pkey"}
+        now = datetime.now(timezone.utc)
+        span = {"start": now, "limit": 10_000, "newest": newest}
+        for is_behind in (True, False):
+            assert scans(filled, "span_ends", **span, is_behind=is_behind) == {"jobs_finished"}
+    assert scans(filled, "show_jobs", ids=[1, 2]) == {"jobs_pkey"}
     used = scans(filled, "find_beginnings", beginning="t1", depth=1000, limit=100)
     assert used == {"jobs_task_id_key"}
     assert scans(filled, "list_words", depth=500) == {"jobs_pkey"}

@@ -111,7 +111,16 @@ def test_whatever_is_searched_for_is_answered(viewer, database, text):
 
 
 @pytest.mark.parametrize(
-    "query", ["before=x", "after=-1e9", f"before={'9' * 5000}", "limit=0", "limit=x", "limit=9999"]
+    "query",
+    [
+        "before=x",
+        "after=-1e9",
+        f"before={'9' * 5000}",
+        "before=7~2026-01-01T00:00:00%2B00:00",
+        "limit=0",
+        "limit=x",
+        "limit=9999",
+    ],
 )
 def test_no_address_is_an_error_of_ours(viewer, query):
     assert viewer.get(f"/jobs?{query}").status_code == 400

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     from ..connection import Row
     from ..session import Session
 
+#: How many entries at the heads of all lines together are looked at, and at least of each.
+ALL_HEADS, FEWEST_HEADS = 10_000, 20
 #: How many ids from a beginning on are looked at.
 NEIGHBOURS = 1000
 
 #: The filters as :meth:`pgjobs_celery.control.filters.Filters.parameters` gives them.
 Parameters = Mapping[str, Any]
+
+
+#: Of all rows, in no order.
+_EVERYWHERE: Parameters = dict.fromkeys(("after", "until", "newest", "limit"))
 
 
 class ListedJob(NamedTuple):
@@ -66,6 +72,14 @@ class Span(NamedTuple):
     rows: int
 
 
+class EndedSpan(NamedTuple):
+    """Jobs that have finished one after the other."""
+
+    first: datetime | None
+    last: datetime | None
+    rows: int
+
+
 class Ways(NamedTuple):
     """How many rows each index leads to, up to a depth."""
 
@@ -94,33 +108,43 @@ class Listing:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def page_jobs(
-        self,
-        filters: Parameters,
-        *,
-        limit: int,
-        newest: bool,
-        after: int | None = None,
-        until: int | None = None,
-        is_few: bool = False,
-    ) -> list[ListedJob]:
-        """Up to ``limit`` jobs with ids in ``(after, until]``, the newest or the oldest of them.
+    def find_page(
+        self, filters: Parameters, *, limit: int, newest: bool, is_few: bool
+    ) -> list[int]:
+        """The numbers of up to ``limit`` jobs, the newest or the oldest first.
 
-        In the order of their ids, where ``is_few`` is not set; else all that match are looked at,
-        by whatever index leads to them.
+        In the order of the rows, unless ``is_few``: then all that match are looked at, by whatever
+        index leads to them.
         """
         values = {
-            **filters, "after": after, "until": until, "page": limit, "is_newest": newest,
+            "after": None, "until": None, **filters, "page": limit, "is_newest": newest,
             "newest": None if is_few else newest, "limit": None if is_few else limit,
         }  # fmt: skip
-        jobs = [_listed(row) for row in self._read("page_jobs", values)]
-        return sorted(jobs, key=lambda job: job.id, reverse=newest)
+        return [id for (id,) in self._read("find_page", values)]
+
+    def find_ends(
+        self, filters: Parameters, at: datetime | None, row: int, *, limit: int, newest: bool
+    ) -> list[tuple[int, datetime]]:
+        """Up to ``limit`` jobs that have finished, behind one, and the times of their ends."""
+        values = {
+            **_EVERYWHERE, **filters, "page": limit, "is_newest": newest, "at": at, "row": row,
+        }  # fmt: skip
+        return [(id, finished_at) for id, finished_at in self._read("find_ends", values)]
+
+    def show_jobs(self, ids: Sequence[int]) -> list[ListedJob]:
+        """The jobs with these numbers."""
+        return [_listed(row) for row in self._read("show_jobs", {"ids": list(ids)})] if ids else []
 
     def span_jobs(self, start: int, limit: int, *, newest: bool) -> Span:
         """The ids of up to ``limit`` rows from ``start`` on, downwards if ``newest``."""
         values = {"start": start, "limit": limit, "newest": newest}
         ((lowest, highest, rows),) = self._read("span_jobs", values)
         return Span(lowest or 0, highest or 0, rows)
+
+    def span_ends(self, start: datetime, limit: int, *, newest: bool, is_behind: bool) -> EndedSpan:
+        """The times between which up to ``limit`` jobs have finished, from ``start`` on."""
+        values = {"start": start, "limit": limit, "newest": newest, "is_behind": is_behind}
+        return EndedSpan(*self._read("span_ends", values)[0])
 
     def measure_ways(
         self, filters: Parameters, depth: int, *, is_ready: bool, is_due: bool, is_ended: bool
@@ -133,13 +157,20 @@ class Listing:
         }  # fmt: skip
         return Ways(*self._read("measure_ways", values)[0])
 
-    def count_matched(
-        self, filters: Parameters, *, after: int | None = None, until: int | None = None
-    ) -> dict[State, int]:
-        """How many there are by state, with ids in ``(after, until]``."""
-        span = {"after": after, "until": until, "newest": None, "limit": None}
-        rows = self._read("count_matched", {**filters, **span})
+    def count_matched(self, filters: Parameters) -> dict[State, int]:
+        """How many there are by state."""
+        rows = self._read("count_matched", {**_EVERYWHERE, **filters})
         return {State(state): count for state, count in rows}
+
+    def count_running(self, queues: Sequence[str]) -> tuple[int, bool]:
+        """How many jobs run, near the heads of these lines, and whether there may be more."""
+        rows = self._read("survey_lines", {"queues": list(queues), "depth": _depth(queues)})
+        return sum(row[2] for row in rows), any(row[3] and not row[1] for row in rows)
+
+    def find_running(self, queues: Sequence[str], limit: int) -> list[str]:
+        """The task ids of jobs that run, near the heads of these lines."""
+        values = {"queues": list(queues), "depth": _depth(queues), "limit": limit}
+        return [row[1] for row in self._read("list_held", values)]
 
     def estimate_states(self) -> dict[State, float]:
         """About how many are in each state; those only that the statistics know."""
@@ -166,6 +197,10 @@ class Listing:
         calls: Sequence[Any] = [session.call("plan_lists"), session.call(name, **values)]
         with session.joining():
             return session.retrying(lambda: session.run(calls)[1])
+
+
+def _depth(queues: Sequence[str]) -> int:
+    return max(FEWEST_HEADS, ALL_HEADS // max(1, len(queues)))
 
 
 def _listed(row: Row) -> ListedJob:

@@ -8,9 +8,10 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ...control.counting import count_states, total
 from ...control.filters import Filters
 from ...control.jobs import ACTS_ON
-from ...control.listing import MOST, count_states, find, total
+from ...control.listing import MOST, find
 from ...control.operations import RECORDED, Operations, act
 from ...control.search import parse
 from ...control.spelled import COMMANDS, as_cli

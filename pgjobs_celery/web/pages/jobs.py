@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import RedirectResponse
 
+from ...control.counting import count_states, total
 from ...control.filters import Filters
-from ...control.listing import PAGE, Found, JobPage, count_states, find, list_page, suggest, total
+from ...control.listing import PAGE, Found, JobPage, find, list_page, suggest
+from ...control.looking import Place, read_place
 from ...control.search import InvalidSearch, Search, parse, write, write_word
 from ...control.spelled import as_cli, as_python, as_sql
 from ...errors import InvalidOption
@@ -46,8 +48,8 @@ def jobs(visit: Visit) -> Response:
         page = list_page(
             visit.source.database,
             found.filters,
-            before=_row(visit, "before"),
-            after=_row(visit, "after"),
+            before=_place(visit, "before"),
+            after=_place(visit, "after"),
             limit=_limit(visit),
         )
     except InvalidOption as error:
@@ -139,22 +141,17 @@ def _narrowed(visit: Visit, search: Search, state: State | None) -> str:
     return visit.here(q=text, before=None, after=None)
 
 
-def _cursor(visit: Visit, **place: int | None) -> str:
-    ((name, row),) = place.items()
-    if row is None:
+def _cursor(visit: Visit, **places: Place | None) -> str:
+    ((name, place),) = places.items()
+    if place is None:
         return ""
-    return visit.here(**{"before": None, "after": None, name: row})
+    return visit.here(**{"before": None, "after": None, name: str(place)})
 
 
-def _row(visit: Visit, name: str) -> int | None:
-    """The number of a row in the address. Raises InvalidOption."""
+def _place(visit: Visit, name: str) -> Place | None:
+    """The place in the list that the address names. Raises InvalidOption."""
     given = visit.query.get(name, "")
-    if not given:
-        return None
-    try:
-        return int(given)
-    except ValueError:
-        raise InvalidOption(f"{name} must be the number of a row, not {given[:40]!r}") from None
+    return read_place(given) if given else None
 
 
 def _limit(visit: Visit) -> int:

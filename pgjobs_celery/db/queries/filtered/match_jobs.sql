@@ -36,6 +36,8 @@ WHERE (%(after)s::bigint IS NULL OR j.id > %(after)s::bigint)
        OR j.finished_at < pg_catalog.now() - %(finished_before)s::double precision * interval '1 second')
   AND (%(finished_after)s::double precision IS NULL
        OR j.finished_at > pg_catalog.now() - %(finished_after)s::double precision * interval '1 second')
+  AND (%(ended_from)s::timestamptz IS NULL OR j.finished_at >= %(ended_from)s::timestamptz)
+  AND (%(ended_to)s::timestamptz IS NULL OR j.finished_at <= %(ended_to)s::timestamptz)
   AND (%(tags)s::text[] IS NULL OR j.tags OPERATOR(pg_catalog.@>) %(tags)s::text[])
   AND (%(meta)s::text IS NULL OR j.meta @> %(meta)s::text::jsonb)
   AND (%(stamps)s::text IS NULL

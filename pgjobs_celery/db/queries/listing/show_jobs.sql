@@ -1,5 +1,4 @@
--- on match_jobs
--- A page of a list for people. Of what may be large only the beginning: a body of more than 64 KiB is not
+-- Jobs as a list for people shows them. Of what may be large only the beginning: a body of more than 64 KiB is not
 -- read, nor are tracebacks. Whatever was written by hand comes as text, and times only where Python can
 -- hold them.
 SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority,
@@ -16,15 +15,9 @@ SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.p
        CASE WHEN j.finished_at IS NULL AND octet_length(j.result) <= 4096
             THEN pgjobs.body_json(j.result)::text END,
        j.message IS NOT NULL
-FROM (
-  SELECT m.id
-  FROM matched AS m
-  ORDER BY CASE WHEN %(is_newest)s::boolean THEN m.id END DESC,
-           CASE WHEN NOT %(is_newest)s::boolean THEN m.id END
-  LIMIT %(page)s::bigint
-) AS p
-JOIN pgjobs.jobs AS j ON j.id = p.id
+FROM pgjobs.jobs AS j
 CROSS JOIN LATERAL (
   SELECT CASE WHEN octet_length(j.body) <= 65536 THEN pgjobs.body_json(j.body) END AS body OFFSET 0
 ) AS b
 CROSS JOIN (SELECT timestamptz '0001-01-03' AS first, timestamptz '9999-12-29' AS last) AS t
+WHERE j.id = ANY (%(ids)s::bigint[])
