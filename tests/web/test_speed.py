@@ -30,7 +30,7 @@ def test_no_statement_of_any_page_reads_all_jobs(
     url = make_database()
     with migrations.session(parse_url(url)) as connection:
         migrations.migrate(connection, "pgjobs")
-    with shop_at_work(url, tmp_path, finished=FINISHED, ready=READY, queues=QUEUES):
+    with shop_at_work(url, tmp_path, finished=FINISHED, ready=READY, queues=QUEUES) as fleet:
         pass
     plans = Plans(server.log)
     names: set[str] = set()
@@ -48,7 +48,7 @@ def test_no_statement_of_any_page_reads_all_jobs(
                 found.extend(f"{link}: {plan.name}: {table}" for table in TALL if plan.scans(table))
             return page.text
 
-        crawl(get, each=8)
+        crawl(get, *(f"/job?id={task_id}" for task_id in fleet.ids.values()), each=8)
 
     assert "find_lines" in names, "no plan was logged"
     assert not found, "\n".join(sorted(set(found)))

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import httpx
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -25,8 +24,8 @@ from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.web import dashboard
 
-from ..crawl import crawl, name_of
-from ..fleet.filling import Fleet, shop_at_work
+from ..fleet.filling import shop_at_work
+from ..fleet.pages import addresses
 from ..serving import served
 from .browsers import PHONE, by_header, start_chromium
 
@@ -72,14 +71,6 @@ def main(folder: Path | None, serve: bool, jobs: int, only: str) -> None:
                     for name, link in named.items():
                         if only in name:
                             look_at(browser, address, name, link, folder)
-
-
-def addresses(fleet: Fleet, address: str) -> dict[str, str]:
-    """An address of each page; that of a job, of a remarkable one."""
-    jobs = {f"job-{name}": f"/job?id={task_id}" for name, task_id in fleet.ids.items()}
-    with httpx.Client(base_url=address) as client:
-        found = {name_of(each): each for each in crawl(lambda link: client.get(link).text)}
-    return {**found, **jobs, "job": jobs["job-failed"]}
 
 
 def publish(browser: Any, address: str, named: dict[str, str]) -> None:

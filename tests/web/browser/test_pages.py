@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from pgjobs_celery.web.pages import ROUTES
 from pgjobs_celery.web.routes import Page
 
-from ..crawl import crawl, name_of
 from ..fleet.filling import Fleet
+from ..fleet.pages import addresses
 from .browsers import PHONE
 from .conftest import NOT_INSTALLED, OpenTab, save_for_people
 
 #: What is no page to look at: streams and downloads.
-FILES: set[str] = set()
-PAGES = [route.name for route in ROUTES if isinstance(route, Page) and route.name not in FILES]
+FILES = {"job_download", "events"}
+PAGES = [
+    *(route.name for route in ROUTES if isinstance(route, Page) and route.name not in FILES),
+    *("job-failed", "job-canvas", "job-running", "job-waiting"),
+]
 
 #: The findings that count.
 SERIOUS = ("serious", "critical")
@@ -31,20 +33,15 @@ WIDEST = """() => {
 
 
 @pytest.fixture(scope="module")
-def addresses(fleet: Fleet, address: str) -> dict[str, str]:
-    """An address of each page, as links lead to it; of the page of a job, of one that failed."""
-    with httpx.Client(base_url=address) as client:
-        found = crawl(lambda link: client.get(link).text)
-    named = {name_of(each): each for each in found}
-    if "job" in named:
-        named["job"] = f"/job?id={fleet.ids['failed']}"
-    return named
+def links(fleet: Fleet, address: str) -> dict[str, str]:
+    """An address of each page."""
+    return addresses(fleet, address)
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_nothing_of_a_page_is_a_barrier(name: str, addresses: dict[str, str], open_tab: OpenTab):
+def test_nothing_of_a_page_is_a_barrier(name: str, links: dict[str, str], open_tab: OpenTab):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=NOT_INSTALLED)
-    tab = open_tab(addresses[name])
+    tab = open_tab(links[name])
     findings = []
     for theme in ("light", "dark"):
         tab.emulate_media(color_scheme=theme)
@@ -59,15 +56,15 @@ def test_nothing_of_a_page_is_a_barrier(name: str, addresses: dict[str, str], op
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_a_phone(name: str, addresses: dict[str, str], open_tab: OpenTab):
-    tab = open_tab(addresses[name], size=PHONE, dark=True)
+def test_a_page_fits_a_phone(name: str, links: dict[str, str], open_tab: OpenTab):
+    tab = open_tab(links[name], size=PHONE, dark=True)
     save_for_people(tab, f"phone-{name}")
     assert tab.evaluate(WIDEST) is None
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_says_all_without_script(name: str, addresses: dict[str, str], open_tab: OpenTab):
-    tab = open_tab(addresses[name], script=False)
+def test_a_page_says_all_without_script(name: str, links: dict[str, str], open_tab: OpenTab):
+    tab = open_tab(links[name], script=False)
     save_for_people(tab, f"laptop-{name}")
     assert tab.locator("h1").inner_text()
     assert not tab.locator("[data-needs-script]:visible").count()
