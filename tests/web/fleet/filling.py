@@ -12,7 +12,10 @@ import psycopg
 from celery import Celery
 
 from pgjobs_celery import acting_as, cron, jobs, queues, schedules
+from pgjobs_celery.config import Options
+from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.maintenance.fold import Fold
 from tests.e2e.conftest import Worker, producing, running_workers
 from tests.support.waiting import wait_for
 
@@ -67,6 +70,22 @@ FROM (
 ) AS made
 """
 
+#: As if nothing had been counted since then. The lock waits for a worker that counts.
+FORGET_COUNTS = """
+WITH gone AS (DELETE FROM pgjobs.totals), forgotten AS (DELETE FROM pgjobs.history)
+UPDATE pgjobs.fold
+SET watermark = now() - %(hours)s * interval '1 hour', candidate = clock_timestamp(),
+    holders = '{}',
+    folded_at = '-infinity', counted_at = '-infinity', folding = 0, counting = 0
+"""
+
+#: Nobody looked then: more waited when more ended, and in waves.
+WAITED = """
+UPDATE pgjobs.history
+SET ready = (succeeded + failed) * (1 + sin(extract(epoch FROM at) / 1700)) * 0.4, running = 2
+WHERE ready IS NULL AND kind <> 'task'
+"""
+
 COLUMNS = """
 SELECT attname::text FROM pg_attribute
 WHERE attrelid = 'pgjobs.jobs'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
@@ -116,6 +135,7 @@ def shop_at_work(
             wait_for(lambda: is_settled(url), 60, lambda: states(url))
             ids |= leave_waiting(app)
             multiply(url, finished, ready, queues, hours)
+            count_anew(url, hours)
             act(app, ids)
             yield Fleet(url, app, worker, ids)
         finally:
@@ -195,6 +215,18 @@ def multiply(url: str, finished: int, ready: int, queues: int, hours: float) -> 
             query = READY.format(columns=", ".join(names))
             connection.execute(query.encode(), {"ready": ready, "queues": queues})
         connection.execute("VACUUM ANALYZE pgjobs.jobs")
+
+
+def count_anew(url: str, hours: float) -> None:
+    """Have totals and history count the copies too, and know how many jobs were in line."""
+    database = Database(parse_url(url), Options())
+    with psycopg.connect(parse_url(url), autocommit=True) as connection:
+        with connection.transaction():
+            connection.execute(FORGET_COUNTS, {"hours": hours})
+        Fold(1_000).run(database)
+        connection.execute(WAITED)
+        connection.execute("VACUUM ANALYZE pgjobs.history")
+    database.close()
 
 
 def leave_waiting(app: Celery) -> dict[str, str]:
