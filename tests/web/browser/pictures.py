@@ -47,7 +47,7 @@ SIZES = {
 @click.command()
 @click.option("--all", "folder", type=click.Path(path_type=Path), help="Every page, into a folder.")
 @click.option("--serve", is_flag=True, help="Serve the page until a key is pressed.")
-@click.option("--jobs", default=4_000, show_default=True, help="How many have ended.")
+@click.option("--jobs", default=40_000, show_default=True, help="How many have ended.")
 @click.option("--only", default="", help="Pages whose name contains this.")
 def main(folder: Path | None, serve: bool, jobs: int, only: str) -> None:
     """Fill a shop's database, and take pictures of the page."""

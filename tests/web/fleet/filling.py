@@ -33,7 +33,7 @@ SELECT new_id, new_id, {values}
 FROM (
   SELECT j.*, gen_random_uuid()::text AS new_id, mod(n, greatest(%(queues)s, 1)) AS queue_number,
          CASE WHEN j.task = 'webhooks.deliver' AND j.state = 'discarded' THEN 2400 * random()
-              ELSE %(seconds)s * power((n + random()) / %(copies)s, 1.3)
+              ELSE %(seconds)s * power((n - random()) / %(copies)s, 1.3)
          END * interval '1 second' AS back,
          power(random(), 6) * interval '4 seconds' AS waited,
          power(random(), 4) * interval '1 second' AS ran
