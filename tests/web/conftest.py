@@ -15,13 +15,6 @@ pytest.importorskip("jinja2", reason="the extra web is not installed")
 from starlette.testclient import TestClient
 
 from pgjobs_celery.web import dashboard
-from pgjobs_celery.web.pages import ROUTES
-from pgjobs_celery.web.routes import name_of
-
-#: Until there is a page of queues.
-needs_pause = pytest.mark.skipif(
-    all(name_of(route) != "pause_queue" for route in ROUTES), reason="no page of queues"
-)
 
 TOKEN = re.compile(r'name="pgjobs_csrf" value="([^"]+)"')
 

@@ -13,6 +13,8 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
@@ -20,7 +22,7 @@ from pgjobs_celery.web import User, as_wsgi, dashboard
 from pgjobs_celery.web.security import CSRF
 from tests.support.rows import put
 
-from .conftest import needs_pause
+from .conftest import TOKEN
 
 uvicorn = pytest.importorskip("uvicorn")
 
@@ -79,30 +81,30 @@ def follow_all_links(browser: httpx.Client, place: str, base: str) -> None:
         assert answer.status_code in (200, 405), link
 
 
-def pause(browser: httpx.Client, base: str) -> httpx.Response:
-    """Send the form that pauses a queue."""
-    browser.get(f"{base}/")
-    fields = {CSRF: browser.cookies[CSRF], "queue": "mail", "next": f"{base}/"}
-    return browser.post(f"{base}/queues/pause", data=fields)
+def cancel(browser: httpx.Client, base: str) -> httpx.Response:
+    """Send the form that cancels a job."""
+    token = TOKEN.search(browser.get(f"{base}/job?id=a").text)
+    assert token
+    fields = {CSRF: token[1], "id": "a", "next": f"{base}/"}
+    return browser.post(f"{base}/job/cancel", data=fields)
 
 
 def audited(database: Any) -> list[tuple[str, str, str]]:
     return [(row.action, row.actor, row.via) for row in database.audit.list_actions(limit=None)]
 
 
-@needs_pause
 def test_fastapi_with_its_session(url, database):
     fastapi = pytest.importorskip("fastapi")
     from starlette.middleware.sessions import SessionMiddleware
-    from starlette.responses import RedirectResponse
 
     app = fastapi.FastAPI()
     app.add_middleware(SessionMiddleware, secret_key="tests")
 
-    @app.get("/login/{name}")
-    async def sign_in(request: fastapi.Request, name: str) -> str:
-        request.session["user"] = name
-        return name
+    async def sign_in(request: Request) -> PlainTextResponse:
+        request.session["user"] = request.path_params["name"]
+        return PlainTextResponse("welcome")
+
+    app.add_route("/login/{name}", sign_in)
 
     async def login(request):
         name = request.session.get("user")
@@ -116,9 +118,9 @@ def test_fastapi_with_its_session(url, database):
         browser.get("/login/alice")
         follow_all_links(browser, "/jobs/", "/jobs")
         assert browser.get("/jobs", follow_redirects=True).url.path == "/jobs/"
-        answer = pause(browser, "/jobs")
+        answer = cancel(browser, "/jobs")
         assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/")
-    assert audited(database) == [("pause_queue", "alice", "web")]
+    assert audited(database) == [("cancel_jobs", "alice", "web")]
 
 
 def test_behind_a_proxy_that_strips_its_path(url, database):
@@ -133,7 +135,6 @@ def test_behind_a_proxy_that_strips_its_path(url, database):
         assert browser.get("/static/pgjobs.css").status_code == 200
 
 
-@needs_pause
 def test_flask_with_its_session(url, database):
     flask = pytest.importorskip("flask")
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -159,11 +160,11 @@ def test_flask_with_its_session(url, database):
         assert browser.get("/jobs/").status_code == 403
         browser.get("/login/alice")
         follow_all_links(browser, "/jobs/", "/jobs")
-        answer = pause(browser, "/jobs")
+        answer = cancel(browser, "/jobs")
         assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/")
         for odd in ("/jobs/?x=%ff&y=%00", "/jobs/%ff%fe", "/jobs/\u00fc", "/jobs/?\u00fc=1"):
             assert browser.get(odd).status_code < 500, odd
-    assert audited(database) == [("pause_queue", "alice", "web")]
+    assert audited(database) == [("cancel_jobs", "alice", "web")]
 
 
 @pytest.mark.parametrize(
@@ -214,19 +215,19 @@ def test_a_fork_after_the_first_request_is_served_as_well(url, database):
     assert b"mail" in ask()
 
 
-@needs_pause
 def test_two_pages_in_one_program_do_not_meet(url, database):
     one = dashboard(url, role="admin", title="Uno")
     two = dashboard({"x": url, "y": url}, title="Due")
+    put(database, "a")
     app = Starlette(routes=[Mount("/one", one), Mount("/two", two), Mount("/again", one)])
     with TestClient(app) as browser:
         assert "Uno" in browser.get("/one/").text
         assert "Due" in browser.get("/two/").text
         assert 'href="/again/static' in browser.get("/again/").text
         assert browser.get("/two/").url.path == "/two/x/"
-        assert pause(browser, "/again").url.path == "/again/"
+        assert cancel(browser, "/again").url.path == "/again/"
         # The first page's token is of no use where the second is looked at.
         browser.get("/two/x/")
-        answer = browser.post("/two/x/queues/pause", data={CSRF: "x" * 40, "queue": "mail"})
+        answer = browser.post("/two/x/job/cancel", data={CSRF: "x" * 40, "id": "a"})
         assert answer.status_code == 403
     assert len(audited(database)) == 1
