@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: How long requests may take to end after a signal, in seconds. A handler whose database is silent
 #: is left behind then: what it had begun is rolled back by the server.
-GRACE = 3
+GRACE = 3.0
 
 
 @contextmanager
@@ -61,7 +61,6 @@ def serve(
         proxy_headers=False,
         server_header=False,
         lifespan="off",
-        timeout_graceful_shutdown=GRACE,
     )
     server = Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -76,8 +75,9 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """As uvicorn has it: called by a signal."""
         if not self.should_exit:
-            # asyncio waits for threads, and one may wait for a database that has stopped.
-            last = threading.Timer(GRACE + 0.5, os._exit, [0])
+            # Requests are waited for, and the database of one may have stopped. uvicorn's own limit
+            # is no end: it cancels, logs that as an error, and asyncio waits for the threads then.
+            last = threading.Timer(GRACE, os._exit, [0])
             last.daemon = True
             last.start()
         super().handle_exit(sig, frame)

@@ -98,9 +98,13 @@ def test_a_page_without_a_login_is_for_this_machine_and_its_name(url):
         assert taken.stderr == (
             f"Error: port {port} at 127.0.0.1 cannot be had: Address already in use\n"
         )
-        # A visitor who is slow to ask does not hold up the end.
-        with socket.create_connection(("127.0.0.1", int(port))) as slow:
+        # Neither a visitor who is slow to ask nor a stream of events holds up the end.
+        with (
+            socket.create_connection(("127.0.0.1", int(port))) as slow,
+            httpx.stream("GET", f"{place}/live") as stream,
+        ):
             slow.sendall(b"GET / HTTP/1.1\r\nHost: loc")
+            assert next(stream.iter_lines()).startswith("retry")
             process.send_signal(signal.SIGINT)
             assert process.wait(10) == 0
 
