@@ -19,6 +19,7 @@ _SCHEDULES: Rights = {
     "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
     "audit": ("INSERT",),
 }  # fmt: skip
+_OPERATIONS: Rights = {"entries": ("SELECT", "INSERT", "UPDATE", "DELETE")}
 
 #: The privileges that each action needs; None: those of a worker, for it publishes.
 ACTION_RIGHTS: dict[str, Rights | None] = {
@@ -29,6 +30,10 @@ ACTION_RIGHTS: dict[str, Rights | None] = {
     "prioritize_jobs": _LINE,
     "move_jobs": _LINE,
     "delete_jobs": {"jobs": ("SELECT", "UPDATE", "DELETE"), "audit": ("INSERT",)},
+    # What an operation on many jobs has done so far is kept there; its batches need what they do.
+    "stop_operation": _OPERATIONS,
+    "resume_operation": _OPERATIONS,
+    "undo_operation": {**_LINE, **_OPERATIONS},
     "publish_jobs": None,
     # Claims wait for the transaction that has locked the nodes.
     "pause_queue": {

@@ -36,7 +36,7 @@ RIGHTS_AGE = 30.0
 RIGHTS: dict[str, tuple[str, ...]] = dict.fromkeys(
     (
         "jobs", "nodes", "limits", "queues", "groups", "audit", "schedules", "totals", "lines",
-        "fold", "history",
+        "fold", "history", "entries",
     ),
     ("SELECT",),
 )  # fmt: skip

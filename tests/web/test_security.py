@@ -92,20 +92,16 @@ FORGED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("headers", "fields"), [row[1:] for row in FORGED], ids=[r[0] for r in FORGED]
-)
 @pytest.mark.parametrize("act", ACTS, ids=name_of)
-def test_a_forged_form_does_nothing(
-    database: Database, admin: Browser, act: Act, headers: dict[str, str], fields: dict[str, str]
-) -> None:
+def test_a_forged_form_does_nothing(database: Database, admin: Browser, act: Act) -> None:
     put(database, "a", queue="mail")
-    answer = admin.post(
-        act.path,
-        data={**FIELDS, CSRF: TOKEN, **fields},
-        headers={"cookie": f"{CSRF}={TOKEN}", **headers},
-    )
-    assert answer.status_code == 403
+    for how, headers, fields in FORGED:
+        answer = admin.post(
+            act.path,
+            data={**FIELDS, CSRF: TOKEN, **fields},
+            headers={"cookie": f"{CSRF}={TOKEN}", **headers},
+        )
+        assert answer.status_code == 403, how
     assert done(database) == []
 
 
@@ -430,8 +426,9 @@ def test_a_database_role_that_may_only_read_makes_every_action_impossible(
             text = visitor.get(page.path, params={"id": "a", "name": "mail"}).text
             if "<main" in text:  # no download
                 assert text.count(f"{role} may only read") == 1, page.path
-            for form in re.findall(r'<form method="post"', text):
-                pytest.fail(f"{page.path} offers an action: {form}")
+            for form in re.findall(r'<form method="post".*?</form>', text, re.DOTALL):
+                buttons = re.findall(r"<button[^>]*>", form)
+                assert all("disabled" in button for button in buttons), (page.path, buttons)
         for act in ACTS:
             answer = visitor.post_form(act.path, **FIELDS)
             assert answer.status_code == 403, act.path
