@@ -26,12 +26,21 @@ SECOND = timedelta(seconds=1)
 _RANGE_OF_ONE = re.compile(r"(?<![\w-])(\w+)-\1(?:/\w+)?(?![\w-])")
 
 
+#: How long an expression may be, in characters: one that names each value of each field has less,
+#: and to read 400,000 takes minutes.
+LONGEST = 1000
+
+
 @lru_cache(maxsize=4096)
 def parse(expression: str) -> tuple[str, ...]:
     """The five fields of an expression, nicknames such as ``@daily`` resolved.
 
     Raises InvalidOption for anything else: six fields, ``H`` and ``R`` of other crons, nonsense.
     """
+    if len(expression) > LONGEST:
+        raise InvalidOption(
+            f"a cron expression has at most {LONGEST:,} characters, not {len(expression):,}"
+        )
     try:
         written = croniter(_RANGE_OF_ONE.sub(r"\1", expression), datetime(2000, 1, 1)).expressions
     except (ValueError, TypeError, AttributeError) as error:

@@ -52,6 +52,16 @@ class Schedules:
         rows = self._run(self._rows.get_schedules)
         return iter([to_handle(row, self.app) for row in rows])
 
+    def names(self) -> list[str]:
+        """The names of all, in order: of 10,000 they take no longer than an entry."""
+        return sorted(self._run(self._rows.list_versions))
+
+    def select(self, names: Sequence[str]) -> list[Schedule]:
+        """The entries of these names, by name; those that do not exist are left out."""
+        names = [_text(name) for name in names]
+        rows = self._run(lambda: self._rows.get_schedules(names))
+        return [to_handle(row, self.app) for row in rows]
+
     def get(self, name: str) -> Schedule | None:
         """The entry of this name; None if it does not exist."""
         row = self.find_row(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..db.database import Database
 from ..db.rows.audit import AuditEntry
@@ -33,7 +33,17 @@ ACTIONS = {
     "repair_schedule": "the times of an entry were repaired",
     "run_schedule": "an entry was published beside its ticks",
     "delete_schedule": "an entry was deleted",
+    "shutdown_worker": "a worker was told to shut down",
+    "grow_pool": "a worker was told to run more tasks at once",
+    "shrink_pool": "a worker was told to run fewer tasks at once",
 }
+
+
+class Place(NamedTuple):
+    """Where a page of the audit ends."""
+
+    at: datetime
+    id: int
 
 
 class AuditLog:
@@ -59,7 +69,7 @@ class AuditLog:
         schedule: str | None = None,
         job: Any = None,
         since: datetime | timedelta | float | None = None,
-        before: AuditEntry | None = None,
+        before: AuditEntry | Place | None = None,
     ) -> list[AuditEntry]:
         """Up to ``limit`` actions (None: all) that fit all that is given, the newest first.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from shlex import quote
 
 from markupsafe import Markup
 
@@ -106,4 +107,19 @@ def moment(value: datetime | None, now: datetime | None = None) -> Markup:
     )
 
 
-FILTERS = {"duration": duration, "count": count, "rate": rate, "moment": moment, "visible": visible}
+def since(value: datetime | None, now: datetime | None = None) -> Markup:
+    """How long ago a time was, as a duration; the script keeps it up to date."""
+    if value is None:
+        return Markup(NOTHING)
+    at = value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    seconds = max(0.0, ((now or datetime.now(timezone.utc)) - at).total_seconds())
+    shown = at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return Markup('<time datetime="{}" title="{}" data-form="since">{}</time>').format(
+        at.isoformat(), shown, duration(round(seconds) if seconds >= 10 else seconds)
+    )
+
+
+FILTERS = {
+    "duration": duration, "count": count, "rate": rate, "moment": moment, "since": since,
+    "visible": visible, "shell": quote, "python": repr,
+}  # fmt: skip

@@ -16,6 +16,7 @@ import pytest
 from celery import Celery
 
 from pgjobs_celery import acting_as, audit, jobs, queues, schedules, using
+from pgjobs_celery.control import remote
 from pgjobs_celery.control.audit import ACTIONS
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
@@ -95,6 +96,14 @@ ON_SCHEDULES: dict[str, tuple[Action, int]] = {
 }
 
 
+#: On the worker "w@a", which does not live: it is written down before it is told.
+ON_WORKERS: dict[str, tuple[Action, dict[str, Any]]] = {
+    "shutdown_worker": (lambda app: remote.shut_down(app, "w@a"), {"worker": "w@a"}),
+    "grow_pool": (lambda app: remote.resize_pool(app, "w@a", 2, 0.1), {"worker": "w@a", "n": 2}),
+    "shrink_pool": (lambda app: remote.resize_pool(app, "w@a", -1, 0.1), {"worker": "w@a", "n": 1}),
+}
+
+
 def prepare(app: Celery, action: str) -> None:
     """Do what the action needs before it; not recorded."""
     if action == "resume_queue":
@@ -148,8 +157,18 @@ def test_an_action_on_an_entry_is_recorded_once(app, action):
         assert entry.task_ids == [done.id]
 
 
+@pytest.mark.parametrize("action", ON_WORKERS)
+def test_what_a_worker_was_told_is_recorded_once(app, database, action):
+    database.nodes.beat_node(UUID(int=1), "w@a", [], 3600.0)
+    act, details = ON_WORKERS[action]
+    act(app)
+    entry = only(app)
+    assert (entry.action, entry.actor, entry.jobs) == (action, "the app", 0)
+    assert entry.details == details
+
+
 def test_every_action_is_tried_here():
-    assert {*ON_JOBS, *ON_QUEUES, *ON_SCHEDULES} == ACTIONS.keys()
+    assert {*ON_JOBS, *ON_QUEUES, *ON_SCHEDULES, *ON_WORKERS} == ACTIONS.keys()
 
 
 def test_what_changes_nothing_is_not_recorded(app, database):

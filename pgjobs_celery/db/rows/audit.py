@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 from ...errors import PermissionMissing
@@ -69,7 +69,7 @@ class AuditEntry(NamedTuple):
     action: str
     #: The person, task or process that did it.
     actor: str
-    #: How it was asked for: ``cli``, ``admin``, ``control`` or ``program``.
+    #: How it was asked for: ``cli``, ``admin``, ``web``, ``control`` or ``program``.
     via: str
     #: The user, host and process that it came from.
     client: str
@@ -89,6 +89,15 @@ class AuditEntry(NamedTuple):
     filters: str | None
     #: Its own words: ``reason``, ``signal``, ``priority``, ``to``, ``concurrency``, ...
     details: dict[str, Any]
+
+
+class Place(Protocol):
+    """Where a page ends: an entry, or as much of it."""
+
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def id(self) -> int: ...
 
 
 class Doer(NamedTuple):
@@ -134,7 +143,7 @@ class Audit:
         job: str | None = None,
         since: datetime | None = None,
         age: float | None = None,
-        before: AuditEntry | None = None,
+        before: Place | None = None,
     ) -> list[AuditEntry]:
         """The actions that all of these fit, the newest first; ``before`` is the last of a page."""
         session = self._session

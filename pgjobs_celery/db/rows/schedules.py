@@ -234,6 +234,12 @@ class ScheduleRows:
         return {task_id for (task_id,) in self._session.fetch("find_ticks", ids=list(task_ids))}
 
 
+def list_apps(session: Session, limit: int = 100) -> list[str]:
+    """The apps that have entries, by name."""
+    rows = session.retrying(lambda: session.fetch("list_schedule_apps", limit=limit))
+    return [app for (app,) in rows]
+
+
 def _in_utc(row: ScheduleRow) -> ScheduleRow:
     """As it is in every process: a session has a time zone of its own."""
     return replace(

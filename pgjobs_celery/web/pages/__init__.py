@@ -1,7 +1,7 @@
 """The pages, one module each."""
 
 from ..routes import Route
-from . import bulk, failures, job, jobs, overview, queues, tasks
+from . import audit, bulk, failures, job, jobs, overview, queues, schedules, tasks, workers
 
 #: All pages and actions; those with a title stand in the bar in this order.
 ROUTES: tuple[Route, ...] = (
@@ -12,4 +12,7 @@ ROUTES: tuple[Route, ...] = (
     *failures.ROUTES,
     *queues.ROUTES,
     *tasks.ROUTES,
+    *schedules.ROUTES,
+    *workers.ROUTES,
+    *audit.ROUTES,
 )

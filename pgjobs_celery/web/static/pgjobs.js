@@ -191,15 +191,6 @@ document.addEventListener("click", (event) => {
   count();
 });
 
-// --- Ticked rows are counted.
-
-document.addEventListener("change", (event) => {
-  const list = event.target.closest("form.bulk");
-  if (!list || event.target.type !== "checkbox") return;
-  const ticked = all("tbody input[type=checkbox]:checked", list).length;
-  list.querySelector("#ticked").textContent = ticked ? `${ticked} ticked; this list stands still meanwhile` : "";
-});
-
 // --- Confirmations: of what cannot be undone.
 
 let confirmed = null;
