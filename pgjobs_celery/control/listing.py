@@ -104,7 +104,7 @@ def list_page(
     if place is not None and (place.at is None) != (order.start.at is None):
         raise InvalidOption("that is a place in a list of other jobs: begin with the newest")
     walk = Walk(order, filters, place or order.start, limit + 1)
-    walk.go(rows, clock() + seconds, clock)
+    walk.go(rows, seconds, clock)
     if after is not None and walk.is_end and len(walk.found) <= limit:
         # The newest there are: a whole page of them, and not a part of one.
         return list_page(database, filters, limit=limit, seconds=seconds, clock=clock)

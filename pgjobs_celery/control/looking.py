@@ -25,6 +25,8 @@ DEPTH = 10_000
 DEPTH_OF_MESSAGES = 1000
 #: Otherwise so many at most, from the newest on.
 WINDOW = 100_000
+#: And so many at least, however slow the server is just now.
+LEAST = 5000
 #: Of how many rows the first step is, and the largest.
 FIRST_STEP, LARGEST_STEP = 1000, 25_000
 
@@ -166,13 +168,14 @@ class Walk:
         #: Nothing is left to look at.
         self.is_end = False
 
-    def go(self, rows: Listing, end: float, clock: Clock) -> None:
-        """Look until ``end``, by the clock."""
+    def go(self, rows: Listing, seconds: float, clock: Clock) -> None:
+        """Look for about so long, by the clock."""
         parameters = self._filters.parameters()
         if is_few(self._filters, measure(rows, self._filters)):
             self.is_end = True
             self.found = self._order.find(parameters, self.place, None, self._wanted)
             return
+        end = clock() + seconds
         for step in steps(self._order, self.place, end, clock=clock):
             self.is_end = step is None
             if step is None:
@@ -206,7 +209,7 @@ def steps(
             yield None
             return
         now = clock()
-        if looked >= WINDOW or now >= end:
+        if looked >= WINDOW or (now >= end and looked >= LEAST):
             return
         rate = looked / max(now - began, 1e-6)
         size = max(FIRST_STEP, min(size * 4, LARGEST_STEP, int(rate * (end - now))))

@@ -78,6 +78,7 @@ def long_table(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "DEPTH", 10)
     monkeypatch.setattr(looking, "DEPTH_OF_MESSAGES", 10)
     monkeypatch.setattr(looking, "FIRST_STEP", 100)
+    monkeypatch.setattr(looking, "LEAST", 0)
     connection.execute(
         "INSERT INTO pgjobs.jobs (task_id, task, queue, message, body, state, finished_at)"
         " SELECT 't' || n, 't' || n % 2, 'q', '{}',"

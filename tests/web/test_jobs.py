@@ -236,6 +236,23 @@ def test_an_operation_that_fell_silent_is_gone_on_with(
     assert admin.get("/jobs/operation?id=nothing").status_code == 400
 
 
+def test_a_cancellation_is_taken_back_by_a_button(admin, database, connection, monkeypatch):
+    monkeypatch.setattr(bulk, "AT_ONCE", 0)
+    put(database, "a", "b")
+    put(database, "c", eta=3600)
+    form = preview(admin, "/jobs/cancel", "")
+    shown = admin.post_form("/jobs/cancel", "/jobs", **form)
+    id = parse_qs(urlsplit(str(shown.url)).query)["id"][0]
+    wait_for(lambda: Operations(database).look(id).operation.state == "ended")
+    assert set(states(connection).values()) == {"cancelled"}
+    assert ">Undo</button>" in admin.get(f"/jobs/operation?id={id}").text
+    shown = admin.post_form("/jobs/operation/undo", id=id)
+    undoing = parse_qs(urlsplit(str(shown.url)).query)["id"][0]
+    wait_for(lambda: Operations(database).look(undoing).operation.state == "ended")
+    assert states(connection) == {"a": "available", "b": "available", "c": "scheduled"}
+    assert "Done: 3 put in line again." in admin.get(f"/jobs/operation?id={undoing}").text
+
+
 def test_an_operator_may_not_go_on_with_a_deletion(open_page, database, connection):
     put(database, "a")
     operation = Operations(database).begin("delete", "")

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: Up to so many jobs are acted on while the visitor waits: one batch.
 AT_ONCE = 1000
 
+#: For how long a preview counts what no index counts, in seconds.
+PREVIEW_SECONDS = 1.0
+
 Options = dict[str, Any]
 
 
@@ -197,7 +200,7 @@ def _ask(deed: Deed, visit: Visit, ids: list[str], error: str = "") -> Response:
     """How many it would be, and whether that is meant."""
     text = _field(visit, "q")
     filters = Filters().narrow(id=ids) if ids else _filters(visit, text)
-    counts = count_states(visit.source.database, filters)
+    counts = count_states(visit.source.database, filters, seconds=PREVIEW_SECONDS)
     states = filters.given.get("state", frozenset(State))
     applies = {state: counts[state] for state in ACTS_ON[deed.action] & states}
     left = {state: counts[state] for state in states - applies.keys() if counts[state].number}

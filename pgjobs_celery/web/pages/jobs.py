@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import RedirectResponse
 
 from ...control.counting import count_states, total
-from ...control.filters import Filters
+from ...control.filters import FILTERS, Filters
 from ...control.listing import PAGE, Found, JobPage, find, list_page, suggest
 from ...control.looking import Place, read_place
 from ...control.search import InvalidSearch, Search, parse, write, write_word
@@ -128,7 +128,7 @@ def _refused(visit: Visit, text: str, error: InvalidOption) -> Response:
         end = error.at + len(error.word)
         complaint = error.complaint
         parts = (text[max(0, error.at - 40) : error.at], text[error.at : end], text[end : end + 40])
-    return visit.render("jobs.html", 400, text=text, error=complaint, parts=parts)
+    return visit.render("jobs.html", 400, text=text, error=complaint, parts=parts, words=FILTERS)
 
 
 def _narrowed(visit: Visit, search: Search, state: State | None) -> str:
