@@ -17,7 +17,6 @@ from django.http import HttpResponse
 from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch, re_path, reverse
 from django.views.decorators.csrf import csrf_exempt
-from starlette.responses import RedirectResponse
 
 from ..web.dashboard import dashboard
 from ..web.proxies import PEER, UNIX
@@ -58,6 +57,9 @@ async def django_login(request: Request) -> User | Response | None:
 def _user_of(request: Any) -> User | Response | None:
     user = request.user
     if not user.is_authenticated:
+        # Here, so that without the extra it is the package web that says what to install.
+        from starlette.responses import RedirectResponse
+
         back = request.get_full_path() if request.method == "GET" else place_of_page()
         return RedirectResponse(redirect_to_login(back, _login_url())["Location"], 303)
     may_change = user.has_perm("pgjobs.change_job")

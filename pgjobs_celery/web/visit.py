@@ -108,8 +108,11 @@ class Visit:
     @property
     def notice(self) -> str:
         """The reason why nobody can change anything here, for those who might; or empty."""
-        is_able = any(not self.site.rules.refusal(self.user, each) for each in PERMISSIONS)
-        return self.rights.notice if self.rights is not None and is_able else ""
+        notice = self.rights.notice if self.rights is not None else ""
+        is_able = notice and any(
+            not self.site.rules.refusal(self.user, each) for each in PERMISSIONS
+        )
+        return notice if is_able else ""
 
     def render(self, template: str, status: int = 200, **values: Any) -> Response:
         """A page from a template."""

@@ -29,7 +29,7 @@ def urls(django_url: str, app: Celery) -> Iterator[None]:
     from pgjobs_celery.django.page import page_urls
 
     class Urls:
-        urlpatterns = [path("ops/jobs/", page_urls(django_url)), path("admin/", admin.site.urls)]
+        urlpatterns = [path("ops/jobs/", page_urls(app)), path("admin/", admin.site.urls)]
 
     with override_settings(ROOT_URLCONF=Urls):
         yield

@@ -70,6 +70,27 @@ def test_an_action_is_for_its_role_and_those_above_it(
         assert {(actor, via) for _, actor, via in done(database)} <= {("eve <x>", "web")}
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("job_cancel", {}),
+        ("job_delete", {}),
+        ("job_prioritize", {"priority": "3"}),
+        ("job_move", {"queue": "other"}),
+        ("job_reschedule", {"when": "5m"}),
+        ("pause_queue", {}),
+        ("limit_queue", {"concurrency": "3"}),
+    ],
+)
+def test_an_action_is_recorded_with_its_visitor(database, open_page, name, fields):
+    act = next(act for act in ACTS if name_of(act) == name)
+    put(database, "a", queue="mail")
+    user = User("J\u00fcrgen \u202e'; --", "admin")
+    answer = open_page(login=lambda request: user).post_form(act.path, **{**FIELDS, **fields})
+    assert answer.status_code == 200, answer.text
+    assert done(database) == [(act.permission, user.name, "web")]
+
+
 @pytest.mark.parametrize("act", ACTS, ids=name_of)
 def test_an_action_is_not_done_by_get(admin: Browser, act: Act) -> None:
     answer = admin.get(act.path, params={**FIELDS, CSRF: TOKEN})
