@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..db.database import Database
-from ..db.rows.failures import BARS, EARLIEST, NEWEST, FailedJob, bar_of
+from ..db.rows.failures import BARS, EARLIEST, MOST_PROBLEMS, NEWEST, FailedJob, bar_of
 from ..errors import InvalidOption
 from ..job.fingerprint import summary
 from ..job.recorded import read_entry
@@ -114,7 +114,7 @@ class Comparison:
     changes: tuple[Change, ...]
 
 
-KINDS = ("new", "more", "same", "fewer", "gone")
+KINDS = ("new", "more", "fewer", "gone", "same")
 
 
 @dataclass(frozen=True)
@@ -145,19 +145,22 @@ def failures(
     tasks: Sequence[str] | None = None,
     queues: Sequence[str] | None = None,
     errors: Sequence[str] | None = None,
+    limit: int = MOST_PROBLEMS,
 ) -> Failures:
     """The problems that jobs stand at which failed after ``since`` and until ``until``.
 
-    ``app`` is a Celery app or a Database. Times without a zone are UTC. Raises InvalidOption where
-    the span is none.
+    Up to ``limit`` of them, the last seen. ``app`` is a Celery app or a Database. Times without a
+    zone are UTC. Raises InvalidOption where the span is none.
     """
     if since is not None and until is not None and since >= until:
         raise InvalidOption("the beginning of the span must be before its end")
     database = app if isinstance(app, Database) else database_of(app)
     rows, looked, unnamed = database.failures.survey_failures(
-        since, until, tasks=tasks, queues=queues, errors=errors
+        since, until, tasks=tasks, queues=queues, errors=errors, limit=limit
     )
-    return gather(rows, looked, _meant(unnamed, tasks, queues, errors), since, until)
+    found = gather(rows, looked, _meant(unnamed, tasks, queues, errors), since, until)
+    cut = max(0, len(found.problems) - limit)
+    return replace(found, problems=found.problems[:limit], more=found.more + cut)
 
 
 def gather(
@@ -240,12 +243,13 @@ def changes(before: Failures, after: Failures, at: datetime) -> tuple[Change, ..
 def kind_of(before: int, after: int, expected: float, *, is_new: bool) -> str:
     """How a problem has changed; two standard deviations of chance are no change.
 
-    One that is rare may be absent by chance: it is gone only where several were to be expected.
+    A rare one may be absent by chance: it is gone only where three were to be expected, as at
+    least one of those comes in 95 of 100 cases.
     """
     if after and is_new:
         return "new"
     if not after:
-        return "gone" if expected >= 3 else "same" if expected < 1 else "fewer"
+        return "gone" if expected >= 3 else "same"
     noise = 2 * math.sqrt(max(expected, 1.0))
     if after > expected + noise:
         return "more"

@@ -148,7 +148,7 @@ def test_what_is_new_after_a_time_and_what_is_gone(database):
     [
         (0, 1, 0, True, "new"), (0, 1, 0, False, "same"), (0, 9, 0, False, "more"),
         (10, 12, 10, False, "same"), (10, 30, 10, False, "more"), (100, 70, 100, False, "fewer"),
-        (5, 0, 5, False, "gone"), (2, 0, 2, False, "fewer"), (1, 0, 0.2, False, "same"),
+        (5, 0, 5, False, "gone"), (2, 0, 2, False, "same"), (1, 0, 0.2, False, "same"),
     ],
 )  # fmt: skip
 def test_what_chance_explains_is_no_change(before, after, expected, is_new, kind):

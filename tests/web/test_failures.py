@@ -76,26 +76,23 @@ def test_before_and_after_a_deploy(viewer):
 
 
 @pytest.mark.usefixtures("failed")
-def test_a_problem_is_retried_and_deleted(open_page, database):
+def test_a_problem_is_retried_after_a_question_with_its_count(open_page, database):
     address = problem_of(open_page().get("/failures"), "KeyError")
     name = address.partition("fingerprint=")[2]
-    assert open_page().post_form("/failures/retry", fingerprint=name).status_code == 403
-    assert jobs(database).filter(state="discarded").count() == 60
-
     operator = open_page(role="operator")
-    page = operator.post_form("/failures/retry", address, fingerprint=name)
-    assert "60 jobs were put in line again." in page.text
-    assert f"retry --fingerprint {name} --state discarded --state retryable" in page.text
+    form = {"all": "1", "q": f"fingerprint:{name} state:discarded,retryable"}
+    assert f'name="q" value="{form["q"]}"' in operator.get(address).text
+    question = operator.post_form("/jobs/retry", address, **form)
+    assert "Retry 60 jobs?" in question.text
+    assert jobs(database).filter(state="discarded").count() == 60
+    until = re.search(r'name="until" value="(\d+)"', question.text)
+    sure = {"sure": "1", "expected": "60", "until": until[1]}
+    page = operator.post_form("/jobs/retry", address, **form, **sure)
+    assert "60 jobs were put in line again" in page.text
     assert jobs(database).filter(state="available", fingerprint=name).count() == 60
     [record] = audit(database).list()
     assert (record.action, record.jobs, record.via) == ("retry_jobs", 60, "web")
-    assert operator.post_form("/failures/delete", fingerprint=name).status_code == 403
-
-    admin = open_page(role="admin")
-    again = admin.post_form("/failures/delete", address, fingerprint=name)
-    assert "Nothing was changed" in again.text
-    value = problem_of(admin.get("/failures"), "ValueError").partition("fingerprint=")[2]
-    assert "1 job was deleted." in admin.post_form("/failures/delete", fingerprint=value).text
+    assert "available</span> 60" in operator.get(address).text
 
 
 def test_rows_written_by_hand_and_by_older_releases_are_shown_and_acted_on(
@@ -112,13 +109,12 @@ def test_rows_written_by_hand_and_by_older_releases_are_shown_and_acted_on(
     assert len(addresses) > 3
     for address in addresses:
         assert admin.get(address).status_code == 200, address
-    before = jobs(database).count()
-    name = addresses.pop().partition("fingerprint=")[2]
-    from urllib.parse import unquote_plus
-
-    done = admin.post_form("/failures/delete", fingerprint=unquote_plus(name))
+    form = admin.get(addresses.pop()).text
+    ids = set(re.findall(r'name="id" value="([^"]+)"', form))
+    done = admin.post_form("/jobs/delete", id=sorted(ids), sure="1")
     assert "deleted" in done.text
-    assert jobs(database).count() < before
+    assert jobs(database).filter(id=ids).count() == 0
+    assert jobs(database).count() == len(ODD) - len(ids)
 
 
 def test_without_a_failure_the_page_says_so(viewer):

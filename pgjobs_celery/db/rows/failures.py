@@ -106,6 +106,7 @@ class FailureRows:
         tasks: Sequence[str] | None = None,
         queues: Sequence[str] | None = None,
         errors: Sequence[str] | None = None,
+        limit: int = MOST_PROBLEMS,
     ) -> tuple[list[ProblemRow], Looked, list[UnnamedRow]]:
         """The problems of a span of time, what was looked at, and what has no name."""
         span = {"since": _within(since or EARLIEST), "until": _within(until or LATEST)}
@@ -113,7 +114,7 @@ class FailureRows:
             name: list(value) if value else None
             for name, value in (("tasks", tasks), ("queues", queues), ("errors", errors))
         }
-        depths = {"depth": NEWEST, "limit": MOST_PROBLEMS, "bars": BARS}
+        depths = {"depth": NEWEST, "limit": limit, "bars": BARS}
         problems, looked, unnamed = self._read(
             self._session.call("survey_failures", **depths, **span, **words),
             self._session.call("look_at_failures", depth=NEWEST, **span),

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from ...control import failures as control
 from ...control.attempts import attempts
-from ...control.explanation import COMMAND, count
+from ...control.explanation import COMMAND
 from ...control.failures import FAILED, PAGE
+from ...control.filters import Filters
+from ...control.search import write_word
+from ...control.spelled import as_cli, as_python, as_sql
 from ...errors import InvalidOption
-from ...job.states import State
+from ..charts import spark_bars
 from ..job_view import view_job
-from ..routes import Act, Page
+from ..routes import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from markupsafe import Markup
     from starlette.responses import Response
 
     from ...control.attempts import Attempt
@@ -30,11 +34,13 @@ if TYPE_CHECKING:
 #: The spans of the list, their lengths in seconds; None for all that is kept.
 RANGES = {"hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0, "all": None}
 DEFAULT = "week"
+#: How many problems a list has at most, and each part of a comparison.
+LONGEST, LONGEST_PART = 80, 50
 _STATES = [state.value for state in FAILED]
 #: What the sections of a comparison are called.
 KINDS = {
-    "new": "New", "more": "More than before", "same": "As before", "fewer": "Fewer than before",
-    "gone": "Gone",
+    "new": "New", "more": "More than before", "fewer": "Fewer than before", "gone": "Gone",
+    "same": "As before, or too rare to tell",
 }  # fmt: skip
 
 
@@ -51,7 +57,7 @@ def failures(visit: Visit) -> Response:
     words: dict[str, Any] = {
         f"{name}s": visit.query.getlist(name) or None for name in ("task", "queue", "error")
     }
-    found = control.failures(visit.source.database, since, **words)
+    found = control.failures(visit.source.database, since, **words, limit=LONGEST)
     return visit.render(
         "failures.html",
         found=found,
@@ -59,6 +65,7 @@ def failures(visit: Visit) -> Response:
         chosen=chosen,
         words={name: values for name, values in words.items() if values},
         shown=_shown(visit),
+        bars=_bars(found.since, found.until),
         cli=_list_command(chosen, words),
         python="from pgjobs_celery.control.failures import failures\n\nfailures(app).problems",
     )
@@ -82,6 +89,7 @@ def _comparison(visit: Visit, given: str) -> Response:
     return visit.render(
         "failures_compared.html",
         found=found,
+        longest=LONGEST_PART,
         sections=[section for section in sections if section[2]],
         shown=_shown(visit),
         cli=f"{COMMAND} failures --compare {at.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
@@ -91,6 +99,8 @@ def _comparison(visit: Visit, given: str) -> Response:
 def problem(visit: Visit) -> Response:
     """One problem: its newest traceback, where its jobs stand, and the jobs."""
     name, database = visit.query.get("fingerprint", ""), visit.source.database
+    filters = Filters().narrow(fingerprint=name, state=_STATES)
+    search = f"{write_word('fingerprint', name)} {write_word('state', _STATES)}"
     found = control.standing(database, name)
     unnamed = control.unnamed_jobs(database, name)
     rows = database.failures.list_problem_jobs(name, PAGE + 1, _before(visit))
@@ -109,62 +119,17 @@ def problem(visit: Visit) -> Response:
         traceback=view.traceback(newest.traceback) if view and newest else "",
         message=view.text(newest.message) if view and newest else "",
         found=found,
+        bars=_bars(found.first_seen, visit.now),
         unnamed=unnamed,
-        failed=found.failed + len(unnamed),
+        failed=found.failed,
         jobs=listed,
         older=visit.here(before=f"{older.failed_at.isoformat()}/{older.id}") if older else "",
         newer=visit.here(before=None) if visit.query.get("before") else "",
-        cli=_command(name, "retry"),
-        python=f"jobs(app).filter(fingerprint={name!r}, state={_STATES!r}).retry()",
-        sql=_sql(visit, name),
-        has_job="job" in visit.site.paths,
-    )
-
-
-def retry(visit: Visit) -> Response:
-    """Put the failed jobs of a problem in line again."""
-    return _act(visit, "retry", "put in line again")
-
-
-def delete(visit: Visit) -> Response:
-    """Take their rows away."""
-    return _act(visit, "delete", "deleted")
-
-
-def _act(visit: Visit, action: str, done: str) -> Response:
-    name = str(visit.form.get("fingerprint", ""))
-    if not name:
-        raise InvalidOption("the form names no problem")
-    selection = visit.source.jobs.filter(fingerprint=name, state=_STATES)
-    unnamed = control.unnamed_jobs(visit.source.database, name)
-    changed = getattr(selection, action)()
-    if unnamed:
-        ids = [job.task_id for job in unnamed]
-        others = visit.source.jobs.filter(id=ids, state=State.DISCARDED.value)
-        changed += getattr(others, action)()
-    number = len(changed)
-    text = (
-        f"{count(number, 'job')} {'was' if number == 1 else 'were'} {done}."
-        if number
-        else "Nothing was changed: no job stands at this problem and waits for nobody."
-    )
-    return visit.redirect(
-        visit.back("failures"), text, cli=_command(name, action), is_error=not number
-    )
-
-
-def _command(name: str, action: str) -> str:
-    states = " ".join(f"--state {state.value}" for state in FAILED)
-    return f"{COMMAND} {action} --fingerprint {quote(name)} {states}"
-
-
-def _sql(visit: Visit, name: str) -> str:
-    literal = name.replace("'", "''")
-    schema = visit.source.database.schema
-    return (
-        "SELECT task_id, task, queue, state, failed_at, attempted_by, args, kwargs\n"
-        f"FROM \"{schema}\".job_details\nWHERE fingerprint = '{literal}'\n"
-        "ORDER BY failed_at DESC LIMIT 100"
+        search=search,
+        all_of_it=write_word("fingerprint", name) if name else "",
+        cli=as_cli(filters, "retry"),
+        python=as_python(filters, "retry"),
+        sql=as_sql(filters, database.schema),
     )
 
 
@@ -193,6 +158,17 @@ def _shown(visit: Visit) -> Callable[[Problem], str]:
     return shown
 
 
+def _bars(since: datetime | None, until: datetime) -> Callable[[Sequence[int]], Markup]:
+    """Draws how many failed in each part of the span."""
+
+    def bars(series: Sequence[int]) -> Markup:
+        begin = f"{since:%Y-%m-%d %H:%M}" if since else ""
+        label = f"{sum(series):,} failed from {begin} to {until:%Y-%m-%d %H:%M} UTC"
+        return spark_bars([(0.0, float(number)) for number in series], label)
+
+    return bars
+
+
 def _view(visit: Visit, jobs: Sequence[FailedJob]) -> JobView | None:
     """The newest job as it may be shown."""
     row = visit.source.database.views.show_job(jobs[0].task_id) if jobs else None
@@ -210,6 +186,4 @@ def _newest(row: ShownJob, name: str) -> Attempt | None:
 ROUTES = (
     Page("/failures", failures, "failures", "Failures"),
     Page("/failures/problem", problem, "problem"),
-    Act("/failures/retry", retry, "retry_jobs", "retry_problem"),
-    Act("/failures/delete", delete, "delete_jobs", "delete_problem"),
 )

@@ -8,7 +8,7 @@ WITH looked AS MATERIALIZED (
     AND j.failed_at <= least(%(until)s::timestamptz, pg_catalog.now())
   ORDER BY j.failed_at DESC
   LIMIT %(depth)s::bigint
-), span AS (
+), span AS MATERIALIZED (
   SELECT extract(epoch FROM pg_catalog.min(l.failed_at))::float8 - 1::float8 AS lowest,
          extract(epoch FROM least(%(until)s::timestamptz, pg_catalog.now()))::float8 AS highest,
          pg_catalog.min(l.failed_at) AS oldest, pg_catalog.count(*) AS jobs
@@ -29,7 +29,7 @@ WITH looked AS MATERIALIZED (
     AND (%(errors)s::text[] IS NULL OR pg_catalog.left(l.fingerprint, -11) = ANY (%(errors)s::text[]))
 ), bars AS (
   SELECT f.fingerprint, f.bar, pg_catalog.count(*) AS jobs FROM found AS f GROUP BY f.fingerprint, f.bar
-), series AS (
+), series AS MATERIALIZED (
   SELECT b.fingerprint, pg_catalog.json_object_agg(b.bar::text, b.jobs)::text AS bars
   FROM bars AS b
   GROUP BY b.fingerprint

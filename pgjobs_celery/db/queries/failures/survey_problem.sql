@@ -8,7 +8,7 @@ WITH looked AS MATERIALIZED (
     AND j.failed_at <= pg_catalog.now()
   ORDER BY j.failed_at DESC
   LIMIT %(depth)s::bigint
-), span AS (
+), span AS MATERIALIZED (
   SELECT extract(epoch FROM pg_catalog.min(l.failed_at))::float8 - 1::float8 AS lowest,
          extract(epoch FROM pg_catalog.now())::float8 AS highest
   FROM looked AS l
