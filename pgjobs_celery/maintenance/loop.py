@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..db.database import CONNECTION_ERRORS
 from ..errors import PgJobsError
 from ..printable import guarded
+from ..scopes.greenlets import patched_by
 
 if TYPE_CHECKING:
     from ..db.database import Database
@@ -145,8 +145,7 @@ class Pulse(Loop):
     """
 
     def _start_thread(self) -> Any:
-        monkey = sys.modules.get("gevent.monkey")
-        if monkey is None or not monkey.is_module_patched("threading"):
+        if patched_by() != "gevent":
             return super()._start_thread()
         from gevent.threadpool import ThreadPool
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from .greenlets import patched_by
 from .scopes import Loan
 
 T = TypeVar("T")
@@ -34,6 +35,10 @@ async def in_thread_with(loan: Loan | None, call: Callable[[], T], *, waits: boo
     waiting task goes on. ``waits``: false for a call that sends nothing over the loan.
     """
     context = contextvars.copy_context()
+    if patched_by() is not None:
+        # What would be a thread is a greenlet of the thread that runs this loop: it could run only
+        # while the loop does, and whoever waits for its end would wait for ever.
+        return context.run(_with_loan, loan, call) if loan else context.run(call)
     if not loan:
         return await asyncio.wrap_future(_publishers().submit(context.run, call))
     executor = _borrowers() if waits else _publishers()

@@ -27,6 +27,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from ..errors import CoroutineCancelled
 from ..printable import guarded
 from ..publishing.carried import Carried
+from ..scopes.greenlets import patched_by
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -255,6 +256,13 @@ def _run_here(carried: Carried, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return _own_loop().run(coroutine)
 
 
+def _outcome_here(carried: Carried, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return _run_here(carried, coroutine), None
+    except BaseException as error:
+        return None, error
+
+
 def _in_helper(coroutine: Coroutine[Any, Any, Any]) -> Any:
     context = contextvars.copy_context()
     return _helper().submit(context.run, _run_here, Carried(), coroutine).result()
@@ -265,24 +273,23 @@ def _outside() -> Driver | None:
 
     Their greenlets share a thread, which can run one event loop at a time.
     """
-    if "gevent" in sys.modules:
-        from gevent import monkey
-
-        if monkey.is_module_patched("threading"):
-            return _in_gevents_threads
-    if "eventlet" in sys.modules:
-        from eventlet import patcher
-
-        if patcher.is_monkey_patched("thread"):
-            return _in_eventlets_threads
-    return None
+    patched = patched_by()
+    if patched == "gevent":
+        return _in_gevents_threads
+    return _in_eventlets_threads if patched == "eventlet" else None
 
 
 def _in_gevents_threads(coroutine: Coroutine[Any, Any, Any]) -> Any:
     import gevent
 
     context = contextvars.copy_context()
-    return gevent.get_hub().threadpool.apply(context.run, (_run_here, Carried(), coroutine))
+    # gevent prints what a function of its pool raises.
+    returned, error = gevent.get_hub().threadpool.apply(
+        context.run, (_outcome_here, Carried(), coroutine)
+    )
+    if error is not None:
+        raise error
+    return returned
 
 
 def _in_eventlets_threads(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import sys
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from typing import Any
 from celery.concurrency.base import BasePool, apply_target
 
 from ...printable import guarded
+from ...scopes.greenlets import patched_by
 from ...tasks.coroutines import drive_by, is_coroutine, prepare_task
 from .loop import LoopThread
 from .run import CoroutineRun, find_driver
@@ -195,10 +195,9 @@ class TaskPool(BasePool):
 
 
 def refuse_greenlets() -> None:
-    """Raise SystemExit where gevent has patched this process."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
+    """Raise SystemExit where gevent or eventlet has patched this process."""
+    if (patched := patched_by()) is not None:
         raise SystemExit(
-            "this pool runs asyncio's event loop in a thread, which gevent has patched away: do "
-            "not call monkey.patch_all() in its worker, or use --pool gevent"
+            f"this pool runs asyncio's event loop in a thread, which {patched} has patched away: "
+            f"do not patch its worker, or use --pool {patched}"
         )
