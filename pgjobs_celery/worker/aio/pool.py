@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery.concurrency.base import BasePool, apply_target
+from celery.worker import state
 
 from ...printable import guarded
 from ...scopes.greenlets import patched_by
@@ -53,7 +54,7 @@ class TaskPool(BasePool):
         self._running: set[int] = set()
         #: By name, each task and whether it is a coroutine: to find out takes 3 microseconds.
         self._coroutines: dict[Any, tuple[Any, bool]] = {}
-        self._is_told = False
+        self._is_told = self._is_closing = self._is_shut = False
         self._is_empty = threading.Condition()
         self._loop = LoopThread(lambda: self.current)
         self.executor_of_threads = ThreadPoolExecutor(
@@ -109,6 +110,8 @@ class TaskPool(BasePool):
     def _begin(self) -> None:
         """In the loop: begin what waits, as long as there is room."""
         self._is_told = False
+        while self._is_closing and self._waiting:
+            self._forget(self._waiting.popleft().number)  # its job goes back in line
         while self._waiting and len(self._running) < self.limit:
             run = self._waiting.popleft()
             self._running.add(run.number)
@@ -147,10 +150,21 @@ class TaskPool(BasePool):
         if pid in self._pool_map and self._pool_map[pid] is None:
             raise NotImplementedError("a task in a thread cannot be ended")
         if (run := self._pool_map.get(pid)) is not None:
-            self._loop.call(run.insist)
+            self._loop.call(run.finish)
 
     def on_stop(self) -> None:
-        """Wait until all that runs has ended, as the threads pool does."""
+        """Wait until all that runs has ended, as the threads pool does; nothing else begins.
+
+        A cold shutdown stops the pool as well. Celery has cancelled what it knew to run; a task
+        that began at that moment would keep it waiting.
+        """
+        if self._is_shut:
+            return
+        self._is_closing = True
+        self._loop.call(self._begin)
+        if state.should_terminate is not None and state.should_terminate is not False:
+            self.on_terminate()
+            return
         with self._is_empty:
             while self._pool_map:
                 self._is_empty.wait(1.0)
@@ -158,9 +172,10 @@ class TaskPool(BasePool):
 
     def on_terminate(self) -> None:
         """End all coroutines, and wait for them a little."""
+        self._is_closing = True
         for run in list(self._pool_map.values()):
             if run is not None:
-                self._loop.call(run.insist)
+                self._loop.call(run.finish)
         until = time.monotonic() + PATIENCE
         with self._is_empty:
             while any(self._pool_map.values()) and time.monotonic() < until:
@@ -168,6 +183,7 @@ class TaskPool(BasePool):
         self._shut()
 
     def _shut(self) -> None:
+        self._is_shut = True
         self.executor_of_threads.shutdown(wait=False, cancel_futures=True)
         self._loop.stop()
         drive_by(lambda: None)

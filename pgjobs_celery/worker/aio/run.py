@@ -96,7 +96,7 @@ class CoroutineRun:
         self._thrown: list[BaseException] = []
         #: It was told to end: how often, and whether the end was reported without waiting for it.
         self._told = 0
-        self._is_reported = False
+        self._is_reported = self._is_insisted = False
         self._timers: list[asyncio.TimerHandle] = []
 
     def __str__(self) -> str:
@@ -218,10 +218,15 @@ class CoroutineRun:
         except TimeLimitExceeded:
             self._tell("error_callback", ExceptionInfo())
         self._tell("timeout_callback", False, limit)
-        self.insist()
+        self.finish()
 
-    def insist(self) -> None:
-        """Tell it to end until it does; one that goes on all the same is given up."""
+    def finish(self) -> None:
+        """Have the coroutine end for good: each second told anew, and at last given up."""
+        if not self._is_insisted:
+            self._is_insisted = True
+            self._insist()
+
+    def _insist(self) -> None:
         if self.is_over:
             return
         if self._told >= INSISTENCE:
@@ -229,7 +234,7 @@ class CoroutineRun:
             self.pool.give_up(self, self._task)
             return
         self.end()
-        self._timers.append(asyncio.get_running_loop().call_later(1.0, self.insist))
+        self._timers.append(asyncio.get_running_loop().call_later(1.0, self._insist))
 
     def _tell(self, name: str, *args: Any) -> None:
         try:
