@@ -179,7 +179,7 @@ class ThreadLoop:
 def _on_error(
     thread: weakref.ref[ThreadLoop], loop: asyncio.AbstractEventLoop, context: dict[str, Any]
 ) -> None:
-    """What a callback has raised: perhaps it was a time limit that hit it by chance."""
+    """Handle what a callback has raised: perhaps a time limit that hit it by chance."""
     error, found = context.get("exception"), thread()
     if not (isinstance(error, SoftTimeLimitExceeded) and found and found.hit(error)):
         loop.default_exception_handler(context)
@@ -233,7 +233,7 @@ _local = threading.local()
 
 
 def _find_thread() -> Driver:
-    """What runs a coroutine where no loop of a pool drives it."""
+    """The driver of a coroutine where no loop of a pool has it."""
     is_nested = asyncio._get_running_loop() is not None
     outside = _outside()
     if outside is not None:

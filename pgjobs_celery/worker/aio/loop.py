@@ -40,7 +40,7 @@ class LoopThread:
     """An event loop in a thread of its own, so that nothing in it holds up the worker."""
 
     def __init__(self, holder: Callable[[], Any]) -> None:
-        #: What runs in the loop just now, for the log.
+        #: Tells the log which task the loop runs just now.
         self._holder = holder
         self.loop = new_loop()
         self.loop.set_task_factory(make_task)

@@ -45,7 +45,7 @@ class TaskPool(BasePool):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         refuse_greenlets()
-        #: What the loop runs just now.
+        #: The run whose code the loop is in.
         self.current: CoroutineRun | None = None
         #: By number, all that this pool has: those that wait as well.
         self._pool_map: dict[int, Any] = {}

@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
@@ -26,9 +26,6 @@ from ...printable import guarded
 from ...publishing.carried import Carried
 from ...tasks.coroutines import Driver, report_forgotten, uncancel
 
-if TYPE_CHECKING:
-    from .pool import TaskPool
-
 logger = guarded(logging.getLogger(__name__))
 
 #: How often a coroutine that must end is told so before it is given up.
@@ -36,6 +33,19 @@ INSISTENCE = 3
 
 #: The report of a task that was ended, as gevent's pool has it.
 ENDED = (False, None, None)
+
+
+class Host(Protocol):
+    """The pool that a run belongs to."""
+
+    #: The run whose code the loop is in; None between them.
+    current: CoroutineRun | None
+
+    def forget(self, run: CoroutineRun) -> None:
+        """The task has ended."""
+
+    def give_up(self, run: CoroutineRun, task: asyncio.Task[Any] | None) -> None:
+        """The task never ends."""
 
 
 class CoroutineEnded(BaseException):
@@ -80,7 +90,7 @@ class CoroutineRun:
     """A task that the loop runs."""
 
     def __init__(
-        self, pool: TaskPool, number: int, target: Any, args: Any, kwargs: Any, options: Any
+        self, pool: Host, number: int, target: Any, args: Any, kwargs: Any, options: Any
     ) -> None:
         self.pool = pool
         self.number = number
@@ -255,7 +265,7 @@ _current: ContextVar[CoroutineRun | None] = ContextVar("pgjobs_coroutine_run", d
 
 
 def find_driver() -> Driver | None:
-    """What drives the coroutine of the code that runs in a seat; None anywhere else."""
+    """The driver of the coroutine whose code runs in a seat; None anywhere else."""
     seat = getcurrent()
     if not isinstance(seat, Seat):
         return None
