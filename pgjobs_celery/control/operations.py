@@ -28,7 +28,7 @@ from .search import parse
 
 if TYPE_CHECKING:
     from ..db.database import Database
-    from ..db.rows.filtered import Changed
+    from ..db.rows.audit import Changed
 
 #: The action's name in the audit, by the method of Selection.
 RECORDED = {

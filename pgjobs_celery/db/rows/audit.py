@@ -11,15 +11,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 from ...errors import PermissionMissing
+from ...job.states import State
 
 if TYPE_CHECKING:
     from ..session import Session
-    from .filtered import Changed
 
 #: How many task ids a row names: 36 bytes and an entry of an index each. A batch has up to 1,000.
 NAMED = 100
 #: The actions that end jobs: a job that no row names is found by the time of its end.
 ENDING = ("cancel_jobs", "purge_queue", "delete_queue")
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A job that an action has changed, as it is now."""
+
+    task_id: str
+    queue: str
+    state: State
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ...job.job import Job
 from ...job.states import State
 from .. import notify
 from ..notify import waiter
-from .audit import Action, Audit
+from .audit import Action, Audit, Changed
 
 if TYPE_CHECKING:
     from ..connection import Call, Row
@@ -45,15 +45,6 @@ class Survey(NamedTuple):
     rows: float
     #: The columns by which indexes of the whole table begin.
     indexed: list[str]
-
-
-@dataclass(frozen=True)
-class Changed:
-    """A job that an action has changed, as it is now."""
-
-    task_id: str
-    queue: str
-    state: State
 
 
 class Matches:
