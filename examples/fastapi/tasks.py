@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
+import httpx
 from celery import Celery
 from sqlalchemy import create_engine, text
 
@@ -32,3 +34,18 @@ def ship(order_id: int) -> str:
             text("UPDATE orders SET shipped = true WHERE id = :id RETURNING item"), {"id": order_id}
         )
     return f"{item} is on its way"
+
+
+@app.task(bind=True)
+async def read_price_list(self: Any, url: str) -> int:
+    """Read a list line by line, as it comes, and say how far it is. A coroutine: while it waits for
+    the supplier's server, its worker does something else."""
+    lines = 0
+    async with httpx.AsyncClient() as client, client.stream("GET", url) as answer:
+        answer.raise_for_status()
+        async for _ in answer.aiter_lines():
+            lines += 1
+            if lines % 1000 == 0:
+                await self.meta.aset("lines", lines)
+    await self.meta.aset("lines", lines)
+    return lines
