@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,8 @@ class Window:
     width: int
     #: How many buckets, the present one included.
     buckets: int
+    #: How many seconds are one point of a small chart.
+    step: int
 
     @property
     def seconds(self) -> int:
@@ -49,7 +51,8 @@ class Window:
 WINDOWS: Mapping[str, Window] = {
     each.name: each
     for each in (
-        Window("hour", MINUTE, 60), Window("day", TEN_MINUTES, 144), Window("week", HOUR, 168),
+        Window("hour", MINUTE, 60, 2 * MINUTE), Window("day", TEN_MINUTES, 144, 3 * TEN_MINUTES),
+        Window("week", HOUR, 168, 6 * HOUR),
     )
 }  # fmt: skip
 
@@ -246,17 +249,31 @@ def table(database: Database, window: Window, kind: str) -> dict[str, Measured]:
     return {name: Measured(period) for name, period in sums}
 
 
-def lines(database: Database, window: Window, kind: str) -> dict[str, Line]:
-    """Each task, or each queue, with its buckets."""
-    look, traces = database.history.traces(kind, window.width, window.buckets)
+def lines(
+    database: Database, window: Window, kind: str, *, step: int = 0, failures: int = 0
+) -> dict[str, Line]:
+    """Each task, or each queue, in steps of so many seconds; the window's own if none is said.
+
+    Only those of which ``failures`` jobs failed at least.
+    """
+    step = step or window.step
+    look, traces = database.history.traces(kind, window.width, window.buckets, step, failures)
     if look is None:
         return {}
-    times = times_of(window, look.at)
-    looked: list[bool] = []
+    last = datetime.fromtimestamp(look.at.timestamp() // step * step, timezone.utc)
+    times = times_of(Window(window.name, step, window.seconds // step, step), last)
+    looked: set[datetime] = set()
     if kind == "queue":
         # A queue that is not there at a look was empty then.
-        looked = [point.ready is not None for point in series(database, window).points]
-    return {trace.name: as_line(trace, times, looked) for trace in traces}
+        size = timedelta(seconds=step)
+        looked = {
+            last + (point.at - last) // size * size
+            for point in series(database, window).points
+            if point.at is not None and point.ready is not None
+        }
+    return {
+        trace.name: as_line(trace, times, [time in looked for time in times]) for trace in traces
+    }
 
 
 def as_line(trace: Trace, times: Sequence[datetime], looked: Sequence[bool] = ()) -> Line:
@@ -281,9 +298,9 @@ def as_line(trace: Trace, times: Sequence[datetime], looked: Sequence[bool] = ()
 def failing_tasks(database: Database) -> list[Failing]:
     """The tasks of whose jobs many fail now, the worst first; looks back for a day."""
     hour, day = WINDOWS["hour"], WINDOWS["day"]
-    found = {each.name: failing(each) for each in lines(database, hour, "task").values()}
+    found = _failing_in(database, hour)
     if any(each is not None and each.is_older for each in found.values()):
-        longer = {each.name: failing(each) for each in lines(database, day, "task").values()}
+        longer = _failing_in(database, day)
         for name, each in found.items():
             if each is not None and each.is_older and longer.get(name) is not None:
                 found[name] = longer[name]
@@ -291,6 +308,11 @@ def failing_tasks(database: Database) -> list[Failing]:
         (each for each in found.values() if each is not None),
         key=lambda each: (-each.share * each.failed, each.task),
     )
+
+
+def _failing_in(database: Database, window: Window) -> dict[str, Failing | None]:
+    found = lines(database, window, "task", step=window.width, failures=FEWEST_FAILURES)
+    return {name: failing(line) for name, line in found.items()}
 
 
 def failing(line: Line) -> Failing | None:

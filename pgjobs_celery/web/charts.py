@@ -99,7 +99,7 @@ def sparkline(values: Sequence[Value], label: str, css: str = "depth") -> Markup
     areas = "".join(f"{each}V{height:g}H{_number(_first(each))}z" for each in strokes)
     return Markup(
         '<svg class="spark {css}" viewBox="0 0 {width:g} {height:g}" preserveAspectRatio="none"'
-        ' role="img" aria-label="{label}"><title>{label}</title>'
+        ' role="img"><title>{label}</title>'
         '<path class="area" d="{areas}"/><path class="line" d="{lines}"/></svg>'
     ).format(css=css, width=width, height=height, label=label, areas=areas, lines="".join(strokes))
 
@@ -119,7 +119,7 @@ def spark_bars(parts: Sequence[tuple[float, float]], label: str) -> Markup:
     )
     return Markup(
         '<svg class="spark" viewBox="0 0 {width:g} {height:g}" preserveAspectRatio="none"'
-        ' role="img" aria-label="{label}"><title>{label}</title>'
+        ' role="img"><title>{label}</title>'
         '<path class="succeeded" d="{good}"/><path class="failed" d="{bad}"/></svg>'
     ).format(width=SPARK_WIDTH, height=SPARK_HEIGHT, label=label, good=good, bad=bad)
 

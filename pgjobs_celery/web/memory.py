@@ -17,24 +17,30 @@ MOST = 256
 class Memory:
     """Answers, each for some seconds. Thread-safe; of two that ask at once the second waits."""
 
-    def __init__(self, seconds: float) -> None:
-        #: For how long an answer counts.
-        self.seconds = seconds
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[Hashable, _Kept] = {}
 
-    def get(self, key: Hashable, read: Callable[[], T]) -> T:
-        """The answer; ``read()`` if there is none, or an old one. An error is not kept."""
+    def get(self, key: Hashable, read: Callable[[], T], seconds: float) -> T:
+        """The answer; ``read()`` if there is none, or one that is older than so many seconds.
+
+        An error is not kept.
+        """
         with self._lock:
             if len(self._kept) >= MOST and key not in self._kept:
                 self._kept.clear()
             kept = self._kept.setdefault(key, _Kept())
         with kept.lock:
-            if monotonic() >= kept.until:
+            if monotonic() >= kept.at + seconds:
                 kept.answer = read()
-                kept.until = monotonic() + self.seconds
+                kept.at = monotonic()
             answer: T = kept.answer
             return answer
+
+    def clear(self) -> None:
+        """Know nothing: somebody has acted, and wants to see it."""
+        with self._lock:
+            self._kept.clear()
 
 
 class _Kept:
@@ -43,4 +49,4 @@ class _Kept:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.answer: Any = None
-        self.until = 0.0
+        self.at = float("-inf")

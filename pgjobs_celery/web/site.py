@@ -21,7 +21,7 @@ from .redact import Redaction
 from .roles import Rules
 from .routes import Page, Route, name_of
 from .sources import Source
-from .windows import REMEMBERED, TITLES
+from .windows import TITLES
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -55,8 +55,8 @@ class Site:
     live: dict[str, Live] = field(default_factory=dict, init=False)
     #: What looks for findings, by the name of the source.
     examiners: dict[str, Examiner] = field(default_factory=dict, init=False)
-    #: What the pages have read of the past.
-    memory: Memory = field(default_factory=lambda: Memory(REMEMBERED), init=False)
+    #: What the pages have read a moment ago.
+    memory: Memory = field(default_factory=Memory, init=False)
 
     def __post_init__(self) -> None:
         self.live.update((name, Live(each.database)) for name, each in self.sources.items())

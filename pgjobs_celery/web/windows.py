@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from ..control import history
 from ..control.history import WINDOWS, Window, window_named
+from ..control.overview import Overview, overview
 
 if TYPE_CHECKING:
     from .visit import Visit
 
+T = TypeVar("T")
+
 #: How people call each.
 TITLES = {"hour": "Last hour", "day": "Last day", "week": "Last week"}
-#: For how many seconds what was read counts: it changes every five at most.
-REMEMBERED = 2.5
+#: For how many seconds what was read of each counts: it changes every five, and of a week little.
+REMEMBERED = {"hour": 2.5, "day": 10.0, "week": 30.0}
+#: And what was read of the present.
+JUST_NOW = 1.0
 
 
 def chosen_window(visit: Visit) -> Window:
@@ -31,29 +38,41 @@ class Past:
         self.window = chosen_window(visit)
         self._database = visit.source.database
         self._memory = visit.site.memory
-        self._key = (visit.source.name, self.window.name)
+        self._source = visit.source.name
 
     def series(self, kind: str = "all", name: str = "") -> history.Series:
         """Of all jobs, of a task or of a queue."""
-        return self._memory.get(
-            ("series", *self._key, kind, name),
-            lambda: history.series(self._database, self.window, kind, name),
-        )
+        read = partial(history.series, self._database, self.window, kind, name)
+        return self._get(("series", kind, name), read)
 
     def lines(self, kind: str) -> dict[str, history.Line]:
         """Of each task, or queue, for small charts."""
-        return self._memory.get(
-            ("lines", *self._key, kind), lambda: history.lines(self._database, self.window, kind)
-        )
+        return self._get(("lines", kind), partial(history.lines, self._database, self.window, kind))
 
     def table(self, kind: str) -> dict[str, history.Measured]:
         """Of each task, or queue, all together."""
-        return self._memory.get(
-            ("table", *self._key, kind), lambda: history.table(self._database, self.window, kind)
-        )
+        return self._get(("table", kind), partial(history.table, self._database, self.window, kind))
 
     def failing(self) -> list[history.Failing]:
         """The tasks that fail now, whatever the window is."""
-        return self._memory.get(
-            ("failing", self._key[0]), lambda: history.failing_tasks(self._database)
-        )
+        read = partial(history.failing_tasks, self._database)
+        return self._memory.get((self._source, "failing"), read, REMEMBERED["hour"])
+
+    def _get(self, key: tuple[str, ...], read: Callable[[], T]) -> T:
+        name = self.window.name
+        return self._memory.get((self._source, name, *key), read, REMEMBERED[name])
+
+
+def now(visit: Visit) -> Overview:
+    """How queues, workers and failures stand."""
+    read = partial(overview, visit.source.database)
+    return visit.site.memory.get((visit.source.name, "now"), read, JUST_NOW)
+
+
+def page_of(visit: Visit, found: Sequence[T], size: int) -> tuple[Sequence[T], int, int]:
+    """What stands on the page of a list that the address names, its number, and the last one's."""
+    last = max(1, -(-len(found) // size))
+    given = visit.query.get("page", "")
+    number = int(given) if given.isascii() and given.isdigit() and len(given) < 9 else 1
+    number = min(max(1, number), last)
+    return found[(number - 1) * size : number * size], number, last

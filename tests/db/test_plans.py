@@ -190,7 +190,7 @@ def test_a_scrape_reads_no_job(filled, name):
 HISTORY = {
     "read_history": {"kind": "task", "name": "t", "width": 600, "buckets": 144},
     "sum_history": {"kind": "task", "width": 600, "buckets": 144, "limit": 100},
-    "trace_history": {"kind": "task", "width": 600, "buckets": 144},
+    "trace_history": {"kind": "task", "width": 600, "buckets": 144, "step": 600, "failures": 0},
     "look_at_history": {"width": 600},
     "list_history_names": {},
     "forget_recent_history": {"since": "2000-01-01"},

@@ -130,7 +130,7 @@ def test_no_style_and_no_script_is_in_a_chart():
 
 def test_a_sparkline_tells_what_it_shows():
     figure = read(sparkline([0, 5, None, 3], "at most 5 ready"))
-    assert figure.get("aria-label") == "at most 5 ready"
+    assert [title.text for title in figure.iter("title")] == ["at most 5 ready"]
     assert read(sparkline([], "nothing")).get("role") == "img"
     assert "nan" not in sparkline([0, 0], "nothing").lower()
 

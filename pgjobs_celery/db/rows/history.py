@@ -199,9 +199,16 @@ class HistoryRows:
         )
         return [(row[0], Period(*row[1:])) for row in rows]
 
-    def traces(self, kind: str, width: int, buckets: int) -> tuple[HistoryLook | None, list[Trace]]:
-        """Each task's, or queue's, last buckets, as a small chart shows them."""
-        look, rows = self._read("trace_history", kind=kind, width=width, buckets=buckets)
+    def traces(
+        self, kind: str, width: int, buckets: int, step: int, failures: int = 0
+    ) -> tuple[HistoryLook | None, list[Trace]]:
+        """Each task's, or queue's, last buckets, ``step`` seconds together, for a small chart.
+
+        Only those of which ``failures`` failed at least.
+        """
+        look, rows = self._read(
+            "trace_history", kind=kind, width=width, buckets=buckets, step=step, failures=failures
+        )
         return look, [Trace(*row) for row in rows]
 
     def _read(self, statement: str, **values: Any) -> tuple[HistoryLook | None, list[Row]]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...control.attention import attention
-from ...control.overview import overview as look
 from ...db.rights import quoted
 from ..examinations import examination
 from ..panels import depth_spark, panels
 from ..routes import Page
-from ..windows import Past
+from ..windows import Past, now
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -25,7 +24,7 @@ QUEUES, WORKERS, FAILURES = 12, 12, 8
 def overview(visit: Visit) -> Response:
     """One line, what needs somebody, charts, queues, workers and the newest failures."""
     database, past = visit.source.database, Past(visit)
-    seen, found = look(database), past.series()
+    seen, found = now(visit), past.series()
     doctor = examination(visit.site, visit.source)
     findings = doctor.report.findings if doctor else ()
     depths = past.lines("queue")

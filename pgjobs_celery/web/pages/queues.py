@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...control.attention import LATE
 from ...control.overview import QueueNow
-from ...control.overview import overview as look
 from ...control.queues import Queues
 from ...db.rights import quoted
 from ...errors import InvalidOption
 from ..panels import depth_spark, panels
 from ..routes import Act, Page
-from ..windows import Past
+from ..windows import Past, now, page_of
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from ..visit import Visit
 
 #: How many queues a page shows.
-PAGE = 200
+PAGE = 60
 #: How the list may be sorted.
 SORTS: dict[str, Callable[[QueueNow], Any]] = {
     "name": lambda queue: queue.name,
@@ -37,14 +36,14 @@ SORTS: dict[str, Callable[[QueueNow], Any]] = {
 def queues(visit: Visit) -> Response:
     """All queues: those with jobs, workers, a pause or a limit, or that were declared to stay."""
     database, past = visit.source.database, Past(visit)
-    seen, words = look(database), visit.query.get("q", "")
+    seen, words = now(visit), visit.query.get("q", "")
     sort = visit.query.get("sort", "name")
     found = sorted(
         (each for each in seen.queues if words.casefold() in each.name.casefold()),
         key=SORTS.get(sort, SORTS["name"]),
     )
     history = past.lines("queue")
-    shown = found[:PAGE]
+    shown, page, pages = page_of(visit, found, PAGE)
     traced = {each.name: history.get(each.name[:200]) for each in shown}
     return visit.render(
         "queues.html",
@@ -54,7 +53,9 @@ def queues(visit: Visit) -> Response:
         sort=sort if sort in SORTS else "name",
         sorts=list(SORTS),
         queues=shown,
-        more=len(found) - len(shown),
+        count=len(found),
+        page=page,
+        pages=pages,
         late=LATE,
         schema=quoted(database.schema),
         sparks={name: depth_spark(line) for name, line in traced.items()},
@@ -71,11 +72,11 @@ def queue(visit: Visit) -> Response:
     """One queue: its state, its charts, and the forms that change it."""
     name = _name(visit.query.get("name", ""))
     database, past = visit.source.database, Past(visit)
-    seen = look(database)
-    now = next((each for each in seen.queues if each.name == name), None)
-    if now is None:
+    seen = now(visit)
+    found_now = next((each for each in seen.queues if each.name == name), None)
+    if found_now is None:
         limits = Queues(database).get(name)
-        now = QueueNow(name, paused_at=limits.paused_at, concurrency=limits.concurrency)
+        found_now = QueueNow(name, paused_at=limits.paused_at, concurrency=limits.concurrency)
         is_known = limits.is_paused or limits.concurrency is not None
     else:
         is_known = True
@@ -83,7 +84,7 @@ def queue(visit: Visit) -> Response:
     return visit.render(
         "queue.html",
         window=past.window,
-        queue=now,
+        queue=found_now,
         is_known=is_known or found.total.ended > 0,
         late=LATE,
         found=found,
@@ -131,6 +132,8 @@ def limit(visit: Visit) -> Response:
 
 
 def _control(visit: Visit) -> Queues:
+    """What changes queues; the next page must show it."""
+    visit.site.memory.clear()
     return Queues(visit.source.database, visit.source.app)
 
 

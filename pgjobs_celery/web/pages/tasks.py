@@ -11,7 +11,7 @@ from ...db.rights import quoted
 from ...errors import InvalidOption
 from ..panels import ended_spark, panels
 from ..routes import Page
-from ..windows import Past
+from ..windows import Past, page_of
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..visit import Visit
 
 #: How many tasks a page shows.
-PAGE = 200
+PAGE = 60
 
 _Row = tuple[str, Measured]
 #: How the list may be sorted.
@@ -42,7 +42,7 @@ def tasks(visit: Visit) -> Response:
         ((name, each) for name, each in every.items() if words.casefold() in name.casefold()),
         key=SORTS.get(sort, SORTS["busiest"]),
     )
-    shown = found[:PAGE]
+    shown, page, pages = page_of(visit, found, PAGE)
     traces = past.lines("task")
     return visit.render(
         "tasks.html",
@@ -51,7 +51,9 @@ def tasks(visit: Visit) -> Response:
         sort=sort if sort in SORTS else "busiest",
         sorts=list(SORTS),
         tasks=shown,
-        more=len(found) - len(shown),
+        count=len(found),
+        page=page,
+        pages=pages,
         is_empty=not every,
         ran=sum(each.period.ran for each in every.values()),
         schema=quoted(database.schema),

@@ -1,9 +1,10 @@
 -- What each task, or each queue, did in all buckets together; the busiest first.
 WITH edge AS MATERIALIZED (
-  -- Before the edge the wide buckets are complete; what is later stands in minutes.
+  -- Before the edge the wide buckets are complete; what is later stands in narrower ones.
   SELECT pg_catalog.date_bin(%(width)s::integer::float8 * interval '1 second', f.watermark, '2000-01-01 00:00:00+00') AS at,
          pg_catalog.date_bin(%(width)s::integer::float8 * interval '1 second', pg_catalog.now(), '2000-01-01 00:00:00+00')
-           - ((%(buckets)s::integer - 1) * %(width)s::integer)::float8 * interval '1 second' AS since
+           - ((%(buckets)s::integer - 1) * %(width)s::integer)::float8 * interval '1 second' AS since,
+         pg_catalog.date_bin('10 minutes', f.watermark, '2000-01-01 00:00:00+00') AS tens
   FROM pgjobs.fold AS f
 ), found AS (
   SELECT h.*
@@ -14,7 +15,12 @@ WITH edge AS MATERIALIZED (
   SELECT h.*
   FROM edge AS e
   JOIN pgjobs.history AS h
-    ON h.kind = %(kind)s::text AND h.width = 60 AND h.at >= greatest(e.at, e.since)
+    ON h.kind = %(kind)s::text AND h.width = 600 AND h.at >= greatest(e.at, e.since) AND h.at < e.tens
+  UNION ALL
+  SELECT h.*
+  FROM edge AS e
+  JOIN pgjobs.history AS h
+    ON h.kind = %(kind)s::text AND h.width = 60 AND h.at >= greatest(e.at, e.tens, e.since)
 )
 SELECT h.name,
        pg_catalog.sum(h.succeeded)::bigint, pg_catalog.sum(h.failed)::bigint,
