@@ -119,7 +119,15 @@ def since(value: datetime | None, now: datetime | None = None) -> Markup:
     )
 
 
+def minute(value: datetime) -> Markup:
+    """A time of the day, ``02:10``; the script shows it in the visitor's zone."""
+    at = value.astimezone(timezone.utc)
+    return Markup('<time datetime="{}" title="{}" data-form="minute">{}</time>').format(
+        at.isoformat(), at.strftime("%Y-%m-%d %H:%M:%S UTC"), at.strftime("%H:%M UTC")
+    )
+
+
 FILTERS = {
     "duration": duration, "count": count, "rate": rate, "moment": moment, "since": since,
-    "visible": visible, "shell": quote, "python": repr,
+    "minute": minute, "visible": visible, "shell": quote, "python": repr,
 }  # fmt: skip

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...control.history import OTHER, Measured
 from ...db.rights import quoted
+from ...db.rows.views import DEPTH
 from ...errors import InvalidOption
 from ..panels import ended_spark, panels
 from ..routes import Page
+from ..runs import draw_runs
 from ..windows import Past, page_of
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def task(visit: Visit) -> Response:
         raise InvalidOption("the address names no task")
     database, past = visit.source.database, Past(visit)
     found = past.series("task", name)
+    runs, is_cut = database.views.list_runs(name)
     failing = [each for each in past.failing() if each.task == name[:200]]
     return visit.render(
         "task.html",
@@ -77,6 +80,9 @@ def task(visit: Visit) -> Response:
         found=found,
         charts=panels(found, shares=(0.5, 0.95, 0.99)),
         failing=failing[0] if failing else None,
+        runs=draw_runs(runs),
+        runs_cut=is_cut,
+        depth=DEPTH,
         shell=quote(name),
         spelled=repr(name),
         schema=quoted(database.schema),

@@ -153,7 +153,7 @@ function tick() {
     const seconds = (now - moment) / 1000;
     const form = time.dataset.form || "ago";
     const near = Math.abs(seconds) < 1;
-    const text = form === "clock" ? clock(moment)
+    const text = form === "clock" ? clock(moment) : form === "minute" ? moment.toLocaleTimeString(undefined, { timeStyle: "short", timeZone: storage.get("zone") === "utc" ? "UTC" : undefined })
       : form === "since" ? span(Math.max(0, seconds))
       : near ? "now" : seconds > 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`;
     if (time.textContent !== text) time.textContent = text;
