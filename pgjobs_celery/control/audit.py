@@ -21,6 +21,7 @@ ACTIONS = {
     "reschedule_jobs": "jobs were given another time, or made to run now",
     "prioritize_jobs": "jobs were given another priority",
     "move_jobs": "jobs were moved to another queue",
+    "publish_jobs": "a job was published by hand",
     "pause_queue": "a queue was paused",
     "resume_queue": "a queue was resumed",
     "limit_queue": "a queue was given another limit, or none",

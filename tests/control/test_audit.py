@@ -16,6 +16,7 @@ import pytest
 from celery import Celery
 
 from pgjobs_celery import acting_as, audit, jobs, queues, schedules, using
+from pgjobs_celery.beat.by_hand import publish_by_hand
 from pgjobs_celery.control import remote
 from pgjobs_celery.control.audit import ACTIONS
 from pgjobs_celery.db.database import Database
@@ -167,8 +168,24 @@ def test_what_a_worker_was_told_is_recorded_once(app, database, action):
     assert entry.details == details
 
 
+def test_a_job_that_is_published_by_hand_is_recorded_with_it_or_not_at_all(app, database):
+    result = publish_by_hand(app, "report", options={"queue": "slow"})
+    entry = only(app)
+    assert (entry.action, entry.actor, entry.jobs) == ("publish_jobs", "the app", 1)
+    assert (entry.task_ids, entry.details) == ([result.id], {"task": "report"})
+    (job,) = jobs(app)
+    assert (job.task_id, job.args, job.queue, job.meta) == (
+        result.id, [], "slow", {"by_hand": True},
+    )  # fmt: skip
+    for args, options in (([7], {}), ([], {"tags": 7})):
+        with pytest.raises(InvalidOption):
+            publish_by_hand(app, "report", args, options=options)
+    assert entries(app) == [entry]
+
+
 def test_every_action_is_tried_here():
-    assert {*ON_JOBS, *ON_QUEUES, *ON_SCHEDULES, *ON_WORKERS} == ACTIONS.keys()
+    by_hand = {"publish_jobs"}
+    assert {*ON_JOBS, *ON_QUEUES, *ON_SCHEDULES, *ON_WORKERS, *by_hand} == ACTIONS.keys()
 
 
 def test_what_changes_nothing_is_not_recorded(app, database):

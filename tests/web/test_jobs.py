@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("starlette", reason="the extra web is not installed")
 
 from pgjobs_celery.control import operations as operations_of
+from pgjobs_celery.control.jobs import jobs as jobs_of
 from pgjobs_celery.control.operations import Operations
 from pgjobs_celery.db.rows import filtered
 from pgjobs_celery.web.pages import bulk
@@ -284,3 +285,65 @@ def test_an_operator_ends_what_runs_only_with_the_right_to(open_page, database):
 def test_an_empty_database_says_what_to_do(viewer):
     assert "Nothing has been published yet." in viewer.get("/jobs").text
     assert "Not a job matches." in viewer.get("/jobs?q=queue:x").text
+
+
+@pytest.fixture
+def program(make_app):
+    """A program with a task."""
+    app = make_app()
+
+    @app.task(name="mail.send")
+    def send(user_id, subject=""):
+        return user_id
+
+    return app
+
+
+def test_a_job_is_published_by_hand(open_page, program, database, connection):
+    admin = open_page(program, role="admin")
+    assert "mail.send" in admin.get("/jobs/new?task=mail.send").text
+    fields = {"task": "mail.send", "args": "[1180591620717411303424]", "when": "1h"}
+    more = {"kwargs": '{"subject": "Hi"}', "queue": "mail", "priority": "5", "tags": "vip, EU"}
+    shown = admin.post_form("/jobs/new", "/jobs/new", **fields, **more)
+    assert "It was published." in shown.text
+    (job,) = jobs_of(database)
+    assert (job.task, job.args, job.kwargs) == ("mail.send", [2**70], {"subject": "Hi"})
+    assert (job.queue, job.state, job.tags) == ("mail", "scheduled", ("vip", "eu"))
+    assert connection.execute("SELECT action, actor FROM pgjobs.audit").fetchone() == {
+        "action": "publish_jobs",
+        "actor": "web visitor (admin)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"task": "mail.sned"}, "did you mean"),
+        ({"task": ""}, "needs a task"),
+        ({"args": "[1"}, "args is not JSON"),
+        ({"args": "{}"}, "args must be an array"),
+        ({"kwargs": "[]"}, "kwargs must be an object"),
+        ({"args": "[]"}, "does not take these arguments"),
+        ({"kwargs": '{"x": 1}'}, "does not take these arguments"),
+        ({"when": "soon"}, "is not a duration"),
+        ({"priority": "256"}, "0 to 255"),
+        ({"queue": "\x00"}, "NUL"),
+        ({"tags": "x" * 300}, "255 characters"),
+    ],
+)
+def test_what_cannot_be_published_is_refused(open_page, program, database, fields, complaint):
+    admin = open_page(program, role="admin")
+    given = {"task": "mail.send", "args": "[7]", **fields}
+    refused = admin.post_form("/jobs/new", "/jobs/new", **given)
+    assert refused.status_code == 400
+    assert complaint in html.unescape(refused.text)
+    assert list(jobs_of(database)) == []
+
+
+def test_who_may_not_publish_cannot(open_page, program, admin, database):
+    operator = open_page(program, role="operator")
+    assert "disabled" in operator.get("/jobs/new").text
+    assert operator.post_form("/jobs/new", task="mail.send", args="[1]").status_code == 403
+    assert "celery -A proj pgjobs web" in admin.get("/jobs/new").text
+    assert admin.post_form("/jobs/new", task="mail.send").status_code == 400
+    assert list(jobs_of(database)) == []

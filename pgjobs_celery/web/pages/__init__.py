@@ -1,13 +1,14 @@
 """The pages, one module each."""
 
 from ..routes import Route
-from . import audit, bulk, failures, job, jobs, overview, queues, schedules, tasks, workers
+from . import audit, bulk, failures, job, jobs, new_job, overview, queues, schedules, tasks, workers
 
 #: All pages and actions; those with a title stand in the bar in this order.
 ROUTES: tuple[Route, ...] = (
     *overview.ROUTES,
     *jobs.ROUTES,
     *bulk.ROUTES,
+    *new_job.ROUTES,
     *job.ROUTES,
     *failures.ROUTES,
     *queues.ROUTES,

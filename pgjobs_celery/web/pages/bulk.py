@@ -85,8 +85,11 @@ def _reason(visit: Visit) -> Options:
 
 
 def _moment(visit: Visit) -> Options | None:
-    """A time in ISO 8601, or a duration from now on."""
-    given = _field(visit, "when")
+    return read_moment(_field(visit, "when"))
+
+
+def read_moment(given: str) -> Options | None:
+    """A time in ISO 8601, or a duration from now on; None for nothing. Raises InvalidOption."""
     if not given:
         return None
     try:
