@@ -9,9 +9,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..job.envelope import decode_envelope
-from ..job.held_claim import HeldClaim
 from ..job.outcome import cancelled, discarded, error_from, released
-from ..job.rows import Bucket, Cancellation, Claim, Fence
+from ..job.rows import Bucket, Cancellation, Claim
 from ..printable import guarded
 from .claim_plan import ClaimPlan
 from .message import Message
@@ -171,10 +170,13 @@ class JobFeed:
         delivered = 0
         is_full = True
         while self._consumers:
-            while self._buffer and self._room() > 0:
-                if delivered and time.monotonic() >= until:
-                    return delivered
-                delivered += self._deliver_job(self._buffer.popleft())
+            # What a job makes free while it is handed out is counted when the room is used up.
+            while self._buffer and (room := self._room()) > 0:
+                while self._buffer and room > 0:
+                    if delivered and time.monotonic() >= until:
+                        return delivered
+                    room -= 1
+                    delivered += self._deliver_job(self._buffer.popleft())
             # After a claim that came back short the loop has its turn first: it sends the jobs to
             # the pool's children, and another look would hold them up.
             if self._buffer or not is_full or not self._claim():
@@ -252,18 +254,12 @@ class JobFeed:
                 decode_envelope(claim.message, claim.queue),
                 claim.body or b"",
                 claim.redelivered,
-                HeldClaim(
-                    Fence(node.id, claim.attempt),
-                    node.database.key,
-                    claim.max_attempts,
-                    claim.queue,
-                ),
+                claim,
             )
         except Exception as error:
             logger.error("job %s of queue %s is set aside: %s", claim.id, claim.queue, error)
             node.settle(discarded(claim, error_from(error)))
             return None
-        message.claim = claim
         if claim.expires_in is not None:
             if claim.expires_in <= 0 and message.headers.get("expires") is None:
                 # Celery's worker reports an expiry of the message's own.

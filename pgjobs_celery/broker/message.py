@@ -16,7 +16,7 @@ from kombu.message import Message as BaseMessage
 
 from ..job.decide import End, EndedRun, decide
 from ..job.envelope import Envelope, moment
-from ..job.held_claim import CLAIM, HeldClaim
+from ..job.held_claim import CLAIM, carried_claim
 from ..job.outcome import Outcome, released
 from ..signals import is_end_heard
 
@@ -63,7 +63,7 @@ class Message(BaseMessage):
         envelope: Envelope,
         body: bytes,
         redelivered: bool,
-        held: HeldClaim | None = None,
+        claim: Claim | None = None,
     ) -> None:
         headers, properties = envelope.headers, envelope.properties
         if headers.get("compression"):
@@ -76,14 +76,15 @@ class Message(BaseMessage):
             self._decoded_cache = None
             self._state = "RECEIVED"
             self.accept = None
-        if held is not None:
+        if claim is not None:
+            self.claim = claim
             if headers.get("eta") is not None and moment(headers["eta"], lambda: timezone.utc):
                 # It has waited in the row; the worker must not hold it for a clock that differs.
                 self.eta, headers["eta"] = headers["eta"], None
-            fence = held.fence
-            carried = (fence.node.hex, fence.attempt, held.key, held.max_attempts)
-            is_plain = held.queue == envelope.routing_key
-            properties[CLAIM] = carried if is_plain else (*carried, held.queue)
+            node = channel.node
+            properties[CLAIM] = carried_claim(
+                node.hex, node.database.key, claim, envelope.routing_key
+            )
         self.channel = channel
         self.delivery_tag = tag
         self.content_type = envelope.content_type

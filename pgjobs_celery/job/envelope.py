@@ -126,27 +126,25 @@ def decode_envelope(text: str, queue: str) -> Envelope:
     try:
         loads = kombu_json.loads if _KOMBU_TYPE in text else json.loads
         read = loads(text)
-        envelope = Envelope(
-            read["content-type"],
-            read["content-encoding"],
-            read["headers"],
-            read["properties"],
-            read.get("exchange", ""),
-            read.get("routing-key", queue),
-        )
+        content_type, encoding = read["content-type"], read["content-encoding"]
+        headers, properties = read["headers"], read["properties"]
+        exchange, routing_key = read.get("exchange", ""), read.get("routing-key", queue)
     except Exception as error:  # kombu may fail on the value behind a marker; too deep a nesting
         raise UndecodableRow(f"its message is not what was published: {error!r}") from error
-    if not isinstance(envelope.headers, dict) or not isinstance(envelope.properties, dict):
+    if not isinstance(headers, dict) or not isinstance(properties, dict):
         raise UndecodableRow("its message is not what was published: no headers or properties")
-    for name, value in zip(("content type", "content encoding"), envelope[:2], strict=False):
-        if value is not None and not isinstance(value, str):
-            raise UndecodableRow(f"its message is not what was published: {name} {value!r:.100}")
-    if not isinstance(envelope.exchange, str) or not isinstance(envelope.routing_key, str):
+    _check_text("content type", content_type)
+    _check_text("content encoding", encoding)
+    if not isinstance(exchange, str) or not isinstance(routing_key, str):
         raise UndecodableRow("its message is not what was published: exchange or routing key")
     if read.get(MARK) == 1:
-        headers, properties = restore(envelope.headers, envelope.properties)
-        return envelope._replace(headers=headers, properties=properties)
-    return envelope
+        headers, properties = restore(headers, properties)
+    return Envelope(content_type, encoding, headers, properties, exchange, routing_key)
+
+
+def _check_text(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise UndecodableRow(f"its message is not what was published: {name} {value!r:.100}")
 
 
 def encode_body(message: Mapping[str, Any], max_size: int) -> bytes:

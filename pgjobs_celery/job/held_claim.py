@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from .rows import Fence
+from .rows import Claim, Fence
 
 #: The message property that tells the process that runs the task which claim it stands on.
 CLAIM = "pgjobs_claim"
@@ -20,6 +20,12 @@ class HeldClaim(NamedTuple):
     max_attempts: int
     #: The queue that it was claimed from, where the routing key does not say so.
     queue: str = ""
+
+
+def carried_claim(node: str, key: str, claim: Claim, routing_key: str) -> tuple[Any, ...]:
+    """A claim as the property CLAIM has it. ``node``: in hexadecimal digits."""
+    carried = (node, claim.attempt, key, claim.max_attempts)
+    return carried if claim.queue == routing_key else (*carried, claim.queue)
 
 
 def held_claim(request: Any) -> HeldClaim | None:

@@ -45,11 +45,13 @@ class Ledger:
         acknowledged = len(self.outcomes) + len(self.read) + len(self.returned) + len(self.begun)
         return acknowledged + len(self.freed) + len(self.left) + len(self.parts)
 
-    def note(self, notes: deque[T], what: T) -> None:
-        """Add ``what`` to one of the deques above."""
-        if not self.unwritten:
+    def note(self, notes: deque[T], what: T) -> bool:
+        """Add ``what`` to one of the deques above; True if it is the only note."""
+        is_only = not self.unwritten
+        if is_only:
             self.since = time.monotonic()
         notes.append(what)
+        return is_only
 
     def take(self) -> Pending:
         """Take the notes that one transaction writes.

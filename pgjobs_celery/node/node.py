@@ -54,6 +54,7 @@ class Node:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.id: UUID = uuid4()
+        self.hex = self.id.hex  # each message has it
         self.name = f"{os.getpid()}@{socket.gethostname()}"
         self.settings = Settings()
         #: The tasks that are acknowledged when they end; None where all are: a plain consumer.
@@ -321,8 +322,8 @@ class Node:
         return self.name, self.uses.names, self.lost_claims
 
     def _note(self, notes: deque[T], what: T) -> None:
-        self.ledger.note(notes, what)
-        self.services.expect_outcome()
+        if self.ledger.note(notes, what):
+            self.services.expect_outcome()
 
     def _turn(
         self, pending: Pending, buckets: Sequence[Bucket], limit: int, late: Sequence[str] | None

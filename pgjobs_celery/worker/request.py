@@ -61,13 +61,14 @@ class JobRequest(CancelledRequest, LostRequest):
                 self._request_dict["eta"] = message.eta
             if self.group and (note_group := message.channel.node.note_group) is not None:
                 note_group(self.group)
-            job_claimed.send(
-                sender=self.task.name,
-                task_id=self.id,
-                queue=claim.queue,
-                attempt=claim.attempt,
-                max_attempts=claim.max_attempts,
-            )
+            if job_claimed.receivers:
+                job_claimed.send(
+                    sender=self.task.name,
+                    task_id=self.id,
+                    queue=claim.queue,
+                    attempt=claim.attempt,
+                    max_attempts=claim.max_attempts,
+                )
             if isinstance(self.task, PgTask):
                 # Its attempts are counted in the row: one that was lost with its worker as well.
                 self._request_dict["retries"] = claim.attempt - 1
