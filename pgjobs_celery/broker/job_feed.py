@@ -75,6 +75,20 @@ class JobFeed:
         """How many claimed jobs wait for room."""
         return len(self._buffer)
 
+    @property
+    def will_claim(self) -> bool:
+        """True where a claim is close, to take outcomes along: once the jobs that wait here have
+        room, or one more has ended.
+
+        The last one found as much as it asked for, and while the pool has no place more jobs wait
+        for one (a prefork pool's in Celery's semaphore, outside of it). If all that it runs takes
+        long after all, outcomes are written without a claim.
+        """
+        if self._buffer:
+            return True
+        pool = self._fed_pool() if self._plan.is_full and self._consumers else None
+        return pool is not None and self._node.holdings.in_pool >= pool.capacity < self._node.held
+
     def expect(self, queue: str, *, anywhere: bool = False) -> None:
         """A job waits in this queue; ``anywhere`` in it if it was put back."""
         if queue in self._consumers:

@@ -295,7 +295,7 @@ class Transport(base.Transport):
         node = self._node
         if node.unwritten and (
             node.unwritten >= OUTCOMES
-            or not any(channel.jobs.buffered for channel in self.channels)
+            or not any(channel.jobs.will_claim for channel in self.channels)
         ):
             node.flush()
         return delivered

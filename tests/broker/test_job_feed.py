@@ -5,8 +5,10 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import kombu
 import psycopg
@@ -14,6 +16,8 @@ import pytest
 from kombu.message import Message
 
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.rows.claims import Claims
+from pgjobs_celery.job.outcome import completed
 
 from ..conftest import Connection
 from ..support.consumers import (
@@ -290,3 +294,77 @@ def test_a_row_that_cannot_be_read_is_set_aside_and_the_others_go_on(
     assert error["type"] == "UndecodableRow"
     assert "not what was published" in error["message"]
     assert "set aside" in caplog.text
+
+
+# Outcomes
+
+
+@pytest.fixture
+def fed(connect: Callable[..., kombu.Connection]) -> Iterator[tuple[kombu.Connection, Any]]:
+    """A connection, and its channel, which feeds a pool of two and claims four jobs at a time."""
+    broker = connect(max_claim=4, read_ahead=1000.0)
+    publish_tasks(broker, 12)
+    with consuming(broker, prefetch=4) as inbox:
+        channel = next(each for each in broker.transport.channels if each.queues)
+        node = channel.node
+        node.pool = SimpleNamespace(capacity=2, is_fed_by=lambda each: each is channel)
+        channel.jobs.acknowledged = 1000  # it is fast enough to claim ahead
+        linger, node.services.settle.linger = node.services.settle.linger, 60.0
+        drain(broker, inbox, 4)
+        for message in inbox[:2]:
+            begin(message)
+        yield broker, inbox
+        for message in inbox:  # the process holds it otherwise
+            end(message)
+        node.pool, node.services.settle.linger = None, linger
+
+
+def begin(message: Message) -> None:
+    """The pool has a place for it, and acknowledges it early."""
+    message.track()
+    message.channel.node.holdings.hand_to_pool(message.claim.id)
+    message.ack()
+
+
+def end(message: Message) -> None:
+    message.settle(completed(message.claim))
+
+
+def test_outcomes_wait_for_the_claim_that_is_close(
+    fed: tuple[kombu.Connection, Any], connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    broker, inbox = fed
+    drain(broker, inbox, 6)  # of the next claim, for which the two have made room
+    turns: list[tuple[int, int]] = []
+    turn = Claims.turn
+
+    def count(self: Any, node: Any, pending: Any, *args: Any, **kwargs: Any) -> Any:
+        done = turn(self, node, pending, *args, **kwargs)
+        turns.append((len(pending.outcomes), len(done.claims)))
+        return done
+
+    monkeypatch.setattr(Claims, "turn", count)
+    for ended, begun in ((0, 2), (1, 3)):
+        end(inbox[ended])
+        begin(inbox[begun])
+        assert not is_quiet(broker, 0.0)  # there is room for one that was claimed
+    # By now the window is full, and nothing is left to hand out.
+    assert count_states(connection) == {"executing": 8, "available": 4}
+    assert turns == []
+    end(inbox[2])
+    begin(inbox[4])
+    drain(broker, inbox, 9)
+    assert turns == [(3, 4)]
+
+
+def test_outcomes_are_written_at_once_where_no_job_waits_for_a_place(
+    fed: tuple[kombu.Connection, Any], connection: Connection
+):
+    broker, inbox = fed
+    end(inbox[0])
+    connection.execute("DELETE FROM pgjobs.jobs WHERE state = 'available'")
+    for message in inbox[2:]:
+        begin(message)
+        end(message)
+        is_quiet(broker, 0.0)
+    assert count_states(connection)["completed"] == len(inbox) - 1
