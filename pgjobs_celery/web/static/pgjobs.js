@@ -24,7 +24,7 @@ function isInUse(region) {
     || (selection && !selection.isCollapsed && region.contains(selection.anchorNode));
 }
 
-const isStill = () => document.hidden || live.paused || document.querySelector("dialog[open]") !== null;
+const isStill = () => document.hidden || live.paused || live.lost || document.querySelector("dialog[open]");
 
 function say(text) {
   const state = byId("live-state");
@@ -119,6 +119,7 @@ function watch() {
   stream.addEventListener("back", () => { live.lost = ""; say(""); want(null); });
   stream.onerror = () => {
     if (stream !== live.stream) return;
+    live.lost = "";
     poll(); // until the stream is open again
     if (stream.readyState === EventSource.CLOSED) setTimeout(() => stream === live.stream && watch(), STREAM_AGAIN);
   };
@@ -152,10 +153,9 @@ function tick() {
     if (Number.isNaN(moment.getTime())) continue;
     const seconds = (now - moment) / 1000;
     const form = time.dataset.form || "ago";
-    const near = Math.abs(seconds) < 1;
     const text = form === "clock" ? clock(moment) : form === "minute" ? moment.toLocaleTimeString(undefined, { timeStyle: "short", timeZone: storage.get("zone") === "utc" ? "UTC" : undefined })
       : form === "since" ? span(Math.max(0, seconds))
-      : near ? "now" : seconds > 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`;
+      : Math.abs(seconds) < 1 ? "now" : seconds > 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`;
     if (time.textContent !== text) time.textContent = text;
     const title = storage.get("zone") === "utc" ? `${utc(moment)}\n${local(moment)}` : `${local(moment)}\n${utc(moment)}`;
     if (time.title !== title) time.title = title;
@@ -291,7 +291,7 @@ if (all("[data-live]").length) button("pause-live", (element) => {
   element.setAttribute("aria-pressed", String(live.paused));
   element.textContent = live.paused ? "Paused" : "Live";
   watch();
-  if (!live.paused) want(null);
+  want(null);
 });
 
 live.at = Date.now();
