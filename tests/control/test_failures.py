@@ -237,5 +237,8 @@ WORDS = {"tasks": None, "queues": None, "errors": None}
 )  # fmt: skip
 def test_each_statement_goes_by_an_index(database, name, values, scans):
     plan = Plan(database, name, **values)
+    # The planner expects one row where there are 10,000: what it puts inside a loop runs as often.
+    names = {node.get("Subplan Name") for node in plan.nodes}
+    assert name != "survey_failures" or {"CTE span", "CTE series"} <= names, plan
     assert plan.scans()
     assert plan.scans() <= scans, plan

@@ -56,6 +56,7 @@ def test_a_problem_shows_its_traceback_where_its_jobs_stand_and_the_jobs(viewer)
     second = viewer.get(older[1].replace("&amp;", "&"))
     assert second.text.count('scope="row" class="mono"') == 10
     assert "disabled" in page.text
+    assert address in viewer.get("/job?id=key+1").text.replace("&amp;", "&")
     odd = viewer.get(problem_of(viewer.get("/failures"), "ValueError"))
     assert odd.status_code == 200
     assert SCRIPT not in odd.text

@@ -94,6 +94,7 @@ def failures_of(view: JobView) -> list[dict[str, Any]]:
             "type": view.text(each.type),
             "message": view.text(each.message),
             "frame": visible(each.frame or ""),
+            "fingerprint": each.fingerprint,
             "traceback": view.traceback(each.traceback) if each.traceback else "",
         }
         for each in reversed(attempts(as_job(view.row)))
