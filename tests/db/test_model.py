@@ -270,6 +270,7 @@ class Workers(RuleBasedStateMachine):
             "highest": [bucket.highest for bucket in buckets],
             "floors": [bucket.floor for bucket in buckets],
             "places": [bucket.places for bucket in buckets], "locked": [],
+            "is_alone": False,
         }  # fmt: skip
         with self.other.transaction(force_rollback=not commits):
             self.other.execute(statement("pin_plans", "pgjobs"))

@@ -111,7 +111,7 @@ def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 CLAIM = {
     "node": str(A), "name": "n", "queues": ["celery", "other"], "lowest": [0, 0],
     "highest": [255, 255], "floors": [0, 0], "limit": 10, "late": ["t"],
-    "places": [None, None], "locked": [],
+    "places": [None, None], "locked": [], "is_alone": True,
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from typing import Any
@@ -17,7 +17,7 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.errors import InvalidOption, MessageRefused
-from pgjobs_celery.job.outcome import completed
+from pgjobs_celery.job.outcome import Outcome, completed
 from pgjobs_celery.job.rows import Bucket, Claim, Fence
 
 from ..conftest import Connection
@@ -178,3 +178,18 @@ def test_a_job_is_claimed_and_ends_on_disk_whether_its_task_acknowledges_late_or
     assert waits_for_disk(connection, partial(claim, None))
     assert waits_for_disk(connection, partial(claim, []))
     assert waits_for_disk(connection, settle)
+
+
+def test_a_claim_that_takes_nothing_waits_only_for_what_else_it_writes(
+    database: Database, connection: Connection
+):
+    alive(database, A)
+    names = [f"job {number}" for number in range(LOOKS + 1)]
+    put(database, *names)
+    held = database.claims.claim_jobs(A, "", [Bucket("celery")], len(names))[0]
+
+    def claim(outcomes: Sequence[Outcome] = ()) -> None:
+        assert database.claims.claim_jobs(A, "", [Bucket("celery")], 1, outcomes) == ([], [])
+
+    assert not waits_for_disk(connection, claim)
+    assert waits_for_disk(connection, lambda: claim([completed(held.pop())]))

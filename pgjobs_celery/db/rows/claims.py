@@ -122,7 +122,8 @@ class Claims:
             calls["lock_limits"] = self._session.call("lock_limits", locked=locked)
             calls["free_slots"] = self._session.call("free_slots", locked=locked)
         if buckets and limit > 0:
-            calls["claim_jobs"] = self._claim(node, name, buckets, limit, late, locked)
+            is_alone = len(calls) == 1
+            calls["claim_jobs"] = self._claim(node, name, buckets, limit, late, locked, is_alone)
         rows = dict(zip(calls, self._session.run(list(calls.values())), strict=True))
         settled = {row[0]: State(row[1]) for row in rows.get("settle_jobs", ())}
         claims = [Claim(*row) for row in rows.get("claim_jobs", ())]
@@ -273,6 +274,7 @@ class Claims:
         limit: int,
         late: Sequence[str] | None,
         locked: Sequence[str],
+        is_alone: bool,
     ) -> Call:
         return self._session.call(
             "claim_jobs",
@@ -286,6 +288,7 @@ class Claims:
             places=[bucket.places for bucket in buckets],
             locked=locked,
             limit=limit,
+            is_alone=is_alone,
         )
 
     def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:

@@ -8,6 +8,9 @@
 -- A paused queue gives nothing. Neither does a queue with a limit, except to a claim that locked its
 -- row before (lock_limits, free_slots): a lock taken in this statement would come after its snapshot.
 -- Such a claim takes a slot for each of its jobs, so a bucket must be the only one of its queue.
+-- A claim that takes nothing does not wait for the disk either, where it is alone in its transaction: the
+-- lock on the node's row goes into the log. When a job comes, each of a hundred workers that wait looks for
+-- it, and looks again; all but one in vain.
 WITH alive AS MATERIALIZED (
   SELECT n.node
   FROM pgjobs.nodes AS n
@@ -72,3 +75,8 @@ WITH alive AS MATERIALIZED (
   ON CONFLICT (queue, job) DO UPDATE SET attempt = excluded.attempt
 )
 SELECT * FROM claimed
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+WHERE CASE WHEN %(is_alone)s::boolean AND NOT EXISTS (SELECT FROM claimed)
+           THEN pg_catalog.set_config('synchronous_commit', 'off', true) IS NULL
+           ELSE false END
