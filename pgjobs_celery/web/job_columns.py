@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..job.states import State
+from .job_view import chosen_repr, parameters, spelled_again
 from .values import visible
 from .words import NOTHING
 
@@ -80,11 +81,27 @@ def shown_columns(columns: Sequence[str], lines: Sequence[Line]) -> tuple[str, .
     )
 
 
-def line_of(job: ListedJob, redaction: Redaction, now: datetime) -> Line:
-    """What is shown of a job; nothing that is secret."""
+def line_of(
+    job: ListedJob,
+    redaction: Redaction,
+    now: datetime,
+    app: Any = None,
+    reprs: tuple[str | None, str | None] = (None, None),
+) -> Line:
+    """What is shown of a job; nothing that is secret.
+
+    ``app`` tells the names of the task's parameters; ``reprs`` are what its publisher has written
+    of its arguments, and are shown in their place where he has chosen them.
+    """
     redactor = redaction.of(job.task)
-    args = None if job.args is None else redactor.args(job.args)
-    kwargs = None if job.kwargs is None else redactor.value("kwargs", job.kwargs)
+    args, kwargs = None, None
+    if job.args is not None and job.kwargs is not None:
+        args, kwargs = redactor.given(job.args, job.kwargs, parameters(app, job.task))
+    chosen = [
+        None if given is None else chosen_repr(text, spelled_again(given), app)
+        for given, text in zip((job.args, job.kwargs), reprs, strict=True)
+    ]
+    spelled = [redactor.spelled(text) for text in chosen if text is not None]
     reported = redactor.value("result", job.reported)
     meta = redactor.value("meta", job.meta) if job.meta else {}
     message = redactor.text(job.error_message or "")
@@ -93,7 +110,7 @@ def line_of(job: ListedJob, redaction: Redaction, now: datetime) -> Line:
     lead, when = _when(job)
     return Line(
         job,
-        _arguments(job, args, kwargs),
+        shorten(", ".join(spelled)) if spelled else _arguments(job, args, kwargs),
         shorten(error),
         shorten(_json(meta)) if meta else "",
         progress,

@@ -1,4 +1,4 @@
-"""What the page of a job shows of its row: read, redacted and made visible. Pure: reads no row."""
+"""What the page of a job shows of its row: read, redacted and made visible."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.utils.saferepr import saferepr
 from kombu.utils import json as kombu_json
@@ -21,7 +21,7 @@ from ..db.rows.views import ShownJob
 from ..errors import UndecodableRow
 from ..job.envelope import Envelope, decode_envelope
 from ..job.job import Job
-from ..job.states import State
+from .progress import Progress, progress_of
 from .redact import Redaction, Redactor
 from .values import (
     ABSENT,
@@ -37,14 +37,19 @@ from .values import (
     write_json,
 )
 
+if TYPE_CHECKING:
+    from .visit import Visit
+
 #: How much of a traceback is shown: its end.
 LONGEST_TRACEBACK = 20_000
 #: How long Celery's own representation of arguments is, unless the app says otherwise.
 LONGEST_REPR = 1024
+#: Stands for a text that may hold what was not read.
+BLIND = "[not shown: the arguments are too large to be looked through for secrets]"
 #: Of what is downloaded.
 JSON, TEXT = "application/json", "text/plain"
 
-_SPELLING = re.compile(r"[\[\](){},\s]")
+_PART = re.compile(r"\w+|[^\w\s\[\](){},]")
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,6 @@ class Part:
         return self.item is None and not self.text and not self.why
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a job says that it has come."""
-
-    #: From 0 to 1.
-    share: float
-    text: str
-
-
 @dataclass
 class JobView:
     """A job as it may be shown."""
@@ -102,7 +98,7 @@ class JobView:
         if not text:
             return ""
         if self.is_blind:
-            return "[not shown: the arguments are too large to be looked through for secrets]"
+            return BLIND
         return visible(self.redactor.text(str(text)))
 
     def traceback(self, text: Any) -> Markup:
@@ -165,6 +161,37 @@ def as_job(row: ShownJob) -> Job:
     )
 
 
+def primed(row: ShownJob, redaction: Redaction, app: Any = None) -> Redactor:
+    """What hides the job's secrets in texts: it has seen what the job was given."""
+    redactor = redaction.of(row.task)
+    envelope = None if row.message is None else _decoded(row.message, row.queue)
+    content_type = envelope.content_type if envelope else row.result_type
+    given = read_given(row.body, row.body_size, content_type)
+    if not isinstance(given, Unread):
+        redactor.given(given[0], given[1], parameters(app, row.task))
+    redactor.value("meta", row.meta)
+    return redactor
+
+
+def without_secrets(visit: Visit, task_id: str, task: str, text: str) -> str:
+    """A text about a job, such as its error, without what the job was given that is secret."""
+    row = visit.source.database.views.show_job(task_id)
+    redaction, app = visit.site.redaction, visit.source.app
+    if row is None:
+        return visible(redaction.of(task).text(text))
+    if row.body_size is not None and row.body is None:
+        return BLIND
+    return visible(primed(row, redaction, app).text(text))
+
+
+def spelled_again(value: Any) -> Any:
+    """Arguments that were read as JSON, as Celery would have read them."""
+    try:
+        return kombu_json.loads(json.dumps(value))
+    except Exception:  # whatever a marker makes of its value
+        return value
+
+
 def read_given(body: bytes | None, size: int | None, content_type: str | None) -> Any:
     """Arguments and keyword arguments as a pair, or an :class:`Unread`."""
     value = decode(body, size, content_type)
@@ -206,12 +233,12 @@ def _given_parts(
     ]
     size = row.body_size
     args_part = (
-        Part("args", text=visible(redactor.text(chosen[0])))
+        Part("args", text=visible(redactor.spelled(chosen[0])))
         if chosen[0] is not None
         else Part("args", arguments(shown_args, names), size=size)
     )
     kwargs_part = (
-        Part("kwargs", text=visible(redactor.text(chosen[1])))
+        Part("kwargs", text=visible(redactor.spelled(chosen[1])))
         if chosen[1] is not None
         else Part("kwargs", tree(shown_kwargs), size=size)
     )
@@ -243,7 +270,7 @@ def part_in_full(
     headers = envelope.headers if envelope else {}
     chosen = chosen_repr(headers.get(f"{part}repr"), _spelled(row.body)[index], app)
     if chosen is not None:
-        return redactor.text(chosen), TEXT
+        return redactor.spelled(chosen), TEXT
     return write_json(shown[index]), JSON
 
 
@@ -278,9 +305,12 @@ def chosen_repr(given: Any, value: Any, app: Any = None) -> str | None:
     if not isinstance(given, str):
         return None
     longest = getattr(getattr(app, "amqp", None), "argsrepr_maxsize", LONGEST_REPR)
-    own = _SPELLING.sub("", saferepr(value, longest))
-    # Tuples and sets have become lists on the way.
-    return None if _SPELLING.sub("", given) == own else given
+    # Tuples and sets have become lists on the way, and jsonb has an order of its own.
+    return None if _parts(given) == _parts(saferepr(value, longest)) else given
+
+
+def _parts(text: str) -> list[str]:
+    return sorted(_PART.findall(text))
 
 
 def parameters(app: Any, task: str) -> list[str]:
@@ -316,46 +346,3 @@ def json_again(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: json_again(each) for key, each in value.items()}
     return [json_again(each) for each in value] if isinstance(value, list) else value
-
-
-#: Pairs of words by which tasks tell how far they are, and of how much.
-_PAIRS = (("current", "total"), ("done", "total"), ("completed", "total"), ("processed", "total"))
-_SHARES = {"progress": 1.0, "fraction": 1.0, "percent": 100.0, "percentage": 100.0}
-
-
-def progress_of(row: ShownJob, result: Any) -> Progress | None:
-    """How far a running job says it is: in its meta, or by ``update_state(state="PROGRESS")``."""
-    if row.state is not State.EXECUTING:
-        return None
-    for said in (result if row.reported_state else None, row.meta):
-        if isinstance(said, Mapping):
-            inner = said.get("progress")
-            for each in (inner if isinstance(inner, Mapping) else None, said):
-                if each is not None and (found := _read_progress(each)) is not None:
-                    return found
-    return None
-
-
-def _read_progress(said: Mapping[str, Any]) -> Progress | None:
-    for done_word, total_word in _PAIRS:
-        done, total = _number(said.get(done_word)), _number(said.get(total_word))
-        if done is not None and total:
-            share = min(max(done / total, 0.0), 1.0)
-            return Progress(share, f"{done:,.10g} of {total:,.10g}")
-    for word, whole in _SHARES.items():
-        if (value := _number(said.get(word))) is not None:
-            # A progress above 1 is in percent.
-            size = 100.0 if word == "progress" and value > 1 else whole
-            share = min(max(value / size, 0.0), 1.0)
-            return Progress(share, f"{100 * share:.0f} %")
-    return None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, Number)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if 0 <= number < 1e15 else None

@@ -109,6 +109,8 @@ class Redactor:
         self._longest = max(map(len, self._keys), default=0)
         self._known: dict[str, bool] = {}
         self._hidden: set[str] = set()
+        #: A secret is too short to be looked for in texts.
+        self._has_short = False
 
     def is_secret(self, key: str) -> bool:
         """True if what stands under this key may not be shown."""
@@ -172,6 +174,10 @@ class Redactor:
                         break
         return "...".join(parts)
 
+    def spelled(self, text: str) -> str:
+        """Arguments as their publisher wrote them for people; nothing where that may tell."""
+        return MASK if self._has_short else self.text(text)
+
     def traceback(self, text: str) -> str:
         """A traceback; of a task whose values are all secret, the places only."""
         return self.places(text) if self.hides_all else self.text(text)
@@ -218,7 +224,11 @@ class Redactor:
         if isinstance(value, (list, tuple)):
             for each in value:
                 self._remember(each, depth + 1)
-        elif not isinstance(value, bool) and value is not None and len(str(value)) >= SHORTEST:
+        elif isinstance(value, bool) or value in (None, ""):
+            return
+        elif len(str(value)) < SHORTEST:
+            self._has_short = True
+        else:
             self._hidden.add(str(value))
             # As it stands in the repr of an error's arguments.
             self._hidden.add(repr(str(value))[1:-1])

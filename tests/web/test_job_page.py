@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable
+from datetime import datetime
 from html import unescape
 from typing import Any
 
@@ -64,6 +65,27 @@ def test_a_job_is_shown_with_its_arguments_result_and_timeline(app, open_page):
     assert "It has completed" in text or "completed" in text
     assert "perform_job(add, [1, 1180591620717411303424])" in text
     assert "<script>" not in page.text
+    assert 'href="/jobs?q=queue%3Acelery"' in page.text
+
+
+def test_a_failure_leads_to_all_that_are_like_it(app, open_page):
+    id = app.tasks["shop.login"].delay("ann").id
+    run(app)
+    browser = open_page(app)
+    page = browser.get("/job", params={"id": id})
+    link = re.search(r'href="([^"]*)">All failures like this one', page.text)
+    assert link is not None
+    assert id in browser.get(unescape(link[1])).text
+
+
+def test_jobs_that_are_folded_lead_to_the_list_of_them(database, viewer):
+    put(database, "a", root_id="a", task="spread")
+    put(database, *(f"c{n}" for n in range(40)), root_id="a", parent_id="a", task="shop.add")
+    page = viewer.get("/job", params={"id": "a"})
+    assert "40 \N{MULTIPLICATION SIGN} shop.add" in shown(page)
+    link = re.search(r'href="([^"]*)">\s*<g class="box job available', page.text)
+    assert link is not None
+    assert "40" in shown(viewer.get(unescape(link[1])))
 
 
 def test_nothing_of_a_row_is_html(database, viewer, connection):
@@ -170,6 +192,19 @@ def test_no_secret_leaves_the_server(app, open_page, database):
             assert page.status_code == 200
             for secret in secrets:
                 assert secret not in page.text, (path, more)
+    jobs(database).filter(id=ids[2]).retry()
+    for path in ("/jobs", "/jobs?col=error,meta,arguments", "/failures", "/"):
+        page = browser.get(path)
+        assert page.status_code == 200
+        assert "shop.login" in page.text or path == "/"
+        for secret in secrets:
+            assert secret not in page.text, path
+    problem = re.search(r'href="(/failures/problem[^"]*)"', browser.get("/failures").text)
+    assert problem is not None
+    page = browser.get(unescape(problem[1]))
+    assert page.status_code == 200
+    for secret in secrets:
+        assert secret not in page.text
     page = shown(browser.get("/job", params={"id": ids[0]}))
     assert "ValueError: ann came with [hidden]" in page
     assert "user: ann" in page.replace("user ann", "user: ann")
@@ -193,12 +228,34 @@ def test_the_representation_that_a_publisher_chose_is_shown_in_place_of_argument
     page = browser.get("/job", params={"id": id})
     assert "(<a number>,)" in shown(page)
     assert "4711" not in page.text
+    listed = browser.get("/jobs")
+    assert "(<a number>,)" in shown(listed)
+    assert "4711" not in listed.text
     full = browser.get("/job/download", params={"id": id, "part": "args"})
     assert full.text == "(<a number>,)"
     assert full.headers["content-type"].startswith("text/plain")
 
 
 @pytest.mark.parametrize("args", [(1, "a'b", {"x": [1, (2, 3)]}), ("y" * 3000,), ([],), ()])
+def test_a_short_secret_hides_the_representation_as_a_whole(app, open_page):
+    add = app.tasks["shop.add"]
+    id = add.apply_async((), {"pin": "12"}, kwargsrepr="{'pin': '12', 'more': 1}").id
+    browser = open_page(app)
+    for path in ("/job", "/jobs", "/job/download"):
+        page = browser.get(path, params={"id": id, "part": "kwargs"})
+        assert "'12'" not in unescape(page.text)
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"zz": 1, "a": [1.5, {"x": None}], "when": datetime(2026, 1, 2)}, {"é": "\n"}]
+)
+def test_the_list_knows_celerys_own_representation_of_any_order(app, open_page, kwargs):
+    app.tasks["shop.add"].apply_async((1,), kwargs)
+    page = open_page(app).get("/jobs")
+    assert "datetime.datetime(" not in page.text
+    assert f"{next(iter(kwargs))}=" in unescape(page.text)
+
+
 def test_celerys_own_representation_is_not_taken_for_a_chosen_one(app, open_page, args):
     id = app.tasks["shop.add"].delay(*args).id
     assert "argsrepr" not in open_page(app).get("/job", params={"id": id}).text

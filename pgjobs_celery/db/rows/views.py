@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -122,6 +123,11 @@ class Views:
         rows = self._fetch("list_alike", task_id=task_id, limit=limit, depth=DEPTH, most=LARGEST)
         found = {row[0]: Alike(*row)._replace(state=State(row[1])) for row in reversed(rows)}
         return [*reversed(found.values())][:limit]
+
+    def list_reprs(self, task_ids: Iterable[str]) -> dict[str, tuple[str | None, str | None]]:
+        """By id: ``argsrepr`` and ``kwargsrepr`` of the message."""
+        rows = self._fetch("list_reprs", ids=possible_ids(task_ids), most=LARGEST)
+        return {task_id: (args, kwargs) for task_id, args, kwargs in rows}
 
     def _fetch(self, name: str, /, **values: Any) -> list[Row]:
         session = self._session

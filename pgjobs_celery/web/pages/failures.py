@@ -15,7 +15,7 @@ from ...control.search import write_word
 from ...control.spelled import as_cli, as_python, as_sql
 from ...errors import InvalidOption
 from ..charts import spark_bars
-from ..job_view import view_job
+from ..job_view import view_job, without_secrets
 from ..routes import Page
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ def _shown(visit: Visit) -> Callable[[Problem], str]:
     """What of a problem's message the list shows."""
 
     def shown(problem: Problem) -> str:
-        redactor = visit.site.redaction.of(problem.tasks[0] if problem.tasks else "")
-        return redactor.text(problem.summary)
+        task = problem.tasks[0] if problem.tasks else ""
+        return without_secrets(visit, problem.task_id, task, problem.summary)
 
     return shown
 

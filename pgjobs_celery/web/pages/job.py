@@ -13,8 +13,10 @@ from ...control.canvas import Canvas, find_canvas
 from ...control.explain import explain
 from ...control.explanation import COMMAND, span
 from ...control.jobs import ACTS_ON
+from ...control.search import write_word
 from ...control.timeline import Try, segments, timeline
 from ...db.rows.views import DEPTH
+from ...errors import InvalidOption
 from ...job.states import State
 from ..graph import draw, outline
 from ..job_view import JSON, JobView, as_job, find_task, part_in_full, view_job
@@ -63,7 +65,16 @@ def job(visit: Visit) -> Response:
         command=f"{COMMAND} {{}} {quote(task_id)}",
         is_known=visit.source.app is None or find_task(visit.source.app, row.task) is not None,
         error_of=_outcome_text(view),
+        list_of=lambda **words: list_of(visit, **words),
     )
+
+
+def list_of(visit: Visit, **words: str) -> str:
+    """The address of the list of jobs that these filters find; empty where none can."""
+    try:
+        return visit.url("jobs", q=" ".join(write_word(*word) for word in words.items()))
+    except InvalidOption:
+        return ""
 
 
 def tries_of(view: JobView) -> list[Try]:

@@ -80,7 +80,14 @@ def _render(visit: Visit, text: str, search: Search, found: Found, page: JobPage
     every = total(counts)
     states = search.filters.given.get("state", frozenset())
     matching = total({state: counts[state] for state in states}) if states else every
-    lines = [line_of(job, visit.site.redaction, visit.now) for job in page.jobs]
+    reprs = database.views.list_reprs(job.task_id for job in page.jobs)
+    lines = [
+        line_of(
+            job, visit.site.redaction, visit.now, visit.source.app,
+            reprs.get(job.task_id, (None, None)),
+        )
+        for job in page.jobs
+    ]  # fmt: skip
     columns = read_columns(visit.query.getlist("col"))
     is_chosen = bool(visit.query.getlist("col"))
     filters = found.filters

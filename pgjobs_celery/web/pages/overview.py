@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ...control.attention import attention
 from ...db.rights import quoted
 from ..examinations import examination
+from ..job_view import without_secrets
 from ..panels import depth_spark, panels
 from ..routes import Page
 from ..windows import Past, now
@@ -43,6 +44,7 @@ def overview(visit: Visit) -> Response:
         workers=seen.workers[:WORKERS],
         more_workers=len(seen.workers) - WORKERS,
         failures=seen.failures[:FAILURES],
+        error_of=lambda each: without_secrets(visit, each.task_id, each.task, each.error),
         schema=quoted(database.schema),
     )
 
