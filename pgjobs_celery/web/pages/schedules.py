@@ -137,8 +137,8 @@ def _error(visit: Visit, job: Any) -> str:
         return ""
     error = job.errors[-1]
     redactor = visit.site.redaction.of(job.task)
-    redactor.given(job.args or [], job.kwargs or {})
-    return visible(redactor.text(f"{error.get('type', '')}: {error.get('message', '')}"[:300]))
+    redactor.given(job.args or [], job.kwargs or {}, parameters(visit.source.app, job.task))
+    return visible(redactor.text(f"{error.get('type', '')}: {error.get('message', '')}")[:300])
 
 
 def new_schedule(visit: Visit) -> Response:
