@@ -291,11 +291,11 @@ def test_the_canvas_is_drawn_and_listed(app, open_page):
 
 ACTIONS = [
     ("/job/retry", {}, "completed", "available", "retry x"),
-    ("/job/cancel", {"reason": "why"}, "available", "cancelled", "cancel x --reason why"),
-    ("/job/terminate", {}, "available", "cancelled", "cancel x --terminate"),
+    ("/job/cancel", {"reason": "why"}, "available", "cancelled", "cancel --reason why x"),
+    ("/job/terminate", {}, "available", "cancelled", "cancel --terminate x"),
     ("/job/delete", {}, "completed", None, "delete x"),
-    ("/job/reschedule", {"when": "0"}, "scheduled", "available", "reschedule x --in 0"),
-    ("/job/reschedule", {"when": "2h"}, "available", "scheduled", "reschedule x --in 2h"),
+    ("/job/reschedule", {"when": "0"}, "scheduled", "available", "reschedule --in 0 x"),
+    ("/job/reschedule", {"when": "2h"}, "available", "scheduled", "reschedule --in 2h x"),
     (
         "/job/reschedule",
         {"when": "2099-01-31T06:00+01:00"},
@@ -303,8 +303,8 @@ ACTIONS = [
         "scheduled",
         "--at 2099-01",
     ),
-    ("/job/prioritize", {"priority": "7"}, "available", "available", "prioritize x --to 7"),
-    ("/job/move", {"queue": "other"}, "available", "available", "move x --to other"),
+    ("/job/prioritize", {"priority": "7"}, "available", "available", "prioritize --to 7 x"),
+    ("/job/move", {"queue": "other"}, "available", "available", "move --to other x"),
 ]
 
 
@@ -387,7 +387,7 @@ def test_all_of_a_canvas_is_cancelled_and_what_failed_is_retried(app, open_page,
     id = result.parent.id
     browser = open_page(app, role="operator")
     page = browser.post_form("/job/retry", page=f"/job?id={id}", id=id, canvas="1")
-    assert f"retry --root {id} --state discarded" in shown(page)
+    assert f"retry --state discarded --root {id}" in shown(page)
     assert states(connection)[id] == "available"
     assert states(connection)[other] == "completed"
     browser.post_form("/job/cancel", id=id, canvas="1")
@@ -423,6 +423,19 @@ def test_others_of_its_task_are_shown_beside_it(app, open_page):
     assert "same error, same arguments" in alike
     assert ids[2] not in alike
     assert other not in alike
+
+
+@pytest.mark.parametrize(
+    "id", ["{x}", "{0.__class__}", "%s", "-rf", "a b'c", "\u202e", "é/../x?y#z"]
+)
+def test_an_id_of_any_kind_has_a_page(database, admin, connection, id):
+    put(database, id)
+    page = admin.get("/job", params={"id": id})
+    assert page.status_code == 200
+    assert "__class__'" not in page.text
+    admin.post_form("/job/cancel", id=id)
+    assert states(connection) == {id: "cancelled"}
+    assert admin.get("/job", params={"id": id}).status_code == 200
 
 
 def test_a_row_of_any_kind_has_a_page(database, viewer, connection):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -24,6 +23,7 @@ from ..routes import Page
 from ..runs import draw_runs
 from ..values import Unread, visible
 from . import job_acts
+from .job_acts import as_argument
 
 if TYPE_CHECKING:
     from ..visit import Visit
@@ -62,7 +62,7 @@ def job(visit: Visit) -> Response:
         runs_cut=is_cut,
         depth=DEPTH,
         may_be={name: row.state in states for name, states in ACTS_ON.items()},
-        command=f"{COMMAND} {{}} {quote(task_id)}",
+        command=lambda name: f"{COMMAND} {name} {as_argument(visible(task_id))}",
         is_known=visit.source.app is None or find_task(visit.source.app, row.task) is not None,
         error_of=_outcome_text(view),
         list_of=lambda **words: list_of(visit, **words),

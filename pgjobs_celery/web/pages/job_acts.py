@@ -30,7 +30,7 @@ def retry(visit: Visit) -> Response:
     """Put it in line again; of a canvas what has failed."""
     jobs, words = _chosen(visit)
     if visit.form.get("canvas"):
-        jobs, words = jobs.filter(state=State.DISCARDED), f"{words} --state discarded"
+        jobs, words = jobs.filter(state=State.DISCARDED), f"--state discarded {words}"
     return _done(visit, jobs.retry(), "put in line again", f"retry {words}")
 
 
@@ -40,7 +40,7 @@ def cancel(visit: Visit) -> Response:
     reason = _text(visit, "reason")
     done = jobs.cancel(reason)
     more = f" --reason {quote(reason)}" if reason else ""
-    return _done(visit, done, "cancelled, or told to stop", f"cancel {words}{more}")
+    return _done(visit, done, "cancelled, or told to stop", f"cancel{more} {words}")
 
 
 def terminate(visit: Visit) -> Response:
@@ -49,7 +49,7 @@ def terminate(visit: Visit) -> Response:
     reason = _text(visit, "reason")
     done = jobs.cancel(reason, terminate=True)
     more = f" --reason {quote(reason)}" if reason else ""
-    return _done(visit, done, "cancelled, or ended", f"cancel {words} --terminate{more}")
+    return _done(visit, done, "cancelled, or ended", f"cancel --terminate{more} {words}")
 
 
 def delete(visit: Visit) -> Response:
@@ -67,7 +67,7 @@ def reschedule(visit: Visit) -> Response:
         done, option = jobs.reschedule(countdown=read_duration(when)), f"--in {quote(when)}"
     else:
         done, option = jobs.reschedule(eta=moment), f"--at {quote(moment.isoformat())}"
-    return _done(visit, done, "given another time", f"reschedule {words} {option}")
+    return _done(visit, done, "given another time", f"reschedule {option} {words}")
 
 
 def prioritize(visit: Visit) -> Response:
@@ -77,14 +77,14 @@ def prioritize(visit: Visit) -> Response:
     if not (given.isascii() and given.isdigit() and len(given) <= 3):
         raise InvalidOption(f"priority must be 0 to 255: {given[:40]!r}")
     done = jobs.set_priority(int(given))
-    return _done(visit, done, "given another priority", f"prioritize {words} --to {int(given)}")
+    return _done(visit, done, "given another priority", f"prioritize --to {int(given)} {words}")
 
 
 def move(visit: Visit) -> Response:
     """Put it into another queue."""
     jobs, words = _chosen(visit)
     queue = _text(visit, "queue")
-    return _done(visit, jobs.move(queue), "moved", f"move {words} --to {quote(queue)}")
+    return _done(visit, jobs.move(queue), "moved", f"move --to {quote(queue)} {words}")
 
 
 def _chosen(visit: Visit) -> tuple[Selection, str]:
@@ -94,7 +94,7 @@ def _chosen(visit: Visit) -> tuple[Selection, str]:
         raise InvalidOption("the form names no job")
     jobs = visit.source.jobs
     if not visit.form.get("canvas"):
-        return jobs.filter(id=task_id), _as_argument(task_id)
+        return jobs.filter(id=task_id), as_argument(task_id)
     canvas = find_canvas(visit.source.database, task_id)
     if canvas is None:
         raise InvalidOption("the job does not belong to others any more")
@@ -104,7 +104,7 @@ def _chosen(visit: Visit) -> tuple[Selection, str]:
     return canvas.select(jobs), words + more
 
 
-def _as_argument(task_id: str) -> str:
+def as_argument(task_id: str) -> str:
     """An id that begins with a dash would be read as an option."""
     return f"-- {quote(task_id)}" if task_id.startswith("-") else quote(task_id)
 
