@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 LONGEST_TRACEBACK = 20_000
 #: How long Celery's own representation of arguments is, unless the app says otherwise.
 LONGEST_REPR = 1024
+#: Up to how many bytes the arguments of one of many jobs are looked through for that.
+SMALL = 64 * 1024
 #: Stands for a text that may hold what was not read.
 BLIND = "[not shown: the arguments are too large to be looked through for secrets]"
 #: Of what is downloaded.
@@ -173,9 +175,20 @@ def primed(row: ShownJob, redaction: Redaction, app: Any = None) -> Redactor:
     return redactor
 
 
-def without_secrets(visit: Visit, task_id: str, task: str, text: str) -> str:
-    """A text about a job, such as its error, without what the job was given that is secret."""
-    row = visit.source.database.views.show_job(task_id)
+def without_secrets(
+    visit: Visit, texts: Iterable[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], str]:
+    """Texts about jobs, such as their errors, without what these jobs were given that is secret.
+
+    Each is an id, a task and a text, and comes as it may be shown.
+    """
+    given = list(texts)
+    rows = visit.source.database.views.show_jobs({id for id, _, _ in given}, SMALL)
+    known = {row.task_id: row for row in rows}
+    return {each: _without_secrets(visit, known.get(each[0]), *each[1:]) for each in given}
+
+
+def _without_secrets(visit: Visit, row: ShownJob | None, task: str, text: str) -> str:
     redaction, app = visit.site.redaction, visit.source.app
     if row is None:
         return visible(redaction.of(task).text(text))

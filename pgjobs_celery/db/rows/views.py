@@ -96,18 +96,13 @@ class Views:
 
     def show_job(self, task_id: str) -> ShownJob | None:
         """The job; None if it has no row."""
-        if not possible_ids([task_id]):
-            return None
-        rows = self._fetch("show_job", task_id=task_id, most=LARGEST)
-        if not rows:
-            return None
-        values: dict[str, Any] = dict(zip(ShownJob._fields, rows[0], strict=True))
-        values["state"] = State(values["state"])
-        values["meta"] = read_object(values["meta"])
-        values["errors"] = _read_errors(values["errors"])
-        for name in ("body", "result"):
-            values[name] = None if values[name] is None else bytes(values[name])
-        return ShownJob(**values)
+        return next(iter(self.show_jobs([task_id])), None)
+
+    def show_jobs(self, task_ids: Iterable[str], largest: int = LARGEST) -> list[ShownJob]:
+        """Those of the ids that have a row; what is larger than ``largest`` is left out."""
+        if not (ids := possible_ids(task_ids)):
+            return []
+        return [_shown(row) for row in self._fetch("show_jobs", ids=ids, most=largest)]
 
     def list_runs(self, task: str, limit: int = 60) -> tuple[list[PastRun], bool]:
         """The last runs of a task, the newest first.
@@ -133,6 +128,16 @@ class Views:
         session = self._session
         calls = [session.call("pin_plans"), session.call(name, **values)]
         return session.retrying(lambda: session.run(calls))[1]
+
+
+def _shown(row: Row) -> ShownJob:
+    values: dict[str, Any] = dict(zip(ShownJob._fields, row, strict=True))
+    values["state"] = State(values["state"])
+    values["meta"] = read_object(values["meta"])
+    values["errors"] = _read_errors(values["errors"])
+    for name in ("body", "result"):
+        values[name] = None if values[name] is None else bytes(values[name])
+    return ShownJob(**values)
 
 
 def _read_errors(text: str | None) -> list[dict[str, Any]]:

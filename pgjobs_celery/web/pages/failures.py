@@ -64,7 +64,7 @@ def failures(visit: Visit) -> Response:
         ranges=RANGES,
         chosen=chosen,
         words={name: values for name, values in words.items() if values},
-        shown=_shown(visit),
+        shown=_shown(visit, found.problems),
         bars=_bars(found.since, found.until),
         cli=_list_command(chosen, words),
         python="from pgjobs_celery.control.failures import failures\n\nfailures(app).problems",
@@ -91,7 +91,10 @@ def _comparison(visit: Visit, given: str) -> Response:
         found=found,
         longest=LONGEST_PART,
         sections=[section for section in sections if section[2]],
-        shown=_shown(visit),
+        shown=_shown(
+            visit,
+            [change.problem for _, _, part in sections for change in part[:LONGEST_PART]],
+        ),
         cli=f"{COMMAND} failures --compare {at.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
     )
 
@@ -148,14 +151,14 @@ def _before(visit: Visit) -> tuple[datetime, int] | None:
     return moment, number
 
 
-def _shown(visit: Visit) -> Callable[[Problem], str]:
+def _shown(visit: Visit, problems: Sequence[Problem]) -> Callable[[Problem], str]:
     """What of a problem's message the list shows."""
 
-    def shown(problem: Problem) -> str:
-        task = problem.tasks[0] if problem.tasks else ""
-        return without_secrets(visit, problem.task_id, task, problem.summary)
+    def words(problem: Problem) -> tuple[str, str, str]:
+        return problem.task_id, problem.tasks[0] if problem.tasks else "", problem.summary
 
-    return shown
+    known = without_secrets(visit, map(words, problems))
+    return lambda problem: known[words(problem)]
 
 
 def _bars(since: datetime | None, until: datetime) -> Callable[[Sequence[int]], Markup]:

@@ -30,6 +30,8 @@ def overview(visit: Visit) -> Response:
     findings = doctor.report.findings if doctor else ()
     depths = past.lines("queue")
     queues = sorted(seen.queues, key=_importance)
+    failures = seen.failures[:FAILURES]
+    errors = without_secrets(visit, ((each.task_id, each.task, each.error) for each in failures))
     return visit.render(
         "overview.html",
         seen=seen,
@@ -43,8 +45,8 @@ def overview(visit: Visit) -> Response:
         sparks={each.name: depth_spark(depths.get(each.name[:200])) for each in queues[:QUEUES]},
         workers=seen.workers[:WORKERS],
         more_workers=len(seen.workers) - WORKERS,
-        failures=seen.failures[:FAILURES],
-        error_of=lambda each: without_secrets(visit, each.task_id, each.task, each.error),
+        failures=failures,
+        error_of=lambda each: errors[each.task_id, each.task, each.error],
         schema=quoted(database.schema),
     )
 

@@ -1,4 +1,4 @@
--- A job as its page shows it: one row, by the unique index. What may be large comes up to so many bytes,
+-- Jobs as their pages show them, by the unique index. What may be large comes up to so many bytes,
 -- with its size: as bytes, for a number of any size must come out as it went in, and no serializer but
 -- plain JSON is read. Times that Python cannot hold become the nearest that it can.
 SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority, j.tags,
@@ -26,4 +26,4 @@ SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.p
        pg_catalog.now()
 FROM pgjobs.jobs AS j
 CROSS JOIN (SELECT timestamptz '0001-01-03' AS first, timestamptz '9999-12-29' AS last) AS t
-WHERE j.task_id = %(task_id)s
+WHERE j.task_id = ANY (ARRAY(SELECT pg_catalog.unnest(%(ids)s::text[])))
