@@ -300,7 +300,7 @@ EXPLAIN = [
     ("explain_last_run", {"queue": "celery", "depth": 1000}, {"jobs_finished"}),
     ("explain_chord", {"id": b"t7", "limit": 1000, "depth": 20_000}, {"jobs_group"}),
     ("explain_members", {"group_id": "g", "limit": 10, "depth": 20_000}, {"jobs_group"}),
-    ("show_jobs", {"ids": ["t7"], "most": 1000}, {"jobs_task_id_key"}),
+    ("view_jobs", {"ids": ["t7"], "most": 1000}, {"jobs_task_id_key"}),
     ("list_links", {"ids": ["t7"], "most": 1000}, {"jobs_task_id_key"}),
     ("list_runs", {"task": "task", "depth": 1000, "limit": 60}, {"jobs_finished"}),
 ]  # fmt: skip

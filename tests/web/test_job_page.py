@@ -35,7 +35,7 @@ def app(make_app: Callable[..., Celery]) -> Celery:
         raise ValueError(f"{user} came with {password}")
 
     @app.task(name="shop.add", shared=False)
-    def add(*numbers: Any) -> int:
+    def add(*numbers: Any, **more: Any) -> int:
         return sum(n if isinstance(n, int) else sum(n) for n in numbers)
 
     return app

@@ -102,7 +102,7 @@ class Views:
         """Those of the ids that have a row; what is larger than ``largest`` is left out."""
         if not (ids := possible_ids(task_ids)):
             return []
-        return [_shown(row) for row in self._fetch("show_jobs", ids=ids, most=largest)]
+        return [_shown(row) for row in self._fetch("view_jobs", ids=ids, most=largest)]
 
     def list_runs(self, task: str, limit: int = 60) -> tuple[list[PastRun], bool]:
         """The last runs of a task, the newest first.
