@@ -65,7 +65,7 @@ def test_a_job_is_shown_with_its_arguments_result_and_timeline(app, open_page):
     assert "It has completed" in text or "completed" in text
     assert "perform_job(add, [1, 1180591620717411303424])" in text
     assert "<script>" not in page.text
-    assert 'href="/jobs?q=queue%3Acelery"' in page.text
+    assert 'href="/queue?name=celery"' in page.text
 
 
 def test_a_failure_leads_to_all_that_are_like_it(app, open_page):
