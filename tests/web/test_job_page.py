@@ -73,7 +73,7 @@ def test_a_failure_leads_to_all_that_are_like_it(app, open_page):
     run(app)
     browser = open_page(app)
     page = browser.get("/job", params={"id": id})
-    link = re.search(r'href="([^"]*)">All failures like this one', page.text)
+    link = re.search(r'href="([^"]*)">Failures like this one', page.text)
     assert link is not None
     assert id in browser.get(unescape(link[1])).text
 
