@@ -140,6 +140,8 @@ def find_sources(app: Any, urls: Sequence[str], schemas: Sequence[str]) -> Any:
         return get_database(*find_database(app, url, schema.get(name) or schema.get("")))
 
     has_tasks = app is not None and not is_stand_in(app)
+    if has_tasks:
+        app.loader.import_default_modules()  # all of them, as a worker has them
     own = app if has_tasks and not schema.get("") else None
     if not named:
         return own or database(None)

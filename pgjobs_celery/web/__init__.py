@@ -16,12 +16,11 @@ try:
     from .roles import Role, User
     from .wsgi import as_wsgi
 except ModuleNotFoundError as error:
-    if error.name is None or error.name.partition(".")[0] not in {
-        "a2wsgi", "anyio", "jinja2", "pygments", "starlette",
-    }:  # fmt: skip
+    missing = (error.name or "").partition(".")[0]
+    if missing not in {"a2wsgi", "anyio", "jinja2", "pygments", "starlette"}:
         raise
     raise RequirementMissing(
-        f"the web page needs {error.name}: pip install 'pgjobs-celery[web]'"
+        f"the web page needs {missing}: pip install 'pgjobs-celery[web]'"
     ) from None
 
 __all__ = [
