@@ -147,7 +147,7 @@ def test_any_path_below_it_is_the_pages(sign_in, path):
 
 
 def test_under_asgi_it_is_the_same(database: Database, sign_in):
-    from asgiref.sync import async_to_sync
+    from asgiref.sync import async_to_sync, sync_to_async
     from django.test import AsyncClient
 
     put(database, "a", queue="mail")
@@ -156,7 +156,7 @@ def test_under_asgi_it_is_the_same(database: Database, sign_in):
 
     async def look() -> Any:
         client = AsyncClient()
-        await client.aforce_login(await User.objects.aget())
+        await sync_to_async(client.force_login)(await User.objects.aget())
         return await client.get(PLACE)
 
     page = async_to_sync(look)()
