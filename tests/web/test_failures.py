@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -29,7 +30,7 @@ def problem_of(page, kind: str) -> str:
 
 
 @pytest.mark.usefixtures("failed")
-def test_failures_that_are_alike_stand_in_one_line(viewer):
+def test_failures_that_are_alike_stand_in_one_line(viewer, connection):
     page = viewer.get("/failures")
     assert page.status_code == 200
     assert page.text.count("fingerprint=") == 2
@@ -41,6 +42,12 @@ def test_failures_that_are_alike_stand_in_one_line(viewer):
     assert "No job stands at a failure of the last hour" not in page.text
     assert viewer.get("/failures?range=day&error=ValueError").text.count("fingerprint=") == 1
     assert viewer.get("/failures?range=month").status_code == 400
+    narrow = html.unescape(viewer.get("/failures?task=it's&error=ValueError").text)
+    sql = re.search(r"SELECT fingerprint.*?DESC", narrow, re.DOTALL)
+    assert connection.execute(sql[0]).fetchall() == []
+    whole = html.unescape(viewer.get("/failures?range=all").text)
+    sql = re.search(r"SELECT fingerprint.*?DESC", whole, re.DOTALL)
+    assert [row["count"] for row in connection.execute(sql[0])] == [1, 60]
 
 
 @pytest.mark.usefixtures("failed")

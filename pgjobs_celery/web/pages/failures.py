@@ -67,7 +67,8 @@ def failures(visit: Visit) -> Response:
         shown=_shown(visit, found.problems),
         bars=_bars(found.since, found.until),
         cli=_list_command(chosen, words),
-        python="from pgjobs_celery.control.failures import failures\n\nfailures(app).problems",
+        python=_list_python(length, words),
+        sql=_list_sql(visit.source.database.schema, length, words),
     )
 
 
@@ -77,6 +78,29 @@ def _list_command(chosen: str, words: dict[str, Any]) -> str:
         f" --{name[:-1]} {quote(value)}" for name, values in words.items() for value in values or ()
     )
     return f"{COMMAND} failures{ages[chosen]}{options}"
+
+
+def _list_python(length: float | None, words: dict[str, Any]) -> str:
+    since = (
+        "" if length is None else f", datetime.now(timezone.utc) - timedelta(seconds={length:.0f})"
+    )
+    more = "".join(f", {name}={value!r}" for name, value in words.items() if value)
+    times = "from datetime import datetime, timedelta, timezone\n\n" if since else ""
+    imports = "from pgjobs_celery.control.failures import failures"
+    return f"{times}{imports}\n\nfailures(app{since}{more}).problems"
+
+
+def _list_sql(schema: str, length: float | None, words: dict[str, Any]) -> str:
+    filters = {name: words[f"{name}s"] for name in ("task", "queue", "error") if words[f"{name}s"]}
+    _, _, where = as_sql(Filters().narrow(**filters), schema).partition("WHERE ")
+    given = where.partition("\nORDER BY")[0]
+    span = f"now() - interval '{length:.0f} seconds'" if length else "'-infinity'"
+    quoted = '"' + schema.replace('"', '""') + '"'
+    return (
+        "SELECT fingerprint, count(*), min(failed_at), max(failed_at)\n"
+        f"FROM {quoted}.jobs\nWHERE failed_at > {span}{' AND ' if given else ''}{given}\n"
+        "GROUP BY fingerprint\nORDER BY max(failed_at) DESC"
+    )
 
 
 def _comparison(visit: Visit, given: str) -> Response:
