@@ -81,17 +81,24 @@ def _cron(expression: str) -> str:
     if len(expression) > LONGEST:
         return ""
     fields = [_plain(*each) for each in zip(parse(expression), _FIELDS.values(), strict=True)]
-    if not has_either_day(expression):
-        return _fields(fields)
-    # cron takes a day of either kind, of which the library says that both must be so.
-    minute, hour, day, month, weekday = fields
-    text = _fields([minute, hour, day, month, "*"])
-    days = _fields(["0", "0", "*", "*", weekday]).removeprefix("At 00:00, ")
-    return f"{text}, or {days.removeprefix('only ')}" if text and days else ""
+    # cron takes a day of either kind, Celery's crontab one that is of both.
+    return _fields(fields, joint="or" if has_either_day(expression) else "only")
 
 
-def _fields(fields: Sequence[str]) -> str:
-    """Five fields, of which days of both kinds must be so."""
+def _fields(fields: Sequence[str], joint: str = "only") -> str:
+    """Five fields; ``joint`` is the word between days of the month and of the week.
+
+    The releases of the library differ in how they understand both together: it gets one of them.
+    """
+    *others, weekday = fields
+    if others[2] == "*" or weekday == "*":
+        return _text(fields)
+    text, days = _text([*others, "*"]), _text(["0", "0", "*", "*", weekday])
+    days = days.removeprefix("At 00:00, ").removeprefix("only ")
+    return f"{text}, {joint} {days}" if text and days else ""
+
+
+def _text(fields: Sequence[str]) -> str:
     expression = " ".join(fields).upper()  # the library knows L, and not l
     if get_description is None or len(expression) > LONGEST:
         return ""
@@ -102,9 +109,12 @@ def _fields(fields: Sequence[str]) -> str:
         text = str(get_description(expression, options))
     except Exception:  # it has several classes of its own
         return ""
-    if fields[0] == "0" and text.startswith("Between "):
-        text = f"Every hour, between {text.removeprefix('Between ')}"
-    is_daily = fields[2:] == ["*", "*", "*"] and text.startswith("At ") and "past" not in text
+    if fields[0] == "0":
+        text = text.removeprefix("At 0 minutes past the hour, ")
+        if text.lower().startswith("between "):
+            text = f"Every hour, b{text[1:]}"
+        text = text[:1].upper() + text[1:]
+    is_daily = list(fields[2:]) == ["*", "*", "*"] and text.startswith("At ") and "past" not in text
     return f"{text}, every day" if is_daily else text
 
 
