@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..db.rows.listing import Ways
 
 #: For about how many seconds is counted what no index counts.
-SECONDS = 0.04
+SECONDS = 0.03
 
 
 class Count(NamedTuple):

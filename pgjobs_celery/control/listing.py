@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PAGE = 40
 MOST = 500
 #: For about how many seconds a page is looked for.
-SECONDS = 0.08
+SECONDS = 0.06
 #: How many ids with one beginning are found at most.
 MOST_IDS = 100
 

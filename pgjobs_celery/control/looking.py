@@ -26,7 +26,7 @@ DEPTH_OF_MESSAGES = 1000
 #: Otherwise so many at most, from the newest on.
 WINDOW = 100_000
 #: And so many at least, however slow the server is just now.
-LEAST = 5000
+LEAST = 2000
 #: Of how many rows the first step is, and the largest.
 FIRST_STEP, LARGEST_STEP = 1000, 25_000
 
