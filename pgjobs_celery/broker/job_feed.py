@@ -68,7 +68,8 @@ class JobFeed:
     @property
     def due_at(self) -> float:
         """When the next claim is worth its price, by the monotonic clock; infinite for not now."""
-        return self._plan.due_at if self._room() > 0 else float("inf")
+        due_at = self._plan.due_at  # first: it is infinite for most channels, most of the time
+        return due_at if due_at == float("inf") or self._room() > 0 else float("inf")
 
     @property
     def buffered(self) -> int:
