@@ -51,7 +51,7 @@ class Window:
 WINDOWS: Mapping[str, Window] = {
     each.name: each
     for each in (
-        Window("hour", MINUTE, 60, 2 * MINUTE), Window("day", TEN_MINUTES, 144, 3 * TEN_MINUTES),
+        Window("hour", MINUTE, 60, 2 * MINUTE), Window("day", TEN_MINUTES, 144, HOUR),
         Window("week", HOUR, 168, 6 * HOUR),
     )
 }  # fmt: skip

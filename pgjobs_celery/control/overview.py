@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ..db.rows.overview import ALL_ENTRIES
 from .explanation import error_text
 from .workers import Worker, list_workers
 
@@ -69,14 +70,17 @@ class Overview:
     seconds: float = WINDOW
 
 
-def overview(database: Database) -> Overview:
-    """How all stands; reads by indexes, and a bounded number of rows."""
+def overview(database: Database, entries: int = ALL_ENTRIES) -> Overview:
+    """How all stands; reads by indexes, and a bounded number of rows.
+
+    ``entries``: how many jobs in line are looked at, of all queues together.
+    """
     rows = database.overview
     limits = database.limits.list_queues()
     workers = list_workers(database)
     used = {queue for worker in workers for queue in worker.queues}
     names = used.union(rows.find_lines(), (each.name for each in limits))
-    lines, began = rows.survey_lines(sorted(names)), rows.count_beginnings(WINDOW)
+    lines, began = rows.survey_lines(sorted(names), entries), rows.count_beginnings(WINDOW)
     ended = rows.count_ends(WINDOW)
     failures = [
         Failure(*row[:-1], error_text(row.error) or "no error is recorded")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 Value = float | None
 Format = Callable[[Value], str]
@@ -186,23 +186,21 @@ def _unknown(chart: Chart) -> Markup:
 def _hits(chart: Chart) -> Markup:
     """Over each bucket a field that tells its values to the pointer."""
     step = WIDTH / len(chart.times)
+    wide, labels = _number(step), [escape(layer.label) for layer in chart.layers]
     found = []
     for place, time in enumerate(chart.times):
-        values = [(layer.label, layer.values[place]) for layer in chart.layers]
-        if all(value is None for _, value in values):
-            continue
-        text = ", ".join(
-            f"{label} {chart.format(value)}" for label, value in values if value is not None
-        )
-        found.append(
-            Markup(
-                '<path class="hit" d="M{x} 0h{step}v{h:g}h-{step}z">'
-                "<title>{at}: {text}</title></path>"
-            ).format(
-                x=_number(place * step), step=_number(step), h=HEIGHT, at=clock(time), text=text
+        texts = [
+            f"{label} {escape(chart.format(value))}"
+            for label, layer in zip(labels, chart.layers, strict=True)
+            if (value := layer.values[place]) is not None
+        ]
+        if texts:
+            found.append(
+                f'<path class="hit" d="M{_number(place * step)} 0h{wide}v{HEIGHT:g}h-{wide}z">'
+                f"<title>{clock(time)}: {', '.join(texts)}</title></path>"
             )
-        )
-    return Markup("").join(found)
+    # Put together as text, for it is most of a page: all that is not ours is escaped above.
+    return Markup("".join(found))
 
 
 def _times(chart: Chart) -> Markup:
@@ -222,21 +220,17 @@ def _time(at: datetime, is_long: bool) -> Markup:
 
 def _table(chart: Chart) -> Markup:
     """The values of all buckets that have any, the newest first."""
-    head = Markup("").join(
-        Markup('<th class="number">{}</th>').format(layer.label) for layer in chart.layers
-    )
+    head = "".join(f'<th class="number">{escape(layer.label)}</th>' for layer in chart.layers)
     rows = []
     for place in range(len(chart.times) - 1, -1, -1):
         values = [layer.values[place] for layer in chart.layers]
         if any(values):
-            cells = Markup("").join(
-                Markup("<td>{}</td>").format(chart.format(value)) for value in values
-            )
-            rows.append(Markup("<tr><th>{}</th>{}</tr>").format(clock(chart.times[place]), cells))
+            cells = "".join(f"<td>{escape(chart.format(value))}</td>" for value in values)
+            rows.append(f"<tr><th>{clock(chart.times[place])}</th>{cells}</tr>")
     return Markup(
         '<details class="values"><summary>Values</summary><div class="scroll"><table><thead><tr>'
-        "<th>From</th>{}</tr></thead><tbody>{}</tbody></table></div></details>"
-    ).format(head, Markup("").join(rows))
+        f"<th>From</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
+    )
 
 
 def clock(at: datetime) -> str:

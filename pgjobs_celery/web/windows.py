@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ..control import history
 from ..control.history import WINDOWS, Window, window_named
-from ..control.overview import Overview, overview
+from ..control.overview import Overview, QueueNow, overview
+from . import words
 
 if TYPE_CHECKING:
+    from ..db.database import Database
     from .visit import Visit
 
 T = TypeVar("T")
@@ -21,6 +24,8 @@ TITLES = {"hour": "Last hour", "day": "Last day", "week": "Last week"}
 REMEMBERED = {"hour": 2.5, "day": 10.0, "week": 30.0}
 #: And what was read of the present.
 JUST_NOW = 1.0
+#: How many jobs in line are looked at, of all queues together: 10 ms.
+ENTRIES = 10_000
 
 
 def chosen_window(visit: Visit) -> Window:
@@ -63,10 +68,35 @@ class Past:
         return self._memory.get((self._source, name, *key), read, REMEMBERED[name])
 
 
-def now(visit: Visit) -> Overview:
+def now(visit: Visit) -> Now:
     """How queues, workers and failures stand."""
-    read = partial(overview, visit.source.database)
+    read = partial(_read_now, visit.source.database)
     return visit.site.memory.get((visit.source.name, "now"), read, JUST_NOW)
+
+
+@dataclass(frozen=True)
+class Now:
+    """How all stands, and how long the lines are that were not read to their end."""
+
+    seen: Overview
+    #: By queue: how many jobs were ready when a worker counted, or estimated, them.
+    counted: Mapping[str, int]
+
+    def ready(self, queue: QueueNow) -> str:
+        """``123``; ``about 12,000`` of a long line, or ``100+`` where no worker has counted it."""
+        if not queue.is_cut:
+            return words.count(queue.ready)
+        counted = self.counted.get(queue.name, 0)
+        if counted > queue.ready:
+            return f"about {words.count(counted)}"
+        return f"{words.count(queue.ready)}+"
+
+
+def _read_now(database: Database) -> Now:
+    counted = {
+        line.queue: line.jobs for line in database.metrics.list_lines() if line.state == "available"
+    }
+    return Now(overview(database, ENTRIES), counted)
 
 
 def page_of(visit: Visit, found: Sequence[T], size: int) -> tuple[Sequence[T], int, int]:

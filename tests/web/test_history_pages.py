@@ -13,12 +13,14 @@ import pytest
 pytest.importorskip("starlette", reason="the extra web is not installed")
 
 from pgjobs_celery.control.doctor.findings import Report, finding
+from pgjobs_celery.control.overview import Overview, QueueNow
 from pgjobs_celery.control.queues import Queues
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.job.outcome import completed, discarded
 from pgjobs_celery.job.rows import Bucket
 from pgjobs_celery.web import examinations
 from pgjobs_celery.web.values import visible
+from pgjobs_celery.web.windows import Now
 from tests.maintenance.test_fold import FAILED, Impatient
 from tests.support.rows import alive, put
 
@@ -207,3 +209,15 @@ def test_names_are_shown_as_they_are(database, connection, viewer):
         assert page.status_code == 200
         assert "<script>alert" not in page.text
         assert "failed 1" in page.text
+
+
+@pytest.mark.parametrize(
+    ("queue", "counted", "text"),
+    [
+        (QueueNow("a", ready=5), 900, "5"),
+        (QueueNow("a", ready=100, is_cut=True), 12_345, "about 12,345"),
+        (QueueNow("a", ready=100, is_cut=True), 0, "100+"),
+    ],
+)
+def test_a_long_line_is_told_as_it_was_counted(queue, counted, text):
+    assert Now(Overview(), {"a": counted}).ready(queue) == text

@@ -64,11 +64,11 @@ class OverviewRows:
         """The queues that hold jobs which run or may run."""
         return [queue for (queue,) in self._read("find_lines", limit=MOST_LINES)]
 
-    def survey_lines(self, queues: Sequence[str]) -> list[LineRow]:
-        """How these queues stand; of many less is counted of each."""
+    def survey_lines(self, queues: Sequence[str], entries: int = ALL_ENTRIES) -> list[LineRow]:
+        """How these queues stand; of many less is counted of each: ``entries`` of all together."""
         if not queues:
             return []
-        depth = min(MOST_ENTRIES, max(FEWEST_ENTRIES, ALL_ENTRIES // len(queues)))
+        depth = min(MOST_ENTRIES, max(FEWEST_ENTRIES, entries // len(queues)))
         return [
             LineRow(*row) for row in self._read("survey_lines", queues=list(queues), depth=depth)
         ]

@@ -25,7 +25,8 @@ QUEUES, WORKERS, FAILURES = 12, 12, 8
 def overview(visit: Visit) -> Response:
     """One line, what needs somebody, charts, queues, workers and the newest failures."""
     database, past = visit.source.database, Past(visit)
-    seen, found = now(visit), past.series()
+    present, found = now(visit), past.series()
+    seen = present.seen
     doctor = examination(visit.site, visit.source)
     findings = doctor.report.findings if doctor else ()
     depths = past.lines("queue")
@@ -35,6 +36,7 @@ def overview(visit: Visit) -> Response:
     return visit.render(
         "overview.html",
         seen=seen,
+        present=present,
         window=past.window,
         found=found,
         charts=panels(found),

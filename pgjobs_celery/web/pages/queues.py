@@ -36,10 +36,10 @@ SORTS: dict[str, Callable[[QueueNow], Any]] = {
 def queues(visit: Visit) -> Response:
     """All queues: those with jobs, workers, a pause or a limit, or that were declared to stay."""
     database, past = visit.source.database, Past(visit)
-    seen, words = now(visit), visit.query.get("q", "")
+    present, words = now(visit), visit.query.get("q", "")
     sort = visit.query.get("sort", "name")
     found = sorted(
-        (each for each in seen.queues if words.casefold() in each.name.casefold()),
+        (each for each in present.seen.queues if words.casefold() in each.name.casefold()),
         key=SORTS.get(sort, SORTS["name"]),
     )
     history = past.lines("queue")
@@ -48,7 +48,8 @@ def queues(visit: Visit) -> Response:
     return visit.render(
         "queues.html",
         window=past.window,
-        seen=seen,
+        seen=present.seen,
+        present=present,
         words=words,
         sort=sort if sort in SORTS else "name",
         sorts=list(SORTS),
@@ -72,7 +73,8 @@ def queue(visit: Visit) -> Response:
     """One queue: its state, its charts, and the forms that change it."""
     name = _name(visit.query.get("name", ""))
     database, past = visit.source.database, Past(visit)
-    seen = now(visit)
+    present = now(visit)
+    seen = present.seen
     found_now = next((each for each in seen.queues if each.name == name), None)
     if found_now is None:
         limits = Queues(database).get(name)
@@ -85,6 +87,7 @@ def queue(visit: Visit) -> Response:
         "queue.html",
         window=past.window,
         queue=found_now,
+        present=present,
         is_known=is_known or found.total.ended > 0,
         late=LATE,
         found=found,
