@@ -29,6 +29,8 @@ def actions(database):
     record(database, "cancel_jobs", "alice", 7, [f"id-{n}" for n in range(7)], queue="mail",
            details={"reason": "wrong <b>template</b>"})  # fmt: skip
     record(database, "pause_queue", "bob", queue="slow")
+    record(database, "put_schedule", "bob", schedule="s", app="shop",
+           details={"task": "t", "schedule": {"type": "interval", "every": 90}})  # fmt: skip
     record(database, "run_schedule", "alice", 1, ["run-1"], schedule="nightly", app="shop")
     record(database, "shutdown_worker", "carol", details={"worker": "w@a"})
 
@@ -41,7 +43,8 @@ def rows(page: str) -> list[str]:
 @pytest.mark.usefixtures("actions")
 def test_all_actions_are_listed_the_newest_first(viewer):
     page = viewer.get("/audit").text
-    assert rows(page) == ["carol", "alice", "bob", "alice"]
+    assert rows(page) == ["carol", "alice", "bob", "bob", "alice"]
+    assert "schedule: Every 1 minute 30 seconds" in page
     assert "worker: w@a" in page
     assert "wrong &lt;b&gt;template" in page
     assert "and 2 more" in page
@@ -78,7 +81,7 @@ def test_pages_follow_each_other_without_a_gap(viewer, monkeypatch):
         link = re.search(r'rel="next" href="([^"]+)"', page)
         path = link[1].replace("&amp;", "&") if link else ""
         assert "since=day" in path or not path
-    assert found == ["carol", "alice", "bob", "alice"]
+    assert found == ["carol", "alice", "bob", "bob", "alice"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from ...beat.english import describe
 from ...control.audit import ACTIONS, Place
 from ...errors import InvalidOption
 from ..routes import Page
@@ -53,10 +54,17 @@ def audit(visit: Visit) -> Response:
 def words_of(entry: AuditEntry) -> str:
     """The action's own words, in one line."""
     return ", ".join(
-        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        f"{name}: {_word(name, value)}"
         for name, value in entry.details.items()
         if value not in (None, "")
     )
+
+
+def _word(name: str, value: Any) -> str:
+    if name == "schedule" and isinstance(value, dict) and (words := describe(value)):
+        zone = value.get("tz")
+        return f"{words} ({zone})" if zone else words
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def write_place(entry: AuditEntry) -> str:
