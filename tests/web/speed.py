@@ -57,7 +57,7 @@ def main(finished: int, ready: int, queues: int, keep: Path | None, only: str) -
             if count(url) < finished // 2:
                 begun = time.monotonic()
                 with shop_at_work(
-                    url, Path(folder), finished=finished, ready=ready, queues=queues, hours=24 * 7
+                    url, Path(folder), finished=finished, ready=ready, queues=queues, hours=23
                 ):
                     pass
                 console.print(f"filled in {time.monotonic() - begun:.0f} s: {count(url)} rows")

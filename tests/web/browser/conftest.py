@@ -62,6 +62,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.complaints: list[str] = []
+        self.may_be_gone = False
 
     def over(self, page: Any) -> None:
         """Note what goes wrong in this tab."""
@@ -71,7 +72,7 @@ class Watch:
         page.on("response", self._on_response)
 
     def _on_console(self, message: Any) -> None:
-        if message.type == "error":
+        if message.type == "error" and not (self.may_be_gone and "404" in message.text):
             self.complaints.append(f"console: {message.text} ({message.location.get('url')})")
 
     def _on_failure(self, request: Any) -> None:
@@ -80,7 +81,7 @@ class Watch:
             self.complaints.append(f"request: {request.url}: {request.failure}")
 
     def _on_response(self, response: Any) -> None:
-        if response.status >= 400:
+        if response.status >= 400 and not (self.may_be_gone and response.status == 404):
             self.complaints.append(f"answer: {response.url}: {response.status}")
 
 
@@ -104,8 +105,10 @@ def open_tab(chromium: Any, address: str) -> Iterator[OpenTab]:
         size: dict[str, int] = LAPTOP,
         dark: bool = False,
         script: bool = True,
+        may_be_gone: bool = False,
         **options: Any,
     ) -> Any:
+        watch.may_be_gone = may_be_gone
         context = chromium.new_context(
             viewport=size,
             color_scheme="dark" if dark else "light",
@@ -130,11 +133,12 @@ def open_tab(chromium: Any, address: str) -> Iterator[OpenTab]:
 
 def tab_to(tab: Any, selector: str, most: int = 300) -> None:
     """Move the focus by the tabulator alone until it is on what the selector finds."""
+    wanted = tab.locator(selector).first
     for _ in range(most):
-        tab.keyboard.press("Tab")
-        if tab.evaluate("s => document.activeElement.matches(s)", selector):
+        if wanted.evaluate("each => each === document.activeElement"):
             assert tab.evaluate(IS_FOCUS_SEEN), f"nobody sees that {selector} has the focus"
             return
+        tab.keyboard.press("Tab")
     pytest.fail(f"the tabulator does not come to {selector}")
 
 
