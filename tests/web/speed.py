@@ -75,17 +75,22 @@ def count(url: str) -> int:
 def measure(url: str, plans: Plans, only: str) -> None:
     """Print how long each page takes, and which of its statements."""
     table = Table("page", "ms", "first", "kB", "statements", "slowest statement", "ms", "seq scans")
-    with served(dashboard(explained(url), role="admin")) as address:
-        client = httpx.Client(base_url=address, timeout=120)
+    with (
+        served(dashboard(url, role="admin")) as address,
+        served(dashboard(explained(url), role="admin")) as logged,
+        httpx.Client(base_url=address, timeout=120) as client,
+        httpx.Client(base_url=logged, timeout=120) as logging,
+    ):
         for link in crawl(lambda link: client.get(link).text, each=6):
             if only not in link:
                 continue
             times = []
             for _ in range(6):
-                plans.forget()
                 begun = time.perf_counter()
                 answer = client.get(link)
                 times.append((time.perf_counter() - begun) * 1000)
+            plans.forget()
+            logging.get(link)
             ran = plans.read()
             slowest = max(ran, key=lambda plan: plan.milliseconds, default=None)
             median = statistics.median(times[1:])

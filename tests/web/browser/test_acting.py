@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg.rows import scalar_row
 
+from pgjobs_celery import schedules
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.web.pages import ROUTES
 from pgjobs_celery.web.routes import Act
@@ -37,6 +38,7 @@ ASK = "form.ask button"
 JOB = "/job?id="
 PROBLEM = "/failures/problem?fingerprint={problem}"
 FAILED = "/jobs?q=state:discarded+task:search.index"
+ENTRY = "/schedule?name=reindex"
 WAITING = "/jobs?q=queue:images+state:available"
 
 
@@ -61,8 +63,8 @@ DEEDS = [
     Deed("job_terminate", JOB + "{running}", menu("Cancel and terminate", "details[open] button",
          YES), "cancel_jobs"),
     Deed("job_delete", JOB + "{failed}", ("main button:text-is('Delete')", YES), "delete_jobs"),
-    Deed("retry_problem", PROBLEM, ("button:text-matches('^Retry \\\\d')", YES), "retry_jobs"),
-    Deed("delete_problem", PROBLEM, ("button:text-matches('^Delete \\\\d')", YES), "delete_jobs"),
+    Deed("retry_jobs", PROBLEM, (".acts button:has-text('Retry')", ASK)),
+    Deed("delete_jobs", PROBLEM, (".acts button:has-text('Delete')", ASK)),
     Deed("retry_jobs", FAILED, (TICK, "button:text-is('Retry')")),
     Deed("cancel_jobs", WAITING, (TICK, "button:text-is('Cancel')")),
     Deed("reschedule_jobs", "/jobs?q=state:scheduled", (TICK, "button:text-is('Run now')")),
@@ -71,10 +73,21 @@ DEEDS = [
     Deed("move_jobs", WAITING, (TICK, "button:text-is('Queue…')", "[name=queue] := elsewhere",
          ASK)),
     Deed("delete_jobs", FAILED, (TICK, "button:text-is('Delete…')", ASK)),
+    Deed("run_schedule", ENTRY, ("main button:text-is('Run now')",)),
+    Deed("pause_schedule", ENTRY, ("main button:text-is('Pause')",)),
+    Deed("resume_schedule", ENTRY, ("main button:text-is('Resume')",)),
+    Deed("put_schedule", "/schedules/new", ("#f-name := entry {number}", "#f-task := orders.check",
+         "#f-when := 5 4 * * *", "#f-args := [1]", "main button:text-is('Add')")),
+    Deed("delete_schedule", "/schedule?name={entry}", ("main button:text-is('Delete')", YES)),
+    Deed("ping_worker", "/workers", ("main button:text-is('Ping')",)),
 ]  # fmt: skip
 
-#: What can only be done while an operation is on its way: tests/web/test_bulk.py.
-ELSEWHERE = {"stop_operation", "resume_operation", "undo_operation"}
+#: What changes nothing.
+UNRECORDED = {"ping_worker"}
+
+#: What an operation on its way is needed for, or a pool that grows; and the last test.
+ELSEWHERE = {"stop_operation", "resume_operation", "undo_operation", "resize_worker",
+             "shutdown_worker"}  # fmt: skip
 
 
 class Rows:
@@ -101,6 +114,9 @@ class Rows:
             query = "SELECT fingerprint FROM pgjobs.jobs WHERE task_id = %s AND state = 'discarded'"
             problem = wait_for(lambda: self.one(query, failed))
             return page.format(failed=failed, problem=problem)
+        if "{entry}" in page:
+            schedules(self._fleet.app).put("short lived", "orders.check", 3600, (1,))
+            return page.format(entry="short+lived")
         return page.format(running=self._fleet.ids["running"])
 
     def is_recorded(self, action: str) -> bool:
@@ -144,12 +160,13 @@ def by_keyboard(tab: Any, step: str) -> None:
 @pytest.mark.parametrize("way", [by_mouse, by_keyboard], ids=["mouse", "keyboard"])
 def test_an_action_is_done_and_recorded(deed: Deed, way: Any, open_tab: OpenTab, rows: Rows):
     # What acted on it may be gone, and its page with it.
-    tab = open_tab(rows.fill(deed.page), may_be_gone=deed.recorded in ("delete_jobs", "retry_jobs"))
+    tab = open_tab(rows.fill(deed.page), may_be_gone="delete" in deed.name or "retry" in deed.name)
     for step in deed.steps:
         way(tab, step.replace("{number}", str(randint(2, 10_000))))
     tab.locator(".notice:visible, #operation").first.wait_for()
     assert tab.locator(".notice.bad:visible").all_inner_texts() == []
-    wait_for(lambda: rows.is_recorded(deed.recorded or deed.name))
+    if deed.name not in UNRECORDED:
+        wait_for(lambda: rows.is_recorded(deed.recorded or deed.name))
 
 
 def test_an_action_needs_no_script(open_tab: OpenTab, rows: Rows):
@@ -194,3 +211,11 @@ def test_keys_move_select_open_and_search(open_tab: OpenTab):
     keys.press("Enter")
     tab.wait_for_url("**/job?id=*")
     assert "orders.ship" in tab.locator("h1").inner_text()
+
+
+def test_a_worker_is_shut_down(open_tab: OpenTab, rows: Rows):
+    """Last: the others need it."""
+    tab = open_tab("/workers")
+    for step in ("main button:text-is('Shut down')", YES):
+        by_keyboard(tab, step)
+    wait_for(lambda: rows.is_recorded("shutdown_worker"))
