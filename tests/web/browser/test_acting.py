@@ -77,7 +77,7 @@ DEEDS = [
     Deed("pause_schedule", ENTRY, ("main button:text-is('Pause')",)),
     Deed("resume_schedule", ENTRY, ("main button:text-is('Resume')",)),
     Deed("put_schedule", "/schedules/new", ("#f-name := entry {number}", "#f-task := orders.check",
-         "#f-when := 5 4 * * *", "#f-args := [1]", "main button:text-is('Add')")),
+         "#f-when := 5 4 * * *", "#f-args := [1]", "main button:text-is('Add')"), "add_schedule"),
     Deed("delete_schedule", "/schedule?name={entry}", ("main button:text-is('Delete')", YES)),
     Deed("ping_worker", "/workers", ("main button:text-is('Ping')",)),
 ]  # fmt: skip
