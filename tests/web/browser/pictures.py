@@ -32,8 +32,12 @@ from .browsers import PHONE, by_header, start_chromium
 ROOT = Path(__file__).parents[3]
 IMAGES = ROOT / "docs" / "images"
 
-#: What is shown, in which size.
-SHOWN = {"overview": (1200, 760), "job": (1200, 760), "failures": (1200, 560)}
+#: The pages that are shown, by the names of their pictures, and in which size.
+SHOWN = {
+    "overview": ("overview", 1200, 760),
+    "job": ("job-canvas", 1200, 700),
+    "failures": ("failures", 1200, 460),
+}
 #: kB that a picture may have.
 LARGEST = 120
 #: Sizes to look at.
@@ -47,7 +51,7 @@ SIZES = {
 @click.command()
 @click.option("--all", "folder", type=click.Path(path_type=Path), help="Every page, into a folder.")
 @click.option("--serve", is_flag=True, help="Serve the page until a key is pressed.")
-@click.option("--jobs", default=40_000, show_default=True, help="How many have ended.")
+@click.option("--jobs", default=20_000, show_default=True, help="How many have ended.")
 @click.option("--only", default="", help="Pages whose name contains this.")
 def main(folder: Path | None, serve: bool, jobs: int, only: str) -> None:
     """Fill a shop's database, and take pictures of the page."""
@@ -76,14 +80,14 @@ def main(folder: Path | None, serve: bool, jobs: int, only: str) -> None:
 def publish(browser: Any, address: str, named: dict[str, str]) -> None:
     """The pictures of the documents."""
     IMAGES.mkdir(exist_ok=True)
-    for name, (width, height) in SHOWN.items():
+    for name, (page, width, height) in SHOWN.items():
         for theme in ("light", "dark"):
             tab = browser.new_page(
                 viewport={"width": width, "height": height},
                 color_scheme=theme,
                 device_scale_factor=1.5,
             )
-            tab.goto(address + named[name])
+            tab.goto(address + named[page])
             picture = Image.open(io.BytesIO(tab.screenshot()))
             path = IMAGES / f"{name}-{theme}.webp"
             picture.convert("RGB").quantize(128).save(path, lossless=True, quality=100, method=6)
