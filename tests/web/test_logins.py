@@ -88,9 +88,13 @@ def test_wrong_passwords_files_are_refused(passwords, options, reason):
 )
 def test_a_proxy_names_the_user(url, peer, headers, shown):
     login = trusted_header("X-User", trust="10.0.0.0/8", roles={"alice": "admin"})
+    app = dashboard(url, login=login)
+
+    async def from_peer(scope, receive, send):
+        await app({**scope, "client": (peer, 50000)}, receive, send)
+
     raw = [(name, value.encode()) for name, value in headers]
-    with TestClient(dashboard(url, login=login), client=(peer, 50000)) as page:
-        answer = page.get("/", headers=raw)
+    answer = TestClient(from_peer).get("/", headers=raw)
     assert answer.status_code == (403 if shown is None else 200)
     assert shown is None or shown in answer.text
 

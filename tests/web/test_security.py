@@ -93,9 +93,15 @@ def test_an_action_is_recorded_with_its_visitor(database, open_page, name, field
 
 
 @pytest.mark.parametrize("act", ACTS, ids=name_of)
-def test_an_action_is_not_done_by_get(admin: Browser, act: Act) -> None:
-    answer = admin.get(act.path, params={**FIELDS, CSRF: TOKEN})
-    assert answer.status_code in (404, 405)
+def test_an_action_is_not_done_by_get(database: Database, admin: Browser, act: Act) -> None:
+    put(database, "a", queue="mail")
+    answer = admin.get(
+        act.path, params={**FIELDS, CSRF: TOKEN}, headers={"cookie": f"{CSRF}={TOKEN}"}
+    )
+    # Its form may be a page of the same address.
+    is_page = any(page.path == act.path for page in PAGES)
+    assert answer.status_code in ((200, 400, 404) if is_page else (404, 405))
+    assert done(database) == []
     assert answer.headers["x-frame-options"] == "DENY"
 
 
