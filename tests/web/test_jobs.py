@@ -127,7 +127,7 @@ def test_no_address_is_an_error_of_ours(viewer, query):
     assert viewer.get(f"/jobs?{query}").status_code == 400
 
 
-def test_what_is_hidden_cannot_be_guessed_at(viewer, database):
+def test_what_is_hidden_cannot_be_guessed_at(viewer, admin, database):
     put(database, "a", body=b'[[], {"api_key": "sesame", "n": {"Password": "x1"}}, {}]')
     text = viewer.get("/jobs").text
     assert "sesame" not in text
@@ -135,6 +135,9 @@ def test_what_is_hidden_cannot_be_guessed_at(viewer, database):
     assert found.status_code == 400
     assert "is hidden on this page" in found.text
     assert viewer.get("/jobs?q=kwargs.n.Password:x1").status_code == 400
+    for sure in ("", "1"):
+        fields = {"all": "1", "q": "kwargs.api_key:sesame", "sure": sure}
+        assert admin.post_form("/jobs/cancel", "/jobs", **fields).status_code == 400
 
 
 def test_what_is_ticked_is_acted_on(admin, database, connection):

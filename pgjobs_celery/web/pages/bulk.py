@@ -13,13 +13,13 @@ from ...control.filters import Filters
 from ...control.jobs import ACTS_ON
 from ...control.listing import MOST, find
 from ...control.operations import RECORDED, Operations, act
-from ...control.search import parse
 from ...control.spelled import COMMANDS, as_cli
 from ...errors import InvalidOption
 from ...job.spelling import read_duration
 from ...job.states import State
 from ..routes import Act, Page, Route
 from ..runners import start
+from ..searches import read_search
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -181,6 +181,7 @@ def _do_to(deed: Deed, visit: Visit, ids: list[str], options: Options) -> Respon
 
 def _do_to_all(deed: Deed, visit: Visit, options: Options) -> Response:
     operations = Operations(visit.source.database, visit.source.app)
+    read_search(visit, _field(visit, "q"))  # what is hidden is not acted on by a guess either
     until = _field(visit, "until")
     operation = operations.begin(
         deed.action,
@@ -227,7 +228,7 @@ def _ask(deed: Deed, visit: Visit, ids: list[str], error: str = "") -> Response:
 
 
 def _filters(visit: Visit, text: str) -> Filters:
-    return find(visit.source.database, parse(text)).filters
+    return find(visit.source.database, read_search(visit, text)).filters
 
 
 def _command(deed: Deed, visit: Visit, filters: Filters, options: Options) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import RedirectResponse
 
@@ -11,12 +11,13 @@ from ...control.counting import count_states, total
 from ...control.filters import FILTERS, Filters
 from ...control.listing import PAGE, Found, JobPage, find, list_page, suggest
 from ...control.looking import Place, read_place
-from ...control.search import InvalidSearch, Search, parse, write, write_word
+from ...control.search import InvalidSearch, Search, write, write_word
 from ...control.spelled import as_cli, as_python, as_sql
 from ...errors import InvalidOption
 from ...job.states import State
 from ..job_columns import COLUMNS, NUMBERS, line_of, read_columns, shown_columns
 from ..routes import Page
+from ..searches import read_search
 from .bulk import BUTTONS
 
 if TYPE_CHECKING:
@@ -55,23 +56,6 @@ def jobs(visit: Visit) -> Response:
     except InvalidOption as error:
         return _refused(visit, text, error)
     return _render(visit, text, search, found, page)
-
-
-def read_search(visit: Visit, text: str) -> Search:
-    """The search; what is hidden from visitors cannot be guessed at by it. Raises InvalidSearch."""
-    search = parse(text)
-    redactor = visit.site.redaction.of("")
-    for name in ("kwargs", "meta"):
-        for key in _keys(search.filters.given.get(name, {})):
-            if redactor.is_secret(key):
-                raise InvalidSearch(f"{key!r} is hidden on this page, and not searched for", key)
-    return search
-
-
-def _keys(value: Any) -> set[str]:
-    if isinstance(value, Mapping):
-        return {str(key) for key in value}.union(*map(_keys, value.values()))
-    return set().union(*map(_keys, value)) if isinstance(value, list) else set()
 
 
 def _render(visit: Visit, text: str, search: Search, found: Found, page: JobPage) -> Response:
