@@ -15,7 +15,8 @@ from .database import database_options, find_database, reported, rights_of
 from .output import echo, echo_json, failure, show_table
 
 if TYPE_CHECKING:
-    from ..control.failures import Change, Comparison, Failures, Problem
+    from ..control.failures import Change, Comparison
+    from ..control.problems import Failures, Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 

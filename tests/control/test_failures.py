@@ -12,15 +12,15 @@ import pytest
 from pgjobs_celery import jobs
 from pgjobs_celery.config import Options
 from pgjobs_celery.control.failures import (
-    Failures,
-    Problem,
     changes,
     compare,
     failed_jobs,
     failures,
     kind_of,
+    shift,
     standing,
 )
+from pgjobs_celery.control.problems import Failures, Problem
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
@@ -143,6 +143,17 @@ def test_what_is_new_after_a_time_and_what_is_gone(database):
         compare(database, NOW + timedelta(days=1))
 
 
+def test_one_problem_before_and_after_a_time(database):
+    problems = by_type(failures(database))
+    at = NOW - timedelta(minutes=290)
+    new = shift(database, problems["ValueError"].fingerprint, at, NOW)
+    assert (new.kind, new.before, new.after) == ("new", 0, 12)
+    same = shift(database, problems["OSError"].fingerprint, at, NOW - timedelta(days=9))
+    assert (same.kind, same.before, same.after) == ("same", 3, 3)
+    with pytest.raises(InvalidOption, match="past"):
+        shift(database, "x-1", NOW + timedelta(days=1), None)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "expected", "is_new", "kind"),
     [
@@ -230,6 +241,8 @@ WORDS = {"tasks": None, "queues": None, "errors": None}
         ("list_unnamed", {**SPAN, "depth": 5_000, "limit": 200}, {("Index Scan", "jobs_finished")}),
         ("survey_problem", {"fingerprint": "x-1", "depth": 10_000, "bars": 24},
          {("Index Scan", "jobs_fingerprint"), ("Index Only Scan", "jobs_fingerprint")}),
+        ("count_problem", {**SPAN, "fingerprint": "x-1", "depth": 10_000},
+         {("Index Only Scan", "jobs_fingerprint"), ("Index Scan", "jobs_fingerprint")}),
         ("list_problem_jobs",
          {"fingerprint": "x-1", "limit": 50, "before_at": None, "before_id": None},
          {("Index Scan", "jobs_fingerprint")}),

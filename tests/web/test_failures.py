@@ -23,8 +23,8 @@ def failed(connection):
     )  # fmt: skip
 
 
-def problem_of(page, kind: str) -> str:
-    found = re.search(rf'href="([^"]*fingerprint={kind}-[0-9a-f]{{10}})"', page.text)
+def problem_of(page, kind: str, more: str = "") -> str:
+    found = re.search(rf'href="([^"]*fingerprint={kind}-[0-9a-f]{{10}}{more})"', page.text)
     assert found
     return found[1].replace("&amp;", "&")
 
@@ -77,6 +77,9 @@ def test_before_and_after_a_deploy(viewer):
     assert re.search(r"<h2>New .*?>1</span>", page.text)
     assert "ValueError" in page.text
     assert "KeyError" not in page.text
+    one = viewer.get(problem_of(page, "ValueError", "&amp;since=30m"))
+    assert "0 and 1" in one.text
+    assert viewer.get("/failures/problem?fingerprint=x-1&since=never").status_code == 400
     gone = viewer.get("/failures?since=80m")
     assert re.search(r"<h2>Gone .*?>1</span>", gone.text)
     assert viewer.get("/failures?since=tomorrow").status_code == 400

@@ -140,6 +140,12 @@ class FailureRows:
         )
         return [CountRow(*row) for row in self._read(call)[0]]
 
+    def count_problem(self, fingerprint: str, since: datetime, until: datetime) -> Looked:
+        """How many of its jobs failed in a span of time."""
+        span = {"since": _within(since), "until": _within(until)}
+        call = self._session.call("count_problem", fingerprint=fingerprint, depth=NEWEST, **span)
+        return Looked(*self._read(call)[0][0])
+
     def list_problem_jobs(
         self, fingerprint: str, limit: int, before: tuple[datetime, int] | None = None
     ) -> list[FailedJob]:

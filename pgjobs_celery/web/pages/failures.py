@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ...control.attempts import Attempt
-    from ...control.failures import Problem
+    from ...control.problems import Problem
     from ...db.rows.failures import FailedJob
     from ...db.rows.views import ShownJob
     from ..job_view import JobView
@@ -135,6 +135,8 @@ def problem(visit: Visit) -> Response:
     if len(rows) <= PAGE:
         listed += unnamed[: PAGE - len(rows)]
     older = rows[PAGE - 1] if len(rows) > PAGE else None
+    since = visit.query.get("since", "").strip()
+    at = control.moment(since, visit.now) if since else None
     view = _view(visit, listed)
     newest = None if view is None else _newest(view.row, name)
     return visit.render(
@@ -147,6 +149,9 @@ def problem(visit: Visit) -> Response:
         message=view.text(newest.message) if view and newest else "",
         found=found,
         bars=_bars(found.first_seen, visit.now),
+        since=since,
+        shift=control.shift(database, name, at, found.first_seen) if at else None,
+        kinds=KINDS,
         unnamed=unnamed,
         failed=found.failed,
         jobs=listed,
