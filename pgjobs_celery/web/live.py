@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from ..control.changes import ALL
 from ..scopes.steady import monotonic
 from .routes import POLLS
 from .watch import Watch, server_is_stopping
@@ -87,6 +88,9 @@ class Live:
                 self._lost = None
                 self._watch = Watch(self._database, self._tell, self._lose, self._goes_on)
                 self._watch.start()
+            elif self._watch.has_looked:
+                # Between its page and now something may have been told to the others.
+                stream.tell(ALL)
             return stream
 
     def leave(self, stream: Stream) -> None:

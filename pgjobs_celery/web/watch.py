@@ -61,6 +61,11 @@ class Watch:
         """False when it has ended, and in a child that was forked since."""
         return self._thread.is_alive()
 
+    @property
+    def has_looked(self) -> bool:
+        """True once a change is noticed; all is told with the first look."""
+        return self._marks is not None
+
     def start(self) -> None:
         """Begin to look."""
         self._thread.start()
@@ -96,7 +101,8 @@ class Watch:
             self._note_works()
             return ALL
         self._listen()
-        return frozenset() if before is None else compare(before, marks)
+        # Whoever came before the first look has a page from before it.
+        return ALL if before is None else compare(before, marks)
 
     def _note_lost(self, error: Exception) -> None:
         self._database.outage.lost("web", error)

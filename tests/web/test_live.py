@@ -97,8 +97,14 @@ class Served:
         self._visitors: list[Visitor] = []
 
     def visit(self) -> Visitor:
-        self._visitors.append(Visitor(self.address))
-        return self._visitors[-1]
+        self._visitors.append(visitor := Visitor(self.address))
+        return visitor
+
+    def visit_and_settle(self) -> Visitor:
+        """A visitor who has been told to fetch all, as each is when the stream begins."""
+        visitor = self.visit()
+        assert set(visitor.next("change")["topics"]) == changes.ALL
+        return visitor
 
     def close(self) -> None:
         for visitor in self._visitors:
@@ -142,7 +148,7 @@ def watchers(connection: psycopg.Connection[Any]) -> int:
 @pytest.mark.usefixtures("alone")
 def test_twenty_visitors_hear_of_a_job_by_two_connections(serve, database, connection):
     page = serve()
-    visitors = [page.visit() for _ in range(20)]
+    visitors = [page.visit_and_settle() for _ in range(20)]
     wait_for(lambda: page.live.visitors == 20)
     assert visitors[0].response.headers["content-type"].startswith("text/event-stream")
     wait_for(lambda: watchers(connection) == 2, message=lambda: watchers(connection))
@@ -265,10 +271,9 @@ def test_a_lost_database_is_told_with_its_time_and_so_is_its_return(
     with migrations.session(parse_url(own)) as session:
         migrations.migrate(session, "pgjobs")
     page = serve(own)
-    visitor = page.visit()
+    visitor = page.visit_and_settle()
     with psycopg.connect(server_url, autocommit=True) as admin:
         allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
-        wait_for(lambda: page.live._watch._marks)
         admin.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
         admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
@@ -285,7 +290,7 @@ def test_a_lost_database_is_told_with_its_time_and_so_is_its_return(
 @pytest.mark.usefixtures("alone")
 def test_a_connection_that_is_cut_is_replaced_unseen(serve, database, connection):
     page = serve()
-    visitor = page.visit()
+    visitor = page.visit_and_settle()
     wait_for(lambda: watchers(connection) == 2)
     connection.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
@@ -302,7 +307,7 @@ def test_behind_a_pooler_that_lets_nobody_listen_changes_are_looked_for(
     pooler, serve, database, connection
 ):
     page = serve(pooler)
-    visitor = page.visit()
+    visitor = page.visit_and_settle()
     wait_for(lambda: page.live._watch._listen_at > 0)
     put(database, "a")
     visitor.hears_of("jobs")
