@@ -19,6 +19,6 @@ def addresses(fleet: Fleet, address: str) -> dict[str, str]:
     begun = Operations(database_of(fleet.app)).begin("cancel", "id:none", expected="0", actor="it")
     jobs = {f"job-{name}": f"/job?id={task_id}" for name, task_id in fleet.ids.items()}
     with httpx.Client(base_url=address) as client:
-        found = crawl(lambda link: client.get(link).text, *jobs.values())
+        found = crawl(lambda link: client.get(link).text, jobs["job-failed"])
     operation = {"operation": f"/jobs/operation?id={begun.id}"}
     return {**operation, **{name_of(each): each for each in found}, **jobs}
