@@ -9,4 +9,4 @@ CROSS JOIN LATERAL ROWS FROM (
   pg_catalog.unnest(s.most_common_vals::text::text[]), pg_catalog.unnest(s.most_common_freqs)
 ) AS v (state, share)
 WHERE c.oid = 'pgjobs.jobs'::regclass::oid
-  AND c.reltuples > 0
+  AND c.reltuples > 0::real

@@ -7,7 +7,7 @@ WITH this AS MATERIALIZED (
   WHERE j.task_id = %(task_id)s
 ), alike AS MATERIALIZED (
   SELECT s.task_id, s.state, s.at, true AS has_error, s.body = t.body AS has_arguments,
-         s.tags && t.tags AS has_tags
+         s.tags OPERATOR(pg_catalog.&&) t.tags AS has_tags
   FROM this AS t
   CROSS JOIN LATERAL (
     SELECT o.task_id, o.state, coalesce(o.finished_at, o.failed_at) AS at, o.tags,
@@ -24,7 +24,7 @@ WITH this AS MATERIALIZED (
          CASE WHEN pg_catalog.octet_length(e.body) = pg_catalog.octet_length(t.body)
                    AND pg_catalog.octet_length(t.body) <= %(most)s::bigint
               THEN e.body = t.body ELSE false END,
-         e.tags && t.tags
+         e.tags OPERATOR(pg_catalog.&&) t.tags
   FROM this AS t
   CROSS JOIN LATERAL (
     SELECT o.id, o.task_id, o.task, o.state, o.finished_at, o.fingerprint, o.body, o.tags
