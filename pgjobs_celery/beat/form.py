@@ -20,7 +20,7 @@ KINDS = ("cron", "crontab", "every", "solar")
 LONGEST_WHEN, LONGEST_JSON = 1000, 100_000
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-#: What stands between the numbers of a field: a crontab's range of 100,000,000 is refused unread.
+#: The marks between the numbers of a field: a crontab's range of 100,000,000 is refused unread.
 _NUMBER = re.compile(r"[0-9]{5,}")
 
 
@@ -62,7 +62,7 @@ class EntryForm:
         }
 
     def command(self, *, replaces: bool) -> str:
-        """What makes the same entry from a shell."""
+        """The command that makes the same entry from a shell."""
         words = ["celery -A proj pgjobs schedules add", quote(self.name), quote(self.task)]
         when = self.when if self.kind == "solar" else quote(self.when)
         words += [f"--{self.kind}", when]

@@ -14,7 +14,7 @@ from .output import echo, echo_json, failure, readable, show_table
 if TYPE_CHECKING:
     from ..control.history import Measured, Window
 
-#: What of the waits and run times is shown.
+#: The percentiles of waits and run times that are shown.
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 

@@ -54,7 +54,7 @@ class Looker:
         self.looked_at = time.monotonic()
         #: Why the last look failed; empty if it did not.
         self.trouble = ""
-        #: What came of the last change.
+        #: The outcome of the last change.
         self.message = ""
         self._asked: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
         self._thread = threading.Thread(

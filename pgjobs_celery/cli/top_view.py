@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Action(NamedTuple):
-    """What a key asks for beyond the view."""
+    """A wish of a key that goes beyond the view."""
 
     kind: Literal["quit", "look", "pause", "resume"]
     queue: str = ""
@@ -38,7 +38,7 @@ HELP = "q quit   ↑↓ select   p pause   r resume   / filter   s sort   space 
 
 @dataclass
 class View:
-    """What is selected, sorted and filtered, and what is being asked."""
+    """The selection, order and filter of the view, and what is being asked."""
 
     sort: str = "ready"
     #: Only queues whose name contains this, whatever its case.
@@ -48,7 +48,7 @@ class View:
     selected: str | None = None
     #: A pause that is to be confirmed.
     asked: Action | None = None
-    #: What came of the last action.
+    #: The outcome of the last action.
     message: str = ""
     overview: Overview | None = field(default=None, repr=False)
     #: How many queues are seen at once.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Where names and passwords may stand instead of a file.
 PASSWORDS = "PGJOBS_WEB_PASSWORDS"
-#: Who is taken for a proxy unless it is said.
+#: The addresses that are taken for a proxy's by default.
 LOCAL = ("127.0.0.1", "::1")
 
 _NAMED = re.compile(r"(?P<name>[\w.-]+)=(?P<url>[\w+]+://.*)", re.DOTALL)
@@ -30,7 +30,7 @@ _NAMED = re.compile(r"(?P<name>[\w.-]+)=(?P<url>[\w+]+://.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Access:
-    """Who may reach the page, and from where, as the command line has it."""
+    """The visitors that may reach the page, and from where, as the command line has it."""
 
     address: str
     role: str
@@ -64,7 +64,7 @@ class Access:
 
     @property
     def words(self) -> str:
-        """Who may do what, in a few words."""
+        """The roles of visitors, in a few words."""
         if self.user_header:
             return f"a proxy names the user in {self.user_header}"
         return "by name and password" if self.passwords else f"every visitor is {self.role}"
@@ -129,7 +129,7 @@ def by_name(given: Sequence[str], what: str) -> dict[str, str]:
 
 
 def find_sources(app: Any, urls: Sequence[str], schemas: Sequence[str]) -> Any:
-    """What :func:`~pgjobs_celery.web.dashboard` shows: the app, its database, or those of URLs."""
+    """The sources that :func:`~pgjobs_celery.web.dashboard` shows: the app, its database, or those of URLs."""
     from ..db.database import get_database
 
     named, schema = by_name(urls, "--url"), by_name(schemas, "--schema")

@@ -34,14 +34,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Attention:
-    """What needs somebody."""
+    """All that needs somebody."""
 
     #: Empty if nothing does.
     line: tuple[Part, ...]
     #: Errors and warnings of the doctor, and what is worth knowing.
     findings: tuple[Finding, ...] = ()
     notices: tuple[Finding, ...] = ()
-    #: Whose oldest job has waited too long, the longest first.
+    #: The queues whose oldest job has waited too long, the longest first.
     late: tuple[QueueNow, ...] = ()
     #: Of whose jobs many fail, the worst first.
     failing: tuple[Failing, ...] = ()

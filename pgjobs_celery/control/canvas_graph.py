@@ -106,7 +106,7 @@ class _Building:
                     self.edges.setdefault((source, target), kind)
 
     def add_parents(self) -> None:
-        """Who published whom; a group that no job has published begins at a node of its own."""
+        """The parent of each job; a group that no job has published begins at a node of its own."""
         members: dict[str, list[str]] = defaultdict(list)
         for row in self.rows.values():
             parent = row.parent_id
@@ -127,7 +127,7 @@ class _Building:
                 self.connect([key], ids, "next")
 
     def add_links(self, links: Mapping[str, Mapping[str, Any]]) -> None:
-        """What the messages say will come: where that is published already, how it belongs."""
+        """The jobs that messages announce: where that is published already, how it belongs."""
         members: dict[str, list[str]] = defaultdict(list)
         for row in self.rows.values():
             if row.group_id and row.group_index is not None:
@@ -143,7 +143,7 @@ class _Building:
             if chord is not None and header not in headers:
                 headers.add(str(header))
                 self.add_body(members.get(str(header), [task_id]), chord)
-            # What has succeeded has published the rest of its chain, which may be pruned by now.
+            # A job that has succeeded has published the rest of its chain, which may be pruned by now.
             if row.state is not State.COMPLETED:
                 for plan in (chain, *callbacks):
                     if plan is not None:

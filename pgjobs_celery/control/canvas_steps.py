@@ -1,4 +1,4 @@
-"""What is to be published after a job, as the signatures in its message say. Pure: reads no row."""
+"""The jobs that are to be published after another, as the signatures in its message say. Pure: reads no row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Step:
     task_id: str | None
     #: The body of the chord that it is a task of.
     chord: Plan | None = None
-    #: What is published when it has succeeded (``link``).
+    #: The jobs that are published when it has succeeded (``link``).
     links: tuple[Plan, ...] = ()
 
 

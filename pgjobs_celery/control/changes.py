@@ -7,7 +7,7 @@ from ..db.rows.changes import Marks
 
 __all__ = ["ALL", "AUDIT", "JOBS", "QUEUES", "SCHEDULES", "TOTALS", "WORKERS", "compare", "heard"]
 
-#: What a part of a page may tell of.
+#: The topics that a part of a page may tell of.
 JOBS, QUEUES, WORKERS = "jobs", "queues", "workers"
 SCHEDULES, AUDIT, TOTALS = "schedules", "audit", "totals"
 ALL = frozenset({JOBS, QUEUES, WORKERS, SCHEDULES, AUDIT, TOTALS})
@@ -25,12 +25,12 @@ _KINDS = {
 
 
 def compare(before: Marks, now: Marks) -> frozenset[str]:
-    """What has changed between two looks."""
+    """The topics that have changed between two looks."""
     return frozenset(
         topic for mark, topic in _MARKS.items() if getattr(before, mark) != getattr(now, mark)
     )
 
 
 def heard(payloads: set[str]) -> frozenset[str]:
-    """What these notifications to workers tell of."""
+    """The topics that these notifications to workers tell of."""
     return frozenset(_KINDS[each[:1]] for each in payloads if each[:1] in _KINDS)

@@ -94,7 +94,7 @@ def _estimated(database: Database, states: set[State], ways: Ways) -> dict[State
         if state in estimates
     }
     if states >= READY:
-        # What runs stands at the heads of the lines.
+        # Jobs that run stand at the heads of the lines.
         running, is_open = database.listing.count_running(database.overview.find_lines())
         counts[State.EXECUTING] = Count(running, "least" if is_open else "exact")
     return counts

@@ -62,7 +62,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What failed before and after a time, a deploy for one."""
+    """The failures before and after a time, a deploy for one."""
 
     at: datetime
     before: Failures
@@ -121,7 +121,7 @@ def failures(
 
 
 def compare(app: Any, at: datetime, until: datetime | None = None) -> Comparison:
-    """What failed before ``at``, and since; before is as long as after, and at least an hour.
+    """The failures before ``at``, and since; before is as long as after, and at least an hour.
 
     Raises InvalidOption for a time that has not come.
     """

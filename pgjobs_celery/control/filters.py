@@ -110,7 +110,7 @@ class Filters:
             "attempt": None if span is not None else values["attempt"],
             "attempt_from": None if span is None else span.start,
             "attempt_to": None if span is None else span.stop - 1,
-            # What has ended within these times: control.looking sets them.
+            # The jobs that have ended within these times: control.looking sets them.
             "ended_from": None,
             "ended_to": None,
             # Fingerprints begin with the type and a hyphen, and a period comes next after that.

@@ -1,4 +1,4 @@
-"""What ended over time, and how long it waited and ran: of all jobs, of each task and each queue.
+"""The ends of jobs over time, and how long these waited and ran: of all jobs, of each task and each queue.
 
 Read from the few rows that a service of the workers keeps by time, and not from the jobs. So it
 outlives their rows, and costs the same however many there are.
@@ -95,7 +95,7 @@ def percentile(
 
 @dataclass(frozen=True)
 class Measured:
-    """What ended within a time; durations in seconds."""
+    """The ends within a time; durations in seconds."""
 
     period: Period
     #: When it began; None for the whole of a window.
@@ -159,7 +159,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Series:
-    """What ended in each bucket of a window, and in all of it."""
+    """The ends in each bucket of a window, and in all of it."""
 
     window: Window
     #: One for each bucket, the oldest first; the last one is not over. Empty where nothing was ever
@@ -209,7 +209,7 @@ class Failing:
 
 
 def series(database: Database, window: Window, kind: str = "all", name: str = "") -> Series:
-    """What ended in each bucket of a window: ``kind`` is ``all``, or ``task`` or ``queue``.
+    """The ends in each bucket of a window: ``kind`` is ``all``, or ``task`` or ``queue``.
 
     ``name`` is that of the task or queue; those beyond ``pgjobs_metrics_limit`` are counted
     together, as ``other``. Reads some hundred rows at most.

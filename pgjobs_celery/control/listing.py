@@ -43,7 +43,7 @@ class JobPage(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a search came to."""
+    """The outcome of a search."""
 
     filters: Filters
     #: More ids begin so than are looked at.
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Suggestions:
-    """What can be filtered by, as far as the newest rows tell; what is frequent comes first."""
+    """The values to filter by, as far as the newest rows tell; what is frequent comes first."""
 
     tasks: list[str]
     queues: list[str]
@@ -145,7 +145,7 @@ def _narrowed_to_running(database: Database, filters: Filters) -> Filters:
 
 
 def suggest(database: Database, depth: int = 500) -> Suggestions:
-    """What the newest rows can be filtered by."""
+    """The values by which the newest rows can be filtered."""
     words = database.listing.list_words(depth)
     return Suggestions(
         _frequent(word.task for word in words),

@@ -33,7 +33,7 @@ FIRST_STEP, LARGEST_STEP = 1000, 25_000
 READY = frozenset({State.AVAILABLE, State.EXECUTING})
 DUE = frozenset({State.SCHEDULED, State.RETRYABLE})
 
-#: What opens the message of each row, or JSON in it.
+#: The filters that open the message of each row, or JSON in it.
 _SLOW = frozenset({"args", "kwargs", "meta", "stamps"})
 _LARGEST_ID = 2**63 - 1
 _FIRST, _LAST = datetime.min.replace(tzinfo=timezone.utc), datetime.max.replace(tzinfo=timezone.utc)

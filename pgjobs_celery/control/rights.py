@@ -30,7 +30,7 @@ ACTION_RIGHTS: dict[str, Rights | None] = {
     "prioritize_jobs": _LINE,
     "move_jobs": _LINE,
     "delete_jobs": {"jobs": ("SELECT", "UPDATE", "DELETE"), "audit": ("INSERT",)},
-    # What an operation on many jobs has done so far is kept there; its batches need what they do.
+    # The progress that an operation on many jobs has made so far is kept there; its batches need what they do.
     "stop_operation": _OPERATIONS,
     "resume_operation": _OPERATIONS,
     "undo_operation": {**_LINE, **_OPERATIONS},
@@ -62,13 +62,13 @@ ACTION_RIGHTS: dict[str, Rights | None] = {
 
 @dataclass(frozen=True)
 class RoleRights:
-    """What the role of a database may do of :data:`ACTION_RIGHTS`."""
+    """The part that the role of a database may do of :data:`ACTION_RIGHTS`."""
 
     role: str
     takes_writes: bool
     #: The reason why an action cannot be done, by its name.
     refused: dict[str, str]
-    #: What the owner of the schema has to run for it.
+    #: The statement that the owner of the schema has to run for it.
     grants: dict[str, str]
 
     @property
@@ -82,7 +82,7 @@ class RoleRights:
 
 
 def look_at_rights(database: Database) -> RoleRights:
-    """What the role that this process connects as may do; one statement."""
+    """The rights of the role that this process connects as; one statement."""
     granted = database.privileges.look_at_privileges(ACTION_RIGHTS.values())
     refused = {
         action: reason

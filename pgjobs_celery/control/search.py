@@ -141,7 +141,7 @@ class _Reader:
             self._refuse(str(error))
 
     def _value(self, name: str, path: list[str]) -> Any:
-        """What the filter is given, as ``jobs(app).filter()`` would be."""
+        """The value of the filter, as ``jobs(app).filter()`` would be."""
         if name in _DURATIONS:
             return read_duration(self._read_word())
         if name == "attempt":
@@ -311,7 +311,7 @@ def _quote(value: Any) -> str:
 
 
 def paths(path: str, given: Mapping[str, Any], depth: int = 3) -> Iterator[str]:
-    """What leads to each plain value in an object, as a search has it: ``kwargs.user_id``."""
+    """The path to each plain value in an object, as a search has it: ``kwargs.user_id``."""
     for key, value in given.items():
         here = f"{path}.{_key(key)}"
         if isinstance(value, Mapping):

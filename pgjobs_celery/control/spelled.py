@@ -60,7 +60,7 @@ def as_cli(
 
 
 def _option(flag: str, value: str) -> list[str]:
-    # What begins with a dash would be read as another option.
+    # A value that begins with a dash would be read as another option.
     return [f"{flag}={value}"] if value.startswith("-") else [flag, value]
 
 

@@ -1,4 +1,4 @@
-"""What happened to a job and when, with what lies between. Pure: reads no row."""
+"""The events in the life of a job, and the time between them. Pure: reads no row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..job.states import State
 #: A difference that is no wait: the clocks of a publisher and the server, or the flow of things.
 NOTHING = timedelta(seconds=1)
 
-#: What a final state says of the end.
+#: The words for the end, by the final state.
 ENDS = {
     State.COMPLETED: "completed",
     State.DISCARDED: "discarded",

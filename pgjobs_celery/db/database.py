@@ -130,7 +130,7 @@ class Database(Session):
 
     @cached_property
     def changes(self) -> Changes:
-        """What shows that something has changed."""
+        """The values that show that something has changed."""
         return Changes(self)
 
     @cached_property
@@ -170,7 +170,7 @@ class Database(Session):
 
     @cached_property
     def privileges(self) -> Privileges:
-        """What the role may do."""
+        """The privileges of the role."""
         return Privileges(self)
 
     def _open(

@@ -110,7 +110,7 @@ def _view(page: ASGIApp) -> Any:
 
 
 def _scope_of(request: Any, path: str) -> Scope:
-    """What ASGI tells of a request."""
+    """The facts that ASGI tells of a request."""
     place = request.path[: len(request.path) - len(path)]
     headers = {name.lower(): value for name, value in request.headers.items()}
     headers["host"] = request.get_host()

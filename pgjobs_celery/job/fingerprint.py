@@ -25,7 +25,7 @@ LONGEST_TRACEBACK = 50_000
 #: How many characters of the exception's type stand in a fingerprint.
 LONGEST_TYPE = 80
 
-#: What a message differs in from job to job, and what stands for it.
+#: The parts of a message that differ from job to job, and what stands for each.
 _VARYING = [
     (re.compile(pattern, re.IGNORECASE), instead)
     for pattern, instead in (
@@ -95,7 +95,7 @@ def type_of(kind: str) -> str:
 
 
 def cause_of(kind: str, message: str, frame: Frame | None) -> str:
-    """What tells this failure from others of its task, given its own frame: 16 digits."""
+    """The sign that tells this failure from others of its task, given its own frame: 16 digits."""
     if kind == "WorkerLostError" and frame is None:
         return kind  # as rescue_jobs has it, which knows the worker's name and no more
     return _digest(kind, summary(message, kind), frame.place if frame else "")[:16]

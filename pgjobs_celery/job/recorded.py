@@ -14,7 +14,7 @@ LONGEST = 100_000
 
 
 class Recorded(NamedTuple):
-    """What an entry of ``errors`` tells; None, or empty, for what it does not."""
+    """An entry of ``errors`` as far as it tells; None, or empty, for what it does not."""
 
     attempt: int | None
     began: datetime | None
@@ -34,7 +34,7 @@ class Recorded(NamedTuple):
 
 
 def read_entry(entry: Any) -> Recorded:
-    """What the entry tells. Never raises."""
+    """Read what the entry tells. Never raises."""
     if not isinstance(entry, dict):
         entry = {} if entry is None else {"message": entry}
     kind, message = _text(entry.get("type")), _text(entry.get("message"))

@@ -1,4 +1,4 @@
-"""What ended in each minute, of which tasks and queues, and how long it had taken.
+"""Count the ends of each minute by task and queue, with how long they had taken.
 
 Made of the ends that the totals are made of, in the same transaction. Ends that are final are added
 to their minute for good; those that are recent stand beside them, and are written anew each time. A
@@ -30,13 +30,13 @@ WAITS = (
 #: Those of the history, which are all of them and some more: 26 buckets. They stay, too.
 BOUNDS = (0.001, 0.0025, *sorted({*RUNTIMES, *WAITS}), 14_400.0, 86_400.0)
 
-#: What is counted of an end, or of an attempt that was none, by its state where that is not its
+#: The counter of an end, or of an attempt that was none, by its state where that is not its
 #: name.
 KINDS = {"completed": "succeeded", "discarded": "failed"}
 COUNTED = ("succeeded", "failed", "cancelled", "retried", "snoozed", "rescued")
 #: Names are cut off there, as the totals do.
 LONGEST_NAME = 200
-#: What is counted together where names have no place of their own.
+#: The name that is counted where names have no place of their own.
 OTHER = "other"
 
 #: How long each bucket is, and for how long it is kept, in seconds.
@@ -52,7 +52,7 @@ def coarser(bounds: Sequence[float], coarse: Sequence[float]) -> list[int]:
 
 
 class History:
-    """What the process that folds does for the history."""
+    """The work of the process that folds for the history."""
 
     def __init__(self, limit: int) -> None:
         #: How many tasks, and how many queues, have a place of their own.
@@ -103,7 +103,7 @@ class Places:
 
 
 def periods(ends: Iterable[Ends], places: Places) -> dict[HistoryKey, Period]:
-    """What is to be added to each minute of all jobs, of each task and of each queue."""
+    """The increments of each minute of all jobs, of each task and of each queue."""
     found: dict[HistoryKey, Period] = {}
     for each in sorted(ends):
         if not each.minute:

@@ -95,7 +95,7 @@ class Sender:
         amqp.send_task_message(self._producer, task.name, message, **options)
 
     def _find_template(self) -> Template | None:
-        """What the next one is made after; None where it has to be built."""
+        """The message that the next one is made after; None where it has to be built."""
         if not self._is_routed or is_watched():
             return None
         self._sent += 1

@@ -36,7 +36,7 @@ LIMIT = 64 * 1024
 
 
 class _Run:
-    """What is known of a task that runs, until the pool has its report."""
+    """A task that runs, as far as it is known until the pool has its report."""
 
     def __init__(self, task_id: str | None) -> None:
         self.task_id = task_id

@@ -36,7 +36,7 @@ async def in_thread_with(loan: Loan | None, call: Callable[[], T], *, waits: boo
     """
     context = contextvars.copy_context()
     if patched_by() is not None:
-        # What would be a thread is a greenlet of the thread that runs this loop: it could run only
+        # A thread would be a greenlet of the thread that runs this loop: it could run only
         # while the loop does, and whoever waits for its end would wait for ever.
         return context.run(_with_loan, loan, call) if loan else context.run(call)
     if not loan:

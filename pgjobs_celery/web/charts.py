@@ -52,7 +52,7 @@ class Chart:
     width: float
     #: The values are durations in seconds.
     is_time: bool = False
-    #: What is said where no bucket has a value.
+    #: The words where no bucket has a value.
     empty: str = "Nothing ended in this time."
     #: When counting began; what lies before is marked as unknown.
     since: datetime | None = None
@@ -171,7 +171,7 @@ def _figure(chart: Chart, top: float, marks: Markup, *, is_empty: bool) -> Marku
 
 
 def _unknown(chart: Chart) -> Markup:
-    """What lies before counting began."""
+    """The time before counting began."""
     if chart.since is None:
         return Markup("")
     places = sum(time < chart.since for time in chart.times)

@@ -51,7 +51,7 @@ async def stream(visit: Visit) -> Response:
     return visit.site.live[visit.source.name].respond()
 
 
-#: What changes, for the script of the pages.
+#: The topics that change, for the script of the pages.
 LIVE = Stream("/live", stream, "live")
 
 
@@ -64,7 +64,7 @@ class Endpoint:
     source: Source
 
     async def answer(self, request: Request) -> Response:
-        """What Starlette calls."""
+        """The function that Starlette calls."""
         user = await find_user(self.site, request)
         if isinstance(user, Response):
             return user

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..db.database import Database
     from .visit import Visit
 
-#: What a page says where it cannot do something.
+#: The words of a page that cannot do something.
 NO_APP = (
     "This page knows the database only, and not the program: entries can be looked at, paused and "
     "deleted. To run, resume, change and add them, start the page as celery -A proj pgjobs web."

@@ -1,4 +1,4 @@
-"""What the doctor finds, looked at seldom and for all visitors together.
+"""The findings of the doctor, looked at seldom and for all visitors together.
 
 The doctor may take half a second, and more than two where it looks twice. So no page waits for it
 to the end: it is asked in a thread of its own, and pages show what it found the last time, and when
@@ -21,7 +21,6 @@ from ..scopes.steady import monotonic
 
 if TYPE_CHECKING:
     from ..db.database import Database
-    from .site import Site
     from .sources import Source
 
 #: After how many seconds it is looked at anew, when somebody visits.
@@ -32,7 +31,7 @@ PATIENCE = 0.12
 
 @dataclass(frozen=True)
 class Examination:
-    """What the doctor found, and when."""
+    """The doctor's findings, and when they were made."""
 
     report: Report
     at: datetime
@@ -52,7 +51,7 @@ class Examiner:
         self._ended.set()
 
     def last(self) -> Examination | None:
-        """What was found last, at once; None while the first look goes on."""
+        """The last findings, at once; None while the first look goes on."""
         with self._lock:
             if self._ended.is_set() and monotonic() >= self._due:
                 self._ended.clear()
@@ -71,13 +70,13 @@ class Examiner:
             self._ended.set()
 
 
-def examination(site: Site, source: Source) -> Examination | None:
-    """What the doctor says of a source; None while it looks for the first time."""
-    examiner = site.examiners.get(source.name)
+def examination(examiners: dict[str, Examiner], source: Source) -> Examination | None:
+    """The doctor's findings in a source; None while it looks for the first time."""
+    examiner = examiners.get(source.name)
     if examiner is None:
         # Of two requests at once both keep the one that came first.
         made = Examiner(partial(examine, source.database, source.app))
-        examiner = site.examiners.setdefault(source.name, made)
+        examiner = examiners.setdefault(source.name, made)
     return examiner.last()
 
 

@@ -146,5 +146,5 @@ def outline(graph: Graph, deepest: int = 60) -> list[Branch]:
         return Branch(nodes[key], tuple(branch(target, depth + 1) for target in targets[key]))
 
     roots = [branch(node.key, 0) for node in graph.nodes if node.key not in has_source]
-    # What goes in a circle begins nowhere.
+    # A circle begins nowhere.
     return roots + [branch(node.key, 0) for node in graph.nodes if node.key not in seen]

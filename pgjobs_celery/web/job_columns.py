@@ -88,7 +88,7 @@ def line_of(
     app: Any = None,
     reprs: tuple[str | None, str | None] = (None, None),
 ) -> Line:
-    """What is shown of a job; nothing that is secret.
+    """The cells that show a job; nothing that is secret.
 
     ``app`` tells the names of the task's parameters; ``reprs`` are what its publisher has written
     of its arguments, and are shown in their place where he has chosen them.

@@ -1,4 +1,4 @@
-"""What the page of a job shows of its row: read, redacted and made visible."""
+"""The row of a job as its page shows it: read, redacted and made visible."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ _FORMATTER = HtmlFormatter(nowrap=True, classprefix="tb-")
 
 
 def view_job(row: ShownJob, redaction: Redaction, app: Any = None) -> JobView:
-    """What may be shown of a row. ``app`` tells the names of the parameters, if it has the task."""
+    """A row, as far as it may be shown. ``app`` tells the names of the parameters, if it has the task."""
     redactor = redaction.of(row.task)
     envelope = None if row.message is None else _decoded(row.message, row.queue)
     content_type = envelope.content_type if envelope else row.result_type
@@ -164,7 +164,7 @@ def as_job(row: ShownJob) -> Job:
 
 
 def primed(row: ShownJob, redaction: Redaction, app: Any = None) -> Redactor:
-    """What hides the job's secrets in texts: it has seen what the job was given."""
+    """The cover of the job's secrets in texts: it has seen what the job was given."""
     redactor = redaction.of(row.task)
     envelope = None if row.message is None else _decoded(row.message, row.queue)
     content_type = envelope.content_type if envelope else row.result_type

@@ -1,4 +1,4 @@
-"""Who asks: everybody alike, a password, or what a proxy says; and hooks of the program's own.
+"""Logins: everybody alike, a password, or what a proxy says; and hooks of the program's own.
 
 A login is called with Starlette's request, and returns a :class:`User`, an answer that asks for
 one (a redirect to a form, a 401), or None, which turns the visitor away.
@@ -97,7 +97,7 @@ def basic_auth(
 
 
 def hash_password(password: str) -> str:
-    """What to keep of a password: ``scrypt$16384$8$5$salt$key``."""
+    """The text to keep of a password: ``scrypt$16384$8$5$salt$key``."""
     salt = secrets.token_bytes(16)
     key = _derive(password, salt, _N, _R, _P)
     words = (base64.b64encode(each).decode() for each in (salt, key))

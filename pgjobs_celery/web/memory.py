@@ -1,4 +1,4 @@
-"""What was read a moment ago, for all visitors together: twenty open tabs ask the same."""
+"""Keep what was read a moment ago, for all visitors together: twenty open tabs ask the same."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ KEYS = (
 #: Words after which a key tells of a secret, and is none: ``token_count``, ``max_tokens``.
 _HARMLESS = {"count", "counts", "max", "min", "total", "limit", "length", "size", "used", "usage"}
 
-#: What stands in place of a value.
+#: The text that stands in place of a value.
 MASK = "[hidden]"
 #: A hidden text is looked for in errors from so many characters on: a shorter one is in many words.
 SHORTEST = 4
@@ -65,7 +65,7 @@ HIDDEN = Hidden()
 
 @dataclass(frozen=True)
 class Redaction:
-    """What to hide.
+    """The values to hide.
 
     ``keys`` are words that make a key secret, or the name of a positional argument; case, ``_`` and
     ``-`` do not count. ``tasks`` are names of tasks, ``*`` and ``?`` allowed, with the keys that

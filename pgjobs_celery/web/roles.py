@@ -46,7 +46,7 @@ PERMISSIONS: dict[str, Role] = {
     "prioritize_jobs": Role.OPERATOR,
     "move_jobs": Role.OPERATOR,
     "delete_jobs": Role.ADMIN,
-    # Whoever goes on with an operation may also do what it does.
+    # A visitor who goes on with an operation may also do what it does.
     "stop_operation": Role.OPERATOR,
     "resume_operation": Role.OPERATOR,
     "undo_operation": Role.OPERATOR,
@@ -94,7 +94,7 @@ May = Callable[[User, str], "bool | None"]
 
 @dataclass(frozen=True)
 class Rules:
-    """Who may do what."""
+    """The rights of visitors."""
 
     permissions: Mapping[str, Role]
     may: May | None = None

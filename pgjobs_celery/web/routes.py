@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-
-    from .visit import Visit
 
 
 #: The key in the scope that is True where a stream would keep a thread of the server for itself.
 POLLS = "pgjobs_polls"
 
 
+#: Takes a :class:`~pgjobs_celery.web.visit.Visit`, which stands above: it knows all routes.
+Handler: TypeAlias = "Callable[[Any], Response]"
+
+
 class Page(NamedTuple):
-    """What is looked at, by GET."""
+    """A page to look at, by GET."""
 
     path: str
-    handler: Callable[[Visit], Response]
+    handler: Handler
     #: Its name in ``url(name)``.
     name: str
     #: Its word in the bar of all pages; nothing where it does not stand there.
@@ -27,10 +29,10 @@ class Page(NamedTuple):
 
 
 class Act(NamedTuple):
-    """What changes something, by POST; token, role and audit are seen to before it is called."""
+    """An action that changes something, by POST; token, role and audit are seen to before it is called."""
 
     path: str
-    handler: Callable[[Visit], Response]
+    handler: Handler
     #: One of :data:`~pgjobs_celery.web.roles.PERMISSIONS`; also its name in ``url(name)``, unless
     #: it has one of its own.
     permission: str
@@ -38,10 +40,10 @@ class Act(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """What goes on, by GET: events. Its handler runs in the event loop, and must never block it."""
+    """A stream of events, by GET. Its handler runs in the event loop, and must never block it."""
 
     path: str
-    handler: Callable[[Visit], Awaitable[Response]]
+    handler: Callable[[Any], Awaitable[Response]]
     #: Its name in ``url(name)``.
     name: str
 

@@ -1,4 +1,4 @@
-"""What keeps a visitor's browser from acting for somebody else."""
+"""Keep a visitor's browser from acting for somebody else."""
 
 from __future__ import annotations
 

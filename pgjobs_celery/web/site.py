@@ -21,7 +21,6 @@ from .redact import Redaction
 from .roles import Rules
 from .routes import Page, Route, name_of
 from .sources import Source
-from .windows import TITLES
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -45,7 +44,7 @@ class Site:
     login: Login
     rules: Rules
     title: str = "Jobs"
-    #: What of a row may not be shown.
+    #: The values of a row that may not be shown.
     redaction: Redaction = field(default_factory=Redaction)
     #: Addresses from which forms may come although the browser calls them another site.
     trusted_origins: Collection[str] = ()
@@ -53,9 +52,9 @@ class Site:
     hosts: Collection[str] = ()
     #: The visitors who watch each source, by its name.
     live: dict[str, Live] = field(default_factory=dict, init=False)
-    #: What looks for findings, by the name of the source.
+    #: The doctors, by the name of the source.
     examiners: dict[str, Examiner] = field(default_factory=dict, init=False)
-    #: What the pages have read a moment ago.
+    #: The answers that the pages have read a moment ago.
     memory: Memory = field(default_factory=Memory, init=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +81,7 @@ class Site:
             lstrip_blocks=True,
         )
         environment.filters.update(words.FILTERS)
-        environment.globals.update(site=self, share=words.share, ranges=TITLES)
+        environment.globals.update(site=self, share=words.share, ranges=words.RANGES)
         return environment
 
     @cached_property
@@ -95,7 +94,7 @@ class Site:
         return self.files[name].version
 
     def prefix(self, source: Source) -> str:
-        """What the paths of a source begin with: its name, if there are several."""
+        """The beginning of the paths of a source: its name, if there are several."""
         return f"/{source.name}" if len(self.sources) > 1 else ""
 
 

@@ -24,7 +24,7 @@ AT_ONCE = 4
 #: And one for who looks for changes, while anybody watches.
 WATCHING = 1
 
-#: What stands at their place in addresses.
+#: The paths of pages, which stand at their place in addresses.
 RESERVED = frozenset({"static", "health"})
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -55,7 +55,7 @@ class Source:
 
     @property
     def rights(self) -> RoleRights:
-        """What the database role may do; asked anew each half minute."""
+        """The rights of the database role; asked anew each half minute."""
         known = self._rights[-1:]
         if not known or monotonic() - known[0][0] > RIGHTS_AGE:
             known = [(monotonic(), look_at_rights(self.database))]

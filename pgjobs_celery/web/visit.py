@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: The cookie with what an action did, for the page after it.
 FLASH = "pgjobs_flash"
-#: What stands in a path as it is.
+#: The characters that stand in a path as they are.
 PATH = "/~@:+"
 #: A cookie has to stay below 4 KiB.
 LONGEST_FLASH = 600
@@ -44,12 +44,12 @@ class Visit:
     form: FormData = field(default_factory=FormData)
     #: The name of the page.
     page: str = ""
-    #: What the database role may do; None until it is known.
+    #: The rights of the database role; None until it is known.
     rights: RoleRights | None = None
 
     @property
     def query(self) -> QueryParams:
-        """What the address says after the question mark."""
+        """The words of the address after the question mark."""
         return self.request.query_params
 
     @cached_property
@@ -59,7 +59,7 @@ class Visit:
 
     @cached_property
     def token(self) -> str:
-        """What a form must send."""
+        """The token that a form must send."""
         return token_of(self.request)
 
     @cached_property
@@ -150,7 +150,7 @@ class Visit:
 
     @cached_property
     def flash(self) -> dict[str, Any] | None:
-        """What the last action did, to be told once."""
+        """The outcome of the last action, to be told once."""
         try:
             said = json.loads(base64.urlsafe_b64decode(self.request.cookies[FLASH]))
             return {

@@ -88,7 +88,7 @@ class Watch:
             self._stop_listening(again_in=0.0)
 
     def _look(self) -> AbstractSet[str]:
-        """What has changed since the last look."""
+        """The topics that have changed since the last look."""
         self._look_at = monotonic() + LOOK_EVERY
         try:
             with answered_by(monotonic() + ANSWER_SECONDS):
@@ -132,7 +132,7 @@ class Watch:
             )
 
     def _wait(self) -> set[str]:
-        """What has been heard, after a moment or at once."""
+        """The notifications that were heard, after a moment or at once."""
         if self._listener is None:
             self._stopping.wait(TICK)
             return set()

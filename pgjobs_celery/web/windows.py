@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: How people call each.
-TITLES = {"hour": "Last hour", "day": "Last day", "week": "Last week"}
 #: For how many seconds what was read of each counts: it changes every five, and of a week little.
 REMEMBERED = {"hour": 2.5, "day": 10.0, "week": 30.0}
 #: And what was read of the present.
@@ -37,7 +35,7 @@ def chosen_window(visit: Visit) -> Window:
 
 
 class Past:
-    """What ended within a window, as :mod:`pgjobs_celery.control.history` reads it."""
+    """The ends within a window, as :mod:`pgjobs_celery.control.history` reads it."""
 
     def __init__(self, visit: Visit) -> None:
         self.window = chosen_window(visit)
@@ -100,7 +98,7 @@ def _read_now(database: Database) -> Now:
 
 
 def page_of(visit: Visit, found: Sequence[T], size: int) -> tuple[Sequence[T], int, int]:
-    """What stands on the page of a list that the address names, its number, and the last one's."""
+    """The part of a list that the address names, its number, and the last one's."""
     last = max(1, -(-len(found) // size))
     given = visit.query.get("page", "")
     number = int(given) if given.isascii() and given.isdigit() and len(given) < 9 else 1

@@ -15,6 +15,10 @@ NOTHING = "\N{EN DASH}"
 _SPANS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
+#: How people call each range of the charts.
+RANGES = {"hour": "Last hour", "day": "Last day", "week": "Last week"}
+
+
 def duration(seconds: float | timedelta | None) -> str:
     """``1.2 s``, ``3 min``, ``2 h 5 min``; a dash for None.
 

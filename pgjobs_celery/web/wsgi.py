@@ -16,7 +16,7 @@ from .routes import POLLS
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-#: What a query may consist of; all else is written as %XX.
+#: The characters that a query may consist of; all else is written as %XX.
 _QUERY = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -38,7 +38,7 @@ class as_wsgi:  # noqa: N801
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """As PEP 3333 has it."""
-        # What is not ASCII, or no UTF-8, is taken apart here rather than in a2wsgi.
+        # A path that is not ASCII, or no UTF-8, is taken apart here rather than in a2wsgi.
         environ = {
             **environ,
             "QUERY_STRING": quote(environ.get("QUERY_STRING", "").encode("latin-1"), safe=_QUERY),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Marks(NamedTuple):
-    """What shows a change, and nothing else: two looks are compared."""
+    """The values that show a change, and nothing else: two looks are compared."""
 
     newest_job: str
     newest_end: str

@@ -19,7 +19,7 @@ MOST = 2**31 - 1
 
 @dataclass
 class Period:
-    """What ended within a time, and how long it had taken; durations in seconds."""
+    """The ends within a time, and how long it had taken; durations in seconds."""
 
     succeeded: int = 0
     failed: int = 0

@@ -56,7 +56,7 @@ class ListedJob(NamedTuple):
     attempted_by: str | None
     #: It was told to stop, and has not yet.
     is_being_cancelled: bool
-    #: What the running task said of itself, and the object that it said it with.
+    #: The state that the running task has reported, and the object that it reported with it.
     reported_state: str | None
     reported: dict[str, Any]
     #: False for the result of a task that went through another broker.
@@ -184,7 +184,7 @@ class Listing:
         return [task_id for (task_id,) in self._read("find_beginnings", values)]
 
     def list_words(self, depth: int) -> list[Words]:
-        """What can be named of the newest rows."""
+        """The names in the newest rows."""
         return [
             Words(task, queue, tags, worker, _object(kwargs) or {}, _object(meta) or {})
             for task, queue, tags, worker, kwargs, meta in self._read(

@@ -1,4 +1,4 @@
-"""What the database role of this process may do."""
+"""The privileges of the database role of this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Granted(NamedTuple):
-    """What a role has, and has not, of the privileges that were asked for."""
+    """The part that a role has, and has not, of the privileges that were asked for."""
 
     role: str
     #: False on a standby, and where a role or a database has been told to only read.

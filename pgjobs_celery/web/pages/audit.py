@@ -1,4 +1,4 @@
-"""Who did what to jobs, queues, entries and workers."""
+"""The audit: who did what to jobs, queues, entries and workers."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ DEFAULT = "week"
 #: How many problems a list has at most, and each part of a comparison.
 LONGEST, LONGEST_PART = 80, 50
 _STATES = [state.value for state in FAILED]
-#: What the sections of a comparison are called.
+#: The titles of the sections of a comparison.
 KINDS = {
     "new": "New", "more": "More than before", "fewer": "Fewer than before", "gone": "Gone",
     "same": "As before, or too rare to tell",
@@ -181,7 +181,7 @@ def _before(visit: Visit) -> tuple[datetime, int] | None:
 
 
 def _shown(visit: Visit, problems: Sequence[Problem]) -> Callable[[Problem], str]:
-    """What of a problem's message the list shows."""
+    """The part of a problem's message that the list shows."""
 
     def words(problem: Problem) -> tuple[str, str, str]:
         return problem.task_id, problem.tasks[0] if problem.tasks else "", problem.summary

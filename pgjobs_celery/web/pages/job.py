@@ -28,7 +28,7 @@ from .job_acts import as_argument
 if TYPE_CHECKING:
     from ..visit import Visit
 
-#: What can be downloaded.
+#: The values that can be downloaded.
 PARTS = ("args", "kwargs", "result")
 
 

@@ -1,4 +1,4 @@
-"""What a visitor does to one job, or to all jobs of its canvas.
+"""The actions of a visitor on one job, or to all jobs of its canvas.
 
 A form names the job by ``id``; with ``canvas`` all that belong to it are meant.
 """
@@ -35,7 +35,7 @@ def retry(visit: Visit) -> Response:
 
 
 def cancel(visit: Visit) -> Response:
-    """What waits never starts, what runs is told."""
+    """Cancel a job: one that waits never starts, one that runs is told."""
     jobs, words = _chosen(visit)
     reason = _text(visit, "reason")
     done = jobs.cancel(reason)

@@ -27,7 +27,7 @@ def overview(visit: Visit) -> Response:
     database, past = visit.source.database, Past(visit)
     present, found = now(visit), past.series()
     seen = present.seen
-    doctor = examination(visit.site, visit.source)
+    doctor = examination(visit.site.examiners, visit.source)
     findings = doctor.report.findings if doctor else ()
     depths = past.lines("queue")
     queues = sorted(seen.queues, key=_importance)

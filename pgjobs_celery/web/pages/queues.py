@@ -135,7 +135,7 @@ def limit(visit: Visit) -> Response:
 
 
 def _control(visit: Visit) -> Queues:
-    """What changes queues; the next page must show it."""
+    """An action that changes queues; the next page must show it."""
     visit.site.memory.clear()
     return Queues(visit.source.database, visit.source.app)
 
