@@ -129,7 +129,7 @@ def by_name(given: Sequence[str], what: str) -> dict[str, str]:
 
 
 def find_sources(app: Any, urls: Sequence[str], schemas: Sequence[str]) -> Any:
-    """The sources that :func:`~pgjobs_celery.web.dashboard` shows: the app, its database, or those of URLs."""
+    """The sources that :func:`~pgjobs_celery.web.dashboard` shows: app, database, or URLs."""
     from ..db.database import get_database
 
     named, schema = by_name(urls, "--url"), by_name(schemas, "--schema")

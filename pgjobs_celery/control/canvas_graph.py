@@ -133,17 +133,17 @@ class _Building:
             if row.group_id and row.group_index is not None:
                 members[row.group_id].append(row.task_id)
         headers: set[str] = set()
-        for task_id, said in links.items():
+        for task_id, message in links.items():
             if task_id not in self.rows:
                 continue
             row = self.rows[task_id]
-            chain, chord, callbacks = after(said)
+            chain, chord, callbacks = after(message)
             header = row.group_id if row.group_id in members else task_id
             # Each task of a header has the same body.
             if chord is not None and header not in headers:
                 headers.add(str(header))
                 self.add_body(members.get(str(header), [task_id]), chord)
-            # A job that has succeeded has published the rest of its chain, which may be pruned by now.
+            # A job that has succeeded has published its chain's next, which may be pruned by now.
             if row.state is not State.COMPLETED:
                 for plan in (chain, *callbacks):
                     if plan is not None:

@@ -1,4 +1,4 @@
-"""The jobs that are to be published after another, as the signatures in its message say. Pure: reads no row."""
+"""The jobs that follow another, as the signatures in its message say. Pure: reads no row."""
 
 from __future__ import annotations
 

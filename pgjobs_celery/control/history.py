@@ -1,4 +1,4 @@
-"""The ends of jobs over time, and how long these waited and ran: of all jobs, of each task and each queue.
+"""The ends of jobs over time, and how long these waited and ran: of all, by task and by queue.
 
 Read from the few rows that a service of the workers keeps by time, and not from the jobs. So it
 outlives their rows, and costs the same however many there are.

@@ -69,7 +69,7 @@ class Operation:
     search: str
     #: The number of the newest row that it may change.
     until: int
-    #: How many jobs it was begun for, as its preview said: ``about 1.2 M``.
+    #: How many jobs it was begun for, as its preview has it: ``about 1.2 M``.
     expected: str = ""
     actor: str = ""
     began_at: str = ""

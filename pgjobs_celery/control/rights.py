@@ -30,7 +30,7 @@ ACTION_RIGHTS: dict[str, Rights | None] = {
     "prioritize_jobs": _LINE,
     "move_jobs": _LINE,
     "delete_jobs": {"jobs": ("SELECT", "UPDATE", "DELETE"), "audit": ("INSERT",)},
-    # The progress that an operation on many jobs has made so far is kept there; its batches need what they do.
+    # The progress of an operation on many jobs is kept there; its batches need what they do.
     "stop_operation": _OPERATIONS,
     "resume_operation": _OPERATIONS,
     "undo_operation": {**_LINE, **_OPERATIONS},

@@ -117,7 +117,7 @@ _FORMATTER = HtmlFormatter(nowrap=True, classprefix="tb-")
 
 
 def view_job(row: ShownJob, redaction: Redaction, app: Any = None) -> JobView:
-    """A row, as far as it may be shown. ``app`` tells the names of the parameters, if it has the task."""
+    """A row, as far as it may be shown. ``app`` tells the parameters' names, if it has the task."""
     redactor = redaction.of(row.task)
     envelope = None if row.message is None else _decoded(row.message, row.queue)
     content_type = envelope.content_type if envelope else row.result_type

@@ -138,7 +138,7 @@ class Live:
 
 
 class Stream:
-    """The news that one visitor has not been told yet. Belongs to the event loop that it is made in."""
+    """The news for one visitor. Belongs to the event loop that it is made in."""
 
     def __init__(self, live: Live) -> None:
         self._live = live

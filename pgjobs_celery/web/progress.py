@@ -28,23 +28,23 @@ def progress_of(row: ShownJob, result: Any) -> Progress | None:
     """How far a running job says it is: in its meta, or by ``update_state(state="PROGRESS")``."""
     if row.state is not State.EXECUTING:
         return None
-    for said in (result if row.reported_state else None, row.meta):
-        if isinstance(said, Mapping):
-            inner = said.get("progress")
-            for each in (inner if isinstance(inner, Mapping) else None, said):
+    for told in (result if row.reported_state else None, row.meta):
+        if isinstance(told, Mapping):
+            inner = told.get("progress")
+            for each in (inner if isinstance(inner, Mapping) else None, told):
                 if each is not None and (found := _read_progress(each)) is not None:
                     return found
     return None
 
 
-def _read_progress(said: Mapping[str, Any]) -> Progress | None:
+def _read_progress(told: Mapping[str, Any]) -> Progress | None:
     for done_word, total_word in _PAIRS:
-        done, total = _number(said.get(done_word)), _number(said.get(total_word))
+        done, total = _number(told.get(done_word)), _number(told.get(total_word))
         if done is not None and total:
             share = min(max(done / total, 0.0), 1.0)
             return Progress(share, f"{done:,.10g} of {total:,.10g}")
     for word, whole in _SHARES.items():
-        if (value := _number(said.get(word))) is not None:
+        if (value := _number(told.get(word))) is not None:
             # A progress above 1 is in percent.
             size = 100.0 if word == "progress" and value > 1 else whole
             share = min(max(value / size, 0.0), 1.0)

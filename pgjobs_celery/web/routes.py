@@ -29,7 +29,7 @@ class Page(NamedTuple):
 
 
 class Act(NamedTuple):
-    """An action that changes something, by POST; token, role and audit are seen to before it is called."""
+    """An action, by POST; token, role and audit are seen to before it is called."""
 
     path: str
     handler: Handler

@@ -132,8 +132,8 @@ class Visit:
     def redirect(self, to: str, text: str, *, cli: str = "", is_error: bool = False) -> Response:
         """On to another page, which tells once what was done, and the command that equals it."""
         response = RedirectResponse(to, 303)
-        said = {"text": shorten(text), "cli": shorten(cli), "is_error": is_error}
-        word = base64.urlsafe_b64encode(json.dumps(said).encode()).decode()
+        told = {"text": shorten(text), "cli": shorten(cli), "is_error": is_error}
+        word = base64.urlsafe_b64encode(json.dumps(told).encode()).decode()
         response.set_cookie(
             FLASH, word, max_age=60, path=self.base or "/", httponly=True, samesite="strict"
         )
@@ -152,11 +152,11 @@ class Visit:
     def flash(self) -> dict[str, Any] | None:
         """The outcome of the last action, to be told once."""
         try:
-            said = json.loads(base64.urlsafe_b64decode(self.request.cookies[FLASH]))
+            told = json.loads(base64.urlsafe_b64decode(self.request.cookies[FLASH]))
             return {
-                "text": str(said["text"]),
-                "cli": str(said["cli"]),
-                "is_error": bool(said["is_error"]),
+                "text": str(told["text"]),
+                "cli": str(told["cli"]),
+                "is_error": bool(told["is_error"]),
             }
         except (KeyError, ValueError, TypeError):
             return None
