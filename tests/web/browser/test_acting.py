@@ -73,6 +73,8 @@ DEEDS = [
     Deed("move_jobs", WAITING, (TICK, "button:text-is('Queue…')", "[name=queue] := elsewhere",
          ASK)),
     Deed("delete_jobs", FAILED, (TICK, "button:text-is('Delete…')", ASK)),
+    Deed("publish_jobs", "/jobs/new", ("#n-task := orders.check", "#n-args := [1]",
+         "main button:text-is('Publish')")),
     Deed("run_schedule", ENTRY, ("main button:text-is('Run now')",)),
     Deed("pause_schedule", ENTRY, ("main button:text-is('Pause')",)),
     Deed("resume_schedule", ENTRY, ("main button:text-is('Resume')",)),
