@@ -61,6 +61,10 @@ class Examiner:
         self._ended.wait(PATIENCE)
         return self._last
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until nobody looks; False if somebody still does after so many seconds."""
+        return self._ended.wait(seconds)
+
     def _run(self) -> None:
         try:
             report = self._examine()

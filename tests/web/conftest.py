@@ -34,14 +34,20 @@ class Browser(TestClient):
 @pytest.fixture
 def open_page(url: str) -> Iterator[Callable[..., Browser]]:
     """A factory of visitors of the page: ``open_page(role="operator")``."""
+    apps: list[Any] = []
     with ExitStack() as stack:
 
         def open_page(sources: Any = None, **options: Any) -> Browser:
             app = dashboard(sources if sources is not None else url, **options)
+            apps.append(app)
             browser = Browser(app, base_url="http://page", raise_server_exceptions=True)
             return stack.enter_context(browser)
 
         yield open_page
+    for app in apps:
+        for examiner in app.state.pgjobs.examiners.values():
+            # Its doctor holds locks, and the next test empties the tables.
+            assert examiner.wait(30)
 
 
 @pytest.fixture
