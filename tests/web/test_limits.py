@@ -23,8 +23,8 @@ from ..conftest import Connection
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that a test can wait for."""
-    monkeypatch.setattr(endpoint, "PAGE_LIMIT", 0.5)
-    monkeypatch.setattr(health, "LIMIT", 0.5)
+    monkeypatch.setattr(endpoint, "PAGE_LIMIT", 2.0)
+    monkeypatch.setattr(health, "LIMIT", 2.0)
     monkeypatch.setattr(health, "AGE", 0.0)
 
 
@@ -53,14 +53,14 @@ def test_a_silent_database_costs_its_own_visitors_a_page_each(url, database, ope
     put(database, "a", queue="mail")
     with Network(url) as network:
         browser = open_page({"shop": url, "far": network.url})
-        assert browser.get("/far/").status_code == 200
+        assert browser.get("/far/jobs").status_code == 200
         assert browser.get("/health").status_code == 200
         network.answers = False
         network.swallow()
         with ThreadPoolExecutor(2 * AT_ONCE) as pool:
-            far = [pool.submit(browser.get, "/far/") for _ in range(2 * AT_ONCE)]
+            far = [pool.submit(browser.get, "/far/jobs") for _ in range(2 * AT_ONCE)]
             # Meanwhile its threads all wait, and those of the other do not.
-            assert browser.get("/shop/").status_code == 200
+            assert browser.get("/shop/jobs").status_code == 200
             pages = [each.result(60) for each in far]
         assert {page.status_code for page in pages} == {504}
         assert "not answered in time" in pages[0].text
@@ -69,14 +69,14 @@ def test_a_silent_database_costs_its_own_visitors_a_page_each(url, database, ope
 
 def test_a_page_that_waits_for_a_lock_is_given_up(lock, url, open_page, brief):
     browser = open_page(url)
-    assert browser.get("/").status_code == 504
+    assert browser.get("/jobs").status_code == 504
     lock.rollback()
-    assert browser.get("/").status_code == 200
+    assert browser.get("/jobs").status_code == 200
 
 
 def test_a_limit_of_the_servers_own_is_told_alike(lock, url, open_page):
     browser = open_page(with_words(url, options="-cstatement_timeout%3D50"))
-    assert browser.get("/").status_code == 504
+    assert browser.get("/jobs").status_code == 504
 
 
 def test_it_takes_four_connections_and_gives_them_back(lock, url, connection, open_page):
@@ -84,7 +84,7 @@ def test_it_takes_four_connections_and_gives_them_back(lock, url, connection, op
     browser = open_page({"url": with_words(url, application_name=name), "idle_timeout": 0.2})
     most, is_done = 0, threading.Event()
     with ThreadPoolExecutor(3 * AT_ONCE) as pool:
-        pages = [pool.submit(browser.get, "/") for _ in range(3 * AT_ONCE)]
+        pages = [pool.submit(browser.get, "/jobs") for _ in range(3 * AT_ONCE)]
         wait_for(lambda: sessions(connection, name) == AT_ONCE)
         lock.rollback()
         while not all(page.done() for page in pages):
