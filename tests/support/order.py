@@ -7,6 +7,8 @@ import pytest
 #: The files that take longest, which several processes begin with: none is left for the end.
 LONGEST = (
     "tests/docs/test_examples.py",
+    "tests/web/browser/test_acting.py",
+    "tests/web/browser/test_pages.py",
     "tests/e2e/test_stalls.py",
     "tests/e2e/test_chord_faults.py",
     "tests/benchmarks/test_systems.py",

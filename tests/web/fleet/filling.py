@@ -86,6 +86,9 @@ SET ready = (succeeded + failed) * (1 + sin(extract(epoch FROM at) / 1700)) * 0.
 WHERE ready IS NULL AND kind <> 'task'
 """
 
+#: A name that no column has room for.
+LONG = f"shop.integrations.{'very_'.join(['europe.'] * 14)}synchronise_everything"[:200]
+
 COLUMNS = """
 SELECT attname::text FROM pg_attribute
 WHERE attrelid = 'pgjobs.jobs'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
@@ -234,6 +237,7 @@ def leave_waiting(app: Celery) -> dict[str, str]:
     soon = datetime.now(timezone.utc) + timedelta(hours=2)
     ids = {"scheduled": tasks.send_mail.apply_async(("c1@example.org", "review"), eta=soon).id}
     queues(app).pause("images")
+    ids["long"] = app.send_task(LONG, ("مرحبا بالعالم", "👩‍👩‍👧‍👦" * 40), queue="images").id
     for number in range(8):
         ids["waiting"] = tasks.resize.delay(f"upload/{4000 + number}.jpg", [320, 1280]).id
     late = tasks.index.apply_async(({"id": 7, "title": "Lamp"},), countdown=3_600)
