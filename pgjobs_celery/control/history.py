@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..db.rows.history import HistoryLook, Period, Trace
 from ..errors import InvalidOption
 from ..job.checks import did_you_mean
-from ..maintenance.history import BOUNDS, HOUR, LONGEST_NAME, MINUTE, OTHER, TEN_MINUTES
+from ..maintenance.history import BOUNDS, DAY, HOUR, LONGEST_NAME, MINUTE, OTHER, TEN_MINUTES
 
 if TYPE_CHECKING:
     from ..db.database import Database
@@ -40,6 +40,8 @@ class Window:
     buckets: int
     #: How many seconds are one point of a small chart.
     step: int
+    #: The width of the buckets by which a sum of all of it is read, for there are few of them.
+    big: int
 
     @property
     def seconds(self) -> int:
@@ -51,8 +53,9 @@ class Window:
 WINDOWS: Mapping[str, Window] = {
     each.name: each
     for each in (
-        Window("hour", MINUTE, 60, 2 * MINUTE), Window("day", TEN_MINUTES, 144, HOUR),
-        Window("week", HOUR, 168, 6 * HOUR),
+        Window("hour", MINUTE, 60, 2 * MINUTE, TEN_MINUTES),
+        Window("day", TEN_MINUTES, 144, HOUR, HOUR),
+        Window("week", HOUR, 168, 6 * HOUR, DAY),
     )
 }  # fmt: skip
 
@@ -245,7 +248,7 @@ def times_of(window: Window, at: datetime) -> list[datetime]:
 
 def table(database: Database, window: Window, kind: str) -> dict[str, Measured]:
     """Each task, or each queue, with what ended in the whole window; the busiest first."""
-    sums = database.history.sums(kind, window.width, window.buckets)
+    sums = database.history.sums(kind, window.width, window.buckets, window.big)
     return {name: Measured(period) for name, period in sums}
 
 
@@ -257,11 +260,13 @@ def lines(
     Only those of which ``failures`` jobs failed at least.
     """
     step = step or window.step
-    look, traces = database.history.traces(kind, window.width, window.buckets, step, failures)
+    # A point is made of whole buckets.
+    big = max(width for width in (window.width, MINUTE, HOUR) if width <= step)
+    look, traces = database.history.traces(kind, window.width, window.buckets, big, step, failures)
     if look is None:
         return {}
     last = datetime.fromtimestamp(look.at.timestamp() // step * step, timezone.utc)
-    times = times_of(Window(window.name, step, window.seconds // step, step), last)
+    times = times_of(Window(window.name, step, window.seconds // step, step, step), last)
     looked: set[datetime] = set()
     if kind == "queue":
         # A queue that is not there at a look was empty then.

@@ -40,10 +40,10 @@ LONGEST_NAME = 200
 OTHER = "other"
 
 #: How long each bucket is, and for how long it is kept, in seconds.
-MINUTE, TEN_MINUTES, HOUR = 60, 600, 3600
-KEPT = {MINUTE: 3 * 3600.0, TEN_MINUTES: 50 * 3600.0, HOUR: 35 * 86_400.0}
+MINUTE, TEN_MINUTES, HOUR, DAY = 60, 600, 3600, 86_400
+KEPT = {MINUTE: 3 * 3600.0, TEN_MINUTES: 50 * 3600.0, HOUR: 35 * 86_400.0, DAY: 35 * 86_400.0}
 #: Which narrower ones a wide bucket is added up from.
-PARTS = {TEN_MINUTES: MINUTE, HOUR: TEN_MINUTES}
+PARTS = {TEN_MINUTES: MINUTE, HOUR: TEN_MINUTES, DAY: HOUR}
 
 
 def coarser(bounds: Sequence[float], coarse: Sequence[float]) -> list[int]:

@@ -189,14 +189,16 @@ def test_a_scrape_reads_no_job(filled, name):
 #: What reads and keeps the history, with values.
 HISTORY = {
     "read_history": {"kind": "task", "name": "t", "width": 600, "buckets": 144},
-    "sum_history": {"kind": "task", "width": 600, "buckets": 144, "limit": 100},
-    "trace_history": {"kind": "task", "width": 600, "buckets": 144, "step": 600, "failures": 0},
+    "sum_history": {"kind": "task", "width": 600, "buckets": 144, "big": 3600, "limit": 100},
+    "trace_history": {
+        "kind": "task", "width": 600, "buckets": 144, "big": 600, "step": 600, "failures": 0,
+    },
     "look_at_history": {"width": 600},
     "list_history_names": {},
     "forget_recent_history": {"since": "2000-01-01"},
     "prune_history": {"width": 60, "max_age": 60.0},
     "roll_history": {"width": 600, "parts": 60, "since": "2000-01-01", "until": "2000-01-02"},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "values"), HISTORY.items(), ids=HISTORY)

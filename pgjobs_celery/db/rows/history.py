@@ -192,22 +192,31 @@ class HistoryRows:
         look, rows = self._read("read_history", kind=kind, name=name, width=width, buckets=buckets)
         return look, [(row[0], Period(*row[1:])) for row in rows]
 
-    def sums(self, kind: str, width: int, buckets: int) -> list[tuple[str, Period]]:
-        """Each task, or queue, with all of the last buckets; the busiest first."""
+    def sums(self, kind: str, width: int, buckets: int, big: int) -> list[tuple[str, Period]]:
+        """Each task, or queue, with all of the last buckets; the busiest first.
+
+        ``big``: the width of the buckets by which most of the time is read.
+        """
         _, rows = self._read(
-            "sum_history", kind=kind, width=width, buckets=buckets, limit=MOST_NAMES
+            "sum_history", kind=kind, width=width, buckets=buckets, big=big, limit=MOST_NAMES
         )
         return [(row[0], Period(*row[1:])) for row in rows]
 
     def traces(
-        self, kind: str, width: int, buckets: int, step: int, failures: int = 0
+        self, kind: str, width: int, buckets: int, big: int, step: int, failures: int = 0
     ) -> tuple[HistoryLook | None, list[Trace]]:
         """Each task's, or queue's, last buckets, ``step`` seconds together, for a small chart.
 
         Only those of which ``failures`` failed at least.
         """
         look, rows = self._read(
-            "trace_history", kind=kind, width=width, buckets=buckets, step=step, failures=failures
+            "trace_history",
+            kind=kind,
+            width=width,
+            buckets=buckets,
+            big=big,
+            step=step,
+            failures=failures,
         )
         return look, [Trace(*row) for row in rows]
 
