@@ -121,9 +121,9 @@ class Operations:
     """The operations of a database."""
 
     def __init__(self, database: Database, app: Any = None) -> None:
-        self._database = database
-        self._app = app
-        self._entries = database.entries
+        self.database = database
+        self.app = app
+        self.entries = database.entries
 
     def begin(
         self,
@@ -142,11 +142,11 @@ class Operations:
         if action not in RECORDED:
             raise InvalidOption(f"there is no action {action!r}{did_you_mean(action, RECORDED)}")
         options = dict(options or {})
-        every = Selection(self._database, app=self._app)
+        every = Selection(self.database, app=self.app)
         # An action on no job still reports a wrong option.
         act(every.filter(id=[]), action, options)
-        find(self._database, parse(search))
-        newest = until if until is not None else self._database.matches.survey_jobs().newest
+        find(self.database, parse(search))
+        newest = until if until is not None else self.database.matches.survey_jobs().newest
         return self._keep(
             Operation(action, options, search, newest or 0, expected, actor, began_at=_now())
         )
@@ -168,14 +168,14 @@ class Operations:
         )  # fmt: skip
 
     def _keep(self, operation: Operation) -> Operation:
-        self._entries.set_entry(_key(operation.id, "turn"), b"0", KEPT)
-        self._save(operation)
+        self.entries.set_entry(_key(operation.id, "turn"), b"0", KEPT)
+        self.save(operation)
         return operation
 
     def look(self, id: str) -> Seen:
         """How an operation stands. Raises OperationGone."""
         keys = [_key(id, part) for part in ("", "alive", "stop")]
-        found = self._entries.get_entries(keys)
+        found = self.entries.get_entries(keys)
         try:
             known = {each.name for each in fields(Operation)}
             value = json.loads(found[keys[0]])
@@ -190,41 +190,41 @@ class Operations:
         seen = self.look(id)
         if seen.operation.is_over:
             return
-        self._entries.set_entry(_key(id, "stop"), b"1", KEPT)
+        self.entries.set_entry(_key(id, "stop"), b"1", KEPT)
         if not seen.is_alive:
-            self._take_turn(id)
-            self._save(replace(self.look(id).operation, state="stopped", ended_at=_now()))
+            self.take_turn(id)
+            self.save(replace(self.look(id).operation, state="stopped", ended_at=_now()))
 
     def go_on(self, id: str, on_batch: Callable[[Operation], object] | None = None) -> Operation:
         """Do what is left of it, here and now; how it stands when it is over.
 
         Another process that is at it gives way. Raises OperationGone.
         """
-        self._entries.delete_entry(_key(id, "stop"))
-        run = _Run(self, id, self._take_turn(id), on_batch or (lambda operation: None))
+        self.entries.delete_entry(_key(id, "stop"))
+        run = _Run(self, id, self.take_turn(id), on_batch or (lambda operation: None))
         # Read after the turn is ours: a batch of another process is over, or will not be.
         return run.go(self.look(id).operation)
 
     def keep_jobs(self, id: str, part: int, ids: Sequence[str]) -> None:
         """Which jobs a batch has changed, for who takes it back."""
         if ids:
-            self._entries.set_entry(_key(id, f"jobs:{part}"), json.dumps(ids).encode(), TAKEN_BACK)
+            self.entries.set_entry(_key(id, f"jobs:{part}"), json.dumps(ids).encode(), TAKEN_BACK)
 
     def jobs_of(self, id: str, part: int) -> list[str]:
         """Those that :meth:`keep_jobs` has kept."""
         key = _key(id, f"jobs:{part}")
-        return list(json.loads(self._entries.get_entries([key]).get(key, b"[]")))
+        return list(json.loads(self.entries.get_entries([key]).get(key, b"[]")))
 
     def live(self, id: str) -> None:
         """Say that somebody sees to it; for :data:`SILENT` seconds."""
-        self._entries.set_entry(_key(id, "alive"), b"1", SILENT)
+        self.entries.set_entry(_key(id, "alive"), b"1", SILENT)
 
-    def _take_turn(self, id: str) -> int:
-        return self._entries.increment_entry(_key(id, "turn"))
+    def take_turn(self, id: str) -> int:
+        return self.entries.increment_entry(_key(id, "turn"))
 
-    def _save(self, operation: Operation) -> None:
+    def save(self, operation: Operation) -> None:
         value = json.dumps(asdict(operation)).encode()
-        self._entries.set_entry(_key(operation.id), value, KEPT)
+        self.entries.set_entry(_key(operation.id), value, KEPT)
 
 
 class _Run:
@@ -234,7 +234,7 @@ class _Run:
         self, operations: Operations, id: str, turn: int, on_batch: Callable[[Operation], object]
     ) -> None:
         self._operations = operations
-        self._entries = operations._entries
+        self.entries = operations.entries
         self._id = id
         self._turn = turn
         self._on_batch = on_batch
@@ -261,7 +261,7 @@ class _Run:
             return self._end("ended")
 
     def _act(self) -> None:
-        database, now = self._operations._database, self._now
+        database, now = self._operations.database, self._now
         if now.undoes:
             for part in range(now.through or 0, now.parts):
                 ids = self._operations.jobs_of(now.undoes, part)
@@ -271,7 +271,7 @@ class _Run:
             self._act_on(find(database, parse(now.search)).filters, now.through)
 
     def _act_on(self, filters: Filters, through: int | None = None) -> None:
-        database, app = self._operations._database, self._operations._app
+        database, app = self._operations.database, self._operations.app
         recorded = begin_action(
             RECORDED[self._now.action],
             app,
@@ -286,7 +286,7 @@ class _Run:
 
     def _within(self, through: int | None, changed: Sequence[Changed]) -> None:
         """In the transaction of a batch: it is ours, and how far it went is kept with it."""
-        turn = self._operations._take_turn(self._id)
+        turn = self._operations.take_turn(self._id)
         if turn != self._turn + 1:
             raise _Ended  # and nothing of it is done: another process goes on
         if self._now.action == "cancel":
@@ -298,7 +298,7 @@ class _Run:
             changed=self._now.changed + len(changed),
             batches=self._now.batches + bool(changed),
         )
-        self._operations._save(self._next)
+        self._operations.save(self._next)
 
     def _after(self, count: int) -> None:
         self._turn += 1
@@ -306,15 +306,15 @@ class _Run:
         self._operations.live(self._id)
         self._on_batch(self._now)
         stop = _key(self._id, "stop")
-        if self._entries.get_entries([stop]):
-            self._entries.delete_entry(stop)
+        if self.entries.get_entries([stop]):
+            self.entries.delete_entry(stop)
             self._end("stopped")
             raise _Ended
 
     def _end(self, state: str, error: str = "") -> Operation:
         ended = replace(self._now, state=state, ended_at=_now(), error=error[:1000])
-        self._operations._save(ended)
-        self._entries.delete_entry(_key(self._id, "alive"))
+        self._operations.save(ended)
+        self.entries.delete_entry(_key(self._id, "alive"))
         return ended
 
 

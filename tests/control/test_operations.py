@@ -106,7 +106,7 @@ def test_what_takes_over_waits_for_the_batch_that_is_under_way_and_the_first_giv
         if action.batches == 1 and not took_over.is_set():
             took_over.set()
             # In the middle of the second batch of the first process.
-            turn = another._take_turn(begun.id)
+            turn = another.take_turn(begun.id)
             assert turn > 0
         within(self, action, batch, **given)
 

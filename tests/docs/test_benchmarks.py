@@ -73,7 +73,7 @@ def test_the_first_page_says_the_same():
 def test_the_documents_name_the_charts():
     for path in (ROOT / "README.md", ROOT / "benchmarks" / "README.md"):
         found = re.findall(r'(?:srcset|src)="([^"]+)"', path.read_text())
-        assert [Path(each).name for each in found[:2]] == ["chart-dark.svg", "chart-light.svg"]
+        assert {"chart-dark.svg", "chart-light.svg"} <= {Path(each).name for each in found}
         assert all((path.parent / each).is_file() for each in found)
 
 

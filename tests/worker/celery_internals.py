@@ -321,10 +321,10 @@ ELSEWHERE = {
     "_getframe": "Python's frames; in `sys`",
     "_current_frames": "the frames of all threads, documented; in `sys`",
     "_get_running_loop": "asyncio's, which raises nothing where no loop runs",
-    "_idle_semaphore": "of Python's ThreadPoolExecutor: how many threads wait",
+    "_exit": "the end of a process that does not end by itself; in `os`",
+    "_worker": "of Python's threads in an executor: the loop in which each waits",
     "_threads": "of Python's ThreadPoolExecutor",
     "_work_queue": "of Python's ThreadPoolExecutor",
-    "_value": "of Python's Semaphore",
     "_fixturemanager": "pytest's: whether a fixture exists",
     "_wait_port": "pytest-celery's: the port of a container",
 }
