@@ -154,3 +154,8 @@ def order_workflow(order: int, carrier: str = "DHL") -> Any:
         ),
         send_mail.si(f"c{order}@example.org", "shipped"),
     )
+
+
+@app.task(name="orders.nothing")
+def nothing(number: int) -> None:
+    """To be counted."""
