@@ -193,7 +193,8 @@ class CoroutineRun:
                 error = cancelled
                 if is_main and self._thrown:
                     error = self._thrown.pop(0)
-                    uncancel(self._task)
+                    if not isinstance(error, asyncio.CancelledError):
+                        uncancel(self._task)
             except BaseException as raised:
                 error = raised
             finally:
