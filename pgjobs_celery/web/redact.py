@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,13 +32,18 @@ MASK = "[hidden]"
 SHORTEST = 4
 #: How many hidden texts are looked for, and how deep values are followed.
 MOST_HIDDEN, DEEPEST = 200, 60
+#: How much of the beginning of a hidden text, before a cut, is compared character by character.
+LONGEST_BEGINNING = 1000
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 #: Secrets that tell by themselves what they are: of a URL, of a header, a JSON web token, a key.
+#: A token is looked for near the beginning of a run of its characters only: to begin at each place
+#: of a long run would take the square of its length.
 _TELLING = re.compile(
     r"(?P<url>\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@]{0,100}:)(?P<password>[^\s/@]{1,200})(?=@)"
     r"|\b(?P<scheme>Bearer|Basic)\s+(?P<credential>[A-Za-z0-9+/._~=-]{8,})"
-    r"|\b(?P<jwt>eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*)"
+    r"|(?<![A-Za-z0-9_-])(?P<before>[A-Za-z0-9_-]{0,40}?)"
+    r"(?P<jwt>eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*)"
     r"|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))",
     re.DOTALL,
 )
@@ -109,8 +115,11 @@ class Redactor:
         self._longest = max(map(len, self._keys), default=0)
         self._known: dict[str, bool] = {}
         self._hidden: set[str] = set()
+        self._looked_for: _LookedFor | None = None
         #: A secret is too short to be looked for in texts.
         self._has_short = False
+        #: There are more secrets than are looked for: no text can be told to have none.
+        self._has_more = False
 
     def is_secret(self, key: str) -> bool:
         """True if what stands under this key may not be shown."""
@@ -132,21 +141,45 @@ class Redactor:
         self, args: Sequence[Any], kwargs: Mapping[str, Any], names: Sequence[str] = ()
     ) -> tuple[list[Any], Any]:
         """Arguments and keyword arguments; what is secret in one is so in the other."""
-        self.args(args, names)
+        for index, value in enumerate(args):
+            if self._hides(index, names):
+                self._remember(value, 0)
+            else:
+                self.learn(value)
         shown = self.value("kwargs", kwargs)
         return self.args(args, names), shown
 
     def args(self, values: Sequence[Any], names: Sequence[str] = ()) -> list[Any]:
         """Positional arguments; ``names`` are those of the task's parameters, as far as known."""
-        shown = []
-        for index, value in enumerate(values):
-            name = names[index] if index < len(names) else ""
-            is_secret = self.hides_all or (name and self.is_secret(name))
-            shown.append(self._hide(value) if is_secret else self._walk(value, 0))
+        shown = [
+            self._hide(value) if self._hides(index, names) else self._walk(value, 0)
+            for index, value in enumerate(values)
+        ]
         return list(self._asked("args", shown))
+
+    def _hides(self, index: int, names: Sequence[str]) -> bool:
+        """True if the positional argument at this place is secret."""
+        return self.hides_all or (index < len(names) and self.is_secret(names[index]))
+
+    def learn(self, value: Any, depth: int = 0) -> None:
+        """Remember what is secret in a value that is shown later, or not at all."""
+        if not isinstance(value, (dict, list, tuple)):
+            return
+        if depth > DEEPEST:
+            self._has_more = True  # what stands there was not looked at
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                if self.is_secret(str(key)):
+                    self._remember(each, 0)
+                else:
+                    self.learn(each, depth + 1)
+        else:
+            for each in value:
+                self.learn(each, depth + 1)
 
     def value(self, part: str, value: Any) -> Any:
         """A value of that part: ``kwargs``, ``meta`` or ``result``."""
+        self.learn(value)
         if self.hides_all and part != "meta":
             return self._asked(part, self._each(value) if part == "kwargs" else self._hide(value))
         return self._asked(part, self._walk(value, 0))
@@ -158,21 +191,12 @@ class Redactor:
         return self._cleaned(text)
 
     def _cleaned(self, text: str) -> str:
+        if self._has_more:
+            return MASK if text else text
         shown = _TELLING.sub(_masked, text)
-        for secret in sorted(self._hidden, key=len, reverse=True):
-            shown = shown.replace(secret, MASK)
-        return self._without_beginnings(shown) if "..." in shown else shown
-
-    def _without_beginnings(self, text: str) -> str:
-        """A text that was cut may end in the first part of a secret."""
-        parts = text.split("...")
-        for index, part in enumerate(parts[:-1]):
-            for secret in self._hidden:
-                for length in range(min(len(secret), len(part)), SHORTEST - 1, -1):
-                    if part.endswith(secret[:length]):
-                        parts[index] = part[:-length] + MASK
-                        break
-        return "...".join(parts)
+        if self._looked_for is None:
+            self._looked_for = _LookedFor(self._hidden)
+        return self._looked_for.hidden_in(shown)
 
     def spelled(self, text: str) -> str:
         """Arguments as their publisher wrote them for people; nothing where that may tell."""
@@ -180,7 +204,7 @@ class Redactor:
 
     def traceback(self, text: str) -> str:
         """A traceback; of a task whose values are all secret, the places only."""
-        return self.places(text) if self.hides_all else self.text(text)
+        return self.places(text) if self.hides_all or self._has_more else self.text(text)
 
     def places(self, text: str) -> str:
         """The places that a traceback names, and nothing else of it."""
@@ -217,21 +241,62 @@ class Redactor:
         return HIDDEN
 
     def _remember(self, value: Any, depth: int) -> None:
-        if len(self._hidden) >= MOST_HIDDEN or depth > DEEPEST:
-            return
         if isinstance(value, Mapping):
             value = list(value.values())
         if isinstance(value, (list, tuple)):
-            for each in value:
+            if depth > DEEPEST:
+                self._has_more = True
+            for each in value if not self._has_more else ():
                 self._remember(each, depth + 1)
         elif isinstance(value, bool) or value in (None, ""):
             return
-        elif len(str(value)) < SHORTEST:
+        elif len(text := str(value)) < SHORTEST:
             self._has_short = True
-        else:
-            self._hidden.add(str(value))
-            # As it stands in the repr of an error's arguments.
-            self._hidden.add(repr(str(value))[1:-1])
+        elif text not in self._hidden:
+            if len(self._hidden) >= MOST_HIDDEN:
+                self._has_more = True
+                return
+            # As it stands in the repr of an error's arguments, too.
+            self._hidden.update((text, repr(text)[1:-1]))
+            self._looked_for = None
+
+
+class _LookedFor:
+    """Texts that are hidden in others, made ready to be looked for in many of them."""
+
+    def __init__(self, hidden: Iterable[str]) -> None:
+        self._longest_first = sorted(hidden, key=len, reverse=True)
+        self._sorted = sorted(self._longest_first)
+        self._beginnings = {each[:SHORTEST] for each in self._sorted}
+        self._long = {
+            each[:LONGEST_BEGINNING]
+            for each in self._longest_first
+            if len(each) > LONGEST_BEGINNING
+        }
+
+    def hidden_in(self, text: str) -> str:
+        """The text with the mask in their place."""
+        for secret in self._longest_first:
+            text = text.replace(secret, MASK)
+        if "..." not in text:
+            return text
+        *cut, last = text.split("...")
+        return "...".join([*map(self._without_beginning, cut), last])
+
+    def _without_beginning(self, part: str) -> str:
+        """A text that was cut may end in the first part of a secret."""
+        if len(part) >= LONGEST_BEGINNING:
+            places = [at for each in self._long if (at := part.find(each)) >= 0]
+            if places:
+                return part[: min(places)] + MASK
+        for at in range(max(0, len(part) - LONGEST_BEGINNING), len(part) - SHORTEST + 1):
+            if part[at : at + SHORTEST] in self._beginnings and self._is_beginning(part[at:]):
+                return part[:at] + MASK
+        return part
+
+    def _is_beginning(self, text: str) -> bool:
+        place = bisect_left(self._sorted, text)
+        return place < len(self._sorted) and self._sorted[place].startswith(text)
 
 
 _PLACE = re.compile(r'Traceback |  File "')
@@ -246,4 +311,4 @@ def _masked(found: re.Match[str]) -> str:
         return found["url"] + MASK
     if found["scheme"] is not None:
         return f"{found['scheme']} {MASK}"
-    return MASK
+    return f"{found['before'] or ''}{MASK}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 pytest.importorskip("starlette", reason="the extra web is not installed")
 
 from pgjobs_celery.errors import InvalidOption
-from pgjobs_celery.web.redact import HIDDEN, MASK, Redaction, Redactor
+from pgjobs_celery.web.redact import HIDDEN, MASK, MOST_HIDDEN, Redaction, Redactor
 from pgjobs_celery.web.values import Number, read_json
 
 
@@ -82,6 +83,60 @@ def test_the_beginning_of_a_secret_before_a_cut_is_hidden():
     assert hides.text("it was abc...") == "it was abc..."
 
 
+def test_the_long_beginning_of_a_long_secret_before_a_cut_is_hidden():
+    hides = redactor()
+    secret = "".join(map(str, range(2000)))
+    hides.value("kwargs", {"token": secret})
+    for length in (500, 1500, 5000):
+        assert hides.text(f"it was {secret[:length]}... and more") == f"it was {MASK}... and more"
+
+
+def test_a_secret_is_hidden_in_what_stands_before_it():
+    given = {"note": "log in with hunter2", "password": "hunter2"}
+    assert redactor().value("kwargs", given)["note"] == f"log in with {MASK}"
+
+
+def work(text: str, secrets: int = 0) -> float:
+    """The seconds of this thread that a text takes to be looked through, without others' noise."""
+
+    def once() -> float:
+        hides = redactor()
+        hides.value("kwargs", {"token": [text[4 * n :] for n in range(secrets)]})
+        begin = time.thread_time()
+        hides.text(f"{text}...")
+        return time.thread_time() - begin
+
+    return min(once() for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [("-eyJ", 0), ("-eyJ-", 0), ("eyJ.", 0), ("Bearer ", 0), ("a://", 0), ("abcd...", 0),
+     ("----- BEGIN", 0), ("abcd", 2)],
+)  # fmt: skip
+def test_the_time_to_look_through_a_text_grows_as_the_text_does(text, secrets):
+    few, many = work(text * 1000, secrets), work(text * 8000, secrets)
+    assert many < 24 * max(few, 0.0005), "eight times the text took the square of that"
+
+
+def test_where_not_all_secrets_are_remembered_no_text_is_shown():
+    hides = redactor()
+    tokens = [f"token-{n}" for n in range(MOST_HIDDEN)]
+    hides.value("kwargs", {"tokens": tokens})
+    assert hides.text("it was token-7!") == f"it was {MASK}!"
+    hides.value("kwargs", {"tokens": [*tokens, "last-one"]})
+    assert hides.text("it was last-one") == MASK
+    assert hides.spelled("last-one") == MASK
+    assert hides.value("result", ["last-one", 1]) == [MASK, 1]
+    assert hides.traceback('  File "a.py", line 1\n    last-one') == '  File "a.py", line 1'
+    deep: Any = "deepest-one"
+    for _ in range(80):
+        deep = [deep]
+    hides = redactor()
+    hides.value("kwargs", {"token": deep})
+    assert hides.text("it was deepest-one") == MASK
+
+
 def test_what_is_secret_in_one_part_is_so_in_the_others():
     hides = redactor()
     args, kwargs = hides.given(["login with s3cret!"], {"password": "s3cret!", "n": Number("1")})
@@ -105,6 +160,7 @@ def test_short_secrets_are_not_looked_for_in_texts():
         ("redis://:s3cret@cache", f"redis://:{MASK}@cache"),
         ("Authorization: Bearer abcdef123456", f"Authorization: Bearer {MASK}"),
         ("eyJhbGciOiJIUzI1.eyJzdWIiOiIx.abc-_1", MASK),
+        ("session-eyJhbGciOiJIUzI1.eyJzdWIiOiIx.abc", f"session-{MASK}"),
         (
             "a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb",
             f"a\n{MASK}\nb",
