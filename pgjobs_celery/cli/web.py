@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Where names and passwords may stand instead of a file.
 PASSWORDS = "PGJOBS_WEB_PASSWORDS"
+#: The name of that file, where it is no option.
+FILE = f"{PASSWORDS}_FILE"
 #: The addresses that are taken for a proxy's by default.
 LOCAL = ("127.0.0.1", "::1")
 
@@ -102,6 +104,21 @@ class Access:
             )
 
 
+def find_passwords(file: str | None) -> str:
+    """What the file or the environment has of passwords; empty where neither is given.
+
+    Raises InvalidOption for one that is given and empty: the page would be open to everybody.
+    """
+    found = Path(file).read_text("utf-8") if file else os.environ.get(PASSWORDS, "")
+    names = [file] if file else [name for name in (FILE, PASSWORDS) if name in os.environ]
+    if names and not found.strip():
+        raise InvalidOption(
+            f"{names[0]} is empty: give name:password, one a line, or unset it for a page without "
+            "a login"
+        )
+    return found
+
+
 def read_passwords(text: str) -> dict[str, str]:
     """``name:password`` or ``name:hash``, one a line. Raises InvalidOption, without passwords."""
     found = {}
@@ -175,7 +192,7 @@ def web_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--user", "users", multiple=True, metavar="NAME:ROLE", help="The role of a user.",
         ),
         click.option(
-            "--passwords", type=click.Path(exists=True, dir_okay=False), envvar=f"{PASSWORDS}_FILE",
+            "--passwords", type=click.Path(exists=True, dir_okay=False), envvar=FILE,
             help=f"A file with name:password, or name:hash, a line; or all in {PASSWORDS}.",
         ),
         click.option(
@@ -236,8 +253,7 @@ def web(
             word = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
             echo(hash_password(word))
             return
-        text = Path(passwords).read_text("utf-8") if passwords else os.environ.get(PASSWORDS, "")
-        given = Access(passwords=text, **access)
+        given = Access(passwords=find_passwords(passwords), **access)
         page = dashboard(
             find_sources(getattr(ctx.obj, "app", None), urls, schemas),
             role=given.role,

@@ -149,6 +149,19 @@ def test_it_says_in_one_line_what_is_wrong(url, words, error):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "where", ["--passwords", "PGJOBS_WEB_PASSWORDS_FILE", "PGJOBS_WEB_PASSWORDS"]
+)
+def test_passwords_that_are_given_and_empty_open_the_page_to_nobody(url, tmp_path, where):
+    (tmp_path / "none").write_text("\n")
+    value = "" if where == "PGJOBS_WEB_PASSWORDS" else str(tmp_path / "none")
+    words, more = ([where, value], {}) if where.startswith("-") else ([], {where: value})
+    done = run("--url", url, "--port", "0", *words, **more)
+    assert done.returncode == 1
+    assert "is empty: give name:password" in done.stderr
+    assert done.stdout == ""
+
+
 def test_of_several_databases_one_may_come_later(url):
     lost = "pgjobs://nobody:s3cr3t@127.0.0.1:1/nothing"
     with served("--url", f"shop={url}", "--url", f"lost={lost}") as (place, _):
