@@ -285,6 +285,17 @@ def test_an_operator_ends_what_runs_only_with_the_right_to(open_page, database):
     assert "this needs admin" in refused.text
 
 
+def test_ending_what_runs_is_gone_on_with_only_with_the_right_to(open_page, database, connection):
+    put(database, "a")
+    operation = Operations(database).begin("cancel", "", {"terminate": True})
+    operator = open_page(role="operator", permissions={"terminate_jobs": "admin"})
+    refused = operator.post_form("/jobs/operation/resume", id=operation.id)
+    assert refused.status_code == 400
+    assert "to end what runs: " in refused.text
+    assert "this needs admin" in refused.text
+    assert states(connection) == {"a": "available"}
+
+
 def test_an_empty_database_says_what_to_do(viewer):
     assert "Nothing has been published yet." in viewer.get("/jobs").text
     assert "Not a job matches." in viewer.get("/jobs?q=queue:x").text

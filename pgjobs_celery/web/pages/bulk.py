@@ -275,6 +275,8 @@ def resume(visit: Visit) -> Response:
     known = operations.look(_field(visit, "id")).operation
     if why := visit.why_not(RECORDED[known.action]):
         raise InvalidOption(why)
+    if known.options.get("terminate") and (why := visit.why_not("terminate_jobs")):
+        raise InvalidOption(f"to end what runs: {why}")
     start(operations, known.id)
     return visit.redirect(visit.url("operation", id=known.id), "It goes on.")
 
