@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable, iscoroutinefunction
 from typing import TypeAlias
@@ -35,6 +36,8 @@ Login: TypeAlias = "Callable[[Request], Answer | Awaitable[Answer]]"
 
 #: The cost of a password: 16 MiB and some 50 ms. OWASP's cheat sheet has it so for scrypt.
 _N, _R, _P = 2**14, 8, 5
+#: How many passwords are tried or wait for it, at most: a second or two of work.
+MOST_TRIED = 50
 #: The memory that OpenSSL may take for it, in bytes.
 _MEMORY = 64 * 1024 * 1024
 _KIND = "scrypt"
@@ -77,6 +80,7 @@ def basic_auth(
     known: dict[str, bytes] = {}
     # Wrong ones are tried two at a time, whoever sends how many.
     limiter = _Limiter(2)
+    places = threading.Semaphore(MOST_TRIED)
 
     async def login(request: Request) -> Answer:
         name, password = _credentials(request.headers.get("authorization", ""))
@@ -85,8 +89,13 @@ def basic_auth(
         digest = hmac.digest(key, f"{name}\0{password}".encode(), "sha256")
         if name in known and hmac.compare_digest(known[name], digest):
             return users[name]
-        # As long for a name that is not there.
-        is_right = await limiter.run(is_password, password, hashes.get(name, stand_in))
+        if not places.acquire(blocking=False):
+            return _have_wait()
+        try:
+            # As long for a name that is not there.
+            is_right = await limiter.run(is_password, password, hashes.get(name, stand_in))
+        finally:
+            places.release()
         if not is_right or name not in users:
             logger.warning("login of %r from %s refused", name[:100], peer_of(request.scope))
             return _ask(realm)
@@ -212,6 +221,11 @@ def _credentials(header: str) -> tuple[str | None, str]:
 def _ask(realm: str) -> Response:
     headers = {"WWW-Authenticate": f'Basic realm="{realm}", charset="UTF-8"'}
     return PlainTextResponse("Name and password are needed.\n", 401, headers)
+
+
+def _have_wait() -> Response:
+    text = "Too many passwords are tried at once: try again in a few seconds.\n"
+    return PlainTextResponse(text, 503, {"Retry-After": "5"})
 
 
 def _as_text(header: str) -> str:

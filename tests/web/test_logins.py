@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from base64 import b64encode
 
 import pytest
-from starlette.responses import RedirectResponse
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.testclient import TestClient
 
 from pgjobs_celery.errors import InvalidOption
@@ -15,6 +17,7 @@ from pgjobs_celery.web import (
     basic_auth,
     dashboard,
     hash_password,
+    logins,
     trusted_header,
 )
 from pgjobs_celery.web.logins import is_password
@@ -53,6 +56,23 @@ def test_names_and_passwords(open_page):
         assert "(admin)" in shown.text
     assert page.get("/", headers=basic("alice", "wrong")).status_code == 401
     assert "(viewer)" in page.get("/", headers=basic("bob", "plain")).text
+
+
+def test_passwords_that_would_wait_for_long_are_not_tried(monkeypatch):
+    monkeypatch.setattr(logins, "MOST_TRIED", 5)
+    login = basic_auth({"alice": hash_password(PASSWORD)})
+
+    def request(password: str) -> Request:
+        name, value = "authorization", basic("alice", password)["authorization"]
+        return Request({"type": "http", "headers": [(name.encode(), value.encode())]})
+
+    async def flood() -> tuple[list[Response], User]:
+        answers = await asyncio.gather(*(login(request(f"wrong {n}")) for n in range(20)))
+        return answers, await login(request(PASSWORD))
+
+    answers, user = asyncio.run(flood())
+    assert sorted(answer.status_code for answer in answers) == [401] * 5 + [503] * 15
+    assert user == User("alice", "viewer")
 
 
 @pytest.mark.parametrize(
