@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from .roles import PERMISSIONS, User
 from .routes import POLLS, Page
 from .security import token_of
+from .words import copied
 
 if TYPE_CHECKING:
     from ..control.rights import RoleRights
@@ -132,10 +133,16 @@ class Visit:
     def redirect(self, to: str, text: str, *, cli: str = "", is_error: bool = False) -> Response:
         """On to another page, which tells once what was done, and the command that equals it."""
         response = RedirectResponse(to, 303)
-        told = {"text": shorten(text), "cli": shorten(cli), "is_error": is_error}
+        told = {"text": shorten(text), "cli": shorten(copied(cli)), "is_error": is_error}
         word = base64.urlsafe_b64encode(json.dumps(told).encode()).decode()
         response.set_cookie(
-            FLASH, word, max_age=60, path=self.base or "/", httponly=True, samesite="strict"
+            FLASH,
+            word,
+            max_age=60,
+            path=self.base or "/",
+            httponly=True,
+            samesite="strict",
+            secure=self.request.url.scheme == "https",
         )
         return response
 
@@ -145,7 +152,9 @@ class Visit:
         parts = urlsplit(given if given.isprintable() and "\\" not in given else "")
         place = f"{self.base}{self.site.prefix(self.source)}"
         pages = {place + each.path for each in self.site.routes if isinstance(each, Page)}
-        is_ours = not parts.scheme and not parts.netloc and parts.path in pages
+        # A browser takes whatever begins with two slashes for a host.
+        is_path = not parts.scheme and not parts.netloc and not given.lstrip().startswith("//")
+        is_ours = is_path and parts.path in pages
         return given if is_ours else self.url(otherwise)
 
     @cached_property

@@ -131,7 +131,17 @@ def minute(value: datetime) -> Markup:
     )
 
 
+def copied(text: str) -> str:
+    """A text to be copied into a shell: nothing, if it is not what it looks like.
+
+    >>> copied("pgjobs pause mail"), copied("pgjobs pause 'mail\\x1b[8m'")
+    ('pgjobs pause mail', '')
+    """
+    return text if text.replace("\n", "").isprintable() else ""
+
+
 FILTERS = {
     "duration": duration, "count": count, "rate": rate, "moment": moment, "since": since,
     "minute": minute, "visible": visible, "shell": quote, "python": repr,
+    "copied": copied,
 }  # fmt: skip

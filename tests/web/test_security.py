@@ -30,6 +30,7 @@ from pgjobs_celery.web.security import (
     is_known_host,
     read_form,
 )
+from pgjobs_celery.web.visit import FLASH
 from tests.support.rows import put
 
 from ..conftest import Connection
@@ -173,6 +174,18 @@ def test_a_cookie_that_a_browser_keeps_is_for_the_page_alone(viewer: Browser):
     assert "secure" in viewer.get("/").headers["set-cookie"].lower()
 
 
+def test_the_cookie_of_an_outcome_is_for_tls_where_the_page_is(database: Database, admin: Browser):
+    put(database, "a")
+    for scheme, is_secure in (("http", False), ("https", True)):
+        admin.base_url = f"{scheme}://page"
+        admin.cookies.clear()
+        answer = admin.post_form("/job/cancel", id="a", follow=False)
+        (cookie,) = [
+            each for each in answer.headers.get_list("set-cookie") if each.startswith(FLASH)
+        ]
+        assert ("secure" in cookie.lower()) is is_secure
+
+
 # Forms
 
 
@@ -256,7 +269,7 @@ def test_a_file_may_be_kept_under_its_version_only(viewer: Browser):
         "javascript:x", "/nothing", "/../admin", "/static/pgjobs.css",
         "/\t/evil.example", "/%09/evil.example", "",
         "/\r\nLocation: https://evil.example", "/queues\u2028",
-        "///evil.example", "/.//evil.example",
+        "///evil.example", "/.//evil.example", "///queues", "////queues", " ///queues",
         "http:///evil.example", "http:evil.example", "?x=1",
     ],
 )  # fmt: skip
@@ -417,6 +430,30 @@ def test_a_row_is_never_html(database: Database, viewer: Browser):
 
 
 # Secrets
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/queue?name={}", "/task?name={}", "/audit?actor={}", "/failures?task={}", "/jobs?q=queue:{}"],
+)
+def test_what_looks_like_another_command_is_not_there_to_be_copied(
+    database: Database, viewer: Browser, path: str
+):
+    for name, is_shown in (("mail", True), ("mail\u202e;x", False), ("mail\x1b[8m", False)):
+        put(database, quote(name), task=name, queue=name)
+        page = viewer.get(path.format(quote(name))).text
+        found = re.search(r"<h3>CLI</h3>\s*<pre><code>(.*?)</code>", page, re.DOTALL)
+        assert (found is not None) is is_shown, found
+
+
+def test_an_outcome_tells_no_command_that_looks_like_another_one(
+    database: Database, admin: Browser
+):
+    for name, is_shown in (("mail", True), ("mail\u202e;x", False)):
+        put(database, quote(name), queue=name)
+        page = admin.post_form("/queues/pause", queue=name).text
+        assert "is paused" in page
+        assert ("The same from a shell" in page) is is_shown
 
 
 def test_no_page_tells_the_password_of_a_database(open_page):

@@ -100,16 +100,11 @@ def _render(visit: Visit, text: str, search: Search, found: Found, page: JobPage
         buttons=BUTTONS,
         suggestions=suggest(database),
         filters=filters,
-        cli="" if is_long else _copied(as_cli(filters)),
+        cli="" if is_long else as_cli(filters),
         python="" if is_long else as_python(filters),
-        sql="" if is_long else _copied(as_sql(filters, database.schema)),
+        sql="" if is_long else as_sql(filters, database.schema),
         word=lambda name, value: visit.url("jobs", q=write_word(name, value)),
     )
-
-
-def _copied(text: str) -> str:
-    """A text to be copied into a shell: nothing, if it is not what it looks like."""
-    return text if text.replace("\n", "").isprintable() else ""
 
 
 def _refused(visit: Visit, text: str, error: InvalidOption) -> Response:
