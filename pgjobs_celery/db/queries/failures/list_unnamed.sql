@@ -1,7 +1,10 @@
 -- Jobs that failed for good before their failures were named, or whose rows a hand has written: some of the
 -- newest among so many ends.
 SELECT n.task_id, n.task, n.queue, n.attempted_by, n.finished_at,
-       CASE WHEN pg_catalog.pg_column_size(n.errors) < 100000 THEN (n.errors -> -1)::text END
+       -- Small as it is stored, compressed, and then as it is read.
+       CASE WHEN pg_catalog.pg_column_size(n.errors) < 100000
+                 AND pg_catalog.octet_length((n.errors -> -1)::text) < 100000
+            THEN (n.errors -> -1)::text END
 FROM (
   SELECT j.task_id, j.task, j.queue, j.attempted_by, j.state, j.finished_at, j.fingerprint, j.errors
   FROM pgjobs.jobs AS j

@@ -59,9 +59,10 @@ CROSS JOIN LATERAL (
 ) AS e
 CROSS JOIN LATERAL (
   SELECT j.task_id, j.attempted_by,
-         -- What takes long to read has a page of its own.
+         -- What takes long to read has a page of its own: also what is small as it is stored, compressed.
          CASE WHEN pg_catalog.pg_column_size(j.errors) < 100000
                    AND pg_catalog.jsonb_typeof(j.errors -> -1) = 'object'
+                   AND pg_catalog.octet_length((j.errors -> -1)::text) < 100000
               THEN ((j.errors -> -1) - 'traceback'::text)::text END AS error
   FROM pgjobs.jobs AS j
   WHERE j.fingerprint = p.fingerprint AND j.failed_at <= p.last

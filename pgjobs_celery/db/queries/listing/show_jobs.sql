@@ -3,7 +3,9 @@
 -- hold them.
 SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority,
        ARRAY(SELECT g.tag FROM pg_catalog.unnest(j.tags) AS g (tag) WHERE g.tag IS NOT NULL),
-       CASE WHEN pg_catalog.pg_column_size(j.meta) <= 8192 THEN j.meta::text END,
+       -- Small as it is stored, compressed, and then as it is read.
+       CASE WHEN pg_catalog.pg_column_size(j.meta) <= 8192 AND pg_catalog.octet_length(j.meta::text) <= 8192
+            THEN j.meta::text END,
        (b.body -> 0)::text, (b.body -> 1)::text, pg_catalog.octet_length(j.body),
        pg_catalog.left(j.errors #>> '{-1,type}'::text[], 200),
        pg_catalog.left(j.errors #>> '{-1,message}'::text[], 300),

@@ -2,14 +2,19 @@
 -- with its size: as bytes, for a number of any size must come out as it went in, and no serializer but
 -- plain JSON is read. Times that Python cannot hold become the nearest that it can.
 SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority, j.tags,
-       CASE WHEN pg_catalog.pg_column_size(j.meta) <= %(most)s::bigint THEN j.meta::text END,
+       -- Small as it is stored, compressed, and then as it is read.
+       CASE WHEN pg_catalog.pg_column_size(j.meta) <= %(most)s::bigint
+                 AND pg_catalog.octet_length(j.meta::text) <= %(most)s::bigint
+            THEN j.meta::text END,
        CASE WHEN pg_catalog.octet_length(j.message) <= %(most)s::bigint THEN j.message END,
        pg_catalog.octet_length(j.body)::bigint,
        CASE WHEN pg_catalog.octet_length(j.body) <= %(most)s::bigint THEN j.body END,
        pg_catalog.octet_length(j.result)::bigint,
        CASE WHEN pg_catalog.octet_length(j.result) <= %(most)s::bigint THEN j.result END,
        j.result_type, j.reported_state, pg_catalog.left(j.traceback, %(most)s::integer),
-       CASE WHEN pg_catalog.pg_column_size(j.errors) <= %(most)s::bigint THEN j.errors::text END,
+       CASE WHEN pg_catalog.pg_column_size(j.errors) <= %(most)s::bigint
+                 AND pg_catalog.octet_length(j.errors::text) <= %(most)s::bigint
+            THEN j.errors::text END,
        j.root_id, j.parent_id, j.group_id, j.attempted_by, j.cancel_reason, j.cancel_signal,
        j.superseded_by, j.redelivered, j.acks_late, j.unique_key IS NOT NULL,
        least(greatest(j.inserted_at, t.first), t.last),
