@@ -21,6 +21,8 @@ ACTIONS = {
     "reschedule_jobs": "jobs were given another time, or made to run now",
     "prioritize_jobs": "jobs were given another priority",
     "move_jobs": "jobs were moved to another queue",
+    "stop_operation": "an action on many jobs was told to stop",
+    "resume_operation": "an action on many jobs was gone on with",
     "publish_jobs": "a job was published by hand",
     "pause_queue": "a queue was paused",
     "resume_queue": "a queue was resumed",

@@ -190,10 +190,27 @@ class Operations:
         seen = self.look(id)
         if seen.operation.is_over:
             return
+        self._record("stop_operation", id)
         self.entries.set_entry(_key(id, "stop"), b"1", KEPT)
         if not seen.is_alive:
             self.take_turn(id)
             self.save(replace(self.look(id).operation, state="stopped", ended_at=_now()))
+
+    def resume(self, id: str) -> bool:
+        """Record that it is gone on with, for :meth:`go_on`; False if nothing is left to do.
+
+        Its batches are recorded in the name of who goes on. Raises OperationGone.
+        """
+        if self.look(id).operation.state == "ended":
+            return False
+        self._record("resume_operation", id)
+        return True
+
+    def _record(self, action: str, id: str) -> None:
+        """Write it down first: what cannot be recorded is not done."""
+        audit = self.database.audit
+        with audit.acting():
+            audit.record_action(begin_action(action, self.app, details={"operation": id}))
 
     def go_on(self, id: str, on_batch: Callable[[Operation], object] | None = None) -> Operation:
         """Do what is left of it, here and now; how it stands when it is over.

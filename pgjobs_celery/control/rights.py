@@ -31,8 +31,8 @@ ACTION_RIGHTS: dict[str, Rights | None] = {
     "move_jobs": _LINE,
     "delete_jobs": {"jobs": ("SELECT", "UPDATE", "DELETE"), "audit": ("INSERT",)},
     # The progress of an operation on many jobs is kept there; its batches need what they do.
-    "stop_operation": _OPERATIONS,
-    "resume_operation": _OPERATIONS,
+    "stop_operation": {**_OPERATIONS, "audit": ("INSERT",)},
+    "resume_operation": {**_OPERATIONS, "audit": ("INSERT",)},
     "undo_operation": {**_LINE, **_OPERATIONS},
     "publish_jobs": None,
     # Claims wait for the transaction that has locked the nodes.

@@ -19,6 +19,7 @@ from pgjobs_celery import acting_as, audit, jobs, queues, schedules, using
 from pgjobs_celery.beat.by_hand import publish_by_hand
 from pgjobs_celery.control import remote
 from pgjobs_celery.control.audit import ACTIONS
+from pgjobs_celery.control.operations import Operations
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.rows import filtered
@@ -105,6 +106,13 @@ ON_WORKERS: dict[str, tuple[Action, dict[str, Any]]] = {
 }
 
 
+#: On an action on many jobs.
+ON_OPERATIONS: dict[str, Callable[[Operations, str], object]] = {
+    "stop_operation": Operations.stop,
+    "resume_operation": Operations.resume,
+}
+
+
 def prepare(app: Celery, action: str) -> None:
     """Do what the action needs before it; not recorded."""
     if action == "resume_queue":
@@ -183,9 +191,27 @@ def test_a_job_that_is_published_by_hand_is_recorded_with_it_or_not_at_all(app, 
     assert entries(app) == [entry]
 
 
+@pytest.mark.parametrize("action", ON_OPERATIONS)
+def test_a_word_to_an_operation_is_recorded_under_the_name_of_who_said_it(app, database, action):
+    put(database, "waits")
+    operations = Operations(database, app)
+    with acting_as("who began"):
+        id = operations.begin("cancel", "").id
+    ON_OPERATIONS[action](operations, id)
+    entry = only(app)
+    assert (entry.action, entry.actor, entry.jobs) == (action, "the app", 0)
+    assert entry.details == {"operation": id}
+    operations.go_on(id)
+    cancelled, told = entries(app)
+    assert (told, cancelled.action) == (entry, "cancel_jobs")
+    ON_OPERATIONS[action](operations, id)  # changes nothing any more
+    assert entries(app) == [cancelled, told]
+
+
 def test_every_action_is_tried_here():
     by_hand = {"publish_jobs"}
-    assert {*ON_JOBS, *ON_QUEUES, *ON_SCHEDULES, *ON_WORKERS, *by_hand} == ACTIONS.keys()
+    tried = {*ON_JOBS, *ON_QUEUES, *ON_SCHEDULES, *ON_WORKERS, *ON_OPERATIONS, *by_hand}
+    assert tried == ACTIONS.keys()
 
 
 def test_what_changes_nothing_is_not_recorded(app, database):

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("starlette", reason="the extra web is not installed")
 
 from pgjobs_celery.control import operations as operations_of
+from pgjobs_celery.control.audit import audit
 from pgjobs_celery.control.jobs import jobs as jobs_of
 from pgjobs_celery.control.operations import Operations
 from pgjobs_celery.db.rows import filtered
@@ -236,6 +237,11 @@ def test_an_operation_that_fell_silent_is_gone_on_with(
     assert set(states(connection).values()) == {"cancelled"}
     stopped = Operations(database).begin("retry", "")
     assert "Stopped." in admin.post_form("/jobs/operation/stop", id=stopped.id).text
+    words = [(row.action, row.via, row.details) for row in audit(database) if not row.jobs]
+    assert words == [
+        ("stop_operation", "web", {"operation": stopped.id}),
+        ("resume_operation", "web", {"operation": operation.id}),
+    ]
     monkeypatch.setattr(operations_of, "KEPT", 1.0)
     assert admin.get("/jobs/operation?id=nothing").status_code == 400
 

@@ -277,7 +277,8 @@ def resume(visit: Visit) -> Response:
         raise InvalidOption(why)
     if known.options.get("terminate") and (why := visit.why_not("terminate_jobs")):
         raise InvalidOption(f"to end what runs: {why}")
-    start(operations, known.id)
+    if operations.resume(known.id):
+        start(operations, known.id)
     return visit.redirect(visit.url("operation", id=known.id), "It goes on.")
 
 
