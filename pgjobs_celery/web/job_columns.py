@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..job.states import State
-from .job_view import chosen_repr, parameters, spelled_again
+from .job_view import BLIND, chosen_repr, parameters, spelled_again
 from .values import visible
 from .words import NOTHING
 
@@ -94,6 +94,9 @@ def line_of(
     of its arguments, and are shown in their place where he has chosen them.
     """
     redactor = redaction.of(job.task)
+    # What is secret in one is hidden in the others, whichever is shown first.
+    redactor.learn(job.meta)
+    redactor.learn(job.reported)
     args, kwargs = None, None
     if job.args is not None and job.kwargs is not None:
         args, kwargs = redactor.given(job.args, job.kwargs, parameters(app, job.task))
@@ -104,8 +107,10 @@ def line_of(
     spelled = [redactor.spelled(text) for text in chosen if text is not None]
     reported = redactor.value("result", job.reported)
     meta = redactor.value("meta", job.meta) if job.meta else {}
-    message = redactor.text(job.error_message or "")
-    error = ": ".join(filter(None, (job.error, message.strip())))
+    message = (job.error_message or "").strip()
+    if job.size and args is None:
+        message = BLIND if message else ""  # it may tell what was not read
+    error = redactor.text(": ".join(filter(None, (job.error, message))))
     progress, share = _progress(job, reported if isinstance(reported, dict) else {}, meta)
     lead, when = _when(job)
     return Line(

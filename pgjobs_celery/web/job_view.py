@@ -22,7 +22,7 @@ from ..errors import UndecodableRow
 from ..job.envelope import Envelope, decode_envelope
 from ..job.job import Job
 from .progress import Progress, progress_of
-from .redact import Redaction, Redactor
+from .redact import HIDDEN, Redaction, Redactor
 from .values import (
     ABSENT,
     Item,
@@ -47,7 +47,7 @@ LONGEST_REPR = 1024
 #: Up to how many bytes the arguments of one of many jobs are looked through for that.
 SMALL = 64 * 1024
 #: Stands for a text that may hold what was not read.
-BLIND = "[not shown: the arguments are too large to be looked through for secrets]"
+BLIND = "[not shown: the arguments were not read, and what is secret among them is not known]"
 #: Of what is downloaded.
 JSON, TEXT = "application/json", "text/plain"
 
@@ -91,7 +91,7 @@ class JobView:
     test: str
     progress: Progress | None
     envelope: Envelope | None = None
-    #: Its arguments are too large to be looked through for what has to be hidden elsewhere.
+    #: Its arguments were not read: what has to be hidden elsewhere is not known.
     is_blind: bool = False
     names: Sequence[str] = field(default_factory=list)
 
@@ -102,6 +102,15 @@ class JobView:
         if self.is_blind:
             return BLIND
         return visible(self.redactor.text(str(text)))
+
+    def kind(self, text: Any) -> str:
+        """The class of an error: shown of any job, for it names no value."""
+        return visible(self.redactor.text(str(text or "")))
+
+    def words(self, text: str) -> str:
+        """A text of ours about the job. It tells of an error only where one attempt was made."""
+        has_run = self.row.attempt or self.row.errors
+        return self.text(text) if has_run else self.kind(text)
 
     def traceback(self, text: Any) -> Markup:
         """A traceback with its parts told apart by classes."""
@@ -123,13 +132,16 @@ def view_job(row: ShownJob, redaction: Redaction, app: Any = None) -> JobView:
     content_type = envelope.content_type if envelope else row.result_type
     names = parameters(app, row.task)
     given = read_given(row.body, row.body_size, content_type)
-    args_part, kwargs_part, args, kwargs = _given_parts(row, given, redactor, names, envelope, app)
     result = decode(row.result, row.result_size, row.result_type)
+    # What is secret in one is hidden in the others, whichever is shown first.
+    redactor.learn(row.meta)
+    redactor.learn(result)
+    args_part, kwargs_part, args, kwargs = _given_parts(row, given, redactor, names, envelope, app)
     shown_result = result
     if not isinstance(result, Unread):
-        shown_result = redactor.value("result", result)
-    meta = redactor.value("meta", json_again(row.meta))
-    is_blind = row.body_size is not None and row.body is None
+        shown_result = redactor.value("result", _without_error(result, given))
+    # It may be nested deeper than Python goes; what was redacted is not.
+    meta = json_again(redactor.value("meta", row.meta))
     return JobView(
         row,
         redactor,
@@ -141,7 +153,7 @@ def view_job(row: ShownJob, redaction: Redaction, app: Any = None) -> JobView:
         else call(row.task, args, kwargs, module_of(app, row.task)),
         progress_of(row, result),
         envelope,
-        is_blind,
+        is_unknown(given),
         names,
     )  # fmt: skip
 
@@ -163,15 +175,17 @@ def as_job(row: ShownJob) -> Job:
     )
 
 
-def primed(row: ShownJob, redaction: Redaction, app: Any = None) -> Redactor:
-    """The cover of the job's secrets in texts: it has seen what the job was given."""
+def _primed(row: ShownJob, redaction: Redaction, app: Any = None) -> Redactor | None:
+    """The cover of the job's secrets in texts; None if what the job was given is not known."""
     redactor = redaction.of(row.task)
     envelope = None if row.message is None else _decoded(row.message, row.queue)
     content_type = envelope.content_type if envelope else row.result_type
     given = read_given(row.body, row.body_size, content_type)
+    if is_unknown(given):
+        return None
     if not isinstance(given, Unread):
         redactor.given(given[0], given[1], parameters(app, row.task))
-    redactor.value("meta", row.meta)
+    redactor.learn(row.meta)
     return redactor
 
 
@@ -192,9 +206,8 @@ def _without_secrets(visit: Visit, row: ShownJob | None, task: str, text: str) -
     redaction, app = visit.site.redaction, visit.source.app
     if row is None:
         return visible(redaction.of(task).text(text))
-    if row.body_size is not None and row.body is None:
-        return BLIND
-    return visible(primed(row, redaction, app).text(text))
+    redactor = _primed(row, redaction, app)
+    return BLIND if redactor is None else visible(redactor.text(text))
 
 
 def spelled_again(value: Any) -> Any:
@@ -220,6 +233,18 @@ def read_given(body: bytes | None, size: int | None, content_type: str | None) -
     return Unread("It is not what Celery would have published.")
 
 
+def is_unknown(given: Any) -> bool:
+    """True if a job was given something, and it is not known what: its errors may tell secrets."""
+    return isinstance(given, Unread) and given != ABSENT
+
+
+def _without_error(result: Any, given: Any) -> Any:
+    """A result of a failed task without its message, where that may tell a secret."""
+    if is_unknown(given) and isinstance(result, dict) and "exc_message" in result:
+        return {**result, "exc_message": HIDDEN}
+    return result
+
+
 def _given_parts(
     row: ShownJob,
     given: Any,
@@ -230,14 +255,8 @@ def _given_parts(
 ) -> tuple[Part, Part, list[Any], dict[str, Any]]:
     headers = envelope.headers if envelope else {}
     if isinstance(given, Unread):
-        reprs = [headers.get(name) for name in ("argsrepr", "kwargsrepr")]
-        # The text that the publisher has sent along is for people: it is the best there is.
-        texts = [redactor.text(text) if isinstance(text, str) else "" for text in reprs]
-        unread = [
-            Part(name, text=visible(text), why=given.why)
-            for name, text in zip(("args", "kwargs"), texts, strict=True)
-        ]
-        return unread[0], unread[1], [], {}
+        # Not argsrepr either: what is secret in a text cannot be told.
+        return Part("args", why=given.why), Part("kwargs", why=given.why), [], {}
     shown_args, shown_kwargs = redactor.given(given[0], given[1], names)
     spelled = _spelled(row.body)
     chosen = [
@@ -276,7 +295,7 @@ def part_in_full(
         value = decode(row.result, size, row.result_type)
         if isinstance(value, Unread):
             return value
-        return write_json(redactor.value("result", value)), JSON
+        return write_json(redactor.value("result", _without_error(value, given))), JSON
     if isinstance(given, Unread):
         return given
     index = ("args", "kwargs").index(part)

@@ -47,7 +47,7 @@ def job(visit: Visit) -> Response:
         job=row,
         view=view,
         explained=explained,
-        explained_text=view.text(explained.text) if explained else "",
+        explained_text=view.words(explained.text) if explained else "",
         timeline=segments(timeline(row, tries_of(view), row.now)),
         tries=failures_of(view),
         canvas=canvas,
@@ -102,7 +102,7 @@ def failures_of(view: JobView) -> list[dict[str, Any]]:
             "worker": each.worker,
             "seconds": each.seconds,
             "outcome": each.outcome,
-            "type": view.text(each.type),
+            "type": view.kind(each.type),
             "message": view.text(each.message),
             "frame": visible(each.frame or ""),
             "fingerprint": each.fingerprint,
@@ -118,7 +118,7 @@ def _outcome_text(view: JobView) -> str:
     if view.row.state not in (State.DISCARDED, State.RETRYABLE) or not view.row.errors:
         return ""
     last = view.row.errors[-1]
-    words = [str(last.get("type") or ""), view.text(last.get("message"))]
+    words = [view.kind(last.get("type")), view.text(last.get("message"))]
     return ": ".join(filter(None, words))[:300]
 
 

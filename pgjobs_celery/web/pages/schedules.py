@@ -19,7 +19,7 @@ from ...db.rows.schedules import list_apps
 from ...errors import InvalidOption, PgJobsError
 from ...scopes.steady import monotonic
 from ..entries import Entries, entries_of
-from ..job_view import parameters
+from ..job_view import parameters, without_secrets
 from ..routes import Act, Page
 from ..values import visible
 
@@ -136,9 +136,8 @@ def _error(visit: Visit, job: Any) -> str:
     if job is None or not job.errors:
         return ""
     error = job.errors[-1]
-    redactor = visit.site.redaction.of(job.task)
-    redactor.given(job.args or [], job.kwargs or {}, parameters(visit.source.app, job.task))
-    return visible(redactor.text(f"{error.get('type', '')}: {error.get('message', '')}")[:300])
+    told = job.task_id, job.task, f"{error.get('type', '')}: {error.get('message', '')}"
+    return without_secrets(visit, [told])[told][:300]
 
 
 def new_schedule(visit: Visit) -> Response:
