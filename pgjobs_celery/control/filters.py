@@ -121,8 +121,10 @@ class Filters:
     def recorded(self) -> dict[str, str | None]:
         """The words of the audit for them: the one queue, and all but ids, which it has itself."""
         queues = self.given.get("queue", ())
-        others = Filters({name: self.given[name] for name in self.given if name != "id"})
-        words = str(others)
+        others = {name: self.given[name] for name in self.given if name != "id"}
+        # Of what a message holds the keys only: a secret that stands in the audit stays there.
+        others |= {name: _keys_only(others[name]) for name in _SAID if name in others}
+        words = str(Filters(others))
         return {
             "queue": next(iter(queues)) if len(queues) == 1 else None,
             "filters": words if len(words) <= LONGEST_WORDS else f"{words[:LONGEST_WORDS]}…",
@@ -137,6 +139,25 @@ class Filters:
                 shown = many[0] if len(many) == 1 else many
             words.append(f"{name}={shown!r}")
         return ", ".join(words)
+
+
+class _Anything:
+    """Stands for a value that is not written down."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+_SAID = ("args", "kwargs", "meta")
+
+
+def _keys_only(value: Any) -> Any:
+    """The value with its keys, and without all that stands under them."""
+    if isinstance(value, Mapping):
+        return {key: _keys_only(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_keys_only(each) for each in value]
+    return _Anything()
 
 
 def _all_in(states: frozenset[State] | None, some: frozenset[State]) -> bool | None:

@@ -101,6 +101,12 @@ class Redaction:
                     own += keys
         return Redactor(task, (*self.keys, *own), hides_all, self.hook)
 
+    def of_any(self) -> Redactor:
+        """Hides what is secret in a job of whichever task."""
+        own = [key for keys in self.tasks.values() if not isinstance(keys, bool) for key in keys]
+        hides_all = any(keys is True for keys in self.tasks.values())
+        return Redactor("", (*self.keys, *own), hides_all, self.hook)
+
 
 class Redactor:
     """Hides what is secret in one job. Show values first: texts are shown without their secrets."""

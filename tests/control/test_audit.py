@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -212,6 +213,16 @@ def test_every_action_is_tried_here():
     by_hand = {"publish_jobs"}
     tried = {*ON_JOBS, *ON_QUEUES, *ON_SCHEDULES, *ON_WORKERS, *ON_OPERATIONS, *by_hand}
     assert tried == ACTIONS.keys()
+
+
+def test_of_filters_by_values_the_keys_are_recorded(app, database):
+    given = {"user": {"id": 7, "token": "s3cret"}}
+    put(database, "waits", body=json.dumps([["s3cret"], given, {}]).encode(), meta='{"pin": 1234}')
+    chosen = jobs(app).filter(args=["s3cret"], kwargs=given, meta={"pin": 1234}, queue="celery")
+    assert chosen.cancel() == ["waits"]
+    assert only(app).filters == (
+        "args=[...], kwargs={'user': {'id': ..., 'token': ...}}, meta={'pin': ...}, queue='celery'"
+    )
 
 
 def test_what_changes_nothing_is_not_recorded(app, database):

@@ -50,6 +50,16 @@ def test_all_actions_are_listed_the_newest_first(viewer):
     assert "and 2 more" in page
 
 
+def test_no_secret_of_an_action_is_shown(database, viewer):
+    record(database, "cancel_jobs", "alice", details={"reason": "Bearer s3cret-of-ours"})
+    # As a release before wrote it.
+    record(database, "retry_jobs", "alice", filters="kwargs={'url': 'redis://:s3cret-url@cache'}")
+    page = viewer.get("/audit").text
+    assert "reason: Bearer [hidden]" in page
+    assert "redis://:[hidden]@cache" in page
+    assert "s3cret" not in page
+
+
 @pytest.mark.usefixtures("actions")
 @pytest.mark.parametrize(
     ("query", "actors"),

@@ -16,6 +16,7 @@ from pgjobs_celery.control.audit import audit
 from pgjobs_celery.control.jobs import jobs as jobs_of
 from pgjobs_celery.control.operations import Operations
 from pgjobs_celery.db.rows import filtered
+from pgjobs_celery.web import Redaction
 from pgjobs_celery.web.pages import bulk
 from tests.support.rows import put, states
 from tests.support.waiting import wait_for
@@ -139,6 +140,40 @@ def test_what_is_hidden_cannot_be_guessed_at(viewer, admin, database):
     for sure in ("", "1"):
         fields = {"all": "1", "q": "kwargs.api_key:sesame", "sure": sure}
         assert admin.post_form("/jobs/cancel", "/jobs", **fields).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("options", "search", "is_refused"),
+    [
+        ({}, "args:s3cret", True),  # auth.login has a positional parameter password
+        ({}, "args:s3cret task:auth.login", True),
+        ({}, "args:s3cret task:mail.send", False),
+        ({}, 'args:[{"token":"x"}] task:mail.send', True),
+        ({"tasks": {"billing.*": ["amount"]}}, "kwargs.amount:5", True),
+        ({"tasks": {"billing.*": ["amount"]}}, "kwargs.amount:5 task:billing.pay", True),
+        ({"tasks": {"billing.*": ["amount"]}}, "kwargs.amount:5 task:mail.send", False),
+        ({"tasks": {"billing.*": True}}, "kwargs.x:5", True),
+        ({"tasks": {"billing.*": True}}, "kwargs.x:5 task:billing.pay,mail.send", True),
+        ({"tasks": {"billing.*": True}}, "kwargs.x:5 task:mail.send", False),
+        ({"tasks": {"billing.*": True}}, "meta.x:5", False),
+        ({"hook": lambda task, part, value: value}, "kwargs.x:5", True),
+        ({"hook": lambda task, part, value: value}, "meta.x:5", True),
+        ({"hook": lambda task, part, value: value}, "queue:mail", False),
+    ],
+)
+def test_nothing_that_is_configured_as_hidden_can_be_guessed_at(
+    make_app, open_page, options, search, is_refused
+):
+    app = make_app()
+
+    @app.task(name="auth.login", shared=False)
+    def login(user: str, password: str) -> None: ...
+
+    @app.task(name="mail.send", shared=False)
+    def send(to: str) -> None: ...
+
+    page = open_page(app, redaction=Redaction(**options)).get("/jobs", params={"q": search})
+    assert page.status_code == (400 if is_refused else 200)
 
 
 def test_what_is_ticked_is_acted_on(admin, database, connection):

@@ -35,10 +35,14 @@ def audit(visit: Visit) -> Response:
     before = read_place(visit.query.get("before", ""))
     entries = visit.source.audit.list(PAGE + 1, **chosen, since=SPANS.get(span), before=before)
     shown = entries[:PAGE]
+    redactor = visit.site.redaction.of("")
     older = visit.here(before=write_place(shown[-1])) if len(entries) > PAGE else ""
     return visit.render(
         "audit.html",
-        entries=[(entry, words_of(entry)) for entry in shown],
+        entries=[
+            (entry, redactor.text(words_of(entry)), redactor.text(entry.filters or ""))
+            for entry in shown
+        ],
         given=given,
         span=span,
         spans=list(SPANS),
