@@ -199,14 +199,12 @@ def without_secrets(
     given = list(texts)
     rows = visit.source.database.views.show_jobs({id for id, _, _ in given}, SMALL)
     known = {row.task_id: row for row in rows}
-    return {each: _without_secrets(visit, known.get(each[0]), *each[1:]) for each in given}
+    return {each: _without_secrets(visit, known.get(each[0]), each[2]) for each in given}
 
 
-def _without_secrets(visit: Visit, row: ShownJob | None, task: str, text: str) -> str:
-    redaction, app = visit.site.redaction, visit.source.app
-    if row is None:
-        return visible(redaction.of(task).text(text))
-    redactor = _primed(row, redaction, app)
+def _without_secrets(visit: Visit, row: ShownJob | None, text: str) -> str:
+    # A row that was deleted since was not read either.
+    redactor = row and _primed(row, visit.site.redaction, visit.source.app)
     return BLIND if redactor is None else visible(redactor.text(text))
 
 

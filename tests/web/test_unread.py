@@ -7,6 +7,7 @@ import pickle
 import re
 from collections.abc import Callable
 from html import unescape
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ import pytest
 pytest.importorskip("starlette", reason="the extra web is not installed")
 
 from pgjobs_celery import schedules
+from pgjobs_celery.web import Redaction
+from pgjobs_celery.web.job_view import BLIND, without_secrets
 from tests.support.rows import put
 
 SECRET = "hunter2-unread"
@@ -129,3 +132,12 @@ def test_meta_that_is_nested_deeper_than_python_goes_has_a_page(viewer, database
         page = viewer.get(path)
         assert page.status_code == 200, path
         assert "sesame" not in page.text
+
+
+def test_a_text_about_a_job_that_was_deleted_since_is_not_shown(database):
+    visit: Any = SimpleNamespace(
+        source=SimpleNamespace(database=database, app=None),
+        site=SimpleNamespace(redaction=Redaction()),
+    )
+    told = ("gone", "shop.login", f"ann came with {SECRET}")
+    assert without_secrets(visit, [told]) == {told: BLIND}
