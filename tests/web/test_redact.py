@@ -119,6 +119,18 @@ def test_the_time_to_look_through_a_text_grows_as_the_text_does(text, secrets):
     assert many < 24 * max(few, 0.0005), "eight times the text took the square of that"
 
 
+def test_short_texts_do_not_pay_for_each_secret():
+    def once(secrets: int) -> float:
+        hides = redactor()
+        hides.value("kwargs", {"token": [f"t{n:03d}" for n in range(secrets)]})
+        begin = time.thread_time()
+        shown = hides.args([*["abcd"] * 20_000, "a t000!"])
+        assert shown[-1] == f"a {MASK}!"
+        return time.thread_time() - begin
+
+    assert min(once(200) for _ in range(3)) < 5 * min(once(1) for _ in range(3))
+
+
 def test_where_not_all_secrets_are_remembered_no_text_is_shown():
     hides = redactor()
     tokens = [f"token-{n}" for n in range(MOST_HIDDEN)]
