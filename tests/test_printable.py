@@ -178,6 +178,9 @@ def commands() -> list[list[str]]:
         ["reschedule", failed, "--in", "1h"], ["prioritize", failed, "--to", "3"],
         ["move", failed, "--to", f"{EVIL}2"], ["delete", "--all", "--yes"], ["maintain", "--once"],
         ["audit"], ["audit", "--json"], ["audit", "--queue", EVIL, "--job", EVIL],
+        ["failures"], ["failures", "--json"], ["failures", "--error", EVIL], ["failures", "--task", EVIL],
+        ["history"], ["history", "--json"], ["history", "--by", "queue"],
+        ["web", "--address", EVIL],
     ]  # fmt: skip
 
 

@@ -72,6 +72,8 @@ class Job(models.Model):  # type: ignore[misc]
     tags = TextArrayField()
     meta = models.JSONField()
     errors = models.JSONField()
+    fingerprint = models.TextField(null=True)
+    failed_at = models.DateTimeField(null=True)
     inserted_at = models.DateTimeField()
     scheduled_at = models.DateTimeField()
     due_at = models.DateTimeField(null=True)

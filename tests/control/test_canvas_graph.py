@@ -17,7 +17,7 @@ NOW = datetime(2026, 11, 24, 10, 0, 0, tzinfo=timezone.utc)
 app = Celery("canvas", set_as_current=False)
 
 
-@app.task(name="add")
+@app.task(name="add", shared=False)
 def add(*numbers: int) -> int:
     return sum(numbers)
 

@@ -410,7 +410,7 @@ def test_a_duplicate_and_a_superseded_job_name_the_other(database, make_app):
     app = make_app()
     rule = Unique(period=None, states=["scheduled", "available"])
 
-    @app.task(base=PgTask, unique=rule, name="tasks.once")
+    @app.task(base=PgTask, unique=rule, name="tasks.once", shared=False)
     def once() -> None:
         """Do nothing."""
 
@@ -436,7 +436,7 @@ def test_the_body_of_a_chord_tells_what_it_waits_for(database, make_app):
     app = make_app()
     app.set_current()
 
-    @app.task(name="tasks.part")
+    @app.task(name="tasks.part", shared=False)
     def part() -> None:
         """Do nothing."""
 

@@ -204,7 +204,7 @@ def test_a_kept_server_and_its_page_run_on_until_they_are_stopped(tmp_path: Path
         assert subprocess.check_output(query, shell=True, text=True).strip() == "253"
         page = re.search(r"http://127\.0\.0\.1:\d+/", output)
         assert page, output
-        assert "<h1>Overview" in httpx.get(page[0]).raise_for_status().text
+        assert ">Overview</h1>" in httpx.get(page[0]).raise_for_status().text
     finally:
         code, output = run("--stop", script=script)
     assert code == 0, output

@@ -116,7 +116,7 @@ def test_it_runs_within_a_running_loop_too():
 
 
 def test_a_pgtask_runs_eagerly(app: Celery):
-    @app.task(base=PgTask, bind=True)
+    @app.task(base=PgTask, bind=True, shared=False)
     async def double(self: PgTask, number: int) -> list[Any]:
         await asyncio.sleep(0)
         self.meta["seen"] = await self.meta.aget("seen", 0) + 1
@@ -133,11 +133,11 @@ def test_a_pgtask_runs_eagerly(app: Celery):
 
 
 def test_a_task_that_is_called_by_itself_is_awaited(app: Celery):
-    @app.task(base=PgTask)
+    @app.task(base=PgTask, shared=False)
     async def one() -> int:
         return 1
 
-    @app.task
+    @app.task(shared=False)
     async def two() -> int:
         return await one() + 1
 

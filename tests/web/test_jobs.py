@@ -347,7 +347,7 @@ def program(make_app):
     """A program with a task."""
     app = make_app()
 
-    @app.task(name="mail.send")
+    @app.task(name="mail.send", shared=False)
     def send(user_id, subject=""):
         return user_id
 

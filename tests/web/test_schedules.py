@@ -21,7 +21,7 @@ from .conftest import Browser
 def app(make_app: Callable[..., Celery]) -> Celery:
     app = make_app("shop")
 
-    @app.task(name="shop.report")
+    @app.task(name="shop.report", shared=False)
     def report(*args: object, **kwargs: object) -> None: ...
 
     control = schedules(app)

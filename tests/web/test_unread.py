@@ -87,7 +87,7 @@ def test_the_last_error_of_an_entry_tells_nothing_that_was_not_read(
 ):
     app = make_app("shop")
 
-    @app.task(name="shop.report")
+    @app.task(name="shop.report", shared=False)
     def report(**kwargs: object) -> None: ...
 
     control = schedules(app)

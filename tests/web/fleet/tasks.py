@@ -73,7 +73,7 @@ def work(least: float, most: float) -> None:
     time.sleep(random.uniform(least, most))
 
 
-@app.task(name="mail.send", base=Promptly, max_attempts=6, tags=["mail"])
+@app.task(name="mail.send", shared=False, base=Promptly, max_attempts=6, tags=["mail"])
 def send_mail(to: str, template: str, fails: int = 0) -> dict[str, str]:
     work(0.002, 0.02)
     if send_mail.request.attempt <= fails:
@@ -81,7 +81,7 @@ def send_mail(to: str, template: str, fails: int = 0) -> dict[str, str]:
     return {"to": to, "message_id": f"<{random.randint(10**8, 10**9)}@shop.example>"}
 
 
-@app.task(name="orders.charge", max_attempts=1, tags=["money"])
+@app.task(name="orders.charge", shared=False, max_attempts=1, tags=["money"])
 def charge(
     order: int, cents: int, customer: str, card: dict[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -91,26 +91,26 @@ def charge(
     return {"order": order, "paid": cents, "receipt": f"R-{order:06}"}
 
 
-@app.task(name="orders.check")
+@app.task(name="orders.check", shared=False)
 def check(order: int) -> int:
     work(0.001, 0.005)
     return order
 
 
-@app.task(name="orders.pack")
+@app.task(name="orders.pack", shared=False)
 def pack(order: int, shelf: str) -> str:
     work(0.005, 0.02)
     return f"{order} from shelf {shelf}"
 
 
-@app.task(name="orders.ship", max_attempts=1)
+@app.task(name="orders.ship", shared=False, max_attempts=1)
 def ship(parcels: list[str], carrier: str = "DHL") -> dict[str, Any]:
     if carrier == "Owl Post":
         raise Unavailable(f"no carrier {carrier!r} for {len(parcels)} parcels")
     return {"carrier": carrier, "parcels": parcels}
 
 
-@app.task(name="images.resize", max_attempts=1)
+@app.task(name="images.resize", shared=False, max_attempts=1)
 def resize(path: str, widths: list[int]) -> list[str]:
     work(0.01, 0.08)
     if path.endswith(".heic"):
@@ -118,7 +118,7 @@ def resize(path: str, widths: list[int]) -> list[str]:
     return [f"{path}@{width}" for width in widths]
 
 
-@app.task(name="reports.build", bind=True, tags=["finance"])
+@app.task(name="reports.build", shared=False, bind=True, tags=["finance"])
 def build_report(self: Any, month: str, pages: int = 40) -> dict[str, Any]:
     """Says how far it is; runs on as long as somebody watches."""
     for page in range(1, pages + 1):
@@ -129,13 +129,13 @@ def build_report(self: Any, month: str, pages: int = 40) -> dict[str, Any]:
     return {"month": month, "pages": pages, "url": f"https://files.example/{month}.pdf"}
 
 
-@app.task(name="search.index", max_attempts=1)
+@app.task(name="search.index", shared=False, max_attempts=1)
 def index(document: dict[str, Any]) -> str:
     work(0.001, 0.01)
     return f"{document['id']}: {document['title']}"
 
 
-@app.task(name="webhooks.deliver", base=Promptly, max_attempts=3)
+@app.task(name="webhooks.deliver", shared=False, base=Promptly, max_attempts=3)
 def deliver(url: str, event: str, payload: dict[str, Any]) -> int:
     work(0.005, 0.03)
     if "broken" in url:
@@ -156,6 +156,6 @@ def order_workflow(order: int, carrier: str = "DHL") -> Any:
     )
 
 
-@app.task(name="orders.nothing")
+@app.task(name="orders.nothing", shared=False)
 def nothing(number: int) -> None:
     """To be counted."""
