@@ -178,7 +178,7 @@ def commands() -> list[list[str]]:
         ["reschedule", failed, "--in", "1h"], ["prioritize", failed, "--to", "3"],
         ["move", failed, "--to", f"{EVIL}2"], ["delete", "--all", "--yes"], ["maintain", "--once"],
         ["audit"], ["audit", "--json"], ["audit", "--queue", EVIL, "--job", EVIL],
-        ["failures"], ["failures", "--json"], ["failures", "--error", EVIL], ["failures", "--task", EVIL],
+        ["failures"], ["failures", "--json"], ["failures", "--error", EVIL, "--task", EVIL],
         ["history"], ["history", "--json"], ["history", "--by", "queue"],
         ["web", "--address", EVIL],
     ]  # fmt: skip
