@@ -13,21 +13,21 @@ from pgjobs_celery.cli.history import span
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.rows.history import HistoryKey, Period
 
-NOW = round(datetime.now(timezone.utc).timestamp()) // 60 * 60
-
 
 @pytest.fixture
 def counted(database: Database, connection) -> None:
     """Eight of ten jobs of mail.send have succeeded."""
     connection.execute("DELETE FROM pgjobs.fold")
     database.metrics.begin_fold()
+    # Now, and not when the module was imported: what lies before counting began is not shown.
+    now = round(datetime.now(timezone.utc).timestamp()) // 60 * 60
     period = Period(succeeded=8, failed=2, waits=[0, 0, 10], runs=[0, 0, 0, 10], ran=0.08)
     database.history.add(
         "now",
         {
-            HistoryKey("task", "mail.send", NOW): period,
-            HistoryKey("task", "\x1b[31mred", NOW): Period(retried=3),
-            HistoryKey("queue", "mail", NOW): period,
+            HistoryKey("task", "mail.send", now): period,
+            HistoryKey("task", "\x1b[31mred", now): Period(retried=3),
+            HistoryKey("queue", "mail", now): period,
         },
     )
 
