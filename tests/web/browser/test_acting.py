@@ -220,4 +220,6 @@ def test_a_worker_is_shut_down(open_tab: OpenTab, rows: Rows):
     tab = open_tab("/workers")
     for step in ("main button:text-is('Shut down')", YES):
         by_keyboard(tab, step)
+    # It is recorded before it is sent: the browser must not go while it waits for the answer.
+    tab.locator("div.notice").wait_for()
     wait_for(lambda: rows.is_recorded("shutdown_worker"))
