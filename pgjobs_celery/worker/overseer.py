@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from concurrent.futures import thread
 from typing import TYPE_CHECKING, Any
 
-from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery.worker import state
 
@@ -23,6 +22,7 @@ from ..broker.message import Message
 from ..job.outcome import discarded, error_from
 from ..job.rows import ClaimKey
 from ..printable import guarded
+from .losses import raised
 
 if TYPE_CHECKING:
     from ..node.node import Node
@@ -117,7 +117,7 @@ class Overseer:
                 continue
             try:
                 if request is not None:
-                    request.on_failure(_info(error))
+                    request.on_failure(raised(error))
             except Exception:
                 logger.exception("job %s could not be ended as Celery would", id)
             if (id, attempt) in self._node.held_claims():
@@ -126,10 +126,3 @@ class Overseer:
             # They go back in line, and Celery's count of the places in its pool begins anew.
             for channel in self._node.watchers():
                 channel.reconnect("jobs wait for a pool that runs nothing")
-
-
-def _info(error: Exception) -> ExceptionInfo:
-    try:
-        raise error
-    except Exception:
-        return ExceptionInfo()

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from billiard.einfo import ExceptionInfo
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.exceptions import SoftTimeLimitExceeded
 from greenlet import getcurrent, greenlet
@@ -25,6 +23,7 @@ from greenlet import getcurrent, greenlet
 from ...printable import guarded
 from ...publishing.carried import Carried
 from ...tasks.coroutines import Driver, report_forgotten, uncancel
+from ..losses import raised
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -158,7 +157,8 @@ class CoroutineRun:
         except Exception:
             raise
         except BaseException as error:
-            report = _lost(error)
+            # As Celery has it of a task whose own process would have ended with this.
+            report = raised(WorkerLostError(repr(error)).with_traceback(error.__traceback__))
         if not self._is_reported:
             self._is_reported = True
             options["callback"](report)
@@ -195,8 +195,8 @@ class CoroutineRun:
                     error = self._thrown.pop(0)
                     if not isinstance(error, asyncio.CancelledError):
                         uncancel(self._task)
-            except BaseException as raised:
-                error = raised
+            except BaseException as thrown:
+                error = thrown
             finally:
                 if is_main:
                     self._is_waiting = False
@@ -224,10 +224,7 @@ class CoroutineRun:
         if self._is_reported:
             return
         self._is_reported = True
-        try:
-            raise TimeLimitExceeded(limit)
-        except TimeLimitExceeded:
-            self._tell("error_callback", ExceptionInfo())
+        self._tell("error_callback", raised(TimeLimitExceeded(limit)))
         self._tell("timeout_callback", False, limit)
         self.finish()
 
@@ -252,14 +249,6 @@ class CoroutineRun:
             self._options[name](*args)
         except Exception as error:
             logger.error("%s of task %s raised %r", name, self, error, exc_info=error)
-
-
-def _lost(error: BaseException) -> ExceptionInfo:
-    """The report of a task whose own process would have ended with this, as Celery has it."""
-    try:
-        raise WorkerLostError(repr(error)).with_traceback(sys.exc_info()[2])
-    except WorkerLostError:
-        return ExceptionInfo()
 
 
 _current: ContextVar[CoroutineRun | None] = ContextVar("pgjobs_coroutine_run", default=None)
