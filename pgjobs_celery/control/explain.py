@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..db.deadline import answered_by
 from ..db.rows.audit import ENDING
 from ..db.rows.explain import FEW, MOST_AHEAD, Held, JobFacts
+from ..job.recorded import read_time
 from ..job.states import State
 from ..scopes.steady import monotonic
 from .explain_begun import explain_ended, explain_executing
@@ -28,7 +29,6 @@ from .explanation import (
     error_text,
     explanation,
     span,
-    time_of,
     when,
 )  # fmt: skip
 
@@ -109,7 +109,7 @@ def find_doer(audit: Audit, job: JobFacts) -> Doer | None:
             return None
         return audit.find_action([job.paused_at], ["pause_queue"], queue=job.queue)
     # The end of a job that waited is the clock's; its error has the time of the transaction.
-    marks = (job.finished_at, job.cancel_requested_at, time_of(job.error))
+    marks = (job.finished_at, job.cancel_requested_at, read_time(job.error.get("at")))
     times = [at for at in marks if at is not None]
     if job.cancel_requested_at is None and job.state is not State.CANCELLED:
         return None

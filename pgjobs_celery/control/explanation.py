@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -121,18 +120,6 @@ def as_data(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(timezone.utc).isoformat()
     return value
-
-
-def time_of(error: dict[str, Any]) -> datetime | None:
-    """The time of an entry of ``errors``; None where that cannot be read."""
-    found = re.fullmatch(r"(.{19})(?:\.(\d{1,6}))?([-+]\d\d:\d\d)", str(error.get("at")))
-    if found is None:
-        return None
-    try:
-        # Python 3.10 reads three digits of a fraction, or six.
-        return datetime.fromisoformat(f"{found[1]}.{(found[2] or '').ljust(6, '0')}{found[3]}")
-    except ValueError:
-        return None
 
 
 def by(doer: Doer | None) -> str:
