@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .job.exceptions import Cancel as Cancel
     from .job.exceptions import Discard as Discard
     from .job.exceptions import Snooze as Snooze
+    from .job.unique import Debounce as Debounce
     from .job.unique import Unique as Unique
     from .publishing.aio import aapply_async as aapply_async
     from .publishing.aio import adelay as adelay
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 #: The public names, each by the module that is loaded when it is first asked for.
 _MODULES = {
     "Cancel": "job.exceptions",
+    "Debounce": "job.unique",
     "Discard": "job.exceptions",
     "PgTask": "tasks.task",
     "Snooze": "job.exceptions",
@@ -58,6 +60,7 @@ _MODULES = {
 
 __all__ = [
     "Cancel",
+    "Debounce",
     "Discard",
     "PgTask",
     "Snooze",

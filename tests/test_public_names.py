@@ -19,6 +19,7 @@ from pgjobs_celery.job.outcome import error_from
 #: A name is added here when it is documented; none is ever taken away without a deprecation.
 PUBLIC = [
     "Cancel",
+    "Debounce",
     "Discard",
     "PgTask",
     "Snooze",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
 from typing import Any, NamedTuple
 
 from kombu.utils import json as kombu_json
@@ -56,6 +57,10 @@ class Unique:
     #: ``priority``, ``eta``, ``max_attempts``, ``tags`` and ``meta``; or a mapping of states to
     #: such lists.
     replace: Sequence[str] | Mapping[str, Sequence[str]] = ()
+    #: Where ``eta`` is replaced: how long a job may be moved at most, counted from when it was
+    #: published or, if it has begun since, from its last attempt. Seconds, a timedelta, or None
+    #: for any time.
+    max_wait: float | timedelta | None = None
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -68,6 +73,7 @@ class Unique:
             raise InvalidOption("unique: keys are those of args or meta; fields names neither")
         set_field(self, "states", _check_states(self.states))
         set_field(self, "replace", _check_replace(self.replace))
+        set_field(self, "max_wait", _check_period(self.max_wait, name="max_wait"))
 
     @property
     def seconds(self) -> float | None:
@@ -91,15 +97,28 @@ class Unique:
             "keys": list(self.keys),
             "states": list(self.states),
             "replace": self.replace if isinstance(self.replace, Mapping) else list(self.replace),
+            "max_wait": self.max_wait,
         }
+
+    @property
+    def countdown(self) -> float | None:
+        """Seconds that a job waits which is published without a time; None for not at all."""
+        return None
+
+    @property
+    def latest(self) -> float | None:
+        """``max_wait`` in seconds."""
+        assert not isinstance(self.max_wait, timedelta)
+        return self.max_wait
 
     def to_header(self, digest: bytes) -> dict[str, Any]:
         """The rule and its digest for one job, as the message carries them."""
-        fields = self.__json__()
+        fields = Unique.__json__(self)
         return {
             "key": digest.hex(),
             "queue": "queue" in self.fields,
             **{name: fields[name] for name in ("period", "states", "replace")},
+            **({} if self.max_wait is None else {"max_wait": self.max_wait}),
         }
 
     def digest(self, task: str, arguments: Any, meta: Mapping[str, Any]) -> bytes:
@@ -123,9 +142,50 @@ class Unique:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
+@dataclass(frozen=True, init=False)
+class Debounce(Unique):
+    """A job waits for ``seconds``; each further call until then replaces it and waits anew.
+
+        @app.task(base=PgTask, unique=Debounce(30, keys=["product_id"]))
+
+    So it runs once, with the arguments of the last call, when ``seconds`` have passed without
+    another. ``max_wait`` limits how long it may be put off; as long as ``seconds``, it has the job
+    run at most once in ``seconds``, with the last arguments. A job that runs does not count.
+    Raises InvalidOption for a value without a meaning.
+    """
+
+    #: How long a job waits, in seconds, unless its call has a countdown or an eta.
+    wait: float = 0.0
+
+    def __init__(
+        self,
+        seconds: float | timedelta,
+        keys: Sequence[str] = (),
+        *,
+        max_wait: float | timedelta | None = None,
+        fields: Sequence[str] | None = None,
+        replace: Sequence[str] | Mapping[str, Sequence[str]] = REPLACEABLE,
+    ) -> None:
+        wait = _check_period(seconds, "Debounce", "seconds")
+        if wait is None:
+            raise InvalidOption(f"Debounce waits for seconds, at most 100 years, not {seconds!r}")
+        object.__setattr__(self, "wait", wait)
+        if fields is None:  # without keys all calls of the task are the same
+            fields = ("task", "queue", "args") if keys else ("task", "queue")
+        super().__init__(None, fields, keys, "waiting", replace, max_wait)
+
+    @property
+    def countdown(self) -> float | None:
+        return self.wait
+
+    def __json__(self) -> dict[str, Any]:
+        form = {"seconds": self.wait, **super().__json__()}
+        return {name: value for name, value in form.items() if name not in ("period", "states")}
+
+
 def as_unique(value: Any, base: Unique | None = None) -> Unique | None:
-    """The rule that a task or call declares: a Unique; a mapping of options (missing ones are
-    those of ``base``); True for "as long as the first one's row is kept"; or none.
+    """The rule that a task or call declares: a Unique or Debounce; a mapping of options (missing
+    ones are those of ``base``); True for "as long as the first one's row is kept"; or none.
 
     Raises InvalidOption and UnknownOption.
     """
@@ -134,14 +194,17 @@ def as_unique(value: Any, base: Unique | None = None) -> Unique | None:
     if value is True:
         return Unique(period=None)
     if isinstance(value, Mapping):
-        known = [each.name for each in fields(Unique)]
+        is_debounce = "seconds" in value or isinstance(base, Debounce)
+        kind: type[Unique] = Debounce if is_debounce else Unique
+        known = list(signature(kind).parameters)
+        given = {**(base.__json__() if type(base) is kind else {}), **value}
         for name in value:
             if name not in known:
                 near = did_you_mean(str(name), known)
-                raise UnknownOption(f"unique has no option {name!r}{near}")
-        return Unique(**{**(base.__json__() if base else {}), **value})
+                raise UnknownOption(f"{kind.__name__.lower()} has no option {name!r}{near}")
+        return kind(**given)
     if not isinstance(value, Unique):
-        raise InvalidOption(f"unique must be a Unique(...), not {value!r}")
+        raise InvalidOption(f"unique must be a Unique(...) or Debounce(...), not {value!r}")
     return value
 
 
@@ -166,6 +229,7 @@ def read_unique(header: Any) -> UniqueJob:
             fields=("task", "queue") if header["queue"] else ("task",),
             states=header["states"],
             replace=header["replace"],
+            max_wait=header.get("max_wait"),
         )
         return UniqueJob(rule, bytes.fromhex(header["key"]))
     except (KeyError, TypeError, ValueError) as error:
@@ -182,13 +246,13 @@ def _only(keys: Sequence[str], values: Any) -> Any:
     return {key: values[key] for key in keys if key in values}
 
 
-def _check_period(period: Any) -> float | None:
+def _check_period(period: Any, what: str = "unique", name: str = "period") -> float | None:
     if period is None:
         return None
     seconds = period.total_seconds() if isinstance(period, timedelta) else period
     if not is_number(seconds) or not seconds > 0:
         raise InvalidOption(
-            f"unique: period must be seconds above 0, a timedelta, or None, not {period!r}"
+            f"{what}: {name} must be seconds above 0, a timedelta, or None, not {period!r}"
         )
     return None if seconds > LONGEST_PERIOD else float(seconds)
 

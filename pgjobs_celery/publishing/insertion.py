@@ -113,12 +113,14 @@ def _give_way(
     """
     job, receipt = insertion.job, insertion.receipt
     if replaced:
+        assert insertion.rule is not None
         is_replaced = database.unique_jobs.replace_job(
             job._replace(
                 task_id=other.task_id, message=rename(job.message, job.task_id, other.task_id)
             ),
             guard,
             replaced,
+            insertion.rule.latest,
         )
         if not is_replaced:
             return False

@@ -147,6 +147,8 @@ class PgTask(AttemptedTask):
         if "unique" in given or "unique" not in header:
             rule = as_unique(given.get("unique", self.unique), as_unique(self.unique))
             header["unique"] = self._identify(rule, args, kwargs, header) if rule else None
+            if rule and rule.countdown and not options.get("eta") and "countdown" not in options:
+                options["countdown"] = rule.countdown
         options["headers"] = {**headers, HEADER: header}
         if not producer and "connection" not in options and "publisher" not in options:
             producer = find_collector(self.app)

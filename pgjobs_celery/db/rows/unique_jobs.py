@@ -93,9 +93,15 @@ class UniqueJobs:
         with suppress(psycopg.errors.UniqueViolation), self._session.transaction():
             self._session.run(take)
 
-    def replace_job(self, job: NewJob, guard: Guard, fields: Sequence[str]) -> bool:
-        """Have the waiting job of this id take over ``fields``; False if it waits no more."""
-        call = self._call("replace_job", guard, fields=list(fields), **job._asdict())
+    def replace_job(
+        self, job: NewJob, guard: Guard, fields: Sequence[str], latest: float | None = None
+    ) -> bool:
+        """Have the waiting job of this id take over ``fields``; False if it waits no more.
+
+        ``latest``: its time is not moved to later than so many seconds after it was published or
+        last began.
+        """
+        call = self._call("replace_job", guard, fields=list(fields), latest=latest, **job._asdict())
         rows = self._session.run([call])[0]
         if rows:
             self._session.run(

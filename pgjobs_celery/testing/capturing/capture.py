@@ -140,7 +140,7 @@ class Inbox:
                 return self._add(job)
             assert job.unique is not None
             if replaced := job.unique.replaced(same.state):
-                self.update(same, **_replacements(job, replaced))
+                self.update(same, **_replacements(job, replaced, same.published_at))
         if receipt is not None:
             receipt.report_conflict(same.task_id)
         return None
@@ -312,11 +312,15 @@ _REPLACED = {
 }
 
 
-def _replacements(job: Enqueued, names: Iterable[str]) -> dict[str, Any]:
+def _replacements(job: Enqueued, names: Iterable[str], since: datetime) -> dict[str, Any]:
     fields = [each for name in names for each in _REPLACED.get(name, (name,))]
     changes = {name: getattr(job, name) for name in fields}
     if "eta" in changes:
         changes["state"] = job.state
+        if job.eta is not None and job.unique is not None and job.unique.latest is not None:
+            # It counts from the first: that stays.
+            changes["eta"] = min(job.eta, since + timedelta(seconds=job.unique.latest))
+            changes.pop("published_at")
     return changes
 
 

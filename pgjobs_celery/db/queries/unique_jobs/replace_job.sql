@@ -1,5 +1,7 @@
 -- Another job of its kind was published: that one's values of these fields count from now on. Only
 -- while the job waits; a job that becomes available now, or moves to another queue, goes to its tail.
+-- Its time is not moved beyond "latest": seconds from when it was published or, if it has begun since,
+-- from its last attempt.
 UPDATE pgjobs.jobs AS j
 SET message = CASE WHEN 'args' = ANY (f.names) THEN %(message)s ELSE j.message END,
     body = CASE WHEN 'args' = ANY (f.names) THEN %(body)s ELSE j.body END,
@@ -10,18 +12,21 @@ SET message = CASE WHEN 'args' = ANY (f.names) THEN %(message)s ELSE j.message E
     max_attempts = CASE WHEN 'max_attempts' = ANY (f.names)
                         THEN greatest(j.attempt + 1, coalesce(%(max_attempts)s::integer, 20))
                         ELSE j.max_attempts END,
-    scheduled_at = CASE WHEN 'eta' = ANY (f.names) THEN coalesce(f.eta, pg_catalog.now())
+    scheduled_at = CASE WHEN 'eta' = ANY (f.names) THEN least(f.eta, coalesce(j.attempted_at, j.inserted_at) + f.latest)
                         ELSE j.scheduled_at END,
-    due_at = CASE WHEN 'eta' = ANY (f.names) THEN f.due_at ELSE j.due_at END,
+    due_at = CASE WHEN 'eta' <> ALL (f.names) THEN j.due_at
+                  WHEN least(f.eta, coalesce(j.attempted_at, j.inserted_at) + f.latest) > pg_catalog.now()
+                  THEN least(f.eta, coalesce(j.attempted_at, j.inserted_at) + f.latest) END,
     state = CASE WHEN 'eta' <> ALL (f.names) THEN j.state
-                 WHEN f.due_at IS NULL THEN 'available'
+                 WHEN least(f.eta, coalesce(j.attempted_at, j.inserted_at) + f.latest) <= pg_catalog.now()
+                 THEN 'available'
                  WHEN j.state = 'retryable' THEN 'retryable'
                  ELSE 'scheduled' END,
     seq = CASE WHEN 'eta' = ANY (f.names) OR 'queue' = ANY (f.names)
                THEN coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq')) ELSE j.seq END
 FROM (SELECT %(fields)s::text[] AS names,
-             %(eta)s::timestamptz AS eta,
-             CASE WHEN %(eta)s::timestamptz > pg_catalog.now() THEN %(eta)s::timestamptz END AS due_at) AS f
+             coalesce(%(eta)s::timestamptz, pg_catalog.now()) AS eta,
+             interval '1 second' * %(latest)s::double precision AS latest) AS f
 WHERE j.task_id = %(task_id)s
   AND j.unique_key = %(unique_key)s::bytea
   AND j.finished_at IS NULL
