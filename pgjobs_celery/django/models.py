@@ -102,6 +102,8 @@ class Job(models.Model):  # type: ignore[misc]
     cancel_requested_at = models.DateTimeField(null=True)
     cancel_reason = models.TextField(null=True)
     cancel_signal = models.TextField(null=True)
+    lane = models.TextField(null=True)
+    cost = models.IntegerField(null=True)
 
     objects = JobManager()
 

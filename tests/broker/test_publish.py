@@ -68,6 +68,7 @@ def test_a_task_becomes_one_row_with_everything_in_its_column(
         "reported_state": None, "result": None, "result_type": None, "traceback": None,
         "children": None, "errors": [], "cancel_requested_at": None, "cancel_reason": None,
         "cancel_signal": None, "superseded_by": None, "given_key": None,
+        "lane": None, "cost": None,
         "failed_at": None, "fingerprint": None,
     }  # fmt: skip
     assert (message.content_type, message.content_encoding) == ("application/json", "utf-8")

@@ -1,0 +1,18 @@
+"""See 0015_add_flow.sql."""
+
+from __future__ import annotations
+
+from django.db import migrations
+
+from ...db.migrations.files import load_migrations
+from ..operations import RunFile, before
+
+BEFORE = next(str(file) for file in load_migrations() if file.version == before(15))
+
+
+class Migration(migrations.Migration):  # type: ignore[misc]
+    """Rates, limits by key and fair shares."""
+
+    atomic = False
+    dependencies = (("pgjobs", BEFORE),)
+    operations = (RunFile(15),)
