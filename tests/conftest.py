@@ -72,6 +72,10 @@ TABLES = (
     "slots",
     "groups",
     "entries",
+    "steps",
+    "waits",
+    "signals",
+    "receipts",
     "audit",
     "schedules",
     # After jobs: what is deleted there may be written down here.

@@ -82,6 +82,7 @@ def test_what_has_an_exception_block_takes_no_part_in_a_parallel_plan(database, 
     # And what calls such a one; and triggers, which no plan calls.
     assert {name for name, row in found.items() if row["proparallel"] == "u"} == {
         "body_json", "args", "kwargs", "tally_deleted", "tally_undone", "note_arrival",
+        "forget_deleted", "forget_renumbered",
     }  # fmt: skip
 
 
