@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from .control.audit import audit as audit
     from .control.jobs import jobs as jobs
     from .control.queues import queues as queues
+    from .control.signal import asignal as asignal
+    from .control.signal import signal as signal
+    from .control.signal import signal_many as signal_many
     from .control.workers import workers as workers
     from .job.exceptions import Cancel as Cancel
     from .job.exceptions import Discard as Discard
     from .job.exceptions import Snooze as Snooze
+    from .job.steps import Key as Key
     from .job.unique import Debounce as Debounce
     from .job.unique import Unique as Unique
     from .publishing.aio import aapply_async as aapply_async
@@ -40,6 +44,7 @@ _MODULES = {
     "Cancel": "job.exceptions",
     "Debounce": "job.unique",
     "Discard": "job.exceptions",
+    "Key": "job.steps",
     "PgTask": "tasks.task",
     "Snooze": "job.exceptions",
     "Unique": "job.unique",
@@ -48,12 +53,15 @@ _MODULES = {
     "adelay": "publishing.aio",
     "aget": "results.aio",
     "audit": "control.audit",
+    "asignal": "control.signal",
     "bulk": "publishing.bulk",
     "enqueue_many": "publishing.enqueue_many",
     "cron": "beat.cron",
     "jobs": "control.jobs",
     "queues": "control.queues",
     "schedules": "beat.schedules",
+    "signal": "control.signal",
+    "signal_many": "control.signal",
     "using": "publishing.using",
     "workers": "control.workers",
 }
@@ -62,6 +70,7 @@ __all__ = [
     "Cancel",
     "Debounce",
     "Discard",
+    "Key",
     "PgTask",
     "Snooze",
     "Unique",
@@ -70,6 +79,7 @@ __all__ = [
     "acting_as",
     "adelay",
     "aget",
+    "asignal",
     "audit",
     "bulk",
     "cron",
@@ -77,6 +87,8 @@ __all__ = [
     "jobs",
     "queues",
     "schedules",
+    "signal",
+    "signal_many",
     "using",
     "workers",
 ]

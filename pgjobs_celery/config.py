@@ -206,6 +206,13 @@ class Settings:
     http_port: int = 0
     #: The address at which it listens there.
     http_address: str = "0.0.0.0"
+    #: How large the value of a step, or the payload of a signal, may be, in bytes.
+    step_max_size: int = 256 * 1024
+    #: How often a job with steps may be cut off, by a shutdown or with its worker, and lose no
+    #: attempt by it.
+    max_interruptions: int = 20
+    #: How long a signal is kept that no job has taken, of a job that is not there or to a key.
+    signal_max_age: float = 30 * 86_400.0
     #: For rehearsals and tests: the time, with its offset, that beats begin with. None: the
     #: server's.
     beat_clock_origin: str | datetime | None = None
@@ -256,8 +263,11 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
         "chord_max_age", expires if chord_expires is None else _seconds(chord_expires)
     )
     settings = Settings(**chosen)
-    ages = ("prune_max_age", "prune_failed_max_age", "audit_max_age", "chord_max_age")
-    for name in (*ages, "prune_max_count"):
+    ages = (
+        "prune_max_age", "prune_failed_max_age", "audit_max_age", "chord_max_age",
+        "signal_max_age",
+    )  # fmt: skip
+    for name in (*ages, "prune_max_count", "max_interruptions"):
         if getattr(settings, name) < 0:
             raise InvalidOption(f"pgjobs_{name} must be 0 or more, not {getattr(settings, name)}")
     if not 0 < settings.heartbeat_interval < settings.lease:
@@ -267,6 +277,8 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
         )
     if not 0 <= settings.http_port <= 65535:
         raise InvalidOption(f"pgjobs_http_port must be from 0 to 65535, not {settings.http_port}")
+    if settings.step_max_size < 1:
+        raise InvalidOption(f"pgjobs_step_max_size must be 1 or more, not {settings.step_max_size}")
     if settings.metrics_limit < 1:
         raise InvalidOption(f"pgjobs_metrics_limit must be 1 or more, not {settings.metrics_limit}")
     _check_queues(settings.queues)

@@ -70,6 +70,22 @@ class ClaimLost(PgJobsError):
     """The task no longer holds its job: it was taken from its worker, or has ended."""
 
 
+class StepsUnavailable(PgJobsError):
+    """Steps need a job in the database: a broker that is ``pgjobs://``."""
+
+
+class StepNotRemembered(PgJobsError):
+    """The value of a step cannot be kept: return less, or something that the serializer knows."""
+
+
+class StepRepeated(PgJobsError):
+    """Another run of the job has recorded the step meanwhile: roll back, the next run finds it."""
+
+
+class SignalTimeout(PgJobsError, TimeoutError):
+    """The signal that a job has waited for did not come in time."""
+
+
 class CoroutineCancelled(PgJobsError):
     """A task's coroutine ended by a CancelledError that neither a cancellation of its job nor a
     shutdown has caused."""

@@ -21,6 +21,7 @@ PUBLIC = [
     "Cancel",
     "Debounce",
     "Discard",
+    "Key",
     "PgTask",
     "Snooze",
     "Unique",
@@ -29,6 +30,7 @@ PUBLIC = [
     "acting_as",
     "adelay",
     "aget",
+    "asignal",
     "audit",
     "bulk",
     "cron",
@@ -36,6 +38,8 @@ PUBLIC = [
     "jobs",
     "queues",
     "schedules",
+    "signal",
+    "signal_many",
     "using",
     "workers",
 ]
@@ -89,7 +93,8 @@ def test_no_module_at_the_top_bears_the_name_of_something_public():
 
 
 @pytest.mark.parametrize(
-    "name", ["audit", "bulk", "cron", "enqueue_many", "jobs", "queues", "schedules", "using"]
+    "name",
+    ["audit", "bulk", "cron", "enqueue_many", "jobs", "queues", "schedules", "signal", "using"],
 )
 def test_a_public_function_lives_in_a_module_of_its_name(name):
     module = inspect.getmodule(getattr(pgjobs_celery, name))

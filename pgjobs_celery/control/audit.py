@@ -21,6 +21,7 @@ ACTIONS = {
     "reschedule_jobs": "jobs were given another time, or made to run now",
     "prioritize_jobs": "jobs were given another priority",
     "move_jobs": "jobs were moved to another queue",
+    "signal_job": "signals were sent to jobs",
     "stop_operation": "an action on many jobs was told to stop",
     "resume_operation": "an action on many jobs was gone on with",
     "publish_jobs": "a job was published by hand",

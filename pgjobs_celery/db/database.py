@@ -36,6 +36,7 @@ from .rows.privileges import Privileges
 from .rows.results import Results
 from .rows.routes import Routes
 from .rows.running import Held
+from .rows.steps import Steps
 from .rows.unique_jobs import UniqueJobs
 from .rows.views import Views
 from .rows.waiting import WaitingJobs
@@ -72,6 +73,11 @@ class Database(Session):
     def held(self) -> Held:
         """The rows of the tasks that run in this process."""
         return Held(self)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The memory of jobs: their steps, waits and signals."""
+        return Steps(self)
 
     @cached_property
     def matches(self) -> Matches:

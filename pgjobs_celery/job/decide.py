@@ -157,7 +157,8 @@ def _decide_failure(run: EndedRun, error: BaseException) -> Outcome:
         if error.error is None:
             return snoozed(claim, error.delay)
         again = retried(claim, error.delay, error.error, was_lost=is_killed(error.exc))
-        return again._replace(is_stored=run.stores_failure)
+        is_interrupted = isinstance(error.exc, WorkerLostError)
+        return again._replace(is_stored=run.stores_failure, is_interrupted=is_interrupted)
     if isinstance(error, CancelledByTask):
         return cancelled(claim, error.reason)
     if isinstance(error, Ignore) and str(error) == REPLACED:

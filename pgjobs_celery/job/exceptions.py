@@ -60,6 +60,23 @@ class Discard(TaskEnd):
         self.reason = reason
 
 
+class Suspended(BaseException):
+    """Ends a run that has come to a sleep, or to a wait for a signal; the job goes on later.
+
+    No Exception: a task that handles its errors (``except Exception``) must not handle this.
+    """
+
+    def __init__(self, what: str, delay: float | None) -> None:
+        super().__init__(what)
+        self.what = what
+        #: For how many seconds; None for as long as it takes.
+        self.delay = delay
+
+
+class Suspension(Exception):
+    """The reason that logs and signals give for a run that was suspended."""
+
+
 # Rows, logs and tracebacks show these as their users import them.
 for _kind in (Snooze, Cancel, Discard):
     _kind.__module__ = "pgjobs_celery"

@@ -61,6 +61,8 @@ class Outcome(NamedTuple):
     awaited: str | None = None
     #: Its process was lost: jobs that the attempt has published exist.
     was_lost: bool = False
+    #: It was cut off, by a shutdown or with its process: no attempt of a job with steps.
+    is_interrupted: bool = False
     #: The task's name and id, if receivers of signals must be told of the job's end.
     job: tuple[str, str] | None = None
 
@@ -145,7 +147,8 @@ def cut_short(claim: Claimed, *, acks_late: bool) -> Outcome:
     """Its worker had to leave at once, and ended it: again, unless it was acknowledged early."""
     why = "ended by its worker, which had to leave at once"
     if acks_late:
-        return requeued(claim, error_entry("WorkerShutdown", why))
+        again = requeued(claim, error_entry("WorkerShutdown", why))
+        return again._replace(is_interrupted=True)
     why += ", after it was acknowledged"
     return discarded(claim, error_entry("WorkerLostError", why, None, "billiard.exceptions"))
 

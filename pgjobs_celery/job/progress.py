@@ -27,6 +27,8 @@ class Progress:
     was_lost = False
     #: The job as the task sees it: a :class:`pgjobs_celery.tasks.running_job.RunningJob`.
     job: Any = None
+    #: Its steps: a :class:`pgjobs_celery.tasks.steps.StepRun`.
+    steps: Any = None
 
 
 def progress_of(request: Any) -> Progress:

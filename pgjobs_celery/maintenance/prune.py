@@ -34,6 +34,7 @@ class Prune(Service):
         self._chord_age = settings.chord_max_age or Settings.chord_max_age
         self._count = settings.prune_max_count
         self._audit_age = settings.audit_max_age
+        self._signal_age = settings.signal_max_age
         self._since: dict[State, datetime | None] = {}
         self._runs = 0
 
@@ -48,6 +49,9 @@ class Prune(Service):
             pass
         if self._audit_age:
             while database.audit.prune_audit(self._audit_age, self.batch) == self.batch:
+                pass
+        if self._signal_age:
+            while database.steps.prune_signals(self._signal_age, self.batch) == self.batch:
                 pass
         if count:
             jobs_pruned.send(sender=None, count=count)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..config import Settings
 from ..printable import guarded
 from ..signals import jobs_rescued
 from .loop import Service
@@ -27,6 +28,8 @@ class Rescue(Service):
     interval = 300.0
 
     def __init__(self, on_buried: Callable[[], None] = lambda: None) -> None:
+        #: How often an interruption costs a job with steps no attempt.
+        self.bound = Settings.max_interruptions
         #: Called when nodes are gone, and have left queues behind.
         self._on_buried = on_buried
         self._is_told = False
@@ -38,7 +41,7 @@ class Rescue(Service):
     def run(self, database: Database) -> dict[str, int]:
         """Rescue all jobs of dead nodes."""
         is_told, self._is_told = self._is_told, False
-        rescue = database.claims.rescue_jobs(dead=is_told)
+        rescue = database.claims.rescue_jobs(dead=is_told, bound=self.bound)
         for name in rescue.nodes:
             logger.warning("node %s is dead: it has not renewed its lease", name)
         if rescue.nodes:

@@ -56,6 +56,7 @@ class Services:
         self._watch.add(watch)
         self._loop.add(self.settle)
         self._loop.add(self.post)
+        self._rescue.bound = settings.max_interruptions
         if settings.maintenance:
             for service in (self._stage, self._rescue, self._reap):
                 self._loop.add(service)

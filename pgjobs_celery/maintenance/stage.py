@@ -30,7 +30,7 @@ class Stage(Service):
     def run(self, database: Database) -> dict[str, int]:
         """Move what is due, batch by batch."""
         until = time.monotonic() + self.turn
-        total = 0
+        total = self._wake(database, until)
         due = database.claims.next_due()
         while due is not None and due <= 0 and time.monotonic() < until:
             count = sum(database.claims.stage_jobs(self.batch).values())
@@ -38,6 +38,15 @@ class Stage(Service):
             due = database.claims.next_due() if count else self.pause
         self._delay = self.interval if due is None else min(max(due, 0.0), self.interval)
         return {"staged": total}
+
+    def _wake(self, database: Database, until: float) -> int:
+        """Put jobs in line whose signal is there; how many."""
+        woken, is_more = database.steps.wake_waiting(self.batch)
+        total = sum(woken.values())
+        while is_more and time.monotonic() < until:
+            woken, is_more = database.steps.wake_waiting(self.batch)
+            total += sum(woken.values())
+        return total
 
     def next_delay(self) -> float:
         """Until the nearest due time, as the database's clock has it."""

@@ -332,8 +332,9 @@ class Node:
 
         def take(pending: Pending) -> Turn:
             turn = self.database.claims.turn(
-                self.id, pending, buckets, limit, late, name=self.name, limited=limited
-            )
+                self.id, pending, buckets, limit, late, name=self.name, limited=limited,
+                bound=self.settings.max_interruptions,
+            )  # fmt: skip
             self.limits.learn(turn.places, (claim.queue for claim in turn.claims))
             return turn
 

@@ -21,6 +21,7 @@ from ..job.exceptions import (
     Discard,
     Postponed,
     Snooze,
+    Suspended,
     TaskEnd,
     seconds_from_now,
 )
@@ -201,6 +202,8 @@ class AttemptedTask(Task):
                 returned = run(*args, **kwargs)
             except TaskEnd as end:
                 returned = end
+            except Suspended as suspended:
+                self._suspend(request, suspended)
             if isinstance(returned, TaskEnd):
                 self._end(request, returned)
         except (Ignore, Reject, Retry, Discard):  # Celery's own words, and ours
@@ -229,6 +232,16 @@ class AttemptedTask(Task):
             )
             raise CancelledByTask(end.reason) from None
         raise end
+
+    def _suspend(self, request: Any, suspended: Suspended) -> NoReturn:
+        """The run has come to a wait: see SteppedTask."""
+        raise NotImplementedError
+
+    def _postpone_for(self, request: Any, reason: BaseException, delay: float) -> NoReturn:
+        """End the run; the job goes on in so many seconds, and this costs no attempt."""
+        decide(request.id)
+        progress_of(request).is_left_to_worker = True
+        raise Postponed(delay, get_pickleable_exception(reason), None) from None
 
     def _try_again(self, request: Any, error: BaseException, delay: float) -> NoReturn:
         is_snooze = isinstance(error, Snooze)

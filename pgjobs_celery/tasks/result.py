@@ -8,6 +8,7 @@ from celery.result import AsyncResult
 
 from ..control.acting import begin_action
 from ..control.jobs import jobs
+from ..control.signal import asignal, signal
 from ..errors import PgJobsError
 from ..results.aio import aget
 
@@ -26,6 +27,18 @@ class PgResult(AsyncResult):
         if the result is not there after ``timeout`` seconds.
         """
         return await aget(self, timeout, propagate)
+
+    def signal(self, name: str, payload: Any = None, *, first: bool = False) -> bool:
+        """Send a signal to the job: see :func:`pgjobs_celery.signal`.
+
+        >>> order.signal("approved", {"by": "alice"})
+        True
+        """
+        return signal(self.app, self.id, name, payload, first=first)
+
+    async def asignal(self, name: str, payload: Any = None, *, first: bool = False) -> bool:
+        """As :meth:`signal`, for asyncio programs."""
+        return await asignal(self.app, self.id, name, payload, first=first)
 
     def revoke(
         self,

@@ -41,8 +41,9 @@ from ..publishing.batch import SIZE
 from ..publishing.enqueue_many import OnBatch, enqueue_many
 from ..publishing.fast_producer import find_collector
 from ..publishing.receipt import receipt
-from .attempts import AttemptedTask, prepare_in_attempts, run_in_attempts
+from .attempts import prepare_in_attempts, run_in_attempts
 from .result import PgResult
+from .stepping import SteppedTask
 
 #: Celery's options of a call: some look like a misspelt one of ours (``eta`` and ``meta``).
 CELERYS_OPTIONS = frozenset(
@@ -52,7 +53,7 @@ CELERYS_OPTIONS = frozenset(
 )
 
 
-class PgTask(AttemptedTask):
+class PgTask(SteppedTask):
     """A task whose jobs have attempts, tags and meta; every option may stand on the class, in the
     decorator or in the call (``apply_async``, ``.set``).
 

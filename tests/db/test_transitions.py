@@ -134,6 +134,10 @@ TRANSITIONS = {
         f"{WAITING} {MINE} {THEIRS}": "same",
     },
     "stage_jobs": {"scheduled(due) retryable(due)": "available"},
+    # Of those that wait for a signal which is there.
+    "wake_waiting": {"scheduled scheduled(due)": "available"},
+    # Of those that have done steps.
+    "forgive_interrupted": {MINE: "same"},
     "rescue_jobs": {
         "executing(dead)": "available",
         "executing(dead,last) executing(dead,early)": "discarded",
@@ -301,6 +305,28 @@ def act(name: str, **values: Any) -> AboutAll:
     return lambda db: getattr(db.matches, name)(everything, 2**62, lambda count: None, **values)
 
 
+def wake_waiting(database: Database) -> None:
+    """Every job waits for a signal, which was sent."""
+    with database.connection() as connection:
+        connection.psycopg.execute(
+            "INSERT INTO pgjobs.waits (job, step, name) SELECT j.id, 's', 's' FROM pgjobs.jobs AS j"
+        )
+        connection.psycopg.execute(
+            "INSERT INTO pgjobs.signals (task_id, name) SELECT j.task_id, 's' FROM pgjobs.jobs AS j"
+        )
+    database.steps.wake_waiting(1000)
+
+
+def forgive_interrupted(database: Database, job: Target) -> None:
+    """A run of the job was cut off, which has done a step."""
+    with database.connection() as connection:
+        connection.psycopg.execute(
+            "INSERT INTO pgjobs.steps (job, name, attempt) VALUES (%s, 's', 1)", (job.id,)
+        )
+    cut = Outcome(job.id, 1, State.AVAILABLE, is_interrupted=True)
+    database.run([database.claims._forgive(ME, [cut], 20)])
+
+
 ERRORS = (None, "Failed")
 WAITS = [State.SCHEDULED, State.AVAILABLE, State.RETRYABLE]
 
@@ -349,6 +375,7 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     "settle_jobs with what is no outcome": [
         settle_job(state, counts=False) for state in (State.SCHEDULED, State.RETRYABLE)
     ],
+    "forgive_interrupted": [forgive_interrupted],
     "begin_jobs": [lambda db, job: db.claims.begin_jobs(ME, [(job.id, 1)])],
     "requeue_success": [lambda db, job: db.claims.requeue_success(job.id, 1)],
     **{f"finish_job {state}": [finish_job(state, error) for error in ERRORS] for state in FINAL},
@@ -373,6 +400,7 @@ ABOUT_ALL: dict[str, list[AboutAll]] = {
     "claim_jobs by a node that is not alive": [claim_jobs(DEAD), claim_jobs(UUID(int=4))],
     "claim_jobs of another queue": [claim_jobs(ME, "other")],
     "stage_jobs": [lambda db: db.claims.stage_jobs(100)],
+    "wake_waiting": [wake_waiting],
     "rescue_jobs": [lambda db: db.claims.rescue_jobs()],
     "release_unknown_jobs": [release_unknown_jobs()],
     "release_unknown_jobs of another queue": [release_unknown_jobs("other")],

@@ -36,6 +36,7 @@ from pgjobs_celery.maintenance.fold import EXCEPTIONS, LONGEST, Fold
 from pgjobs_celery.tasks.attempts import AttemptedTask
 from pgjobs_celery.tasks.result import PgResult
 from pgjobs_celery.tasks.running_job import Meta
+from pgjobs_celery.tasks.stepping import SteppedTask
 
 from ..conftest import Connection
 from .documents import ROOT, read_tables
@@ -248,7 +249,7 @@ def test_everything_that_a_task_offers_is_described():
     assert others
     shown = {name for cell in cells for name in re.findall(r"(\w+)(?:\(|$|`)", cell)}
     shown |= set(re.findall(r"`(\w+)`", others[1]))
-    for each in (AttemptedTask, PgTask, PgResult, Meta):
+    for each in (AttemptedTask, SteppedTask, PgTask, PgResult, Meta):
         assert {name for name in vars(each) if not name.startswith("_")} <= shown
 
 

@@ -94,6 +94,7 @@ class Claims:
         *,
         name: str = "",
         limited: Collection[str] = (),
+        bound: int = 0,
     ) -> Turn:
         """Write what is ``pending``, then take up to ``limit`` ready jobs, each for one attempt.
 
@@ -103,12 +104,15 @@ class Claims:
 
         Some of the queues are ``limited`` for all workers together. Each of those may have one
         bucket only; from one that is limited and not named here nothing is taken. Workers that wait
-        for a queue that was full and is not any more are woken.
+        for a queue that was full and is not any more are woken. Jobs with steps may be interrupted
+        up to ``bound`` times without losing an attempt.
         """
         outcomes = pending.outcomes
         locked = sorted({*limited, *pending.freed})
         calls = {"pin_plans": self._session.call("pin_plans")}
         if outcomes:
+            if any(each.is_interrupted for each in outcomes):
+                calls["forgive_interrupted"] = self._forgive(node, outcomes, bound)
             calls["settle_jobs"] = self._settle(node, outcomes)
             if again := [each.id for each in outcomes if each.state in _AGAIN]:
                 calls["tally_retries"] = self._session.call("tally_retries", ids=again)
@@ -191,15 +195,16 @@ class Claims:
         ]
         return rows[0][0] if rows else None
 
-    def rescue_jobs(self, *, dead: bool = True) -> Rescued:
+    def rescue_jobs(self, *, dead: bool = True, bound: int = 0) -> Rescued:
         """Take from nodes that are past their lease what they held, and wake who waits for it.
 
-        With ``dead`` false only from nodes that have no row any more.
+        With ``dead`` false only from nodes that have no row any more. It costs jobs with steps no
+        attempt, up to ``bound`` times.
         """
         names = (
             ("pin_plans", "condemn_nodes", "rescue_jobs") if dead else ("pin_plans", "rescue_jobs")
         )
-        rows = self._session.run([self._session.call(name) for name in names])[-1]
+        rows = self._session.run([self._session.call(name, bound=bound) for name in names])[-1]
         jobs = [row for row in rows if row[0] == "job"]
         # Of a queue with a limit a place is free, even where the job was discarded.
         back = {queue for _, queue, _, _ in jobs}
@@ -289,6 +294,16 @@ class Claims:
             locked=locked,
             limit=limit,
             is_alone=is_alone,
+        )
+
+    def _forgive(self, node: UUID, outcomes: Sequence[Outcome], bound: int) -> Call:
+        cut = [each for each in outcomes if each.is_interrupted]
+        return self._session.call(
+            "forgive_interrupted",
+            node=node,
+            ids=[each.id for each in cut],
+            attempts=[each.attempt for each in cut],
+            bound=bound,
         )
 
     def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:

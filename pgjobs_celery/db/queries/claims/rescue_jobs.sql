@@ -2,7 +2,8 @@
 -- it. Jobs held in the name of a node that has no row are taken as well. By the time a row is reached,
 -- another node may hold the job.
 -- A job that was acknowledged when it began (early ack) may have run, so it is discarded. Any other
--- goes back in line, unless its attempts are used up.
+-- goes back in line, unless its attempts are used up. Of a job with steps it costs no attempt, for as often
+-- as the bound says (forgive_interrupted).
 WITH dead AS MATERIALIZED (
   SELECT n.node, n.name
   FROM pgjobs.nodes AS n
@@ -24,27 +25,36 @@ WITH dead AS MATERIALIZED (
   RETURNING m.queue
 ), rescued AS (
   UPDATE pgjobs.jobs AS j
-  SET state = pgjobs.settled_state(j, l.wanted, true),
-      finished_at = CASE WHEN pgjobs.settled_state(j, l.wanted, true) <> 'available' THEN pg_catalog.now() END,
+  SET state = pgjobs.settled_state(j, l.wanted, NOT l.is_forgiven),
+      finished_at = CASE WHEN pgjobs.settled_state(j, l.wanted, NOT l.is_forgiven) <> 'available' THEN pg_catalog.now() END,
       redelivered = true,
       claimed_by = NULL,
+      max_attempts = CASE WHEN l.is_forgiven THEN least(j.max_attempts, 2147483646) + 1 ELSE j.max_attempts END,
+      meta = CASE WHEN l.is_forgiven
+                  THEN pg_catalog.jsonb_set(
+                    CASE WHEN pg_catalog.jsonb_typeof(j.meta) = 'object' THEN j.meta ELSE '{}' END,
+                    '{interrupted}', pg_catalog.to_jsonb(1 + pgjobs.interruptions(j)))
+                  ELSE j.meta END,
       -- Where the task stored a SUCCESS before it had itself put back, the next run is left out for it.
       reported_state = CASE WHEN l.keeps AND l.wanted = 'available' THEN j.reported_state END,
       result = CASE WHEN l.keeps AND l.wanted = 'available' THEN j.result END,
       result_type = CASE WHEN l.keeps AND l.wanted = 'available' THEN j.result_type END,
       traceback = NULL,
       errors = CASE
-        WHEN pgjobs.settled_state(j, l.wanted, true) = l.wanted
+        WHEN pgjobs.settled_state(j, l.wanted, NOT l.is_forgiven) = l.wanted
           THEN pgjobs.with_error(j.errors, pgjobs.attempt_error(j, l.error))
-        ELSE pgjobs.settled_error(j, pgjobs.settled_state(j, l.wanted, true), l.error)
+        ELSE pgjobs.settled_error(j, pgjobs.settled_state(j, l.wanted, NOT l.is_forgiven), l.error)
       END,
-      fingerprint = CASE WHEN pgjobs.settled_state(j, l.wanted, true) <> 'cancelled'
+      fingerprint = CASE WHEN pgjobs.settled_state(j, l.wanted, NOT l.is_forgiven) <> 'cancelled'
                          THEN pgjobs.fingerprint(j.task, l.error) END,
-      failed_at = CASE WHEN pgjobs.settled_state(j, l.wanted, true) <> 'cancelled'
+      failed_at = CASE WHEN pgjobs.settled_state(j, l.wanted, NOT l.is_forgiven) <> 'cancelled'
                        THEN pg_catalog.now() END
   FROM (
     SELECT c.id, c.attempt, c.claimed_by, c.reported_state = 'SUCCESS' AS keeps,
            CASE WHEN c.acks_late THEN 'available' ELSE 'discarded' END AS wanted,
+           c.acks_late AND pgjobs.interruptions(c) < %(bound)s::integer
+             AND (EXISTS (SELECT FROM pgjobs.steps AS s WHERE s.job = c.id)
+                  OR EXISTS (SELECT FROM pgjobs.waits AS w WHERE w.job = c.id)) AS is_forgiven,
            pg_catalog.jsonb_build_object(
              'type', 'WorkerLostError', 'module', 'billiard.exceptions',
              'message', coalesce(dead.name, c.attempted_by, 'its worker') || ' was lost'
