@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .job.exceptions import Cancel as Cancel
     from .job.exceptions import Discard as Discard
     from .job.exceptions import Snooze as Snooze
+    from .job.flow import Concurrency as Concurrency
+    from .job.flow import Rate as Rate
     from .job.steps import Key as Key
     from .job.unique import Debounce as Debounce
     from .job.unique import Unique as Unique
@@ -42,10 +44,12 @@ if TYPE_CHECKING:
 #: The public names, each by the module that is loaded when it is first asked for.
 _MODULES = {
     "Cancel": "job.exceptions",
+    "Concurrency": "job.flow",
     "Debounce": "job.unique",
     "Discard": "job.exceptions",
     "Key": "job.steps",
     "PgTask": "tasks.task",
+    "Rate": "job.flow",
     "Snooze": "job.exceptions",
     "Unique": "job.unique",
     "acting_as": "control.acting",
@@ -68,10 +72,12 @@ _MODULES = {
 
 __all__ = [
     "Cancel",
+    "Concurrency",
     "Debounce",
     "Discard",
     "Key",
     "PgTask",
+    "Rate",
     "Snooze",
     "Unique",
     "__version__",

@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .errors import InvalidOption, UnknownOption
-from .job.checks import did_you_mean, is_whole_number
+from .job.checks import did_you_mean
+from .job.flow import GLOBAL, WORKER
+from .job.flow_options import QueueRules, read_queue_rules
 
 #: A schema name is written into statements, so it must not need quoting.
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_$]{0,62}\Z")
@@ -184,8 +186,12 @@ class Settings:
     #: How many finished jobs of each state are kept at most; 0 for any number.
     prune_max_count: int = 0
     #: The queues that this worker consumes from unless ``-Q`` names others, each with the most of
-    #: its jobs that this worker runs at once. A queue that is not listed has no such limit.
-    queues: Mapping[str, int] | None = None
+    #: its jobs that this worker runs at once, or with a dict of its rules. A queue that is not
+    #: listed has none.
+    queues: Mapping[str, Any] | None = None
+    #: ``"global"``: Celery's ``rate_limit`` of a task holds for all workers together; ``"worker"``:
+    #: for each by itself, as Celery has it.
+    rate_limits: str = WORKER
     #: How long the audit keeps who did what; 0 for ever.
     audit_max_age: float = 90 * 86_400.0
     #: The actor for the audit where no :func:`pgjobs_celery.acting_as` says so: a name, or a
@@ -221,6 +227,14 @@ class Settings:
     #: How many of beat's seconds pass in one.
     beat_clock_speed: float = 1.0
 
+    @property
+    def queue_rules(self) -> dict[str, QueueRules]:
+        """The rules of each queue in ``pgjobs_queues``."""
+        return {
+            check_queue_name(name): read_queue_rules(name, value)
+            for name, value in (self.queues or {}).items()
+        }
+
 
 def read_settings(conf: Mapping[str, Any]) -> Settings:
     """The ``pgjobs_*`` settings in Celery's configuration.
@@ -228,22 +242,7 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
     Raises UnknownOption for a ``pgjobs_*`` name that does not exist, naming the nearest one,
     and InvalidOption for a value that cannot be used.
     """
-    known = {f"pgjobs_{field.name}": field for field in fields(Settings)}
-    # Celery keeps the names as they were written: PGJOBS_LEASE, or CELERY_PGJOBS_LEASE with
-    # config_from_object(..., namespace="CELERY"). It reads them, and its prefix, when first asked.
-    names = sorted(conf)
-    namespace = (getattr(conf, "prefix", None) or "").lower()
-    chosen: dict[str, Any] = {}
-    for written in names:
-        key = written.lower().removeprefix(namespace)
-        if not key.startswith("pgjobs_"):
-            continue
-        if key not in known:
-            raise UnknownOption(f"there is no setting {key!r}{did_you_mean(key, known)}")
-        value = conf.get(key)  # Celery's own look-up, in case it is there twice
-        value = conf.get(written) if value is None else value
-        if value is not None:
-            chosen[known[key].name] = _coerce(key, value, known[key].default)
+    chosen = _read_given(conf)
     expires = _seconds(conf.get("result_expires", Settings.prune_max_age))
     failure_expires = conf.get("result_failure_expires")
     if _are_results_elsewhere(conf):
@@ -281,10 +280,43 @@ def read_settings(conf: Mapping[str, Any]) -> Settings:
         raise InvalidOption(f"pgjobs_step_max_size must be 1 or more, not {settings.step_max_size}")
     if settings.metrics_limit < 1:
         raise InvalidOption(f"pgjobs_metrics_limit must be 1 or more, not {settings.metrics_limit}")
-    _check_queues(settings.queues)
+    _check_flow(settings)
     if not (settings.actor is None or isinstance(settings.actor, str) or callable(settings.actor)):
         raise InvalidOption(f"pgjobs_actor must be a name or a function, not {settings.actor!r}")
     return settings
+
+
+def read_flow_settings(conf: Mapping[str, Any]) -> Settings:
+    """As :func:`read_settings`, for what a publisher must know: the rules of queues, and
+    ``rate_limits``. Another setting that is wrong is the worker's matter."""
+    chosen = _read_given(conf, ("queues", "rate_limits"))
+    settings = Settings(**chosen)
+    _check_flow(settings)
+    return settings
+
+
+def _read_given(conf: Mapping[str, Any], only: Iterable[str] = ()) -> dict[str, Any]:
+    """The settings that are given, or only these of them. Raises UnknownOption."""
+    known = {f"pgjobs_{field.name}": field for field in fields(Settings)}
+    wanted = {f"pgjobs_{name}" for name in only} or known
+    # Celery keeps the names as they were written: PGJOBS_LEASE, or CELERY_PGJOBS_LEASE with
+    # config_from_object(..., namespace="CELERY"). It reads them, and its prefix, when first asked.
+    names = sorted(conf)
+    namespace = (getattr(conf, "prefix", None) or "").lower()
+    chosen: dict[str, Any] = {}
+    for written in names:
+        key = written.lower().removeprefix(namespace)
+        if not key.startswith("pgjobs_"):
+            continue
+        if key not in wanted:
+            if only:
+                continue
+            raise UnknownOption(f"there is no setting {key!r}{did_you_mean(key, known)}")
+        value = conf.get(key)  # Celery's own look-up, in case it is there twice
+        value = conf.get(written) if value is None else value
+        if value is not None:
+            chosen[known[key].name] = _coerce(key, value, known[key].default)
+    return chosen
 
 
 def _are_results_elsewhere(conf: Mapping[str, Any]) -> bool:
@@ -292,21 +324,18 @@ def _are_results_elsewhere(conf: Mapping[str, Any]) -> bool:
     return not str(conf.get("result_backend") or "").startswith("pgjobs")
 
 
-def _check_queues(queues: Any) -> None:
-    if queues is None:
-        return
-    if not isinstance(queues, Mapping):
+def _check_flow(settings: Settings) -> None:
+    if settings.rate_limits not in (WORKER, GLOBAL):
+        raise InvalidOption(
+            f"pgjobs_rate_limits must be {WORKER!r} (each worker by itself, as in Celery) or "
+            f"{GLOBAL!r} (all workers together), not {settings.rate_limits!r}"
+        )
+    if settings.queues is not None and not isinstance(settings.queues, Mapping):
         raise InvalidOption(
             "pgjobs_queues must be a dict of queues with how many of their jobs run at once, such "
-            f'as {{"emails": 20}}, not {queues!r}'
+            f'as {{"emails": 20}}, or with a dict of rules, not {settings.queues!r}'
         )
-    for name, limit in queues.items():
-        check_queue_name(name)
-        if not is_whole_number(limit, 1):
-            raise InvalidOption(
-                f"pgjobs_queues[{name!r}] must be a whole number from 1, not {limit!r}; "
-                f"`celery pgjobs pause {name}` has no job of the queue run"
-            )
+    _ = settings.queue_rules
 
 
 def check_queue_name(name: Any) -> str:

@@ -28,6 +28,7 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.node.node import close_nodes
+from pgjobs_celery.publishing.laning import forget_rules
 
 from .support.order import in_order_of_work
 
@@ -82,6 +83,13 @@ TABLES = (
     "totals",
     "history",
     "tally",
+    "flows",
+    "gates",
+    "lanes",
+    "arrivals",
+    "rounds",
+    "weights",
+    "pauses",
     "lines",
 )
 
@@ -181,6 +189,7 @@ def url(database_url: str) -> str:
 
 def empty_database(url: str) -> None:
     """Remove what earlier tests have put into the tables."""
+    forget_rules()
     close_nodes()  # one whose row has gone may claim nothing until its next heartbeat
     with psycopg.connect(parse_url(url)) as connection:
         # Who still holds a lock is a worker that an earlier test forgot.

@@ -19,10 +19,12 @@ from pgjobs_celery.job.outcome import error_from
 #: A name is added here when it is documented; none is ever taken away without a deprecation.
 PUBLIC = [
     "Cancel",
+    "Concurrency",
     "Debounce",
     "Discard",
     "Key",
     "PgTask",
+    "Rate",
     "Snooze",
     "Unique",
     "__version__",

@@ -28,6 +28,7 @@ from ..job.progress import progress_of
 from ..printable import guarded
 from ..publishing.batch import Batch, batches, find_batch, take_part
 from ..publishing.insertion import Insertion, insert
+from ..publishing.laning import put_into_lane
 from ..publishing.receipt import current_receipt
 from ..publishing.replacement import take_mark
 from ..publishing.run import current_request, publishing_run
@@ -134,6 +135,7 @@ class Publisher(HostedChannel):
             if job.eta is not None:
                 # retry(countdown=...), which Celery has turned into a time by this machine's clock.
                 job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
+        job = put_into_lane(self.database, job, options, message)
         run = publishing_run(request, held, job, predecessor, self.database.key)
         relaxed = (
             job.queue in self.options.relaxed_queues

@@ -23,6 +23,7 @@ from .rows.entries import Entries
 from .rows.explain import Explain
 from .rows.failures import FailureRows
 from .rows.filtered import Matches
+from .rows.flow_rules import FlowRules
 from .rows.groups import Groups
 from .rows.history import HistoryRows
 from .rows.jobs import Jobs
@@ -128,6 +129,11 @@ class Database(Session):
     def limits(self) -> QueueLimits:
         """The queues that are paused or limited."""
         return QueueLimits(self)
+
+    @cached_property
+    def flow_rules(self) -> FlowRules:
+        """The rules of flow control, as publishers need them."""
+        return FlowRules(self)
 
     @cached_property
     def audit(self) -> Audit:

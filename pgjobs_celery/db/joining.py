@@ -134,6 +134,18 @@ class Joining:
         finally:
             self._local.caller = caller
 
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """In this block nothing of this thread's takes part in the caller's transaction.
+
+        In one of our own it does.
+        """
+        caller, self._local.caller = self._caller, None
+        try:
+            yield
+        finally:
+            self._local.caller = caller
+
     def on_rollback(self, forget: Callable[[], object]) -> None:
         """Call ``forget`` if the transaction of ours that this thread is in, or a savepoint of it,
         is rolled back; nothing where it is in none."""

@@ -77,6 +77,8 @@ class Session(Joining):
         self.alias = alias_of(conninfo)
         #: The statements that wake who waits, encoded: each publish sends one.
         self._wakes: dict[tuple[str, str, bool], Call] = {}
+        #: How often rules of flow control were changed from here: who publishes reads them anew.
+        self.rules_changes = 0
         self.init_joining()
         #: Logs the times without a connection.
         self.outage = Outage(describe(conninfo))

@@ -64,7 +64,8 @@ class Rate:
     burst: int | None = None
     #: "window": never more in any period of that length. "bucket": refilled evenly.
     algorithm: str = WINDOW
-    #: How many tokens a start takes: a number, or a function that is called with the arguments.
+    #: How many tokens a start takes: a number, an argument's name or path, or a function that is
+    #: called with the arguments.
     cost: Any = 1
     #: Tasks and queues that give the same name share one rate.
     name: str | None = None
@@ -73,7 +74,7 @@ class Rate:
 
     def __post_init__(self) -> None:
         parse_rate(self.limit)
-        _check_by("rate", self.by)
+        _set_by("rate", self)
         _check_one_of("algorithm", self.algorithm, (WINDOW, BUCKET))
         _check_one_of("scope", self.scope, (GLOBAL, WORKER))
         if self.burst is not None:
@@ -81,7 +82,9 @@ class Rate:
                 raise InvalidOption(f"burst must be a whole number from 1 on, not {self.burst!r}")
             if self.algorithm == WINDOW:
                 raise InvalidOption('burst is for a bucket: say algorithm="bucket" as well')
-        if not callable(self.cost):
+        if isinstance(self.cost, str):
+            object.__setattr__(self, "cost", check_path("cost", named_path(self.cost)))
+        elif not callable(self.cost):
             check_cost(self.cost)
         _check_name(self.name)
 
@@ -114,7 +117,7 @@ class Concurrency:
     def __post_init__(self) -> None:
         if not is_whole_number(self.amount, 0, LARGEST_INTEGER):
             raise InvalidOption(f"concurrency must be a whole number, not {self.amount!r}")
-        _check_by("concurrency", self.by)
+        _set_by("concurrency", self)
         _check_one_of("scope", self.scope, (GLOBAL, WORKER))
         _check_name(self.name)
 
@@ -261,8 +264,8 @@ def check_path(what: str, path: Any) -> str:
     """A path into the arguments. Raises InvalidOption."""
     if not isinstance(path, str) or not _PATH.fullmatch(path):
         raise InvalidOption(
-            f'{what}: by is a path such as "kwargs.tenant_id" or "args.0", or a function of the '
-            f"arguments, not {path!r}"
+            f'{what} by an argument is written "tenant_id", "kwargs.tenant_id" or "args.0", or is '
+            f"a function of the arguments, not {path!r}"
         )
     return path
 
@@ -278,9 +281,15 @@ def _by_text(by: Any) -> str | None:
     return by if by is None or isinstance(by, str) else "()"
 
 
-def _check_by(what: str, by: Any) -> None:
-    if by is not None and not callable(by):
-        check_path(what, by)
+def named_path(by: Any) -> Any:
+    """A parameter's name as the path to it, "tenant_id" as "kwargs.tenant_id"; anything else as it
+    is."""
+    return f"kwargs.{by}" if isinstance(by, str) and by.isidentifier() else by
+
+
+def _set_by(what: str, rule: Any) -> None:
+    if rule.by is not None and not callable(rule.by):
+        object.__setattr__(rule, "by", check_path(what, named_path(rule.by)))
 
 
 def _check_one_of(what: str, value: Any, known: Sequence[str]) -> None:

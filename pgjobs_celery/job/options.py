@@ -8,13 +8,19 @@ from typing import Any, NamedTuple
 
 from ..errors import InvalidOption, UnknownOption
 from .checks import LARGEST_INTEGER, did_you_mean, is_whole_number
+from .flow import check_cost
+from .flow_options import check_gates
 from .unique import UniqueJob, read_unique
 
 #: The message header they travel in: canvas, ``retry()`` and other brokers keep headers.
 HEADER = "pgjobs"
 
 #: The names of the options, in the header too.
-NAMES = ("max_attempts", "tags", "meta", "unique", "durability")
+NAMES = ("max_attempts", "tags", "meta", "unique", "durability", "cost")
+#: Those that become gates, which are named in the header only where the call itself gives them.
+FLOW_NAMES = ("rate", "concurrency")
+#: The options of a class, a decorator or a call.
+OPTIONS = (*NAMES, *FLOW_NAMES)
 
 #: ``durability``: ``delay()`` returns when the job is on the server's disk, or before.
 FULL, RELAXED = "full", "relaxed"
@@ -46,6 +52,10 @@ class JobOptions(NamedTuple):
     unique: UniqueJob | None = None
     #: FULL or RELAXED; None: as its queue has it.
     durability: str | None = None
+    #: How many tokens its start takes; None: as its task has it.
+    cost: int | None = None
+    #: The rates and limits that it has instead of its task's; None: its task's.
+    gates: tuple[str, ...] | None = None
 
 
 def check_names(names: Iterable[str], where: str, known: Iterable[str] = ()) -> None:
@@ -53,11 +63,11 @@ def check_names(names: Iterable[str], where: str, known: Iterable[str] = ()) -> 
 
     Any other name is the application's: Celery makes it an attribute of the task.
     """
-    known = {*known, *NAMES, *_CELERYS, "backoff"}
+    known = {*known, *OPTIONS, *_CELERYS, "backoff"}
     for name in names:
         if name in known or name.startswith("_"):
             continue
-        near = did_you_mean(name, (*NAMES, "backoff"), _OURS_LIKE)
+        near = did_you_mean(name, (*OPTIONS, "backoff"), _OURS_LIKE)
         near = near or did_you_mean(name, _CELERYS, _CELERYS_LIKE)
         if near:
             raise UnknownOption(f"{where} has no option {name!r}{near}")
@@ -162,6 +172,8 @@ def merge(
         merged["meta"] = {**merged.get("meta", {}), **check_meta(given["meta"])}
     if given.get("durability") is not None:
         merged["durability"] = check_durability(given["durability"])
+    if isinstance(given.get("cost"), int):
+        merged["cost"] = check_cost(given["cost"])
     return merged
 
 
@@ -172,13 +184,15 @@ def read_options(header: Any) -> JobOptions:
     if not isinstance(header, Mapping):
         raise InvalidOption(f"the header {HEADER!r} must be a mapping, not {header!r}")
     attempts, unique = header.get("max_attempts"), header.get("unique")
-    durability = header.get("durability")
+    durability, cost, gates = header.get("durability"), header.get("cost"), header.get("gates")
     return JobOptions(
         None if attempts is None else check_max_attempts(attempts),
         normalise_tags(header.get("tags") or ()),
         encode_json(check_meta(header.get("meta") or {}), "meta"),
         read_unique(unique) if unique else None,
         None if durability is None else check_durability(durability),
+        None if cost is None else check_cost(cost),
+        None if gates is None else check_gates(gates),
     )
 
 

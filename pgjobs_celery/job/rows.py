@@ -27,7 +27,7 @@ class NewJob(NamedTuple):
     #: The envelope as JSON text; see :mod:`pgjobs_celery.job.envelope`.
     message: str
     body: bytes
-    #: Its rank: 0 runs first.
+    #: Its rank, from 0, which runs first; in a lane 256 more.
     priority: int
     #: When it may run; None for at once.
     eta: datetime | None
@@ -45,6 +45,11 @@ class NewJob(NamedTuple):
     group_index: int | None = None
     #: Its place in line, if it has one already; None for the end.
     seq: int | None = None
+    #: What it has in common with jobs that the same rates, limits and turns hold up; None where
+    #: nothing does. See :mod:`pgjobs_celery.job.flow`.
+    lane: str | None = None
+    #: How many tokens its start takes; None for 1.
+    cost: int | None = None
 
 
 class Fence(NamedTuple):

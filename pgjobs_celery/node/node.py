@@ -245,7 +245,11 @@ class Node:
     def configure(self, name: str, settings: Settings, event_exchange: str | None = None) -> None:
         """Be the node of a Celery worker of this name, which tells of itself over that exchange."""
         self.name, self.settings, self.event_exchange = name, settings, event_exchange
-        self.limits.own = settings.queues or {}
+        self.limits.own = {
+            queue: rules.workers
+            for queue, rules in settings.queue_rules.items()
+            if rules.workers is not None
+        }
 
     def serve_worker(
         self,

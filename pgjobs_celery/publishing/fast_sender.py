@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import celery
@@ -20,7 +20,11 @@ from celery import Celery, Task
 from celery.app.routes import MapRoute, Router
 from celery.utils import uuid
 
+from ..job.flow_options import Arguments, TaskFlow
+from ..job.options import HEADER
+from ..job.rows import NewJob
 from ..printable import guarded
+from .laning import Laner, arguments_of, declaring, find_laner
 from .template import Template, find_template, is_watched
 
 logger = guarded(logging.getLogger(__name__))
@@ -69,6 +73,10 @@ class Sender:
         self._template: Template | None = None
         self._sent = 0
         self._backend = None if self._fields["ignore_result"] else app.backend
+        self._flow: TaskFlow | None = getattr(task, "_flow", None)
+        cost = ((options.get("headers") or {}).get(HEADER) or {}).get("cost")
+        if cost is not None:
+            self._flow = (self._flow or TaskFlow(task.name))._replace(cost=cost)
 
     def begin(self) -> None:
         """Some more are to be sent: what those before were made after holds no longer."""
@@ -92,7 +100,18 @@ class Sender:
         )
         if self._backend is not None:
             self._backend.on_task_call(self._producer, task_id)
-        amqp.send_task_message(self._producer, task.name, message, **options)
+        publish = partial(amqp.send_task_message, self._producer, task.name, message, **options)
+        if self._flow is None:
+            publish()
+        else:
+            declaring(self._flow.declare(self._to_arguments(args, kwargs)), publish)
+
+    def _to_arguments(self, args: Any, kwargs: Any) -> Arguments:
+        return arguments_of(self._task.app, self._task.name, args, kwargs)
+
+    def _to_laner(self, job: NewJob) -> Laner | None:
+        database = self._producer.channel.database
+        return find_laner(database, job, self._flow, self._to_arguments)
 
     def _find_template(self) -> Template | None:
         """The message that the next one is made after; None where it has to be built."""
@@ -101,7 +120,12 @@ class Sender:
         self._sent += 1
         if self._sent == 2:  # it is built once more than the messages, which one is not worth
             self._template = find_template(
-                self._producer, self._amqp, self._task.name, self._fields, self._options
+                self._producer,
+                self._amqp,
+                self._task.name,
+                self._fields,
+                self._options,
+                self._to_laner,
             )
         return self._template
 

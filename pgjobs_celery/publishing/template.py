@@ -7,7 +7,7 @@ that only where nobody looks at the messages on their way.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
@@ -17,9 +17,11 @@ from celery.utils import uuid
 from celery.utils.saferepr import saferepr
 
 from ..job.envelope import encode_body
+from ..job.rows import NewJob
 from .batch import Batch, batches
 from .fast_producer import Collector
 from .insertion import Insertion
+from .laning import Laner, in_lane
 from .replacement import MARKING
 
 #: An argument of these types is represented by ``str()``; a text stands between quotes.
@@ -30,9 +32,15 @@ class Template:
     """A job, and the places in it for the id and the arguments of others."""
 
     def __init__(
-        self, producer: Collector, amqp: AMQP, name: str, fields: Mapping[str, Any]
+        self,
+        producer: Collector,
+        amqp: AMQP,
+        name: str,
+        fields: Mapping[str, Any],
+        to_laner: Callable[[NewJob], Laner | None],
     ) -> None:
         self._producer = producer
+        self._to_laner = to_laner
         self._amqp = amqp
         self._name = name
         levels = amqp.app.conf.get("task_repr_maxlevels")  # of Celery 5.7
@@ -64,6 +72,7 @@ class Template:
         if self._insertion.guard or self._insertion.receipt or self._insertion.run.is_own:
             return False
         job = self._insertion.job
+        self._find_lane = self._to_laner(job)
         self._is_root = job.root_id == job.task_id
         self._serializer = options.get("serializer") or self._amqp.app.conf.task_serializer
         places = [f'"{each}"' for each in self._own]
@@ -92,11 +101,18 @@ class Template:
                 {"body": body, "content-encoding": encoding}, channel.options.max_body_size
             ),
         )
+        if self._find_lane is not None:
+            job = in_lane(job, *self._find_lane(args, kwargs))
         channel.put(self._insertion._replace(job=job))
 
 
 def find_template(
-    producer: Any, amqp: AMQP, name: str, fields: Mapping[str, Any], options: Mapping[str, Any]
+    producer: Any,
+    amqp: AMQP,
+    name: str,
+    fields: Mapping[str, Any],
+    options: Mapping[str, Any],
+    to_laner: Callable[[NewJob], Laner | None],
 ) -> Template | None:
     """A template for the messages of a task; None where they have to be built one by one."""
     if (
@@ -110,7 +126,7 @@ def find_template(
         or producer.compression
     ):
         return None
-    template = Template(producer, amqp, name, {**fields, **options})
+    template = Template(producer, amqp, name, {**fields, **options}, to_laner)
     return template if template.build(options) else None
 
 

@@ -65,7 +65,7 @@ def test_a_queue_that_may_not_be_made_is_refused(make_app: Callable[..., Celery]
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
-        ({"a": 0}, "whole number from 1, not 0; `celery pgjobs pause a`"),
+        ({"a": 0}, "whole number from 1, or a dict of rules, not 0; `celery pgjobs pause a`"),
         ({"a": -1}, "whole number from 1"),
         ({"a": 1.5}, "whole number from 1"),
         ({"a": True}, "whole number from 1"),

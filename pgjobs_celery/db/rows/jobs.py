@@ -123,6 +123,8 @@ class Jobs:
             unique_keys=list(keys),
             etas=columns["eta"],
             ttls=columns["ttl"],
+            lanes=columns["lane"],
+            costs=columns["cost"],
             are_first=are_first,
         )
         return dict(rows)

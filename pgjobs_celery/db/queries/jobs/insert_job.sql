@@ -20,7 +20,7 @@
 -- In a transaction of the caller's own (channel), workers hear of it with the commit.
 INSERT INTO pgjobs.jobs AS j
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
-   priority, max_attempts, tags, meta, scheduled_at, due_at, state, seq)
+   priority, max_attempts, tags, meta, scheduled_at, due_at, state, seq, lane, cost)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
        %(group_index)s::integer,
        least(%(expires_at)s::timestamptz, coalesce(w.eta, pg_catalog.now()) + interval '1 second' * least(
@@ -31,7 +31,8 @@ SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)
        coalesce(w.eta, pg_catalog.now()),
        CASE WHEN w.eta > pg_catalog.now() THEN w.eta END,
        CASE WHEN w.eta > pg_catalog.now() THEN 'scheduled' ELSE 'available' END,
-       coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq'))
+       coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq')),
+       %(lane)s::text, %(cost)s::integer
 FROM (SELECT coalesce(pg_catalog.now() + %(delay)s::double precision * interval '1 second',
                       %(eta)s::timestamptz) AS eta) AS w
 WHERE NOT %(is_holder_only)s::boolean
@@ -50,6 +51,8 @@ SET id = CASE WHEN j.finished_at IS NULL THEN j.id ELSE excluded.id END,
     body = excluded.body,
     priority = excluded.priority,
     seq = excluded.seq,
+    lane = excluded.lane,
+    cost = excluded.cost,
     inserted_at = CASE WHEN j.finished_at IS NULL THEN j.inserted_at ELSE excluded.inserted_at END,
     scheduled_at = excluded.scheduled_at,
     tags = excluded.tags,

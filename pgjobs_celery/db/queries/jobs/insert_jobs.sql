@@ -10,7 +10,7 @@ WITH places AS MATERIALIZED (
 ), put AS (
   INSERT INTO pgjobs.jobs
     (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
-     priority, max_attempts, tags, meta, unique_key, scheduled_at, due_at, state, seq)
+     priority, max_attempts, tags, meta, unique_key, scheduled_at, due_at, state, seq, lane, cost)
   SELECT u.task_id, u.task, u.queue, u.root_id, u.parent_id, u.group_id, u.group_index,
          least(u.expires_at, coalesce(u.eta, pg_catalog.now()) + interval '1 second' * least(
            u.ttl, (SELECT q.message_ttl FROM pgjobs.queues AS q WHERE q.name = u.queue))),
@@ -18,16 +18,17 @@ WITH places AS MATERIALIZED (
          u.meta::jsonb, u.unique_key, coalesce(u.eta, pg_catalog.now()),
          CASE WHEN u.eta > pg_catalog.now() THEN u.eta END,
          CASE WHEN u.eta > pg_catalog.now() THEN 'scheduled' ELSE 'available' END,
-         u.seq
+         u.seq, u.lane, u.cost
   FROM unnest(
     %(task_ids)s::text[], %(tasks)s::text[], %(queues)s::text[], %(root_ids)s::text[],
     %(parent_ids)s::text[], %(group_ids)s::text[], %(group_indexes)s::integer[],
     %(expiries)s::timestamptz[], %(messages)s::text[], %(bodies)s::bytea[],
     %(priorities)s::smallint[], %(max_attempts)s::integer[], %(tags)s::text[],
     %(metas)s::text[], %(unique_keys)s::bytea[], %(etas)s::timestamptz[],
-    %(ttls)s::double precision[], %(are_first)s::boolean[], (SELECT p.seqs FROM places AS p)
+    %(ttls)s::double precision[], %(lanes)s::text[], %(costs)s::integer[],
+    %(are_first)s::boolean[], (SELECT p.seqs FROM places AS p)
   ) AS u (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
-          priority, max_attempts, tags, meta, unique_key, eta, ttl, is_first, seq)
+          priority, max_attempts, tags, meta, unique_key, eta, ttl, lane, cost, is_first, seq)
   WHERE u.is_first
   ORDER BY u.unique_key NULLS FIRST, u.seq
   ON CONFLICT DO NOTHING

@@ -3,7 +3,7 @@
 -- that have each statement parsed and planned anew (Django's, psycopg2).
 INSERT INTO pgjobs.jobs
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
-   priority, max_attempts, tags, meta, scheduled_at, due_at, state, seq)
+   priority, max_attempts, tags, meta, scheduled_at, due_at, state, seq, lane, cost)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
        %(group_index)s::integer,
        least(%(expires_at)s::timestamptz, coalesce(w.eta, pg_catalog.now()) + interval '1 second' * least(
@@ -14,7 +14,8 @@ SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)
        coalesce(w.eta, pg_catalog.now()),
        CASE WHEN w.eta > pg_catalog.now() THEN w.eta END,
        CASE WHEN w.eta > pg_catalog.now() THEN 'scheduled' ELSE 'available' END,
-       coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq'))
+       coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq')),
+       %(lane)s::text, %(cost)s::integer
 FROM (SELECT coalesce(pg_catalog.now() + %(delay)s::double precision * interval '1 second',
                       %(eta)s::timestamptz) AS eta) AS w
 ON CONFLICT DO NOTHING

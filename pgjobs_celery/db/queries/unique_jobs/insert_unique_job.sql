@@ -16,7 +16,8 @@ WITH freed AS (
 )
 INSERT INTO pgjobs.jobs
   (task_id, task, queue, root_id, parent_id, group_id, group_index, expires_at, message, body,
-   priority, max_attempts, tags, meta, unique_key, scheduled_at, due_at, state, seq)
+   priority, max_attempts, tags, meta, unique_key, scheduled_at, due_at, state, seq, lane,
+   cost)
 SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)s,
        %(group_index)s::integer,
        least(%(expires_at)s::timestamptz,
@@ -29,7 +30,8 @@ SELECT %(task_id)s, %(task)s, %(queue)s, %(root_id)s, %(parent_id)s, %(group_id)
        coalesce(%(eta)s::timestamptz, pg_catalog.now()),
        CASE WHEN %(eta)s::timestamptz > pg_catalog.now() THEN %(eta)s::timestamptz END,
        CASE WHEN %(eta)s::timestamptz > pg_catalog.now() THEN 'scheduled' ELSE 'available' END,
-       coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq'))
+       coalesce(%(seq)s::bigint, pg_catalog.nextval('pgjobs.jobs_seq')),
+       %(lane)s::text, %(cost)s::integer
 -- Counted, so that it is freed before the key is taken.
 FROM (SELECT pg_catalog.count(*) FROM freed) AS f
 ON CONFLICT DO NOTHING

@@ -2,17 +2,26 @@
 -- while the job waits; a job that becomes available now, or moves to another queue, goes to its tail.
 -- Its time is not moved beyond "latest": seconds from when it was published or, if it has begun since,
 -- from its last attempt.
+-- Its lane follows its arguments and its queue. One that was published to another queue, and does not move
+-- this job there, has that queue's lane, which is not for this one.
 UPDATE pgjobs.jobs AS j
 SET message = CASE WHEN 'args' = ANY (f.names) THEN %(message)s ELSE j.message END,
     body = CASE WHEN 'args' = ANY (f.names) THEN %(body)s ELSE j.body END,
     queue = CASE WHEN 'queue' = ANY (f.names) THEN %(queue)s ELSE j.queue END,
-    priority = CASE WHEN 'priority' = ANY (f.names) THEN %(priority)s::smallint ELSE j.priority END,
+    priority = (CASE WHEN 'priority' = ANY (f.names) THEN %(priority)s::integer ELSE j.priority END & 255)
+               + CASE WHEN 'queue' = ANY (f.names) OR 'args' = ANY (f.names) AND j.queue = %(queue)s
+                      THEN CASE WHEN %(lane)s::text IS NULL THEN 0 ELSE 256 END
+                      ELSE j.priority & 256 END,
+    lane = CASE WHEN 'queue' = ANY (f.names) OR 'args' = ANY (f.names) AND j.queue = %(queue)s
+                THEN %(lane)s::text ELSE j.lane END,
+    cost = CASE WHEN 'args' = ANY (f.names) THEN %(cost)s::integer ELSE j.cost END,
     tags = CASE WHEN 'tags' = ANY (f.names) THEN %(tags)s::text[] ELSE j.tags END,
     meta = CASE WHEN 'meta' = ANY (f.names) THEN %(meta)s::jsonb ELSE j.meta END,
     max_attempts = CASE WHEN 'max_attempts' = ANY (f.names)
                         THEN greatest(j.attempt + 1, coalesce(%(max_attempts)s::integer, 20))
                         ELSE j.max_attempts END,
-    scheduled_at = CASE WHEN 'eta' = ANY (f.names) THEN least(f.eta, coalesce(j.attempted_at, j.inserted_at) + f.latest)
+    scheduled_at = CASE WHEN 'eta' = ANY (f.names)
+                        THEN least(f.eta, coalesce(j.attempted_at, j.inserted_at) + f.latest)
                         ELSE j.scheduled_at END,
     due_at = CASE WHEN 'eta' <> ALL (f.names) THEN j.due_at
                   WHEN least(f.eta, coalesce(j.attempted_at, j.inserted_at) + f.latest) > pg_catalog.now()
