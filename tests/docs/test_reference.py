@@ -30,6 +30,7 @@ from pgjobs_celery.db.rows.metrics import DEPTH
 from pgjobs_celery.job import exceptions as ending
 from pgjobs_celery.job.backoff import oban_backoff
 from pgjobs_celery.job.options import NAMES
+from pgjobs_celery.job.options import OPTIONS as TASK_OPTIONS
 from pgjobs_celery.job.states import TO_CELERY, State
 from pgjobs_celery.job.unique import GROUPS
 from pgjobs_celery.maintenance.fold import EXCEPTIONS, LONGEST, Fold
@@ -230,7 +231,7 @@ def test_every_option_of_a_task_is_described_with_its_default():
         there |= {name: value for name, value in vars(each).items() if is_option(name, value)}
     assert shown == {name: shown_default(value) for name, value in there.items()}
     for name, _, places, *_ in rows("pgtask.md", "Options"):
-        assert ("call" in places) is (name in NAMES), name
+        assert ("call" in places) is (name in TASK_OPTIONS), name
 
 
 def is_option(name: str, value: object) -> bool:
@@ -269,7 +270,7 @@ def test_every_end_of_an_attempt_is_described():
 
 def test_every_key_of_the_header_is_described():
     shown = [row[0] for row in rows("pgtask.md", "The message header")]
-    assert shown == [*NAMES, *Unique().to_header(b"")]
+    assert shown == [*NAMES, "gates", *Unique(max_wait=1).to_header(b"")]
 
 
 def test_every_signal_is_described_with_what_it_gives():
