@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .beat.schedules import schedules as schedules
     from .control.acting import acting_as as acting_as
     from .control.audit import audit as audit
+    from .control.flows import flows as flows
     from .control.jobs import jobs as jobs
     from .control.queues import queues as queues
     from .control.signal import asignal as asignal
@@ -61,6 +62,7 @@ _MODULES = {
     "bulk": "publishing.bulk",
     "enqueue_many": "publishing.enqueue_many",
     "cron": "beat.cron",
+    "flows": "control.flows",
     "jobs": "control.jobs",
     "queues": "control.queues",
     "schedules": "beat.schedules",
@@ -90,6 +92,7 @@ __all__ = [
     "bulk",
     "cron",
     "enqueue_many",
+    "flows",
     "jobs",
     "queues",
     "schedules",

@@ -155,6 +155,22 @@ def evil_migration(connection: Connection) -> Iterator[None]:
     connection.execute("DELETE FROM pgjobs.migrations WHERE version = 9999")
 
 
+QUEUES = [
+    ["rate", EVIL, "5/m"], ["concurrency", EVIL, "3", "--by", f"kwargs.{EVIL}"],
+    ["fair", EVIL, f"kwargs.{EVIL}"], ["weight", EVIL, EVIL, "3"], ["depth", EVIL, "9"],
+    ["pause", EVIL, "--key", EVIL], ["pause", "--task", EVIL], ["pause", "--tag", EVIL],
+    ["list"], ["list", "--json"],
+]  # fmt: skip
+FLOWS = [
+    ["set", f"rate/{EVIL}", "3/s"], ["set", f"rate/task/{EVIL}", EVIL], ["list"],
+    ["list", "--json"], ["show", f"rate/{EVIL}"], ["show", f"rate/{EVIL}", "--json"],
+    ["show", f"rate/{EVIL}2"], ["reset", f"rate/{EVIL}"],
+]  # fmt: skip
+QUEUES_AFTER = [
+    ["unfair", EVIL], ["reset", EVIL], ["resume", EVIL, "--key", EVIL], ["resume", "--task", EVIL],
+]  # fmt: skip
+
+
 def commands() -> list[list[str]]:
     """Each command, with arguments that have it say something of every row."""
     first, failed = f"0{EVIL}", f"1{EVIL}"
@@ -167,6 +183,8 @@ def commands() -> list[list[str]]:
         ["doctor"], ["doctor", "--json"], ["metrics"], ["metrics", "--json"], ["ready"],
         ["workers"], ["workers", "--json"], ["top", "--once"],
         ["pause", EVIL], ["limit", EVIL, "2"], ["limit", EVIL, "none"], ["resume", EVIL],
+        *(["queues", *words] for words in QUEUES), *(["flows", *words] for words in FLOWS),
+        *(["queues", *words] for words in QUEUES_AFTER),
         ["schedules", "list"], ["schedules", "list", "--json"], ["schedules", "check"],
         ["schedules", "check", "--json"], ["schedules", "show", EVIL],
         ["schedules", "show", EVIL, "--json"], ["schedules", "show", f"{EVIL}?"],

@@ -165,13 +165,20 @@ class JobFeed:
         # A channel that only gets hears of no limit.
         self._node.limits.expire()
         self._node.places()
-        while claims := self._node.claim_jobs(ClaimPlan.everything([queue]), 1, for_pool=False):
+        buckets = ClaimPlan.everything([queue])
+        while claims := self._claim_one(buckets):
             message = self._to_message(claims[0])
             if message is not None:
                 self._qos.hand_out(message, no_ack)
                 self._qos.keep(message, claims[0])
                 return message
         return None
+
+    def _claim_one(self, buckets: Sequence[Bucket]) -> list[Claim]:
+        while not (claims := self._node.claim_jobs(buckets, 1, for_pool=False)):
+            if not self._node.parking.has_parked():
+                break
+        return claims
 
     # Deliver
 
@@ -219,7 +226,10 @@ class JobFeed:
             return False
         for_pool = self._fed_pool() is not None
         claims = self._node.claim_jobs(look.buckets, look.limit, for_pool=for_pool)
-        return self._take_claims(look, claims)
+        has_found = self._take_claims(look, claims)
+        if self._node.parking.has_parked():
+            self._plan.look_again()  # behind those that were parked
+        return has_found
 
     def _start_claim(self) -> Look | None:
         """Decide what to claim now; None if no claim is worth its price."""

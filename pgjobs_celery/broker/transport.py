@@ -368,6 +368,7 @@ class Transport(base.Transport):
                 channel.mailbox.expect(name)
         elif kind == notify.QUEUE:
             self._node.limits.expire()
+            self._node.services.expect_resume()
             for channel in self.channels:
                 channel.jobs.look_again()
 

@@ -17,14 +17,23 @@ from ..db.rights import Rights
 from ..errors import PgJobsError
 from .output import echo, failure
 
+_FLOWS: Rights = dict.fromkeys(("flows", "gates", "lanes", "pauses", "jobs"), ("SELECT",))
+
 #: The commands that do what the audit calls by these names.
 ACTIONS = {
     "cancel": "cancel_jobs", "retry": "retry_jobs", "delete": "delete_jobs",
     "reschedule": "reschedule_jobs", "prioritize": "prioritize_jobs", "move": "move_jobs",
     "pause": "pause_queue", "resume": "resume_queue", "limit": "limit_queue",
+    "queues pause": "pause_queue", "queues resume": "resume_queue",
+    "queues rate": "set_flow", "queues concurrency": "set_flow", "queues fair": "share_queue",
+    "queues unfair": "share_queue", "queues weight": "weigh_key", "queues depth": "bound_queue",
+    "queues reset": "reset_queue", "flows set": "set_flow", "flows reset": "reset_flow",
     "schedules add": "put_schedule", "schedules pause": "pause_schedule",
     "schedules resume": "resume_schedule", "schedules delete": "delete_schedule",
 }  # fmt: skip
+
+#: The groups whose commands are named with them.
+GROUPS = ("schedules", "queues", "flows")
 
 #: The privileges that each command needs; a command that is not listed needs as many as a worker.
 RIGHTS: dict[str, Rights] = {
@@ -44,6 +53,9 @@ RIGHTS: dict[str, Rights] = {
         "jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",), "limits": ("SELECT",),
     },
     "audit": {"audit": ("SELECT",), "jobs": ("SELECT",)},
+    "queues list": {"queues": ("SELECT",), "limits": ("SELECT",)},
+    "flows list": _FLOWS,
+    "flows show": _FLOWS,
     "schedules list": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
     "schedules show": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
     "schedules check": {"schedules": ("SELECT",), "jobs": ("SELECT",)},
@@ -83,8 +95,8 @@ def reported() -> Iterator[None]:
 def rights_of(ctx: click.Context) -> Rights | None:
     """The privileges that the running command needs; None for all."""
     words = [ctx.info_name or ""]
-    if ctx.parent is not None and ctx.parent.info_name == "schedules":
-        words.insert(0, "schedules")
+    if ctx.parent is not None and ctx.parent.info_name in GROUPS:
+        words.insert(0, ctx.parent.info_name)
     return RIGHTS.get(" ".join(words))
 
 

@@ -31,6 +31,7 @@ from ..job.states import State
 from . import audit as cli_audit
 from . import doctor as cli_doctor
 from . import failures as cli_failures
+from . import flows as cli_flows
 from . import history as cli_history
 from . import jobs as cli_jobs
 from . import metrics as cli_metrics
@@ -59,6 +60,8 @@ OTHERS = (
     cli_audit.audit,
     cli_doctor.doctor,
     cli_failures.failures,
+    cli_flows.flows,
+    cli_queues.queues,
     cli_history.history,
     cli_metrics.metrics,
     cli_ready.ready,

@@ -1,18 +1,32 @@
-"""``celery pgjobs pause``, ``resume`` and ``limit``: what holds for a queue on every worker."""
+"""``celery pgjobs queues``, ``pause``, ``resume`` and ``limit``: what holds on every worker."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..control.rights import ACTION_RIGHTS
+from ..errors import InvalidOption
+from ..job import spelling
 from .database import database_options, find_database, reported, rights_of
-from .output import echo
+from .filters import read_duration
+from .jobs import moment
+from .output import echo, echo_json, show_table
 
 if TYPE_CHECKING:
+    from ..control.one_queue import OneQueue
     from ..control.queues import Queues
+    from ..db.database import Database
+    from ..db.rights import Rights
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
 def read_limit(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
@@ -24,30 +38,144 @@ def read_limit(ctx: click.Context, param: click.Parameter, value: str) -> int | 
     return int(value)
 
 
+def read_weight(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
+    """A number; None for ``none``."""
+    try:
+        return None if value.lower() == "none" else float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number nor none.") from None
+
+
+def read_rate(ctx: click.Context, param: click.Parameter, value: str) -> str | None:
+    """A rate as it is written; None for ``none``."""
+    return None if value.lower() == "none" else value
+
+
+def read_end(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> datetime | float | None:
+    """A time, or a duration from now."""
+    try:
+        return None if value is None else spelling.read_duration(value)
+    except InvalidOption:
+        try:
+            return moment(value)
+        except InvalidOption:
+            raise click.BadParameter(
+                f"{value!r} is neither a duration (90, 15m, 2h) nor a time (2027-01-31T06:00+01:00)"
+            ) from None
+
+
+def rule_options(command: F) -> F:
+    """The options of a rate."""
+    for option in (
+        click.option(
+            "--scope",
+            type=click.Choice(["global", "worker"]),
+            default="global",
+            show_default=True,
+            help="All workers together, or each by itself.",
+        ),
+        click.option(
+            "--algorithm",
+            type=click.Choice(["window", "bucket"]),
+            help="Never more in any period, or refilled evenly; default: window, or bucket with"
+            " --burst.",
+        ),
+        click.option("--burst", type=int, help="How many may begin at once: makes it a bucket."),
+        by_option,
+    ):
+        command = option(command)
+    return command
+
+
+by_option = click.option(
+    "--by", metavar="PATH", help="Of each value of an argument: kwargs.tenant_id, args.0."
+)
+until_option = click.option(
+    "--until", metavar="TIME", callback=read_end, help="A duration (90, 15m, 2h) or a time."
+)
+
+
+def pause_options(command: F) -> F:
+    """The options that name paused jobs, but for whole queues."""
+    for option in (
+        click.option("--key", help="Of one key of the queue, instead of all of it."),
+        click.option("--tag", help="The jobs with a tag, in all queues."),
+        click.option("--task", help="The jobs of a task, in all queues."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.argument("queues", nargs=-1, required=True, metavar="QUEUE...")
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@pause_options
+@until_option
 @database_options
 @click.pass_context
-def pause(ctx: click.Context, queues: tuple[str, ...], url: str | None, schema: str | None) -> None:
-    """Stop workers from starting jobs of these queues; running ones go on."""
-    with controlled(ctx, url, schema) as control:
-        for queue in queues:
-            control.pause(queue)
-            echo(f"{queue} is paused")
+def pause(
+    ctx: click.Context,
+    queues: tuple[str, ...],
+    task: str | None,
+    tag: str | None,
+    key: str | None,
+    until: datetime | float | None,
+    url: str | None,
+    schema: str | None,
+) -> None:
+    """Stop workers from starting jobs of queues, or of a task, tag or key; running ones go on."""
+    check_named(queues, task, tag, key)
+    end = "" if until is None else f" until {until}"
+    if isinstance(until, float):
+        end = f" for {spelling.write_duration(until)}"
+    is_part = task is not None or tag is not None or key is not None
+    rights = ACTION_RIGHTS["pause_jobs" if is_part else "pause_queue"]
+    with connected(ctx, url, schema, rights) as (database, app):
+        from ..control.flows import Flows
+        from ..control.queues import Queues
+
+        if is_part:
+            queue = queues[0] if queues else None
+            Flows(database, app).pause(task=task, tag=tag, key=key, queue=queue, until=until)
+            echo(f"{named(task, tag, key, queue)} is paused{end}")
+            return
+        for name in queues:
+            Queues(database, app).pause(name, until)
+            echo(f"{name} is paused{end}")
 
 
 @click.command()
-@click.argument("queues", nargs=-1, required=True, metavar="QUEUE...")
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@pause_options
 @database_options
 @click.pass_context
 def resume(
-    ctx: click.Context, queues: tuple[str, ...], url: str | None, schema: str | None
+    ctx: click.Context,
+    queues: tuple[str, ...],
+    task: str | None,
+    tag: str | None,
+    key: str | None,
+    url: str | None,
+    schema: str | None,
 ) -> None:
-    """Let workers start jobs of these queues again."""
-    with controlled(ctx, url, schema) as control:
-        for queue in queues:
-            was_paused = control.resume(queue)
-            echo(f"{queue} is resumed" if was_paused else f"{queue} was not paused")
+    """Let workers start jobs of these queues, or of a task, tag or key, again."""
+    check_named(queues, task, tag, key)
+    is_part = task is not None or tag is not None or key is not None
+    rights = ACTION_RIGHTS["resume_jobs" if is_part else "resume_queue"]
+    with connected(ctx, url, schema, rights) as (database, app):
+        from ..control.flows import Flows
+        from ..control.queues import Queues
+
+        if is_part:
+            queue = queues[0] if queues else None
+            was_paused = Flows(database, app).resume(task=task, tag=tag, key=key, queue=queue)
+            what = named(task, tag, key, queue)
+            echo(f"{what} is resumed" if was_paused else f"{what} was not paused")
+            return
+        for name in queues:
+            was_paused = Queues(database, app).resume(name)
+            echo(f"{name} is resumed" if was_paused else f"{name} was not paused")
 
 
 @click.command()
@@ -70,19 +198,241 @@ def limit(
 COMMANDS = (pause, resume, limit)
 
 
+@click.group("queues")
+def queues() -> None:
+    """Change the rules of queues: rates, limits, fair shares, depths, pauses."""
+
+
+queues.add_command(pause)
+queues.add_command(resume)
+
+
+@queues.command("list")
+@json_option
+@database_options
+@click.pass_context
+def list_queues(ctx: click.Context, *, as_json: bool, url: str | None, schema: str | None) -> None:
+    """List the queues with a rule or a pause, and those that were declared to stay."""
+    with controlled(ctx, url, schema) as control:
+        found = list(control)
+    if as_json:
+        from ..control.explanation import as_data
+
+        echo_json([as_data(asdict(each)) for each in found])
+    elif not found:
+        echo("No queue has a rule.")
+    else:
+        columns = [
+            (name, {"overflow": "fold"})
+            for name in ("queue", "at once", "fair by", "depth", "when full", "paused")
+        ]
+        rows = [
+            (
+                each.name,
+                "" if each.concurrency is None else str(each.concurrency),
+                each.fair_by or "",
+                "" if each.max_depth is None else str(each.max_depth),
+                each.on_full or "",
+                "" if each.paused_at is None
+                else f"until {each.paused_until:%Y-%m-%d %H:%M:%S %Z}" if each.paused_until
+                else "yes",
+            )
+            for each in found
+        ]  # fmt: skip
+        show_table(columns, rows, no_color=bool(getattr(ctx.obj, "no_color", False)))
+        echo("Rates, and limits by key: celery pgjobs flows list")
+
+
+@queues.command()
+@click.argument("queue")
+@click.argument("rate", callback=read_rate, metavar="RATE|none")
+@rule_options
+@database_options
+@click.pass_context
+def rate(
+    ctx: click.Context,
+    /,
+    queue: str,
+    rate: str | None,
+    url: str | None,
+    schema: str | None,
+    **rule: Any,
+) -> None:
+    """Begin at most so many jobs of a queue in a time: 100/m, 7/10s; none: as many as may be."""
+    with one_queue(ctx, queue, url, schema) as control:
+        control.rate(rate, **rule)
+        each = f" of each {rule['by']}" if rule["by"] else ""
+        echo(f"{queue} begins {'any number' if rate is None else rate}{each}")
+
+
+@queues.command()
+@click.argument("queue")
+@click.argument("number", callback=read_limit, metavar="N|none")
+@by_option
+@click.option("--scope", type=click.Choice(["global", "worker"]), default="global")
+@database_options
+@click.pass_context
+def concurrency(
+    ctx: click.Context,
+    queue: str,
+    number: int | None,
+    by: str | None,
+    scope: str,
+    url: str | None,
+    schema: str | None,
+) -> None:
+    """Run at most N jobs of a queue at once, of each value of --by; none: any number."""
+    with one_queue(ctx, queue, url, schema) as control:
+        control.concurrency(number, by=by, scope=scope)
+        each = f" of each {by}" if by else ""
+        where = " on each worker" if scope == "worker" else ""
+        echo(f"{queue} runs {'any number' if number is None else number} at once{each}{where}")
+
+
+@queues.command()
+@click.argument("queue")
+@click.argument("path")
+@click.option("--ageing", metavar="TIME", callback=read_duration, help="One rank per so much wait.")
+@database_options
+@click.pass_context
+def fair(
+    ctx: click.Context,
+    queue: str,
+    path: str,
+    ageing: float | None,
+    url: str | None,
+    schema: str | None,
+) -> None:
+    """Serve the values of an argument (kwargs.tenant_id) in turn."""
+    with one_queue(ctx, queue, url, schema) as control:
+        control.fair(path, ageing)
+        echo(f"{queue} serves each {path} in turn")
+
+
+@queues.command()
+@click.argument("queue")
+@database_options
+@click.pass_context
+def unfair(ctx: click.Context, queue: str, url: str | None, schema: str | None) -> None:
+    """Serve the jobs of a queue in their order again."""
+    with one_queue(ctx, queue, url, schema) as control:
+        control.unfair()
+        echo(f"{queue} has one line")
+
+
+@queues.command()
+@click.argument("queue")
+@click.argument("key")
+@click.argument("weight", callback=read_weight, metavar="WEIGHT|none")
+@database_options
+@click.pass_context
+def weight(
+    ctx: click.Context,
+    queue: str,
+    key: str,
+    weight: float | None,
+    url: str | None,
+    schema: str | None,
+) -> None:
+    """Give a key of a fair queue so many turns where others have one; none: one."""
+    with one_queue(ctx, queue, url, schema) as control:
+        control.weight(key, weight)
+        echo(f"{key} has weight {1 if weight is None else f'{weight:g}'} in {queue}")
+
+
+@queues.command()
+@click.argument("queue")
+@click.argument("number", callback=read_limit, metavar="N|none")
+@click.option(
+    "--on-full",
+    type=click.Choice(["raise", "wait", "drop_oldest"]),
+    default="raise",
+    show_default=True,
+    help="A publisher's choice where so many wait.",
+)
+@click.option("--wait", metavar="TIME", callback=read_duration, help="For how long it waits.")
+@database_options
+@click.pass_context
+def depth(
+    ctx: click.Context,
+    queue: str,
+    number: int | None,
+    on_full: str,
+    wait: float | None,
+    url: str | None,
+    schema: str | None,
+) -> None:
+    """Let at most N jobs of a queue wait; none: any number."""
+    with one_queue(ctx, queue, url, schema) as control:
+        control.max_depth(number, on_full, wait)
+        echo(f"{queue} holds {'any number' if number is None else f'at most {number}'} that wait")
+
+
+@queues.command()
+@click.argument("queue")
+@database_options
+@click.pass_context
+def reset(ctx: click.Context, queue: str, url: str | None, schema: str | None) -> None:
+    """Forget the rules of a queue that were set by hand, but for its pause and its limit."""
+    with one_queue(ctx, queue, url, schema) as control:
+        control.reset()
+        echo(f"{queue} has the rules of the code")
+
+
+def check_named(
+    queues: tuple[str, ...], task: str | None, tag: str | None, key: str | None
+) -> None:
+    """Raises click.UsageError unless the words name something that can be paused."""
+    if task is None and tag is None and key is None:
+        if not queues:
+            raise click.UsageError("name a queue, or give --task, --tag, or --key and its queue")
+    elif sum(each is not None for each in (task, tag, key)) > 1:
+        raise click.UsageError("give one of --task, --tag and --key")
+    elif key is not None and len(queues) != 1:
+        raise click.UsageError("--key is a key of one queue: name that")
+    elif key is None and queues:
+        raise click.UsageError("--task and --tag are paused in all queues: name none")
+
+
+def named(task: str | None, tag: str | None, key: str | None, queue: str | None) -> str:
+    """The paused jobs, in words."""
+    if key is not None:
+        return f"key {key} of {queue}"
+    return f"task {task}" if task is not None else f"tag {tag}"
+
+
 @contextmanager
-def controlled(ctx: click.Context, url: str | None, schema: str | None) -> Iterator[Queues]:
-    """The queues of the app's database, or that of ``--url``; every error is one line."""
+def connected(
+    ctx: click.Context, url: str | None, schema: str | None, rights: Rights | None = None
+) -> Iterator[tuple[Database, Any]]:
+    """The app's database, or that of ``--url``, and the app; every error is one line."""
     # Every celery command imports this module; only these change a queue.
-    from ..control.queues import Queues
     from ..db.database import get_database
 
     with reported():
         app = getattr(ctx.obj, "app", None)
         database = get_database(*find_database(app, url, schema))
-        database.rights = rights_of(ctx)
+        database.rights = rights or rights_of(ctx)
         database.verify()
         try:
-            yield Queues(database, app)
+            yield database, app
         finally:
             database.close()
+
+
+@contextmanager
+def controlled(ctx: click.Context, url: str | None, schema: str | None) -> Iterator[Queues]:
+    """The queues of that database."""
+    from ..control.queues import Queues
+
+    with connected(ctx, url, schema) as (database, app):
+        yield Queues(database, app)
+
+
+@contextmanager
+def one_queue(
+    ctx: click.Context, queue: str, url: str | None, schema: str | None
+) -> Iterator[OneQueue]:
+    """The rules of one queue of that database."""
+    with controlled(ctx, url, schema) as control:
+        yield control[queue]

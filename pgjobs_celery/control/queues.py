@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..config import check_queue_name
@@ -13,6 +13,8 @@ from ..errors import InvalidOption
 from ..job.checks import LARGEST_INTEGER, is_whole_number
 from .acting import begin_action
 from .app import database_of
+from .one_queue import OneQueue
+from .until import read_until
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,18 @@ class Queue:
     paused_at: datetime | None = None
     #: How many of its jobs may run at once; None for any number.
     concurrency: int | None = None
+    #: When the pause ends by itself; None for one that stays until the queue is resumed.
+    paused_until: datetime | None = field(default=None, repr=False)
+    #: The path of the key by whose values the queue is shared fairly; None for one line.
+    fair_by: str | None = field(default=None, repr=False)
+    #: After how many seconds of waiting a job counts as more urgent by one; None for never.
+    ageing: float | None = field(default=None, repr=False)
+    #: How many jobs may wait in it; None for any number.
+    max_depth: int | None = field(default=None, repr=False)
+    #: A publisher's choice when so many wait: raise, wait or drop_oldest.
+    on_full: str | None = field(default=None, repr=False)
+    #: For how many seconds it waits at most.
+    full_wait: float | None = field(default=None, repr=False)
 
     @property
     def is_paused(self) -> bool:
@@ -40,15 +54,23 @@ class Queues:
 
     def __init__(self, database: Database, app: Any = None) -> None:
         self._limits = database.limits
+        self._database = database
         self._app = app
 
-    def pause(self, name: str) -> None:
+    def __getitem__(self, name: str) -> OneQueue:
+        """A queue whose rules are to be changed, whether it exists or not."""
+        return OneQueue(self._database, check_queue_name(name), self._app)
+
+    def pause(self, name: str, until: datetime | timedelta | float | None = None) -> None:
         """Stop all workers from claiming jobs of the queue, from the moment this returns.
 
-        Claimed jobs run to their end. Raises InvalidOption for an invalid name.
+        Claimed jobs run to their end. ``until``: a time, or a timedelta or seconds from now, at
+        which the queue is resumed by a worker; None for until it is resumed. Raises InvalidOption
+        for an invalid name or time.
         """
-        queue = check_queue_name(name)
-        self._limits.pause_queue(queue, begin_action("pause_queue", self._app, queue=queue))
+        queue, end = check_queue_name(name), read_until(until)
+        action = begin_action("pause_queue", self._app, queue=queue, details=end.data)
+        self._limits.pause_queue(queue, action, until=end.until, seconds=end.seconds)
 
     def resume(self, name: str) -> bool:
         """Let workers claim from the queue again, at once; False if it was not paused."""

@@ -19,6 +19,12 @@ _SCHEDULES: Rights = {
     "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
     "audit": ("INSERT",),
 }  # fmt: skip
+#: What people set for queues, flows and keys.
+_RULES: Rights = {
+    **dict.fromkeys(("flows", "weights", "pauses"), ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    "limits": ("SELECT", "INSERT", "UPDATE"), "lanes": ("SELECT",), "arrivals": ("SELECT",),
+    "audit": ("INSERT",),
+}  # fmt: skip
 _OPERATIONS: Rights = {"entries": ("SELECT", "INSERT", "UPDATE", "DELETE")}
 
 #: The privileges that each action needs; None: those of a worker, for it publishes.
@@ -39,6 +45,14 @@ ACTION_RIGHTS: dict[str, Rights | None] = {
     "pause_queue": {
         "limits": ("SELECT", "INSERT", "UPDATE"), "nodes": ("UPDATE",), "audit": ("INSERT",),
     },
+    "share_queue": _RULES,
+    "weigh_key": _RULES,
+    "bound_queue": _RULES,
+    "reset_queue": _RULES,
+    "set_flow": _RULES,
+    "reset_flow": _RULES,
+    "pause_jobs": _RULES,
+    "resume_jobs": {**_RULES, **_JOBS},
     "resume_queue": {"limits": ("SELECT", "UPDATE"), "audit": ("INSERT",)},
     "limit_queue": {
         "limits": ("SELECT", "INSERT", "UPDATE"), "nodes": ("UPDATE",),

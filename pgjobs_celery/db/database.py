@@ -36,6 +36,7 @@ from .rows.overview import OverviewRows
 from .rows.privileges import Privileges
 from .rows.results import Results
 from .rows.routes import Routes
+from .rows.rules import Rules
 from .rows.running import Held
 from .rows.steps import Steps
 from .rows.unique_jobs import UniqueJobs
@@ -134,6 +135,11 @@ class Database(Session):
     def flow_rules(self) -> FlowRules:
         """The rules of flow control, as publishers need them."""
         return FlowRules(self)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The rules of flows, and the pauses of jobs."""
+        return Rules(self)
 
     @cached_property
     def audit(self) -> Audit:

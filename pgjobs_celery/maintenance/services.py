@@ -11,6 +11,7 @@ from .post import Post
 from .prune import Prune
 from .reap import Reap
 from .rescue import Rescue
+from .resume import Resume
 from .settle import Ledger, Settle
 from .stage import Stage
 
@@ -31,10 +32,12 @@ class Services:
         self.post = Post()
         self._stage = Stage()
         self._reap = Reap()
+        self._resume = Resume()
         self._rescue = Rescue(on_buried=lambda: self._loop.hurry(self._reap))
         if not database.options.listen:
             # No notification tells of a job that is due before the others.
             self._stage.interval = min(self._stage.interval, database.options.poll)
+            self._resume.interval = self._stage.interval
         #: None while this process claims nothing.
         self.heartbeat: Heartbeat | None = None
         self._complete: Service | None = None
@@ -58,7 +61,7 @@ class Services:
         self._loop.add(self.post)
         self._rescue.bound = settings.max_interruptions
         if settings.maintenance:
-            for service in (self._stage, self._rescue, self._reap):
+            for service in (self._stage, self._rescue, self._reap, self._resume):
                 self._loop.add(service)
             self._metrics.add(Fold(settings.metrics_limit))
             self._start_pruning(settings)
@@ -88,6 +91,10 @@ class Services:
     def expect_due(self) -> None:
         """A job was scheduled: it may be due before the one that was the nearest."""
         self._loop.hurry(self._stage)
+
+    def expect_resume(self) -> None:
+        """A pause was set or ended: one may be over before the one that was the nearest."""
+        self._loop.hurry(self._resume)
 
     def send(self, event: Routed) -> None:
         """Send an event, soon and with others."""

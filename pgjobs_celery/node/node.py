@@ -36,6 +36,7 @@ from .limits import KnownLimits
 from .look_back import LookBack
 from .mailboxes import Mailboxes
 from .outcomes import finished_jobs, report_lost, settle_each
+from .parking import Parking
 from .used_queues import UsedQueues
 from .watcher import Watcher
 
@@ -69,6 +70,8 @@ class Node:
         self.read_ahead = database.options.read_ahead
         #: How many jobs of a queue it may claim.
         self.limits = KnownLimits()
+        #: The pauses of tasks, tags and keys.
+        self.parking = Parking()
         #: Over which exchange this worker tells of what happens; None where it is not a worker.
         self.event_exchange: str | None = None
         #: Called with jobs that have come to their end, once that is written; from any thread.
@@ -239,8 +242,12 @@ class Node:
 
     def places(self) -> dict[str, int]:
         """How many more jobs of each queue with a limit to claim at most, from 0."""
-        self.limits.refresh(self.database.limits.list_limits)
+        self.limits.refresh(self._read_limits)
         return self.limits.places(self.holdings.queues())
+
+    def _read_limits(self) -> dict[str, int]:
+        self.parking.refresh(self.database)
+        return self.database.limits.list_limits()
 
     def configure(self, name: str, settings: Settings, event_exchange: str | None = None) -> None:
         """Be the node of a Celery worker of this name, which tells of itself over that exchange."""
@@ -335,10 +342,12 @@ class Node:
         limited = {bucket.queue for bucket in buckets}.intersection(self.limits.shared)
 
         def take(pending: Pending) -> Turn:
-            turn = self.database.claims.turn(
-                self.id, pending, buckets, limit, late, name=self.name, limited=limited,
-                bound=self.settings.max_interruptions,
-            )  # fmt: skip
+            with self.parking.together(self.database):
+                turn = self.database.claims.turn(
+                    self.id, pending, buckets, limit, late, name=self.name, limited=limited,
+                    bound=self.settings.max_interruptions,
+                )  # fmt: skip
+                turn = self.parking.park(self.database, self.id, turn)
             self.limits.learn(turn.places, (claim.queue for claim in turn.claims))
             return turn
 

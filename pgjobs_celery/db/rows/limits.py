@@ -25,6 +25,16 @@ class QueueRow(NamedTuple):
     name: str
     paused_at: datetime | None = None
     concurrency: int | None = None
+    #: When the pause ends by itself; None for one that stays.
+    paused_until: datetime | None = None
+    #: The path of the key by whose values it is shared fairly, and after how many seconds a job
+    #: counts as more urgent.
+    fair_by: str | None = None
+    ageing: float | None = None
+    #: How many jobs may wait in it, and what happens to one more.
+    max_depth: int | None = None
+    on_full: str | None = None
+    full_wait: float | None = None
 
 
 class QueueLimits:
@@ -34,13 +44,25 @@ class QueueLimits:
         self._session = session
         self._audit = Audit(session)
 
-    def pause_queue(self, queue: str, action: Action | None = None) -> None:
-        """Have nothing claimed from a queue any more, from the moment this returns."""
+    def pause_queue(
+        self,
+        queue: str,
+        action: Action | None = None,
+        *,
+        until: datetime | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Have nothing claimed from a queue any more, from the moment this returns.
+
+        Until a time, or for so many seconds; without either until it is resumed.
+        """
         with self._changing() as run:
-            ((is_new,),) = run("pause_queue", queue=queue)
+            ((is_new,),) = run("pause_queue", queue=queue, until=until, seconds=seconds)
             if is_new and action is not None:
                 run("record_action", **action.values())
             run("lock_nodes")
+        if until is not None or seconds is not None:
+            self._announce()
 
     def resume_queue(self, queue: str, action: Action | None = None) -> bool:
         """Have a queue claimed from again, at once; False if it was not paused."""

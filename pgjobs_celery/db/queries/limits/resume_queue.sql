@@ -1,5 +1,6 @@
 UPDATE pgjobs.limits AS l
-SET paused_at = NULL
+SET paused_at = NULL,
+    paused_until = NULL
 WHERE l.queue = %(queue)s
   AND l.paused_at IS NOT NULL
 RETURNING l.queue

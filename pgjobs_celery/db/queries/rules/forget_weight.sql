@@ -1,0 +1,3 @@
+DELETE FROM pgjobs.weights AS w
+WHERE w.queue = %(queue)s
+  AND w.key = %(key)s
