@@ -37,6 +37,7 @@ PUBLIC = [
     "bulk",
     "cron",
     "enqueue_many",
+    "flows",
     "jobs",
     "queues",
     "schedules",

@@ -270,11 +270,10 @@ def count_jobs(db: Opened) -> list[QueueCount]:
         if oldest_wait is not None:
             count.oldest_wait = max(0.0, oldest_wait)
     if versions.status(db.connection, db.schema).version >= LIMITS_VERSION:
-        rows = db.connection.execute(statement("list_queues", db.schema)).fetchall()
+        rows = db.connection.execute(statement("list_limited", db.schema)).fetchall()
         for queue, paused_at, concurrency in rows:
-            if queue in queues or paused_at is not None or concurrency is not None:
-                count = queues.setdefault(queue, QueueCount(queue))
-                count.paused_at, count.concurrency = paused_at, concurrency
+            count = queues.setdefault(queue, QueueCount(queue))
+            count.paused_at, count.concurrency = paused_at, concurrency
     return [queues[queue] for queue in sorted(queues)]
 
 

@@ -13,7 +13,7 @@ from celery import Celery
 from celery.bin.celery import celery
 from click.testing import CliRunner, Result
 
-from pgjobs_celery import schedules
+from pgjobs_celery import flows, schedules
 from pgjobs_celery.cli.database import RIGHTS
 from pgjobs_celery.db import database as databases
 from pgjobs_celery.db.database import Database
@@ -36,12 +36,19 @@ READING = [
     ("workers", "--json"), ("top",), ("top", "--json"), ("schedules", "list"),
     ("ready", "--worker", "node1"),
     ("schedules", "show", "entry"), ("schedules", "check"),
+    ("queues", "list"), ("flows", "list"), ("flows", "show", "rate/stripe"),
     ("audit",), ("audit", "--json", "--job", "a"), ("history",), ("history", "--by", "queue"),
 ]  # fmt: skip
 WRITING = [
     ("cancel", "a"), ("retry", "b"), ("reschedule", "b", "--in", "5m"),
     ("prioritize", "b", "--to", "3"), ("move", "b", "--to", "mail"), ("delete", "b"),
     ("pause", "mail"), ("resume", "mail"), ("limit", "celery", "2"), ("limit", "celery", "none"),
+    ("pause", "--task", "a"), ("resume", "--task", "b"), ("queues", "pause", "mail"),
+    ("queues", "resume", "mail"), ("queues", "rate", "mail", "5/m"),
+    ("queues", "concurrency", "mail", "2", "--by", "args.0"), ("queues", "fair", "mail", "args.0"),
+    ("queues", "unfair", "mail"), ("queues", "weight", "mail", "7", "2"),
+    ("queues", "depth", "mail", "9"), ("queues", "reset", "mail"),
+    ("flows", "set", "rate/stripe", "9/s"), ("flows", "reset", "rate/stripe"),
     ("schedules", "add", "new", "shop.report", "--every", "90"),
     ("schedules", "add", "new", "shop.report", "--every", "95", "--replace"),
     ("schedules", "pause", "entry"), ("schedules", "resume", "entry"),
@@ -72,6 +79,7 @@ def run(url: str, role: str, database: Database, monkeypatch: pytest.MonkeyPatch
     owner = Celery("shop", broker=url, backend=url, set_as_current=False)
     owner.task(report, name="shop.report")
     schedules(owner).put("entry", "shop.report", 86_400)
+    flows(owner).set("rate/stripe", "5/s")
     close_app(owner)
 
     def run(*words: str) -> Result:

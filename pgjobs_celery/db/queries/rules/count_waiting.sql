@@ -2,13 +2,13 @@
 -- those named.
 SELECT w.flow, w.gate, pg_catalog.sum(w.jobs)::bigint, pg_catalog.bool_or(w.jobs >= %(depth)s::bigint)
 FROM (
-  SELECT split_part(g.gate, '=', 1) AS flow, g.gate, h.jobs
+  SELECT pg_catalog.split_part(g.gate, '=', 1) AS flow, g.gate, h.jobs
   FROM (
     SELECT l.queue, l.lane, l.gates
     FROM pgjobs.lanes AS l
     WHERE %(flows)s::text[] IS NULL
-       OR EXISTS (SELECT FROM unnest(l.gates) AS e (gate)
-                  WHERE split_part(e.gate, '=', 1) = ANY (%(flows)s::text[]))
+       OR EXISTS (SELECT FROM pg_catalog.unnest(l.gates) AS e (gate)
+                  WHERE pg_catalog.split_part(e.gate, '=', 1) = ANY (%(flows)s::text[]))
     LIMIT %(lanes)s::bigint
   ) AS l
   CROSS JOIN LATERAL (
@@ -23,7 +23,7 @@ FROM (
           ORDER BY j.queue, j.lane, j.priority, j.seq
           LIMIT %(depth)s::bigint) AS f
   ) AS h
-  CROSS JOIN unnest(l.gates) AS g (gate)
+  CROSS JOIN pg_catalog.unnest(l.gates) AS g (gate)
   WHERE h.jobs > 0
 ) AS w
 WHERE %(flows)s::text[] IS NULL

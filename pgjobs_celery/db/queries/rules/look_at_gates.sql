@@ -19,7 +19,7 @@ WITH rules AS MATERIALIZED (
              WHERE p.attempt = (SELECT j.attempt FROM pgjobs.jobs AS j
                                 WHERE j.id = p.job AND j.claimed_by IS NOT NULL))
            WHEN r.algorithm = 'bucket'
-             THEN ceil(round((greatest(0, g.full_at - c.now) * r.amount / r.period)::numeric, 6))
+             THEN pg_catalog.ceil(pg_catalog.round((greatest(0, g.full_at - c.now) * r.amount / r.period)::numeric, 6))
            ELSE (SELECT coalesce(pg_catalog.sum(w.number), 0)
                  FROM unnest(g.times, g.counts) AS w (at, number)
                  WHERE w.at > c.now - r.period)
@@ -39,7 +39,7 @@ WITH rules AS MATERIALIZED (
                  WHERE w.since >= r.amount)
          END::float8 AS next_in
   FROM pgjobs.gates AS g
-  JOIN rules AS r ON r.flow = split_part(g.gate, '=', 1)
+  JOIN rules AS r ON r.flow = pg_catalog.split_part(g.gate, '=', 1)
   CROSS JOIN clock AS c
 ), ranked AS (
   SELECT s.*, pg_catalog.row_number() OVER (PARTITION BY s.flow ORDER BY s.used DESC, s.gate) AS place,
