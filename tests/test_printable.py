@@ -107,7 +107,8 @@ def evil_rows(app: Celery, database: Database, connection: Connection) -> None:
         sets = ", ".join(f"{name} = %({name})s" for name in texts)
         connection.execute(
             f"UPDATE pgjobs.jobs SET {sets}, tags = ARRAY[%(tag)s], meta = %(meta)s::jsonb,"
-            " priority = priority | 256, errors = %(errors)s, result = %(result)s, result_type = 'application/json',"
+            " priority = priority | 256, errors = %(errors)s,"
+            " result = %(result)s, result_type = 'application/json',"
             " children = %(json)s WHERE task_id = %(old)s",
             {
                 **texts, "tag": EVIL, "meta": json.dumps({EVIL: EVIL}), "json": JSON,
