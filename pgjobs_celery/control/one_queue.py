@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidOption
 from ..job.checks import LARGEST_INTEGER, did_you_mean, is_whole_number
-from ..job.flow import QUEUE, RATE, RUNNING, check_path, check_weight, flow_name
+from ..job.flow import QUEUE, RATE, RUNNING, check_path, check_weight, flow_name, named_path
 from .acting import begin_action
 from .filters import seconds
 from .flows import Flows, read_key
@@ -49,7 +49,7 @@ class OneQueue:
     ) -> None:
         """Begin no more of its jobs than ``rate`` says, such as "100/m"; None: as many as may be.
 
-        ``by``: a path into the arguments ("kwargs.tenant_id"), each value of which has that rate
+        ``by``: an argument's name or a path ("kwargs.tenant_id"), each value of which has that rate
         for itself. ``algorithm``: "window" (in no period more than that) or "bucket", which lets
         ``burst`` begin at once and refills steadily.
         """
@@ -87,7 +87,7 @@ class OneQueue:
         age = None if ageing is None else seconds("ageing", ageing)
         if age == 0:
             raise InvalidOption("ageing must be more than 0 s; None is no ageing")
-        self._change_fair(check_path("fair", by), age)
+        self._change_fair(check_path("fair", named_path(by)), age)
 
     def unfair(self) -> None:
         """Serve its jobs in the order of their places in line again."""
