@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -54,6 +55,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # again, a quarter of a second each.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A quarter of the time that it takes to import all tests goes into looking for garbage among them.
+gc.disable()
 
 # How long an example takes says more of the machine, and of what else runs on it.
 hypothesis.settings.register_profile(
@@ -111,6 +115,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Give out the longest files first, and tests that wait beside those that compute."""
     if hasattr(config, "workerinput"):  # of several processes
         items[:] = in_order_of_work(items)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but never look at what the collection of tests has left."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from pgjobs_celery.control.doctor.findings import CODES, Report, finding
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
+from tests.support.celery_process import run_celery
 from tests.support.doctoring import OF_THE_SUITE
 from tests.support.rows import put
 
@@ -82,12 +82,9 @@ def test_settings_and_entries_of_the_app_are_looked_at(run: Run) -> None:
 
 
 def test_without_an_app_the_database_is_looked_at(url: str, tmp_path: Path) -> None:
-    command = ["-m", "tests.support.lean_celery", "-b", url, "pgjobs", "doctor", "--json"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=tmp_path, env={**env, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    env = {**env, "PYTHONPATH": str(ROOT)}
+    done = run_celery("-b", url, "pgjobs", "doctor", "--json", cwd=tmp_path, env=env)
     data = json.loads(done.stdout)
     assert {each["code"] for each in data["findings"]} <= set(OF_THE_SUITE)
     assert done.returncode == (1 if data["findings"] else 0)

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from pgjobs_celery.db.migrations import files as migration_files
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.migrations import versions
 from pgjobs_celery.errors import InvalidOption
+from tests.support.celery_process import run_celery
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "t0p-s3cret"
@@ -58,15 +58,8 @@ def celery(tmp_path: Path) -> Celery:
 
     def run(*args: str) -> Result[str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.support.lean_celery", *args],
-            cwd=tmp_path,
-            env={**env, "COLUMNS": "100", "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        env = {**env, "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+        done = run_celery(*args, cwd=tmp_path, env=env)
         assert "Traceback" not in done.stdout + done.stderr
         assert PASSWORD not in done.stdout + done.stderr
         return done
@@ -195,15 +188,7 @@ def test_output_that_cannot_be_written_is_one_line(url, db, words):
     if "--sql" not in words:
         migrations.migrate(db, "pgjobs")
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.support.lean_celery", "-b", url, "pgjobs", *words],
-            cwd=ROOT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_celery("-b", url, "pgjobs", *words, cwd=ROOT, stdout=full)
     assert done.returncode == 1
     assert done.stderr == "Error: the output cannot be written: No space left on device\n"
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,29 +20,23 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.job.outcome import completed
 from pgjobs_celery.job.rows import Bucket
 from tests.control.test_metrics import samples, value
+from tests.support.celery_process import CeleryProcess, run_celery
 from tests.support.rows import alive, put
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 NODE = UUID(int=1)
-WORDS = [sys.executable, "-m", "tests.support.lean_celery", "pgjobs", "metrics", "--url"]
+WORDS = ("pgjobs", "metrics", "--url")
 
 
 def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*WORDS, *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_celery(*WORDS, *words, env={**os.environ, "PYTHONPATH": str(ROOT), **env})
 
 
 @contextmanager
 def served(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The URL that the command serves, and its process."""
-    process = subprocess.Popen(
+    process = CeleryProcess(
         [*WORDS, *words, "--address", "127.0.0.1", "--port", "0"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

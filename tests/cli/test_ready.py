@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from uuid import UUID
 
@@ -13,6 +12,7 @@ import pytest
 
 from pgjobs_celery.cli.ready import judge
 from pgjobs_celery.db.rows.metrics import WorkerRow
+from tests.support.celery_process import run_celery
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,14 +42,7 @@ def test_a_worker_is_ready_if_its_row_says_so(rows, worker, kinds):
 
 def test_its_exit_code_is_the_answer(url, database):
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "tests.support.lean_celery", "pgjobs", "ready", *words],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_celery("pgjobs", "ready", *words, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
     database.nodes.beat_node(UUID(int=1), "celery@web", ["celery"], 3600.0)
     done = run("--url", url, "--worker", "celery@web")

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 
 from pgjobs_celery.cli.web import Access, by_name, find_sources, read_passwords
 from pgjobs_celery.errors import InvalidOption
+from tests.support.celery_process import CeleryProcess, run_celery
 from tests.support.rows import put
 
 httpx = pytest.importorskip("httpx")
@@ -24,7 +24,7 @@ pytest.importorskip("uvicorn")
 
 
 ROOT = Path(__file__).parents[2]
-WORDS = [sys.executable, "-m", "tests.support.lean_celery", "pgjobs", "web"]
+WORDS = ("pgjobs", "web")
 
 
 def env(**more: str) -> dict[str, str]:
@@ -32,16 +32,13 @@ def env(**more: str) -> dict[str, str]:
 
 
 def run(*words: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*WORDS, *words], env=env(**more), input=stdin, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
+    return run_celery(*WORDS, *words, env=env(**more), input=stdin)
 
 
 @contextmanager
 def served(*words: str, **more: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Where the command shows the page, and its process."""
-    process = subprocess.Popen(
+    process = CeleryProcess(
         [*WORDS, "--port", "0", *words], env=env(**more), stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None

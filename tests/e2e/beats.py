@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from ..support.celery_process import CeleryProcess
 from .conftest import ROOT, Worker
 
 #: As ``-S pgjobs``, also where the installed release does not know that name yet.
@@ -34,13 +34,13 @@ def running_beats(url: str, folder: Path) -> Iterator[StartBeat]:
     ) -> Worker:
         name = f"beat{len(beats) + 1}-{uuid4().hex[:6]}"
         log = folder / f"{name}.log"
-        command = [
-            *(sys.executable, "-m", "tests.support.lean_celery", "-A", "tests.e2e.tasks", "beat"),
+        arguments = [
+            *("-A", "tests.e2e.tasks", "beat"),
             *("--scheduler", SCHEDULER, "--pidfile", "", "--loglevel", "INFO", *args),
         ]
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
+            process = CeleryProcess(
+                arguments,
                 cwd=ROOT,
                 env={
                     **os.environ,
@@ -54,13 +54,7 @@ def running_beats(url: str, folder: Path) -> Iterator[StartBeat]:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        # Should pytest be killed, its input ends and it takes the beat along.
-        guard = subprocess.Popen(
-            ["sh", "-c", 'read -r _ || kill -s KILL -- "-$1"', "sh", str(process.pid)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        beats.append(Worker(name, process, guard, log))
+        beats.append(Worker(name, process, log))
         return beats[-1]
 
     try:

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from celery import Celery
 from pgjobs_celery.db.dsn import parse_url
 
 from ..conftest import Connection, close_app, empty_database
+from ..support.celery_process import CeleryProcess
 from . import pgtasks, tasks
 from .rows import Rows
 
@@ -42,13 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Worker:
     """A running ``celery worker``; every attribute of the process is open to the test."""
 
-    def __init__(
-        self, name: str, process: subprocess.Popen[bytes], guard: subprocess.Popen[bytes], log: Path
-    ) -> None:
+    def __init__(self, name: str, process: CeleryProcess, log: Path) -> None:
         self.name = name
         self.process = process
         self.pid = process.pid
-        self._guard = guard
         self._log = log
 
     @property
@@ -84,8 +81,7 @@ class Worker:
         finally:
             # Children that outlive their worker would hold on to the database.
             self.kill()
-            if self._guard.poll() is None:
-                self._guard.communicate(b"\n")
+            self.process.dismiss_guard()
 
 
 StartWorker = Callable[..., Worker]
@@ -143,8 +139,8 @@ def running_workers(
     ) -> Worker:
         name = f"worker{len(workers) + 1}-{uuid4().hex[:6]}@test"
         log = folder / f"{name}.log"
-        command = [
-            *(sys.executable, "-m", "tests.support.lean_celery", "-A", app, "worker"),
+        arguments = [
+            *("-A", app, "worker"),
             *("--loglevel", "INFO"),
             *("--pool", pool, "--concurrency", str(concurrency), "--hostname", name),
             *(("--queues", ",".join(queues)) if queues else ()),
@@ -154,8 +150,8 @@ def running_workers(
         ]
         ready, told = os.pipe()
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
+            process = CeleryProcess(
+                arguments,
                 cwd=ROOT,
                 env={
                     **os.environ,
@@ -172,13 +168,7 @@ def running_workers(
                 pass_fds=[told],
             )
         os.close(told)
-        # Should pytest be killed, its input ends and it takes the worker along.
-        guard = subprocess.Popen(
-            ["sh", "-c", 'read -r _ || kill -s KILL -- "-$1"', "sh", str(process.pid)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        started = Worker(name, process, guard, log)
+        started = Worker(name, process, log)
         workers.append(started)
         try:
             if wait:

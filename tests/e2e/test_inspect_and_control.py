@@ -21,6 +21,7 @@ from billiard.exceptions import TimeLimitExceeded
 from celery import Celery
 from celery.events.state import State
 
+from ..support.celery_process import run_celery
 from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker, Worker
@@ -44,15 +45,9 @@ def celery_says(url: str) -> Callable[..., str]:
     """What ``celery -A tests.e2e.tasks <arguments>`` prints; it must not fail."""
 
     def say(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.support.lean_celery", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "PGJOBS_TEST_URL": url, "CELERY_APP": "tests.e2e.tasks"},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
+        environment = {**os.environ, "PGJOBS_TEST_URL": url, "CELERY_APP": "tests.e2e.tasks"}
+        done = run_celery(*arguments, cwd=ROOT, env=environment)
+        done.check_returncode()
         return done.stdout
 
     return say

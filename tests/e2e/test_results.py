@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +15,7 @@ from celery import Celery, chain, group
 from celery.result import GroupResult, ResultSet
 
 from ..conftest import close_app
+from ..support.celery_process import run_celery
 from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker, Worker
@@ -33,13 +33,12 @@ def running(module_worker: StartWorker) -> Worker:
     return module_worker(concurrency=2)
 
 
-def run_celery(url: str, *args: str) -> tuple[int, str]:
+def ask_celery(url: str, *args: str) -> tuple[int, str]:
     """A ``celery`` command on the tests' app; its exit code and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.lean_celery", "-A", "tests.e2e.tasks", *args],
-        cwd=ROOT, env={**os.environ, "PGJOBS_TEST_URL": url}, text=True, timeout=30, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    environment = {**os.environ, "PGJOBS_TEST_URL": url}
+    done = run_celery(
+        *("-A", "tests.e2e.tasks", *args), cwd=ROOT, env=environment, stderr=subprocess.STDOUT
+    )
     return done.returncode, done.stdout
 
 
@@ -155,7 +154,7 @@ def test_the_command_line_shows_a_result(
 ):
     result = task.delay(*args)
     result.get(timeout=10, propagate=False)
-    code, output = run_celery(url, "result", *option, result.id)
+    code, output = ask_celery(url, "result", *option, result.id)
     assert code == 0, output
     assert shown in output
 
