@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .control.signal import signal as signal
     from .control.signal import signal_many as signal_many
     from .control.workers import workers as workers
+    from .errors import QueueFull as QueueFull
     from .job.exceptions import Cancel as Cancel
     from .job.exceptions import Discard as Discard
     from .job.exceptions import Snooze as Snooze
@@ -50,6 +51,7 @@ _MODULES = {
     "Discard": "job.exceptions",
     "Key": "job.steps",
     "PgTask": "tasks.task",
+    "QueueFull": "errors",
     "Rate": "job.flow",
     "Snooze": "job.exceptions",
     "Unique": "job.unique",
@@ -79,6 +81,7 @@ __all__ = [
     "Discard",
     "Key",
     "PgTask",
+    "QueueFull",
     "Rate",
     "Snooze",
     "Unique",

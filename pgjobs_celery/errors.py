@@ -112,6 +112,19 @@ class NotAllPublished(PgJobsError):
         self.published = published
 
 
+class QueueFull(PgJobsError):
+    """A queue has as many waiting jobs as it may have, and nothing was published."""
+
+    def __init__(self, message: str = "", queue: str = "", depth: int = 0, max_depth: int = 0):
+        super().__init__(message)
+        #: The queue.
+        self.queue = queue
+        #: How many of its jobs were waiting.
+        self.depth = depth
+        #: How many may.
+        self.max_depth = max_depth
+
+
 class ConnectionFailed(PgJobsError):
     """The server cannot be reached or refuses the login."""
 

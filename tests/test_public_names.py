@@ -24,6 +24,7 @@ PUBLIC = [
     "Discard",
     "Key",
     "PgTask",
+    "QueueFull",
     "Rate",
     "Snooze",
     "Unique",

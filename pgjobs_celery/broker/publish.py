@@ -26,6 +26,7 @@ from ..job.held_claim import held_claim
 from ..job.options import RELAXED
 from ..job.progress import progress_of
 from ..printable import guarded
+from ..publishing.admission import admit
 from ..publishing.batch import Batch, batches, find_batch, take_part
 from ..publishing.insertion import Insertion, insert
 from ..publishing.laning import put_into_lane
@@ -155,6 +156,8 @@ class Publisher(HostedChannel):
         """Insert a job, or have it collected."""
         batch = None if insertion.run.is_own else find_batch(self.database)
         if batch is None:
+            if not self.database.is_in_transaction:  # as the bodies of chords are
+                admit(self.database, [insertion])
             insert(self.database, insertion)
         else:
             batch.add(self.database, insertion)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from celery import _state
@@ -16,6 +17,37 @@ def find_app() -> Any:
     ``current_app`` would make one, and take the place of the project's own.
     """
     return _state._tls.current_app or _state.default_app
+
+
+_program: weakref.ref[Any] | None = None
+
+
+def program_app() -> Any:
+    """The Celery app of this program: that of this thread, or one that another thread has.
+
+    Celery knows an app as the current one in the thread only that has made it.
+    """
+    global _program
+    app = _state._tls.current_app
+    if app is not None:
+        if _program is None or _program() is not app:
+            _program = weakref.ref(app)
+        return app
+    seen = _program() if _program is not None else None
+    return seen if seen is not None else _state.default_app
+
+
+def note_app(app: Any) -> None:
+    """An app has tasks: it is the program's if no thread has said so."""
+    global _program
+    if _program is None or _program() is None:
+        _program = weakref.ref(app)
+
+
+def forget_app() -> None:
+    """Find the program's app anew."""
+    global _program
+    _program = None
 
 
 def database_of(app: Any) -> Database:

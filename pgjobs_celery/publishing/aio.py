@@ -17,6 +17,7 @@ from ..db.callers.bridge import AsyncCaller
 from ..db.database import Database
 from ..scopes.scopes import Loan, whoever_runs
 from ..scopes.threads import in_thread, in_thread_with
+from .admission import admit
 from .batch import Batch, batches
 from .carried import Carried
 from .insertion import Insertion, insert
@@ -99,6 +100,7 @@ class Publishing(Batch):
             if one is None or not isinstance(one.step, Insertion):
                 super().flush()
                 return
+            admit(one.database, [one.step])
             insert(one.database, one.step)
             self.discard()
 

@@ -16,6 +16,7 @@ from ..db.database import CONNECTION_ERRORS, REFUSALS, Database
 from ..errors import MessageRefused, PgJobsError
 from ..job.rows import NewJob
 from ..node.node import get_node
+from .admission import admit
 from .insertion import Insertion, insert_here
 
 #: A job, or a call that must be made between two of them.
@@ -36,8 +37,10 @@ class Flush:
         """Do all of them in one transaction, the caller's or one of our own, in their order.
 
         Returns how many jobs are there by now, those that others stand for not counted. Tried again
-        over a lost connection, as Celery's ``task_publish_retry_policy`` has it.
+        over a lost connection, as Celery's ``task_publish_retry_policy`` has it. Raises QueueFull
+        where a queue has no room for its part of them.
         """
+        admit(self._database, [step for step in self.steps if isinstance(step, Insertion)])
         try:
             with self._database.joining():
                 if self._database.is_in_transaction:

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
@@ -19,7 +20,7 @@ from weakref import WeakKeyDictionary
 from kombu.utils import json as kombu_json
 
 from ..config import read_flow_settings
-from ..control.app import find_app
+from ..control.app import forget_app, program_app
 from ..db.database import CONNECTION_ERRORS, Database
 from ..db.rows.flow_rules import FlowBy, QueueRow
 from ..job.flow import (
@@ -188,54 +189,73 @@ class KnownRules:
     """The rules of one database, as this process knows them. Thread-safe."""
 
     def __init__(self) -> None:
-        self._rules = Rules({}, [], [])
-        self._fresh_until = 0.0
+        #: By the app whose settings they contain: of several in one program each has its own.
+        self._rules: WeakKeyDictionary[Any, Rules] = WeakKeyDictionary()
+        self._stored: tuple[list[FlowBy], list[QueueRow]] = ([], [])
+        self._latest = Rules({}, [], [])
         self._app: Any = None
+        self._fresh_until = 0.0
         #: How often they had been changed here when they were read.
         self._changes = -1
         self._lock = threading.Lock()
         #: The rules of calls that were registered from here.
         self.named: set[Any] = set()
+        #: What is known of the depths of queues, see :mod:`pgjobs_celery.publishing.admission`.
+        self.rooms: Any = None
+
+    @property
+    def depths(self) -> Mapping[str, Depth]:
+        """The queues that may be full, as known by now."""
+        return self._latest.depths
 
     def current(self, database: Database) -> Rules:
         """The rules, at most some seconds old."""
-        app = find_app()
-        if (
-            time.monotonic() < self._fresh_until
-            and app is self._app
-            and self._changes == database.rules_changes
-        ):
-            return self._rules
+        app = program_app()
+        if not self._is_fresh(database):
+            self._refresh(database)
+        if app is not self._app:
+            self._latest, self._app = self._of(app), app
+        return self._latest
+
+    def _is_fresh(self, database: Database) -> bool:
+        return time.monotonic() < self._fresh_until and self._changes == database.rules_changes
+
+    def _refresh(self, database: Database) -> None:
         caller = database.find_point().caller
         if caller is not None and not caller.can_execute:
-            return self._rules  # on an event loop, where nothing may wait
-        if not self._lock.acquire(blocking=self._app is None):
-            return self._rules  # another thread reads them
+            return  # on an event loop, where nothing may wait
+        if not self._lock.acquire(blocking=self._changes == -1):
+            return  # another thread reads them
         try:
-            self._read(database, app)
+            if not self._is_fresh(database):
+                self._read(database)
         finally:
             self._lock.release()
-        return self._rules
 
-    def _read(self, database: Database, app: Any) -> None:
-        changes = database.rules_changes
-        if time.monotonic() < self._fresh_until and app is self._app and self._changes == changes:
-            return  # another thread has read them
-        own = read_flow_settings(app.conf).queue_rules if app is not None else {}
-        self._app, self._changes = app, changes
+    def _read(self, database: Database) -> None:
+        self._changes = database.rules_changes
         self._fresh_until = time.monotonic() + AGAIN
-        try:
-            with database.beside():
-                flows, queues = database.flow_rules.list_rules()
-        except CONNECTION_ERRORS:
-            return  # which the publisher meets, too
-        self._rules = Rules(own, flows, queues)
-        self._fresh_until = time.monotonic() + PERIOD
+        with suppress(*CONNECTION_ERRORS), database.beside():  # which the publisher meets, too
+            self._stored = database.flow_rules.list_rules()
+            self._fresh_until = time.monotonic() + PERIOD
+        self._rules.clear()
+        self._app = None
+
+    def _of(self, app: Any) -> Rules:
+        """The rules for an app: the database's, and those of its own settings."""
+        if app is None:
+            return Rules({}, *self._stored)
+        rules = self._rules.get(app)
+        if rules is None:
+            own = read_flow_settings(app.conf).queue_rules
+            rules = self._rules[app] = Rules(own, *self._stored)
+        return rules
 
     def expire(self) -> None:
         """Read them anew when they are needed next."""
-        self._fresh_until = 0.0
+        self._fresh_until, self._changes = 0.0, -1
         self.named.clear()
+        self.rooms = None
 
 
 _known: WeakKeyDictionary[Database, KnownRules] = WeakKeyDictionary()
@@ -253,6 +273,7 @@ def known_rules(database: Database) -> KnownRules:
 
 def forget_rules() -> None:
     """Read the rules of all databases anew when they are needed next."""
+    forget_app()
     for known in list(_known.values()):
         known.expire()
 
@@ -333,7 +354,7 @@ def read_arguments(message: Mapping[str, Any]) -> Arguments:
     args, kwargs, _ = found
     if not isinstance(args, (list, tuple)) or not isinstance(kwargs, Mapping):
         return Arguments((), {})
-    return arguments_of(find_app(), headers["task"], args, kwargs)
+    return arguments_of(program_app(), headers["task"], args, kwargs)
 
 
 def arguments_of(app: Any, task: str, args: Any, kwargs: Any) -> Arguments:

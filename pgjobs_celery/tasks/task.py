@@ -20,6 +20,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Producer
 
+from ..control.app import note_app
 from ..errors import InvalidOption, UnknownOption
 from ..job.checks import did_you_mean
 from ..job.exceptions import Discard
@@ -145,6 +146,7 @@ class PgTask(SteppedTask):
             cls._header["durability"] = cls.durability
         run_in_attempts(cls)
         prepare_in_attempts(cls)
+        note_app(cls.app)
 
     # Publish
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...job.flow import FlowRow
+from .. import notify
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -58,3 +59,32 @@ class FlowRules:
         fields = row._asdict()
         del fields["source"]
         self._session.fetch("name_flow", **fields)
+
+    def count_depth(self, queue: str, most: int) -> int:
+        """How many jobs of a queue wait to be claimed; no further than ``most``."""
+        calls = [
+            self._session.call("pin_plans"),
+            self._session.call("count_depth", queue=queue, most=most),
+        ]
+        rows = self._session.retrying(lambda: self._session.run(calls))
+        return int(rows[1][0][0])
+
+    def drop_oldest(self, queue: str, count: int, max_depth: int) -> list[str]:
+        """Cancel the jobs of a queue that wait longest; their ids."""
+        calls = [
+            self._session.call("pin_plans"),
+            self._session.call("drop_oldest", queue=queue, count=count, max_depth=max_depth),
+        ]
+        ids = [task_id for (task_id,) in self._session.run(calls)[1]]
+        if ids:
+            wake = self._session.call(
+                "wake_waiters",
+                channel=notify.result_channel(self._session.schema),
+                kind=notify.RESULT,
+                space=notify.SLEEPERS,
+                is_joined=self._session.is_joined,
+                task_ids=ids,
+                waiters=[notify.waiter(task_id) for task_id in ids],
+            )
+            self._session.run([wake])
+        return ids
