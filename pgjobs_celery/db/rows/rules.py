@@ -228,7 +228,8 @@ class Rules:
         return end
 
     def announce(self) -> None:
-        """Have every worker look at the rules."""
+        """Have every worker look at the rules, and publishers of this process."""
+        self._session.rules_changes += 1
         self._session.run([self._session.wake(notify.QUEUE)])
 
     def _change(self, statement: str, action: Action, **values: Any) -> None:
