@@ -302,7 +302,8 @@ def _filled(name: str, value: Any) -> str:
 def _join(
     rule: FlowRow, used: Iterable[GateRow], waiting: Sequence[WaitingRow], most: int = KEYS
 ) -> Flow:
-    gates = {each.gate: each for each in used if each.flow == rule.flow}
+    # Of several workers by themselves the first, which uses most.
+    gates = {each.gate: each for each in reversed([*used]) if each.flow == rule.flow}
     lines = {each.gate: each for each in waiting if each.flow == rule.flow}
     shown = sorted(
         gates.keys() | lines.keys(),

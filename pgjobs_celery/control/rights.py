@@ -22,7 +22,7 @@ _SCHEDULES: Rights = {
 #: What people set for queues, flows and keys.
 _RULES: Rights = {
     **dict.fromkeys(("flows", "weights", "pauses"), ("SELECT", "INSERT", "UPDATE", "DELETE")),
-    "limits": ("SELECT", "INSERT", "UPDATE"), "lanes": ("SELECT",), "arrivals": ("SELECT",),
+    "limits": ("SELECT", "INSERT", "UPDATE"), "lanes": ("SELECT", "UPDATE"),
     "audit": ("INSERT",),
 }  # fmt: skip
 _OPERATIONS: Rights = {"entries": ("SELECT", "INSERT", "UPDATE", "DELETE")}

@@ -128,10 +128,7 @@ class Rules:
 
     def set_weight(self, queue: str, key: str, weight: float | None, action: Action) -> None:
         """Set the weight of a key in a queue; None for the one of all others."""
-        if weight is None:
-            self._change("forget_weight", action, queue=queue, key=key)
-        else:
-            self._change("set_weight", action, queue=queue, key=key, weight=weight)
+        self._change("set_weight", action, queue=queue, key=key, weight=weight)
 
     def list_weights(self, queue: str) -> list[tuple[str, float]]:
         """The weights of keys that have one of their own."""

@@ -11,7 +11,7 @@ WITH rules AS MATERIALIZED (
 ), clock AS MATERIALIZED (
   SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8 AS now
 ), stands AS (
-  SELECT r.flow, g.gate,
+  SELECT r.flow, t.name AS gate,
          CASE
            WHEN r.period IS NULL THEN (
              SELECT pg_catalog.count(*)
@@ -39,7 +39,12 @@ WITH rules AS MATERIALIZED (
                  WHERE w.since >= r.amount)
          END::float8 AS next_in
   FROM pgjobs.gates AS g
-  JOIN rules AS r ON r.flow = pg_catalog.split_part(g.gate, '=', 1)
+  -- The gates of a rule for each worker by itself end in @ and the number of its node.
+  CROSS JOIN LATERAL (
+    SELECT CASE WHEN g.gate ~ '@[0-9a-f-]{36}$'
+                THEN pg_catalog.left(g.gate, -37) ELSE g.gate END AS name
+  ) AS t
+  JOIN rules AS r ON r.flow = pg_catalog.split_part(t.name, '=', 1)
   CROSS JOIN clock AS c
 ), ranked AS (
   SELECT s.*, pg_catalog.row_number() OVER (PARTITION BY s.flow ORDER BY s.used DESC, s.gate) AS place,

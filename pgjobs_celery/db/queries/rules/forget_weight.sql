@@ -1,3 +1,0 @@
-DELETE FROM pgjobs.weights AS w
-WHERE w.queue = %(queue)s
-  AND w.key = %(key)s
