@@ -42,6 +42,7 @@ RIGHTS: dict[str, Rights] = {
     "show": {"jobs": ("SELECT",)},
     "explain": {
         "jobs": ("SELECT",), "nodes": ("SELECT",), "limits": ("SELECT",), "groups": ("SELECT",),
+        **_FLOWS,
     },
     "workers": {"jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",)},
     "ready": {"nodes": ("SELECT",), "queues": ("SELECT",)},

@@ -7,6 +7,7 @@ whatever else tells people of jobs, stands on these.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from shlex import quote
@@ -20,6 +21,7 @@ from ..job.states import State
 from ..scopes.steady import monotonic
 from .explain_begun import explain_ended, explain_executing
 from .explain_chord import explain_chord
+from .explain_flow import explain_lane, explain_paused, gather_flow
 from .explanation import (
     COMMAND,
     Explanation,
@@ -29,6 +31,7 @@ from .explanation import (
     error_text,
     explanation,
     span,
+    until,
     when,
 )  # fmt: skip
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from ..db.database import Database
     from ..db.rows.audit import Audit, Doer
     from ..db.rows.explain import Consumer, Explain, Lock
+    from ..db.rows.rules import PauseRow, Rules
 
 #: For how many seconds a job may be due before maintenance is missed: it looks each second, and at
 #: the time of the nearest job.
@@ -66,21 +70,21 @@ def explain(database: Database, task_id: str) -> Explanation | None:
 
 def _explain(database: Database, task_id: str) -> Explanation | None:
     rows = database.explain
-    facts = gather(rows, task_id)
+    facts = gather(rows, task_id, database.rules)
     for _ in range(TRIES):
         # The surroundings of a job that a worker claims meanwhile do not explain it any more.
         if facts is None or not is_waiting(facts.job):
             break
         if _same(facts.job, rows.explain_job(task_id)):
             break
-        facts = gather(rows, task_id)
+        facts = gather(rows, task_id, database.rules)
     if facts is not None:
-        return decide(replace(facts, doer=find_doer(database.audit, facts.job)))
+        return decide(replace(facts, doer=find_doer(database.audit, facts.job, facts.pauses)))
     chord = rows.explain_chord(task_id)
     return None if chord is None else explain_chord(task_id, chord)
 
 
-def gather(rows: Explain, task_id: str) -> Facts | None:
+def gather(rows: Explain, task_id: str, rules: Rules) -> Facts | None:
     """The facts about a job, as many as its state needs; None if it has no row."""
     job = rows.explain_job(task_id)
     if job is None or not is_waiting(job):
@@ -99,14 +103,16 @@ def gather(rows: Explain, task_id: str) -> Facts | None:
         consumers,
         tuple(held.get(each.node, Held(0, None)) for each in consumers),
         None if any(each.is_alive for each in consumers) else rows.explain_last_run(job.queue),
+        **gather_flow(rows, rules, job),
     )
 
 
-def find_doer(audit: Audit, job: JobFacts) -> Doer | None:
+def find_doer(audit: Audit, job: JobFacts, pauses: Sequence[PauseRow] = ()) -> Doer | None:
     """The one that has cancelled the job, or paused the queue that it waits in."""
     if is_waiting(job):
         if job.paused_at is None:
-            return None
+            begun = [each.paused_at for each in pauses]
+            return audit.find_action(begun, ["pause_jobs"]) if begun else None
         return audit.find_action([job.paused_at], ["pause_queue"], queue=job.queue)
     # The end of a job that waited is the clock's; its error has the time of the transaction.
     marks = (job.finished_at, job.cancel_requested_at, read_time(job.error.get("at")))
@@ -160,12 +166,15 @@ def decide(facts: Facts) -> Explanation:
         return explanation(
             job,
             "queue_paused",
-            f"Queue {job.queue} is paused since {when(job.paused_at, job.now)}{by(facts.doer)}: no"
-            f" worker begins a job of it.{'' if facts.doer else UNRECORDED}",
+            f"Queue {job.queue} is paused since {when(job.paused_at, job.now)}{by(facts.doer)}"
+            f"{until(job.paused_until, job.now)}: no worker begins a job of it."
+            f"{'' if facts.doer else UNRECORDED}",
             f"{COMMAND} resume {quote(job.queue)}",
             paused_at=job.paused_at,
             paused_by=facts.doer and facts.doer.actor,
         )
+    if facts.pauses:
+        return explain_paused(facts)
     return _in_line(facts)
 
 
@@ -246,6 +255,8 @@ def _in_line(facts: Facts) -> Explanation:
         "running": line.running, "concurrency": job.concurrency, "consumers": consumers,
         "oldest": [each._asdict() for each in facts.running],
     }  # fmt: skip
+    if job.lane is not None and (found := explain_lane(facts, details)):
+        return found
     if job.concurrency is not None and line.running >= job.concurrency:
         named = ", ".join(f"{each.task_id} on {each.worker}" for each in facts.running)
         holders = f": {named}" if named else ""

@@ -10,12 +10,15 @@ from ..db.rows.audit import Doer
 from ..db.rows.explain import (
     Consumer,
     Held,
+    InLane,
     JobFacts,
     LastRun,
     Line,
     Lock,
     Running,
 )  # fmt: skip
+from ..db.rows.rules import PauseRow
+from ..job.flow import BUCKET, FlowRow
 from ..printable import one_line
 
 #: How much of an error's message is shown.
@@ -46,6 +49,10 @@ KINDS = {
     "row_locked": "a session has locked its row, or the table",
     "expired": "it may not begin any more",
     "queue_paused": "its queue is paused",
+    "jobs_paused": "its task, its tag or its key is paused",
+    "rate_used_up": "as many jobs have begun as its rate allows, and it waits for a token",
+    "key_full": "as many jobs run as a limit of its key, task or name allows",
+    "waits_for_turn": "its key waits for its turn in a queue that is shared fairly",
     "no_consumer": "no live worker consumes from its queue",
     "unknown_to_workers": "no live worker of its queue knows the task",
     "limit_full": "as many jobs of its queue run as may",
@@ -72,6 +79,26 @@ KINDS = {
 
 #: Of a job that stands in none.
 NO_LINE = Line()
+NO_LANE = InLane()
+
+
+@dataclass(frozen=True)
+class GateFacts:
+    """A gate that a job has to pass, and its rule."""
+
+    gate: str
+    rule: FlowRow
+    used: int = 0
+    next_in: float = 0.0
+    #: The jobs that hold its places, if it limits how many run.
+    holders: tuple[Running, ...] = ()
+
+    @property
+    def is_shut(self) -> bool:
+        """True while nothing may begin there."""
+        rule = self.rule
+        most = rule.burst if rule.algorithm == BUCKET and rule.burst else rule.amount
+        return most is not None and (self.used >= most or self.next_in > 0)
 
 
 @dataclass(frozen=True)
@@ -90,6 +117,11 @@ class Facts:
     last_run: LastRun | None = None
     #: The one that has cancelled it or paused its queue; None where the audit does not say so.
     doer: Doer | None = None
+    #: The pauses that keep it from running, besides that of its queue.
+    pauses: tuple[PauseRow, ...] = ()
+    #: Its lane, the gates of that as they stand, and who holds the places of each.
+    lane: InLane = NO_LANE
+    gates: tuple[GateFacts, ...] = ()
 
     @property
     def live(self) -> list[tuple[Consumer, Held]]:
@@ -125,6 +157,11 @@ def as_data(value: Any) -> Any:
 def by(doer: Doer | None) -> str:
     """`` by alice@web-1``; nothing where it is not known."""
     return f" by {doer.actor}" if doer else ""
+
+
+def until(end: datetime | None, now: datetime) -> str:
+    """``, until 2026-11-24 10:00:31 UTC, in 12 s``; nothing without an end."""
+    return "" if end is None else f", until {when(end, now)}"
 
 
 def when(moment: datetime, now: datetime) -> str:

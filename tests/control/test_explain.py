@@ -11,17 +11,20 @@ import pytest
 
 from pgjobs_celery.control.explain import decide
 from pgjobs_celery.control.explain_chord import explain_chord
-from pgjobs_celery.control.explanation import KINDS, Explanation, Facts, span, when
+from pgjobs_celery.control.explanation import KINDS, Explanation, Facts, GateFacts, span, when
 from pgjobs_celery.db.rows.explain import (
     ChordFacts,
     Consumer,
     Held,
+    InLane,
     JobFacts,
     LastRun,
     Line,
     Lock,
     Running,
 )
+from pgjobs_celery.db.rows.rules import PauseRow
+from pgjobs_celery.job.flow import FlowRow
 from pgjobs_celery.job.states import State
 
 NOW = datetime(2026, 11, 24, 10, 0, 0, tzinfo=timezone.utc)
@@ -65,8 +68,52 @@ IDLE, BUSY = Held(0, None), Held(3, at(-90))
 LIVE: dict[str, Any] = {"consumers": (consumer(),), "held": (BUSY,)}
 LOCK = Lock(42, "app", "report", at(-60), at(-50), "idle in transaction", "SELECT 1")
 
+#: The same of jobs in lanes.
+FLOW_CASES: list[tuple[Facts, str, str]] = [
+    (
+        Facts(job(), pauses=(PauseRow("tag", "import", "", at(-60), at(60)),)),
+        "jobs_paused",
+        "Tag import is paused since 2026-11-24 09:59:00 UTC, 60 s ago, until 2026-11-24 10:01:00",
+    ),
+    (
+        Facts(
+            job(lane="rate/queue/mail=7"),
+            **LIVE,
+            lane=InLane(412),
+            gates=(
+                GateFacts(
+                    "rate/queue/mail=7", FlowRow("rate/queue/mail", 100, 60.0, "args.0"), 100, 3.2
+                ),
+            ),
+        ),
+        "rate_used_up",
+        "a token of rate/queue/mail, key 7 (100/m): next in 3.2 s; 412 jobs are before it.",
+    ),
+    (
+        Facts(
+            job(lane="running/stripe"),
+            **LIVE,
+            gates=(
+                GateFacts(
+                    "running/stripe",
+                    FlowRow("running/stripe", 1),
+                    1,
+                    holders=(Running("b", "tasks.add", "w1@web", at(-5)),),
+                ),
+            ),
+        ),
+        "key_full",
+        "1 of running/stripe, which allows 1 at once, is running: b on w1@web. 0 jobs are before",
+    ),
+    (
+        Facts(job(lane="share=7", fair_by="args.0"), **LIVE, lane=InLane(2, 3)),
+        "waits_for_turn",
+        "key 7 waits for its turn: 2 jobs are before it, and 3 lanes with an earlier turn.",
+    ),
+]
 #: Facts, and the kind and a part of the text that they make.
 CASES: list[tuple[Facts, str, str]] = [
+    *FLOW_CASES,
     (Facts(job("scheduled", due_at=at(200))), "not_due", "10:03:20 UTC, in 3 min 20 s"),
     (Facts(job("scheduled", due_at=at(200), paused_at=at(-7))), "not_due", "is paused since"),
     (Facts(job("scheduled", due_at=at(-2))), "not_due", "it is due at"),

@@ -61,6 +61,12 @@ class JobFacts(NamedTuple):
     concurrency: int | None = None
     #: How many nodes live, whatever they consume.
     live_nodes: int = 0
+    #: The lane that it stands in; None for the line of its queue.
+    lane: str | None = None
+    tags: Sequence[str] = ()
+    #: The path by whose values the queue is shared; and when its pause ends by itself.
+    fair_by: str | None = None
+    paused_until: datetime | None = None
 
 
 class Lock(NamedTuple):
@@ -87,6 +93,17 @@ class Line(NamedTuple):
     is_cut: bool = False
     #: All that stand ahead were counted.
     has_all_ahead: bool = True
+
+
+class InLane(NamedTuple):
+    """A job's place in its lane, and its lane's place among the others of the queue."""
+
+    #: Up to MOST_AHEAD.
+    ahead: int = 0
+    #: How many open lanes have their turn before; up to MOST_AHEAD.
+    lanes_ahead: int = 0
+    #: When the lane opens, if it is shut; infinity stands for the end of a job.
+    shut_for: float | None = None
 
 
 class Running(NamedTuple):
@@ -165,6 +182,16 @@ class Explain:
         """How many stand before this place of the queue, and how many run."""
         rows = self._fetch("explain_line", queue=queue, priority=priority, seq=seq, depth=DEPTH)
         return Line(*rows[0])
+
+    def explain_lane(self, queue: str, lane: str, priority: int, seq: int) -> InLane:
+        """How many stand before this place of the lane, and how many lanes before it."""
+        values = {"queue": queue, "lane": lane, "priority": priority, "seq": seq}
+        return InLane(*self._fetch("explain_lane", depth=MOST_AHEAD + 1, **values)[0])
+
+    def explain_holders(self, gate: str) -> list[Running]:
+        """A few of the jobs that hold the places of a gate."""
+        rows = self._fetch("explain_holders", gate=gate, limit=FEW)
+        return [Running(*row) for row in rows]
 
     def explain_running(self, queue: str) -> list[Running]:
         """A few of the jobs of the queue that run, the oldest first."""

@@ -79,10 +79,18 @@ class Rules:
         rows = self._session.fetch("list_rules", flows=_listed(flows), limit=limit)
         return [FlowRow(*row) for row in rows]
 
-    def look_at_gates(self, flows: Collection[str] | None = None, limit: int = 1) -> list[GateRow]:
-        """The gates of these flows, or of all, that are used most: so many of each flow."""
-        rows = self._session.fetch("look_at_gates", flows=_listed(flows), limit=limit)
-        return [GateRow(*row) for row in rows]
+    def look_at_gates(
+        self,
+        flows: Collection[str] | None = None,
+        limit: int = 1,
+        gates: Collection[str] | None = None,
+    ) -> list[GateRow]:
+        """The gates of these flows, or of all, that are used most: so many of each flow.
+
+        Only those that are among ``gates``, if that is given.
+        """
+        values = {"flows": _listed(flows), "limit": limit, "gates": _listed(gates)}
+        return [GateRow(*row) for row in self._session.fetch("look_at_gates", **values)]
 
     def count_waiting(
         self, flows: Collection[str] | None = None, limit: int = MOST

@@ -26,7 +26,10 @@ SELECT j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priorit
         FROM (SELECT
               FROM pgjobs.nodes AS a
               WHERE a.heartbeat_at > pg_catalog.now() - a.lease * interval '1 second'
-              LIMIT 1000) AS alive)
+              LIMIT 1000) AS alive),
+       j.lane, j.tags, l.fair_by,
+       CASE WHEN l.paused_until IS NOT NULL
+            THEN least(greatest(l.paused_until, t.first), t.last) END
 FROM pgjobs.jobs AS j
 LEFT JOIN pgjobs.nodes AS n ON n.node = j.claimed_by
 LEFT JOIN pgjobs.limits AS l ON l.queue = j.queue

@@ -19,7 +19,7 @@ WITH rules AS MATERIALIZED (
              WHERE p.attempt = (SELECT j.attempt FROM pgjobs.jobs AS j
                                 WHERE j.id = p.job AND j.claimed_by IS NOT NULL))
            WHEN r.algorithm = 'bucket'
-             THEN pg_catalog.ceil(pg_catalog.round((greatest(0, g.full_at - c.now) * r.amount / r.period)::numeric, 6))
+             THEN pg_catalog.ceil(pg_catalog.round((greatest(0, g.full_at - c.now) * r.amount::float8 / r.period)::numeric, 6))
            ELSE (SELECT coalesce(pg_catalog.sum(w.number), 0)
                  FROM unnest(g.times, g.counts) AS w (at, number)
                  WHERE w.at > c.now - r.period)
@@ -29,7 +29,7 @@ WITH rules AS MATERIALIZED (
            WHEN r.period IS NULL THEN NULL
            WHEN r.algorithm = 'bucket'
              THEN greatest(0, g.full_at - c.now
-                              - (coalesce(r.burst, r.amount) - 1) * r.period / r.amount)
+                              - (coalesce(r.burst, r.amount) - 1)::float8 * r.period / r.amount::float8)
            -- The start that has to leave the period before there is room: the newest up to which, from
            -- the end, as many were taken as may be.
            ELSE (SELECT greatest(0, pg_catalog.max(w.at) + r.period - c.now)
@@ -46,13 +46,15 @@ WITH rules AS MATERIALIZED (
   ) AS t
   JOIN rules AS r ON r.flow = pg_catalog.split_part(t.name, '=', 1)
   CROSS JOIN clock AS c
+  WHERE %(gates)s::text[] IS NULL
+     OR t.name = ANY (%(gates)s::text[])
 ), ranked AS (
   SELECT s.*, pg_catalog.row_number() OVER (PARTITION BY s.flow ORDER BY s.used DESC, s.gate) AS place,
          pg_catalog.count(*) OVER (PARTITION BY s.flow) AS gates
   FROM stands AS s
   WHERE s.used > 0
 )
-SELECT k.flow, k.gate, k.used, coalesce(k.next_in, 0), k.gates
+SELECT k.flow, k.gate, k.used, least(coalesce(k.next_in, 0), 1e12), k.gates
 FROM ranked AS k
 WHERE k.place <= %(limit)s::bigint
 ORDER BY k.flow, k.place
