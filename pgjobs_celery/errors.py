@@ -86,6 +86,14 @@ class SignalTimeout(PgJobsError, TimeoutError):
     """The signal that a job has waited for did not come in time."""
 
 
+class JobCompleted(PgJobsError):
+    """The job has been completed by ``self.transaction()``: nothing can follow in this run."""
+
+
+class OutcomeUnknown(PgJobsError):
+    """Whether a transaction was committed cannot be found out; the job's row knows."""
+
+
 class CoroutineCancelled(PgJobsError):
     """A task's coroutine ended by a CancelledError that neither a cancellation of its job nor a
     shutdown has caused."""

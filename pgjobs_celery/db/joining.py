@@ -71,17 +71,24 @@ class Joining:
 
         Not where both are the same alias of Django's, whose settings say where that leads.
         """
+        if elsewhere := self.find_stray(caller):
+            there, here = elsewhere
+            raise CannotJoin(
+                f"using() was given a connection to the database {there!r}, and this belongs "
+                f"into {here!r}: publish it outside of the block, or in `with using(None)`"
+            )
+
+    def find_stray(self, caller: Caller) -> tuple[str, str] | None:
+        """Where the caller's connection leads, and where this is, if these are not the same."""
         address = caller.address()
         if address in self._addresses or (self.alias and caller.alias == self.alias):
-            return
+            return None
         find = self.call("find_home")
         there, here = caller.peek(find)[0], self.run([find])[0][0]
         if there != here:
-            raise CannotJoin(
-                f"using() was given a connection to the database {there[0]!r}, and this belongs "
-                f"into {here[0]!r}: publish it outside of the block, or in `with using(None)`"
-            )
+            return there[0], here[0]
         self._addresses.add(address)
+        return None
 
     def find_uncommitted(self, task_ids: Sequence[str]) -> set[str]:
         """Those of the ids whose jobs are part of the caller's transaction, which is still open.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry
 
-from .exceptions import REPLACED, CancelledByTask, Postponed
+from .exceptions import REPLACED, CancelledByTask, LetGo, Postponed
 from .outcome import (
     Claimed,
     Outcome,
@@ -31,7 +31,7 @@ ENDED = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
 #: The pool's errors for a task whose process was lost, where it was not told to end it.
 KILLED = (WorkerLostError, TimeLimitExceeded)
 #: Ends of an attempt that its process leaves to the worker's main process to be written.
-LEFT_TO_WORKER = (Postponed, CancelledByTask)
+LEFT_TO_WORKER = (Postponed, CancelledByTask, LetGo)
 
 
 class End(Enum):
@@ -161,6 +161,8 @@ def _decide_failure(run: EndedRun, error: BaseException) -> Outcome:
         return again._replace(is_stored=run.stores_failure, is_interrupted=is_interrupted)
     if isinstance(error, CancelledByTask):
         return cancelled(claim, error.reason)
+    if isinstance(error, LetGo):
+        return requeued(claim)  # which changes nothing: the claim was lost
     if isinstance(error, Ignore) and str(error) == REPLACED:
         return replaced(claim)
     if isinstance(error, (Ignore, Retry)):

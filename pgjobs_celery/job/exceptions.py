@@ -105,6 +105,10 @@ class CancelledByTask(Ignore):
         self.reason = reason
 
 
+class LetGo(Ignore):
+    """Tells the worker that the task has found out that another worker has its job."""
+
+
 def seconds_from_now(when: Any, what: str) -> float:
     """Seconds until ``when``: seconds, a timedelta or a datetime. Raises InvalidOption."""
     if isinstance(when, datetime):

@@ -50,6 +50,11 @@ class using:  # noqa: N801
         self._caller = None if connection is None else find_caller(connection)
         self._entered: Entered[Block] = Entered()
 
+    @property
+    def caller(self) -> Caller | None:
+        """The connection as we use it; None for ``using(None)``."""
+        return self._caller
+
     def __enter__(self) -> using:
         self._entered.push(Block(callers.enter(self._caller)))
         return self

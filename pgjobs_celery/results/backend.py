@@ -152,8 +152,23 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):
         request: Any = None,
         **_: Any,
     ) -> None:
+        new = self.make_result(task_id, result, state, traceback, request)
+        database = self.database
+        database.retrying(lambda: self._write(database, new, state, request))
+        if request is not None:
+            progress_of(request).stored_state = state
+
+    def make_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str = states.SUCCESS,
+        traceback: str | None = None,
+        request: Any = None,
+    ) -> Result:
+        """A result as its row has it."""
         children = self.current_task_children(request)
-        new = Result(
+        return Result(
             task_id=task_id,
             result=None if result is None else self._encoded(result),
             result_type=self.content_type,
@@ -161,15 +176,11 @@ class PgBackend(Chords, KeyValues, AsyncBackendMixin, base.Backend):
             children=json.dumps(children) if children else None,
             error=error_of(result, state, traceback),
         )
-        database = self.database
-        database.retrying(lambda: self._write(database, new, state, request))
-        if request is not None:
-            progress_of(request).stored_state = state
 
     def _write(self, database: Database, new: Result, state: str, request: Any) -> None:
         fence = fence_of(database, request, new.task_id)
-        if fence and progress_of(request).is_left_to_worker:
-            return  # see PgTask: it is written with the rest of the batch
+        if fence and progress_of(request).has_written_end:
+            return  # see PgTask: the worker writes it, or the task's own transaction has
         becomes = FROM_CELERY.get(state, State.EXECUTING)
         results = database.results
         if becomes is State.RETRYABLE and fence:

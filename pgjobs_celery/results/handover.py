@@ -46,6 +46,8 @@ class _Run:
         #: The id while its SUCCESS is being stored.
         self.returned: str | None = None
         self.is_lost = self.has_returned = self.has_failed = self.is_written = False
+        #: The task's own transaction has completed the job.
+        self.is_committed = False
         self.internal_error: Exception | None = None
 
 
@@ -69,6 +71,12 @@ class Summary(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Summary, (str(self), self.result)
+
+
+class Committed(str):
+    """A succeeded task's report, whose own transaction has completed the job."""
+
+    __slots__ = ()
 
 
 def trace_job(trace: Callable[..., Any], name: str, task_id: str, *args: Any) -> Any:
@@ -101,6 +109,8 @@ def _trace(caught: Any, trace: Callable[..., Any], name: str, task_id: str, *arg
             # Celery answers neither that it failed nor what it returned: it did not begin.
             failed, returned = 1, failure(run.internal_error)
             returned.is_known = False
+        if run.is_committed:
+            return 0, _committed(name, task_id, failed, returned), runtime
         if not failed:
             returned = reports.fit(returned, run.result) if returned else returned
             if run.result is not None or run.is_lost:
@@ -122,7 +132,7 @@ def _end(run: _Run, name: str, task_id: str, error: BaseException) -> tuple[int,
     Some of what surrounds a task's body may raise for Celery: ``on_failure`` since 5.7, ``Reject``
     in any hook. A pool of threads or greenlets would drop it, and the worker would wait for ever.
     """
-    if run.has_returned:
+    if run.has_returned or run.is_committed:
         # Its result is stored, and its successors are published.
         logger.error(
             "task %s[%s] had returned when what follows it raised %r", name, task_id, error,
@@ -132,6 +142,17 @@ def _end(run: _Run, name: str, task_id: str, error: BaseException) -> tuple[int,
     einfo = failure(error)
     einfo.is_known = run.has_failed
     return 1, einfo, 0.0
+
+
+def _committed(name: str, task_id: str, failed: int, returned: Any) -> Committed:
+    """The report of a task whose own transaction has completed its job, whatever came then."""
+    if failed:
+        logger.error(
+            "task %s[%s] had completed its job when what follows it raised %r",
+            name, task_id, getattr(returned, "exception", returned),
+        )  # fmt: skip
+        returned = ""
+    return Committed(reports.fit(returned or "", None))
 
 
 def failure(error: BaseException) -> ExceptionInfo:
@@ -152,8 +173,9 @@ def note_failed(task_id: str) -> None:
 
 
 def has_failed(task_id: str) -> bool:
-    """True if that was noted before."""
-    return _current.get().task_id == task_id and bool(_current.get().has_failed)
+    """True if that was noted before, or must not be any more: the job is completed."""
+    run = _current.get()
+    return run.task_id == task_id and (run.has_failed or run.is_committed)
 
 
 def _note_internal_error(task_id: str, exception: Exception, **_: Any) -> None:
@@ -181,6 +203,18 @@ def decide(task_id: str) -> None:
     """Note that this task's outcome is decided: its soft time limit no longer changes it."""
     if _current.get().task_id == task_id:
         reports.end()
+
+
+def undecide(task_id: str) -> None:
+    """Note that it is open again: what was to decide it was rolled back."""
+    if _current.get().task_id == task_id:
+        reports.begin()
+
+
+def note_committed(task_id: str) -> None:
+    """Note that the own transaction of the task that runs here has completed its job."""
+    if _current.get().task_id == task_id:
+        _current.get().is_committed = True
 
 
 def hand_over(result: Result, write: Callable[[], Any] | None = None) -> bool:

@@ -27,7 +27,7 @@ from billiard.reduction import ForkingPickler
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
-from ..job.exceptions import CancelledByTask, Postponed
+from ..job.exceptions import CancelledByTask, LetGo, Postponed
 from ..job.outcome import Result, shorten
 
 #: The share of PIPE_BUF (4096 bytes on Linux) for a task's outcome; the rest is billiard's: the
@@ -160,7 +160,7 @@ def _outline(error: BaseException) -> Any:
         )
     if isinstance(error, Reject):
         return Reject(_cut(str(error.reason), LONGEST_TEXT), requeue=error.requeue)
-    for kind in (Ignore, SystemExit, KeyboardInterrupt, MemoryError):
+    for kind in (LetGo, Ignore, SystemExit, KeyboardInterrupt, MemoryError):
         if isinstance(error, kind):
             return kind(text)
     module, name = type(error).__module__, type(error).__name__

@@ -14,11 +14,13 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.serialization import get_pickleable_exception
 
+from ..errors import ClaimLost, JobCompleted, OutcomeUnknown
 from ..job.backoff import celery_backoff, oban_backoff
 from ..job.exceptions import (
     Cancel,
     CancelledByTask,
     Discard,
+    LetGo,
     Postponed,
     Snooze,
     Suspended,
@@ -35,6 +37,7 @@ from ..results.handover import decide
 from ..results.reports import is_too_long_entry
 from .coroutines import is_coroutine, synchronous
 from .running_job import Meta, running_job
+from .transaction import TaskTransaction, conclude
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -51,6 +54,10 @@ class AttemptedTask(Task):
 
     #: Acknowledged when it ends: a killed worker costs an attempt.
     acks_late = True
+
+    #: How long :meth:`transaction` tries to learn whether it was committed, in seconds, where the
+    #: connection was lost in its COMMIT.
+    commit_timeout: float = 60.0
 
     @property
     def request(self) -> Any:
@@ -91,6 +98,37 @@ class AttemptedTask(Task):
         """
         return await running_job(self.request).ais_cancelled()
 
+    def transaction(self, connection: Any) -> TaskTransaction:
+        """A block that is one transaction, and completes the running job in it.
+
+        The task's own rows, its result, and what it publishes (in the block, by links, as the next
+        step of its chain) are committed together, or not at all. ``connection`` is what
+        :func:`pgjobs_celery.using` takes, in the job's database; an asyncio one is for ``async
+        with``. The block begins the transaction and commits it.
+
+        >>> with self.transaction(connection) as tx:
+        ...     connection.execute("INSERT INTO ledger (order_id) VALUES (%s)", [order_id])
+        ...     tx.complete({"booked": order_id})
+
+        Where another worker has the job by now it raises ClaimLost; an exception in the block fails
+        the attempt as ever. Both roll back. What comes after the block cannot change the outcome.
+        Raises CannotJoin for a connection that cannot be used so, JobCompleted in a second block,
+        and OutcomeUnknown if the connection was lost in the COMMIT and the server is away for
+        ``commit_timeout`` seconds: then the job's row decides.
+        """
+        return TaskTransaction(self, connection)
+
+    def replace(self, sig: Any) -> Any:
+        """As Celery's; not in the block of :meth:`transaction`, nor after it."""
+        progress = progress_of(self.request)
+        progress.require_unfinished("replace() was called")
+        if progress.effects is not None and progress.effects.is_open:
+            raise JobCompleted(
+                "replace() was called in the block of self.transaction(), which completes the job: "
+                "publish the other task in the block, or replace this one without it"
+            )
+        return super().replace(sig)
+
     def snooze(self, when: float | timedelta | datetime) -> Snooze:
         """``raise self.snooze(30)`` runs the job again in 30 seconds, and costs no attempt."""
         return Snooze(when)
@@ -126,6 +164,7 @@ class AttemptedTask(Task):
         At its limit it raises ``exc``, or MaxRetriesExceededError; then the job is not tried again.
         """
         request = self.request
+        progress_of(request).require_unfinished("retry() was called")
         if max_retries is None and not request.called_directly:
             max_retries = request.max_attempts - 1
         try:
@@ -195,32 +234,56 @@ class AttemptedTask(Task):
         if is_coroutine:
             run = synchronous(run)
         if request.is_eager:
-            return run(*args, **kwargs)
+            returned = run(*args, **kwargs)
+            return conclude(self, returned) if progress.is_completed else returned
         progress.is_in_body = True
         try:
             try:
                 returned = run(*args, **kwargs)
             except TaskEnd as end:
                 returned = end
-            except Suspended as suspended:
-                self._suspend(request, suspended)
+            except (Suspended, Exception) as error:
+                if not progress.is_completed:
+                    if isinstance(error, Suspended):
+                        self._suspend(request, error)
+                    raise
+                returned = error
+            if progress.is_completed:
+                return conclude(self, returned)
             if isinstance(returned, TaskEnd):
                 self._end(request, returned)
         except (Ignore, Reject, Retry, Discard):  # Celery's own words, and ours
             raise
         except Exception as error:
+            self._judge_effects(request, error)
             delay = self.next_delay(request, error)
             if delay is None:
                 raise
             self._try_again(request, error, delay)
         return returned
 
+    def _judge_effects(self, request: Any, error: Exception) -> None:
+        """End an attempt that failed in its own transaction, where that decides how."""
+        effects = progress_of(request).effects
+        if effects is None:
+            return
+        if effects.is_lost and isinstance(error, ClaimLost):
+            raise LetGo(str(error)) from error
+        if effects.is_unknown and isinstance(error, OutcomeUnknown):
+            # The row decides: nothing changes if it was committed, and no errback must be called.
+            delay = self.next_delay(request, error)
+            if delay is None:
+                delay = oban_backoff(request.attempt, request.max_attempts)
+            self._try_again(request, error, delay)
+
     def _prepare_attempt(self, prepare: Callable[..., Any], args: Any, kwargs: Any) -> None:
         """Run the task's ``before_start``, whose end is an end of the attempt as well."""
+        progress = progress_of(self.request)
+        progress.is_preparing = True
         try:
             self._run_attempt(prepare, args, kwargs)
         finally:
-            progress_of(self.request).is_in_body = False
+            progress.is_in_body = progress.is_preparing = False
 
     def _end(self, request: Any, end: TaskEnd) -> NoReturn:
         if isinstance(end, Snooze):

@@ -6,19 +6,24 @@ again; or Celery publishes the task again by itself (``task_retry_on_worker_lost
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
 from celery._state import _task_stack
 from celery.signals import task_retry
+from celery.states import SUCCESS
 
 from ..job.decide import End, is_killed
 from ..job.exceptions import Postponed
 from ..job.outcome import error_from
 from ..job.progress import progress_of
+from ..job.rows import Fence
 from ..tasks.task import PgTask
 from .tracking import TrackedRequest, claim_of
+
+if TYPE_CHECKING:
+    from ..job.rows import Claim
 
 
 class LostRequest(TrackedRequest):
@@ -29,12 +34,24 @@ class LostRequest(TrackedRequest):
 
     def _find_stored(self) -> dict[str, Any]:
         """The result in the row of a task whose process was lost; empty without one."""
-        if claim_of(self._message) is None or not self._result_is_in_the_row():
+        claim = claim_of(self._message)
+        if claim is None:
             return {}
         try:
+            if not self._result_is_in_the_row():
+                return {"status": SUCCESS} if self._is_completed_by(claim) else {}
             return dict(self.task.backend._get_task_meta_for(self.id))
         except Exception:  # the loss must be dealt with all the same
             return {}
+
+    def _is_completed_by(self, claim: Claim) -> bool:
+        """True if the row says that this attempt has completed the job: in its own transaction."""
+        if not isinstance(self.task, PgTask):
+            return False
+        end = self._message.channel.database.held.find_end(
+            self.id, Fence(self._message.channel.node.id, claim.attempt)
+        )
+        return end is not None and end.is_completed
 
     def _drop_errbacks_if_told(self) -> None:
         """billiard reports a hard time limit to ``on_failure`` first, and then to ``on_timeout``.

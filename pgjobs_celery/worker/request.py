@@ -28,7 +28,7 @@ from ..job.exceptions import CancelledByTask
 from ..job.outcome import FinishedJob
 from ..job.states import State
 from ..printable import guarded
-from ..results.handover import Summary, TracingPool
+from ..results.handover import Committed, Summary, TracingPool
 from ..signals import is_end_heard, job_claimed
 from ..tasks.task import PgTask
 from .cancelling import CancelledRequest
@@ -49,6 +49,8 @@ class JobRequest(CancelledRequest, LostRequest):
 
     #: Why the task failed, while Celery decides what follows from it.
     _failure: Any = None
+    #: The task is known to have succeeded.
+    _has_succeeded = False
 
     def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
         claim = claim_of(message)
@@ -181,7 +183,7 @@ class JobRequest(CancelledRequest, LostRequest):
         stored = self._find_stored() if is_killed(error) else {}
         if stored.get("status") == SUCCESS:
             # Its process was lost after that, in a hook or in a signal's receiver.
-            return self.on_success((0, "", None))
+            return self.on_success((0, Committed(), None))
         if stored.get("status") == FAILURE and isinstance(stored["result"], Exception):
             # It was lost before its errbacks were called, perhaps.
             self._is_stored = True
@@ -251,6 +253,8 @@ class JobRequest(CancelledRequest, LostRequest):
         claim = claim_of(self._message)
         if claim is None or soft:
             return super().on_timeout(soft, timeout)
+        if self._has_succeeded:
+            return None  # its process was ended after that, and on_failure has heard of it
         if self._postpone(TimeLimitExceeded(timeout)):
             # on_failure hears of it as well, and decides on the next attempt.
             logger.error(
@@ -280,10 +284,13 @@ class JobRequest(CancelledRequest, LostRequest):
         claim = claim_of(self._message)
         if claim is None:
             return
+        self._has_succeeded = True
         result, is_written, is_lost = None, False, False
         if isinstance(returned, Summary):
             result = returned.result
             is_lost = result is None
+        elif isinstance(returned, Committed):
+            is_written = True
         else:
             is_written = self._result_is_in_the_row()
         job = (self.task.name, self.id) if is_end_heard() else None

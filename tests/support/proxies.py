@@ -28,6 +28,9 @@ class Proxy:
         self._listener.bind(str(self._folder / f".s.PGSQL.{port}"))
         self._listener.listen()
         self._pending = b""
+        self._lost = b""
+        self._keeps_server = False
+        self._kept: list[socket.socket] = []
         #: How many answers were cut off.
         self.cuts = 0
         self.url = parts._replace(
@@ -39,10 +42,19 @@ class Proxy:
         """The next time this statement runs, its answer is lost and the connection with it."""
         self._pending = statement.encode()
 
+    def cut_question(self, statement: str, *, keeps_server: bool = False) -> None:
+        """The next time this statement is sent, it is lost and the connection with it.
+
+        ``keeps_server``: the server does not hear that its client has gone.
+        """
+        self._keeps_server, self._lost = keeps_server, statement.encode()
+
     def __enter__(self) -> Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for server in self._kept:
+            _end(server)
         self._listener.close()
         shutil.rmtree(self._folder)
 
@@ -63,6 +75,14 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while data := client.recv(65536):
+                if self._lost and self._lost in data:
+                    self._lost = b""
+                    self.cuts += 1
+                    if self._keeps_server:
+                        self._kept.append(server)
+                        _end(client)
+                        return
+                    break
                 if self._pending and self._pending in data:
                     self._pending = b""
                     swallowed[0] = data.count(SYNC) or 1  # a simple query has none
@@ -75,6 +95,8 @@ class Proxy:
         answer = b""
         with suppress(OSError):
             while data := server.recv(65536):
+                if server in self._kept:
+                    continue
                 if not swallowed[0]:
                     client.sendall(data)
                     continue
@@ -83,7 +105,8 @@ class Proxy:
                     self.cuts += 1
                     break
         _end(client)
-        _end(server)
+        if server not in self._kept:
+            _end(server)
 
 
 def _end(end: socket.socket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,6 +15,17 @@ from ...errors import CannotJoin
 from ...scopes.scopes import Scope, Scoped
 from ..connection import Call, Row
 from .watching import Pending, Watch
+
+#: Why a transaction that is open already cannot be the task's own.
+NOT_OURS = (
+    "transaction() was given a connection with a transaction that other code has begun, and must "
+    "commit: the job would be completed by a commit that may never come. Enter the block of "
+    "transaction() first, and what has begun the other ({what}) not at all, or in the block"
+)
+AUTOCOMMIT = (
+    "transaction() was given a connection of SQLAlchemy in autocommit mode: each statement would "
+    "be committed by itself. Take one whose isolation_level is another"
+)
 
 #: Statements that set something for the rest of the transaction, which is not ours to change.
 SETTINGS = frozenset({b"pin_plans", b"plan_anew", b"relax_commit", b"wait_briefly"})
@@ -80,6 +92,19 @@ class Caller(ABC):
     @abstractmethod
     def watch(self, pending: Pending) -> Watch:
         """Watch over what is collected, to be written over this connection."""
+
+    @abstractmethod
+    def own(self, *, may_nest: bool = False) -> AbstractContextManager[None]:
+        """A block that is one transaction: committed when it ends, rolled back if it raises.
+
+        Raises CannotJoin where another block would have to commit it, unless it ``may_nest``.
+        """
+
+    def prepare(self) -> None:  # noqa: B027
+        """Before the last statement of :meth:`own`: send what the caller's library still keeps.
+
+        Raises CannotJoin if the transaction has ended in the block.
+        """
 
     @property
     def has_begun(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
 from ...errors import CannotJoin, InvalidOption
 from ..connection import Call, Row
@@ -51,6 +52,18 @@ class AsyncCaller(Caller):
     def can_execute(self) -> bool:
         scope = callers.find()
         return scope is not None and scope.loan is not None
+
+    def own(self, *, may_nest: bool = False) -> AbstractContextManager[None]:
+        raise InvalidOption(
+            "transaction() was given an asyncio connection: `async with self.transaction(...)`"
+        )
+
+    @abstractmethod
+    def aown(self, *, may_nest: bool = False) -> AbstractAsyncContextManager[None]:
+        """As :meth:`own`, on the event loop."""
+
+    async def aprepare(self) -> None:
+        """As :meth:`prepare`, on the event loop."""
 
     async def settle(self) -> None:
         """Wait for the statement that is being run."""

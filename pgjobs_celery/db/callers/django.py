@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import psycopg
 
+from ...errors import CannotJoin
 from ..connection import Call, Row
 from ..django_aliases import find_connection, is_inherited, open_connections
-from .base import Caller, TransactionPoint, plain
+from .base import NOT_OURS, Caller, TransactionPoint, plain
 from .django_watching import DjangoWatch
 from .watching import Pending, Watch
 
@@ -64,6 +65,25 @@ class DjangoCaller(Caller):
         # Without autocommit a question of ours would begin one; idle is 0, to both drivers.
         inner = connection.connection
         return inner is not None and bool(inner.info.transaction_status)
+
+    @contextmanager
+    def own(self, *, may_nest: bool = False) -> Iterator[None]:
+        from django.db import transaction
+
+        connection = self._connection
+        is_outer = not connection.in_atomic_block
+        if not is_outer and not may_nest:
+            raise CannotJoin(NOT_OURS.format(what="`transaction.atomic()`"))
+        commits_itself = is_outer and not connection.get_autocommit()
+        try:
+            with transaction.atomic(using=self.alias):
+                yield
+        except BaseException:
+            if commits_itself:
+                connection.rollback()
+            raise
+        if commits_itself:
+            connection.commit()
 
     def position(self) -> Hashable:
         connection = self._connection

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,9 @@ import psycopg
 from psycopg import pq
 from psycopg.rows import tuple_row
 
-from ...errors import InvalidOption
+from ...errors import CannotJoin, InvalidOption
 from ..connection import Call, Row, array_literal
-from .base import Caller, plain_value
+from .base import NOT_OURS, Caller, plain_value
 from .bridge import AsyncCaller
 from .psycopg_watching import PsycopgWatch, depth
 from .watching import Pending, Watch
@@ -21,6 +21,7 @@ from .watching import Pending, Watch
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
 
+_IDLE = pq.TransactionStatus.IDLE
 _IN_PIPELINE = pq.PipelineStatus.ON
 #: The types of most values: nothing has to be made of them.
 _AS_THEY_ARE = frozenset({str, int, float, bool, bytes, type(None), datetime})
@@ -48,6 +49,29 @@ class PsycopgCaller(Caller):
             cursor.execute(text_of(call), numbered(call))
         # Its description would be made anew for each statement.
         return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
+
+    @contextmanager
+    def own(self, *, may_nest: bool = False) -> Iterator[None]:
+        connection = self._connection
+        has_outer = _has_outer(connection, may_nest)
+        # In a transaction that is begun this is a savepoint. Nothing can commit in either.
+        asked: psycopg.Rollback | None = None
+        try:
+            with connection.transaction():
+                try:
+                    yield
+                except psycopg.Rollback as error:
+                    asked = error  # which transaction() would swallow
+                    raise
+            if asked is not None:
+                raise asked
+        except BaseException:
+            if has_outer is False:
+                with suppress(psycopg.Error):  # a connection that is lost has rolled back
+                    connection.rollback()
+            raise
+        if has_outer is False:
+            connection.commit()
 
     def position(self) -> Hashable:
         return depth(self._connection)
@@ -78,6 +102,28 @@ class AsyncPsycopgCaller(AsyncCaller):
             await cursor.execute(text_of(call), numbered(call))
         return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
+    @asynccontextmanager
+    async def aown(self, *, may_nest: bool = False) -> AsyncIterator[None]:
+        connection = self._connection
+        has_outer = _has_outer(connection, may_nest)
+        asked: psycopg.Rollback | None = None
+        try:
+            async with connection.transaction():
+                try:
+                    yield
+                except psycopg.Rollback as error:
+                    asked = error
+                    raise
+            if asked is not None:
+                raise asked
+        except BaseException:
+            if has_outer is False:
+                with suppress(psycopg.Error):
+                    await connection.rollback()
+            raise
+        if has_outer is False:
+            await connection.commit()
+
     def position(self) -> Hashable:
         return depth(self._connection)
 
@@ -88,6 +134,25 @@ class AsyncPsycopgCaller(AsyncCaller):
 def _check(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     if connection.closed:
         raise InvalidOption("using() was given a psycopg connection that is closed")
+
+
+def _has_outer(
+    connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], may_nest: bool
+) -> bool | None:
+    """Whether a block around this one ends the transaction; None where this one begins it.
+
+    Raises CannotJoin if one does and must not.
+    """
+    if _is_in_pipeline(connection):
+        raise CannotJoin(
+            "transaction() was given a connection in pipeline mode, which sends a commit later "
+            "than it says: enter `connection.pipeline()` in the block, not around it"
+        )
+    if depth(connection):
+        if not may_nest:
+            raise CannotJoin(NOT_OURS.format(what="`connection.transaction()`"))
+        return True
+    return None if connection.pgconn.transaction_status == _IDLE else False
 
 
 def _address(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> Hashable:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import UnboundExecutionError
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import Session, SessionTransactionOrigin, scoped_session
 
-from ...errors import InvalidOption
+from ...errors import CannotJoin, InvalidOption
 from ..connection import Call, Row
-from .base import Caller, plain
+from .base import AUTOCOMMIT, NOT_OURS, Caller, plain
 from .sqlalchemy_watching import SqlalchemyWatch
 from .watching import Pending, Watch
 
@@ -43,6 +44,8 @@ class SqlalchemyCaller(Caller):
         self._is_numbered = _check_driver(source) in _NUMBERED
         # Lent to threads, it is still to do one thing at a time.
         self._turn = threading.Lock()
+        #: The transaction of :meth:`own`.
+        self._owned: Any = None
 
     @property
     def identity(self) -> object:
@@ -66,6 +69,52 @@ class SqlalchemyCaller(Caller):
                 result = connection.exec_driver_sql(call.prepared.text, given)
             rows = result.fetchall() if result.returns_rows else []
         return [tuple(map(_loaded, row)) for row in rows]
+
+    @contextmanager
+    def own(self, *, may_nest: bool = False) -> Iterator[None]:
+        source = self._source
+        if self._is_nested():
+            if not may_nest:
+                raise CannotJoin(NOT_OURS.format(what="`begin()`, or a statement before the block"))
+            with source.begin_nested():
+                yield
+            return
+        try:
+            self._owned = source.get_transaction() or source.begin()
+            self._require_transactions()
+            yield
+        except BaseException:
+            source.rollback()
+            raise
+        source.commit()
+
+    def _is_nested(self) -> bool:
+        """True in a transaction whose end is another's business."""
+        source = self._source
+        if isinstance(source, Connection):
+            return source.in_transaction()
+        bind = source.get_bind()
+        if isinstance(bind, Connection) and bind.in_transaction():
+            return True
+        # What a session has begun by itself it ends with its commit().
+        begun = source.get_transaction()
+        return begun is not None and begun.origin is not SessionTransactionOrigin.AUTOBEGIN
+
+    def _require_transactions(self) -> None:
+        source = self._source
+        connection = source.connection() if isinstance(source, Session) else source
+        if getattr(connection.connection.dbapi_connection, "autocommit", False):
+            raise CannotJoin(AUTOCOMMIT)
+
+    def prepare(self) -> None:
+        source = self._source
+        if self._owned is not None and source.get_transaction() is not self._owned:
+            raise CannotJoin(
+                "the transaction was committed or rolled back within `self.transaction()`, which "
+                "commits it itself, when the block ends"
+            )
+        if isinstance(source, Session):
+            source.flush()
 
     def position(self) -> Hashable:
         return self._source.get_nested_transaction()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import sys
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -50,6 +52,23 @@ class AsyncSqlalchemyCaller(AsyncCaller):
 
     async def aexecute(self, call: Call) -> list[Row]:
         return await self._source.run_sync(lambda _: self._inner.execute(call))
+
+    @asynccontextmanager
+    async def aown(self, *, may_nest: bool = False) -> AsyncIterator[None]:
+        owned = self._inner.own(may_nest=may_nest)
+        await self._run(owned.__enter__)
+        try:
+            yield
+        except BaseException:
+            await self._run(owned.__exit__, *sys.exc_info())
+            raise
+        await self._run(owned.__exit__, None, None, None)
+
+    async def aprepare(self) -> None:
+        await self._run(self._inner.prepare)
+
+    async def _run(self, function: Callable[..., Any], *args: Any) -> None:
+        await self._source.run_sync(lambda _: function(*args))
 
     def position(self) -> Hashable:
         return self._inner.position()

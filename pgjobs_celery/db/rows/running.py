@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+import psycopg
+
+from ...job.outcome import Result
 from ...job.rows import Cancellation, Fence
+from .. import notify
 
 if TYPE_CHECKING:
     from ..connection import Row
     from ..session import Session
+
+
+class Transaction(NamedTuple):
+    """The transaction in which a task has completed its job."""
+
+    #: Its number, which no other has in the life of a database.
+    xid: str
+    #: The process of the server that it runs in.
+    pid: int
+
+
+class JobEnd(NamedTuple):
+    """The relation of a job's row to a run of it."""
+
+    #: The run holds the job.
+    is_held: bool
+    #: The run has completed it.
+    is_completed: bool
 
 
 class Held:
@@ -49,6 +72,49 @@ class Held:
             removed=list(removed),
         )
         return dict(rows[0][0]) if rows else None
+
+    def complete_job(self, result: Result, fence: Fence, *, leaves: bool) -> Transaction | None:
+        """Complete the job, in the transaction that we are in; None if the claim was lost.
+
+        ``leaves``: its result is ignored, and the row keeps what it has.
+        """
+        session = self._session
+        channel = notify.result_channel(session.schema)
+        ((count, xid, pid, _),) = session.fetch(
+            "complete_job",
+            task_id=result.task_id,
+            result=result.result,
+            result_type=result.result_type,
+            children=result.children,
+            node=fence.node,
+            attempt=fence.attempt,
+            leaves=leaves,
+            channel=channel,
+            kind=notify.RESULT,
+            space=notify.SLEEPERS,
+            waiter=notify.waiter(result.task_id, notify.RESULT),
+        )
+        return Transaction(xid, pid) if count else None
+
+    def find_commit(self, transaction: Transaction) -> tuple[str | None, bool]:
+        """The server's word for the end of a transaction, and whether it is only a standby.
+
+        "committed", "aborted" or "in progress"; None for a transaction that it does not know.
+        """
+        try:
+            return self._session.fetch("find_commit", xid=transaction.xid)[0]
+        except psycopg.errors.InvalidParameterValue:  # it "is in the future"
+            return None, False
+
+    def find_end(self, task_id: str, fence: Fence) -> JobEnd | None:
+        """The relation of the job to a run of it; None if it has no row any more."""
+        rows = self._fetch("find_end", task_id, node=fence.node, attempt=fence.attempt)
+        return JobEnd(*map(bool, rows[0])) if rows else None
+
+    def end_session(self, transaction: Transaction) -> None:
+        """End the session of the transaction, if it waits for a client, and if we may."""
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            self._session.fetch("end_session", **transaction._asdict())
 
     def _fetch(self, name: str, /, task_id: str, **values: Any) -> list[Row]:
         session = self._session
