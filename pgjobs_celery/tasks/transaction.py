@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import states
 
@@ -167,12 +167,14 @@ class TaskTransaction:
 
     async def _acommit(self) -> None:
         """Commit; a cancellation, or a time limit, that comes meanwhile must not part with it."""
-        failed, interruption = await _outlast(self._own.__aexit__(None, None, None))
+        ended = await _outlast(self._own.__aexit__(None, None, None))
+        failed, interruption = ended.error, ended.interruption
         if failed is not None:
             is_committed = False
             if isinstance(failed, Exception):
-                unknown, _ = await _outlast(in_thread(self._resolve, failed))
-                failed, is_committed = (failed, True) if unknown is None else (unknown, False)
+                asked = await _outlast(in_thread(self._resolve, failed))
+                failed, is_committed = asked.error or failed, bool(asked.value)
+                interruption = interruption or asked.interruption
             if not is_committed:
                 self._undecide()
                 raise interruption or failed
@@ -353,10 +355,17 @@ def _info(error: BaseException | None) -> tuple[Any, Any, Any]:
     return (None, None, None) if error is None else (type(error), error, error.__traceback__)
 
 
-async def _outlast(
-    work: Coroutine[Any, Any, Any],
-) -> tuple[BaseException | None, BaseException | None]:
-    """Run it to its end, whatever interrupts the wait; its error, and the interruption."""
+class _Ended(NamedTuple):
+    """The end of a coroutine."""
+
+    value: Any
+    error: BaseException | None
+    #: The exception by which the wait for it was to be ended.
+    interruption: BaseException | None
+
+
+async def _outlast(work: Coroutine[Any, Any, Any]) -> _Ended:
+    """Run it to its end, whatever interrupts the wait."""
     task = asyncio.ensure_future(work)
     interruption: BaseException | None = None
     while not task.done():
@@ -364,4 +373,5 @@ async def _outlast(
             await asyncio.wait([task])
         except BaseException as error:
             interruption = error
-    return (asyncio.CancelledError() if task.cancelled() else task.exception()), interruption
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    return _Ended(None if error else task.result(), error, interruption)

@@ -171,7 +171,8 @@ def kill(*_: Any) -> None:
 
 
 def snooze(self: PgTask, _: Any) -> None:
-    raise Snooze(0.05)
+    if "snoozed" not in self.meta:
+        raise Snooze(0.05)
 
 
 def cancel(*_: Any) -> None:
@@ -228,7 +229,9 @@ def leave(*_: Any) -> None:
 
 
 def assert_claim(self: PgTask, connection: Any) -> None:
-    connection.execute("SELECT pgjobs.assert_claim(%s, %s)", [self.request.id, self.request.attempt])
+    connection.execute(
+        "SELECT pgjobs.assert_claim(%s, %s)", [self.request.id, self.request.attempt]
+    )
 
 
 def another(*_: Any) -> Any:
