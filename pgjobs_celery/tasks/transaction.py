@@ -373,5 +373,5 @@ async def _outlast(work: Coroutine[Any, Any, Any]) -> _Ended:
             await asyncio.wait([task])
         except BaseException as error:
             interruption = error
-    error = asyncio.CancelledError() if task.cancelled() else task.exception()
-    return _Ended(None if error else task.result(), error, interruption)
+    failed = asyncio.CancelledError() if task.cancelled() else task.exception()
+    return _Ended(None if failed else task.result(), failed, interruption)

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -93,7 +94,7 @@ def book(self: PgTask, how: str = "", url: str = "", **options: Any) -> Any:
 @app.task(bind=True, base=Quick, name="effects.book_anyhow")
 async def book_anyhow(self: PgTask, kind: str, url: str = "", fails: bool = False) -> None:
     """The same over any kind of connection."""
-    async with open_kind(kind, url or str(URL)) as caller:
+    async with open_kind(kind, url or str(URL)) as caller:  # noqa: SIM117
         async with self.transaction(caller.connection) as tx:
             await caller.execute(
                 f"INSERT INTO ledger (job, attempt, note) "
@@ -107,7 +108,7 @@ async def book_anyhow(self: PgTask, kind: str, url: str = "", fails: bool = Fals
 
 @app.task(bind=True, base=Quick, name="effects.book_slowly")
 async def book_slowly(self: PgTask, started: str) -> None:
-    async with await psycopg.AsyncConnection.connect(parse_url(str(URL))) as connection:
+    async with await psycopg.AsyncConnection.connect(parse_url(str(URL))) as connection:  # noqa: SIM117
         async with self.transaction(connection):
             await connection.execute(BOOK, [self.request.id, self.request.attempt, "slowly"])
             append(started, "started")
@@ -200,10 +201,8 @@ def reject(*_: Any) -> None:
 
 
 def break_it(self: PgTask, connection: Any) -> None:
-    try:
+    with suppress(psycopg.Error):  # and goes on in a transaction that has failed
         connection.execute("SELECT 1 / 0")
-    except psycopg.Error:
-        pass  # and goes on in a transaction that has failed
 
 
 def undo(*_: Any) -> None:
