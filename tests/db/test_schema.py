@@ -79,10 +79,10 @@ def test_what_has_an_exception_block_takes_no_part_in_a_parallel_plan(database, 
         name for name, row in found.items()
         if "EXCEPTION" in row["prosrc"] and row["proparallel"] != "u"
     } == set()  # fmt: skip
-    # And what calls such a one; and triggers, which no plan calls.
+    # And what calls such a one, or locks rows; and triggers, which no plan calls.
     assert {name for name, row in found.items() if row["proparallel"] == "u"} == {
         "body_json", "args", "kwargs", "tally_deleted", "tally_undone", "note_arrival",
-        "forget_deleted", "forget_renumbered",
+        "forget_deleted", "forget_renumbered", "assert_claim",
     }  # fmt: skip
 
 
