@@ -83,6 +83,9 @@ chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=6
 	@PGJOBS_CHAOS_SECONDS=$(or $(SECONDS),180) PGJOBS_CHAOS_SEED=$(or $(SEED),1) \
 	  PGJOBS_CHAOS_LEASE=$(or $(LEASE),3) $(PY) -m pytest tests/chaos $(ARGS)
 
+soak: .venv/test ## Load the pool for coroutines with everything at once, and count what it holds (SECONDS=600 SEED=2)
+	@PGJOBS_SOAK_SECONDS=$(or $(SECONDS),600) PGJOBS_SOAK_SEED=$(or $(SEED),1) $(PY) -m pytest tests/soak $(ARGS)
+
 ha: .venv/test ## Change the leader of a Patroni cluster while jobs run (CHANGES=10; needs Patroni)
 	@HA_CHANGES=$(or $(CHANGES),10) $(PY) -m pytest tests/ha $(ARGS)
 
@@ -131,4 +134,4 @@ clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 
 comma := ,
 
-.PHONY: help demo demo-stop test chaos ha matrix field lint bench clean
+.PHONY: help demo demo-stop test chaos soak ha matrix field lint bench clean

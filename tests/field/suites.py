@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .processes import TookTooLong, run_within
-from .product import Judgement, Side, Stage
+from .product import Judgement, Stage
 
 #: How a test ended.
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
@@ -27,10 +27,12 @@ class Difference(NamedTuple):
 
 
 def run_suite(
-    stage: Stage, side: Side, tests: Path, arguments: Sequence[str], env: Mapping[str, str],
+    stage: Stage, side: str, tests: Path, arguments: Sequence[str], env: Mapping[str, str],
     limit: float,
 ) -> Results:  # fmt: skip
     """Run pytest in the folder ``tests``; how each test ended. Raises TookTooLong.
+
+    ``side`` names its reports and logs.
 
     What fails is tried once more by itself: the machine may just have been busy.
     """
@@ -38,12 +40,12 @@ def run_suite(
     # Celery's tests start a "celery", which must be this environment's.
     env = {"PATH": f"{stage.python.parent}:{os.environ['PATH']}", **env}
     for attempt in (1, 2):
-        report = stage.folder / f"{side.name}-{attempt}.xml"
+        report = stage.folder / f"{side}-{attempt}.xml"
         report.unlink(missing_ok=True)
         command = [str(stage.python), "-m", "pytest", "-q", "-ra", f"--junit-xml={report}"]
-        command += ["-o", f"cache_dir={stage.folder}/{side.name}-cache", "-W", "ignore"]
+        command += ["-o", f"cache_dir={stage.folder}/{side}-cache", "-W", "ignore"]
         command += [*(["--last-failed"] if attempt == 2 else []), *arguments]
-        log = stage.folder / f"{side.name}-{attempt}.log"
+        log = stage.folder / f"{side}-{attempt}.log"
         run_within(limit, command, cwd=tests, env=env, log=log)
         if not report.exists():
             raise TookTooLong(f"pytest wrote no report; its output: {log}")
@@ -65,8 +67,13 @@ def read_report(path: Path) -> Iterator[tuple[str, str]]:
             yield name, PASSED
 
 
-def judge(pgjobs: Results, redis: Results | None, differences: Sequence[Difference]) -> Judgement:
+def judge(
+    pgjobs: Results, redis: Results | None, differences: Sequence[Difference],
+    control: str = "Redis",
+) -> Judgement:  # fmt: skip
     """What fails on pgjobs must fail on Redis too, or be listed with its reason.
+
+    ``control`` names what it is compared with, where that is not Redis.
 
     >>> judge({"m::a": "passed", "m::b": "failed"}, {"m::a": "passed", "m::b": "failed"}, [])
     Judgement(result='as on Redis: 1 passed, 1 failed on both', notes=())
@@ -89,9 +96,9 @@ def judge(pgjobs: Results, redis: Results | None, differences: Sequence[Differen
         better = sum(
             ended == FAILED and pgjobs.get(name) == PASSED for name, ended in redis.items()
         )
-        counts += [f"{better} failed on Redis alone"] if better else []
+        counts += [f"{better} failed on {control} alone"] if better else []
     has_run = PASSED in pgjobs.values()
-    verdict = "FAILED" if surprising or not has_run else "as on Redis" if redis else "passed"
+    verdict = "FAILED" if surprising or not has_run else f"as on {control}" if redis else "passed"
     notes = [f"failed: {name}" for name in surprising]
     notes += [f"differs: {', '.join(names)}: {reason}" for reason, names in known.items()]
     for each in differences:

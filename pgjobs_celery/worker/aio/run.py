@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.exceptions import SoftTimeLimitExceeded
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from ...printable import guarded
 from ...publishing.carried import Carried
@@ -54,35 +54,78 @@ class CoroutineEnded(BaseException):
 class Seat(greenlet):
     """A greenlet in which coroutines are stepped, and which knows for which run."""
 
-    def __init__(self, code: Callable[[], Any], run: CoroutineRun) -> None:
+    def __init__(self, code: Callable[..., Any], run: CoroutineRun) -> None:
         super().__init__(code)
         self.for_run = run
         # The context of the asyncio task: variables that either sets, both see.
         self.gr_context = getcurrent().gr_context
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        """Run the greenlet to its end, and lend asyncio what it awaits."""
-        pool = self.for_run.pool
-        pool.current = self.for_run
-        try:
-            awaited = self.switch()
-            while not self.dead:
-                pool.current = None
-                try:
-                    value = yield awaited
-                except BaseException as error:
-                    pool.current = self.for_run
-                    awaited = self.throw(error)
-                else:
-                    pool.current = self.for_run
-                    awaited = self.switch(value)
-            return awaited
-        finally:
-            pool.current = None
-
     def wait_for(self, awaited: Any) -> Any:
         """In the greenlet: the value of what a coroutine awaits."""
         return self.parent.switch(awaited)
+
+
+class Steps(Coroutine[Any, Any, Any]):
+    """The coroutine of an asyncio task whose code runs in a seat, and lends what that awaits.
+
+    A class, and no function: an exception that comes before its first step, as where a task that
+    was just made is cancelled, must reach the seat as well.
+    """
+
+    __slots__ = ("_code", "_run", "_seat", "shown")
+
+    def __init__(self, run: CoroutineRun, code: Callable[..., Any], shown: Any = None) -> None:
+        self._run, self._code = run, code
+        self._seat: Seat | None = None
+        #: The coroutine that asyncio's messages and debuggers show.
+        self.shown = shown
+
+    def send(self, value: Any) -> Any:
+        """Run the seat until it awaits again, and return what; StopIteration has its result."""
+        return self._step(value, None)
+
+    def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
+        """The same, where what was awaited has raised."""
+        return self._step(None, error if isinstance(error, BaseException) else value or error())
+
+    def close(self) -> None:
+        """End it, where nobody will ask for its result any more."""
+        if self._seat is None:
+            if self.shown is not None:
+                self.shown.close()
+        elif not self._seat.dead:
+            self._seat.throw(GreenletExit)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        value = None
+        while True:
+            try:
+                awaited = self.send(value)
+            except StopIteration as stop:
+                return stop.value
+            value = yield awaited
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith(("cr_", "__name", "__qualname")):
+            raise AttributeError(name)
+        return getattr(self.shown, name)
+
+    def _step(self, value: Any, error: BaseException | None) -> Any:
+        run, seat = self._run, self._seat
+        run.pool.current = run
+        try:
+            if seat is None:
+                seat = self._seat = Seat(self._code, run)
+                awaited = seat.switch(error)
+            elif error is not None:
+                awaited = seat.throw(error)
+            else:
+                awaited = seat.switch(value)
+        finally:
+            run.pool.current = None
+        if seat.dead:
+            raise StopIteration(awaited)
+        return awaited
 
 
 class CoroutineRun:
@@ -94,6 +137,7 @@ class CoroutineRun:
         self.pool = pool
         self.number = number
         self.is_over = False
+        self._name = ""
         #: The asyncio tasks that it has begun, and those of these.
         self.children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._target, self._args, self._kwargs = target, args, kwargs
@@ -109,6 +153,8 @@ class CoroutineRun:
         self._timers: list[asyncio.TimerHandle] = []
 
     def __str__(self) -> str:
+        if self._name:
+            return self._name
         name, task_id = (*self._args[1:3], "?", "?")[:2]
         return f"{name}[{task_id}]"
 
@@ -119,30 +165,45 @@ class CoroutineRun:
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run it from the loop's next turn on."""
-        self._task = loop.create_task(self._steps())
+        self._task = loop.create_task(Steps(self, self._steps))
         soft, hard = self._options.get("soft_timeout"), self._options.get("timeout")
         if soft:
             self._timers.append(loop.call_later(soft, self._on_soft_limit, soft))
         if hard:
             self._timers.append(loop.call_later(hard, self._on_hard_limit, hard))
 
-    async def _steps(self) -> None:
+    def _steps(self, error: BaseException | None) -> None:
+        """In the greenlet: the whole run."""
         _current.set(self)
         try:
-            await Seat(self._trace, self)
+            if error is None:
+                self._trace()
         except CoroutineEnded:
             pass
-        except BaseException as error:
-            logger.error("the report of task %s raised %r", self, error, exc_info=error)
+        except BaseException as raised:
+            logger.error("the report of task %s raised %r", self, raised, exc_info=raised)
         finally:
             self.is_over = True
             for timer in self._timers:
                 timer.cancel()
             self.pool.forget(self)
             report_forgotten(set(self.children))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing more.
+
+        asyncio keeps a timer that was cancelled, ``sleep(60)`` of a task that has ended, until it
+        would have fired; with it a context, and with that this run.
+        """
+        self._name = str(self)
+        self._target = self._args = self._kwargs = self._task = None
+        self._options = {}
+        self._timers, self._thrown = [], []
+        self.children = weakref.WeakSet()
 
     def _trace(self) -> None:
-        """In the greenlet: Celery's tracer, and the report."""
+        """Celery's tracer, and the report."""
         options = self._options
         if (accept := options.get("accept_callback")) is not None:
             try:
@@ -163,9 +224,14 @@ class CoroutineRun:
             self._is_reported = True
             options["callback"](report)
 
-    def drive(self, seat: Seat, coroutine: Coroutine[Any, Any, Any], *, is_main: bool) -> Any:
-        """In a greenlet: run a coroutine to its end, and return what it returns."""
-        error: BaseException | None = None
+    def drive(
+        self, seat: Seat, coroutine: Coroutine[Any, Any, Any], *, is_main: bool,
+        error: BaseException | None = None,
+    ) -> Any:  # fmt: skip
+        """In a greenlet: run a coroutine to its end, and return what it returns.
+
+        Where ``error`` is given, the coroutine begins with that being raised.
+        """
         value = None
         while True:
             try:
@@ -268,15 +334,13 @@ def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -
     if run is None or run.is_over:
         return asyncio.Task(coroutine, loop=loop, **options)
     carried = Carried()
-    task = asyncio.Task(_step_child(run, carried, coroutine), loop=loop, **options)
+
+    def code(error: BaseException | None) -> Any:
+        seat = getcurrent()
+        assert isinstance(seat, Seat)
+        with carried.here():
+            return run.drive(seat, coroutine, is_main=False, error=error)
+
+    task = asyncio.Task(Steps(run, code, coroutine), loop=loop, **options)
     run.children.add(task)
     return task
-
-
-async def _step_child(run: CoroutineRun, carried: Carried, coroutine: Any) -> Any:
-    def code() -> Any:
-        with carried.here():
-            return run.drive(seat, coroutine, is_main=False)
-
-    seat = Seat(code, run)
-    return await seat

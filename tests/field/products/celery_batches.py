@@ -51,7 +51,7 @@ def run_own_tests(stage: Stage) -> Judgement:
     def run(side: Side) -> Results:
         env = {"TEST_BROKER": side.broker, "TEST_BACKEND": side.results}
         arguments = ["-p", "celery.contrib.pytest", "--timeout=60", "t"]
-        return run_suite(stage, side, tests, arguments, env, 900)
+        return run_suite(stage, side.name, tests, arguments, env, 900)
 
     return judge(*on_both(stage, run), ())
 

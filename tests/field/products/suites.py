@@ -15,8 +15,8 @@ from ..suites import Difference, Results, judge, run_suite
 SUITES = Environment(
     "suites",
     (
-        "celery", "cryptography", "django", "freezegun", "kombu", "msgpack", "packaging",
-        "psycopg2-binary", "pydantic", "pytest", "pytest-click", "pytest-order",
+        "celery", "cryptography", "django", "freezegun", "greenlet", "kombu", "msgpack",
+        "packaging", "psycopg2-binary", "pydantic", "pytest", "pytest-click", "pytest-order",
         "pytest-rerunfailures", "pytest-subtests", "pytest-timeout", "pyyaml", "redis", "requests",
         "setuptools", "sqlalchemy", "tblib",
     ),
@@ -56,6 +56,9 @@ CELERY_FAST = ("test_inspect.py", "test_beat.py", "test_serialization.py", "test
 #: Where what asks for a Redis result backend needs one that counts chords, and any will do.
 CELERY_CANVAS = ("test_canvas.py", "test_group_chains.py")
 
+#: A few of them wait for a minute that nothing comes.
+CELERY_ARGUMENTS = ("-p", "celery.contrib.pytest", "--timeout=300")
+
 REDIS_ONLY = re.compile(r"(if not [\w.]*result_backend\.startswith)\((['\"]redis['\"])\)")
 
 
@@ -67,35 +70,21 @@ def run_kombu(stage: Stage) -> Judgement:
         nowhere = {"pgjobs": "pgjobs://nobody@127.0.0.1:1/none", "Redis": "redis://127.0.0.1:1"}
         env = {"FIELD_BROKER": side.broker, "FIELD_NOWHERE": nowhere[side.name]}
         arguments = ["--timeout=60", "t/integration/test_contract.py"]
-        return run_suite(stage, side, source, arguments, env, LIMIT)
+        return run_suite(stage, side.name, source, arguments, env, LIMIT)
 
     return judge(*on_both(stage, run), KOMBU_DIFFERENCES)
 
 
 def run_celery(stage: Stage) -> Judgement:
-    source = _unpack(stage, "celery")
-    for name in CELERY_CANVAS:
-        # Skipped for that, they would leave out the better half of the suite.
-        path = source / "t/integration" / name
-        text = path.read_text()
-        path.write_text(REDIS_ONLY.sub(r"\1((\2, 'pgjobs'))", text))
+    source = unpack_celery(stage)
 
     def run(side: Side) -> Results:
-        redis = urlsplit(side.redis)
-        # Its tests look into Redis' database 0, whichever the URL names.
-        url = redis._replace(path="/0").geturl() if side is stage.redis else side.broker
-        env = {
-            "REDIS_HOST": str(redis.hostname),
-            "REDIS_PORT": str(redis.port),
-            "TEST_BACKEND": url,
-            "TEST_BROKER": url,
-        }
-        # A few of them wait for a minute that nothing comes.
-        arguments = ["-p", "celery.contrib.pytest", "--timeout=300"]
+        env = celery_environment(side, is_redis=side is stage.redis)
+        arguments = [*CELERY_ARGUMENTS]
         arguments += [f"--ignore=t/integration/{name}.py" for name in CELERY_IGNORED]
         chosen = CELERY_FAST if stage.is_fast else ("",)
         arguments += [f"t/integration/{name}" for name in chosen]
-        return run_suite(stage, side, source, arguments, env, LIMIT)
+        return run_suite(stage, side.name, source, arguments, env, LIMIT)
 
     # One after the other: they count in one Redis database, whichever the broker.
     control = None if stage.redis is None or stage.is_fast else run(stage.redis)
@@ -103,6 +92,30 @@ def run_celery(stage: Stage) -> Judgement:
     if stage.is_fast:
         result += f" ({', '.join(CELERY_FAST)} alone, without Redis)"
     return Judgement(result, notes)
+
+
+def unpack_celery(stage: Stage) -> Path:
+    """The sources of the installed release, whose canvas tests take our backend for Redis'."""
+    source = _unpack(stage, "celery")
+    for name in CELERY_CANVAS:
+        # Skipped for that, they would leave out the better half of the suite.
+        path = source / "t/integration" / name
+        text = path.read_text()
+        path.write_text(REDIS_ONLY.sub(r"\1((\2, 'pgjobs'))", text))
+    return source
+
+
+def celery_environment(side: Side, *, is_redis: bool = False) -> dict[str, str]:
+    """The variables by which Celery's tests know their servers."""
+    redis = urlsplit(side.redis)
+    # Its tests look into Redis' database 0, whichever the URL names.
+    url = redis._replace(path="/0").geturl() if is_redis else side.broker
+    return {
+        "REDIS_HOST": str(redis.hostname),
+        "REDIS_PORT": str(redis.port),
+        "TEST_BACKEND": url,
+        "TEST_BROKER": url,
+    }
 
 
 def _unpack(stage: Stage, distribution: str) -> Path:
