@@ -7,11 +7,15 @@ nor decode.
 
 kombu does not parse our URLs either, nor does it report when it makes a connection or switches one
 to the next URL. For both it sets the connection's parameters by one method.
+
+Celery tells the class of a task when it makes one: by that, ``async def`` tasks run to their end in
+eager mode.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -62,11 +66,24 @@ def show_parts() -> None:
         init_params(self, *args, **kwargs)
         if str(self.transport_cls).partition("+")[0] == SCHEME:
             find_transport()
+            watch_tasks()
             client = import_module(".broker.client", __package__)
             client.show_parts_early(self, kwargs.get("port"), kwargs.get("virtual_host"))
 
     set_params.shows_parts = True  # type: ignore[attr-defined]
     Connection._init_params = set_params
+
+
+def watch_tasks() -> None:
+    """Hear of each task that Celery makes: in eager mode nothing else leads to us.
+
+    Not while this module is loaded, for Celery is then, too: it is called when a name of this
+    package is first used, when a connection of ours is first made, and by pytest.
+    """
+    if not hasattr(sys.modules.get("celery.app.base"), "Celery"):
+        return
+    if not hasattr(import_module("celery.app.task").Task.on_bound, "is_ours"):
+        import_module(".tasks.plain", __package__).watch_tasks()
 
 
 # kombu calls what can be called, when a connection first asks for the scheme.

@@ -35,7 +35,8 @@ from ..job.states import State
 from ..printable import guarded
 from ..results.handover import decide
 from ..results.reports import is_too_long_entry
-from .coroutines import is_coroutine, synchronous
+from .coroutines import synchronous
+from .plain import is_coroutine
 from .running_job import Meta, running_job
 from .transaction import TaskTransaction, conclude
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import inspect
 import logging
 import os
 import sys
@@ -28,6 +27,7 @@ from ..errors import CoroutineCancelled
 from ..printable import guarded
 from ..publishing.carried import Carried
 from ..scopes.greenlets import patched_by
+from .plain import is_coroutine, is_ours
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -52,13 +52,6 @@ def drive_by(find: Callable[[], Driver | None]) -> None:
     _find_driver = find
 
 
-def is_coroutine(run: Any) -> bool:
-    """True for the body of an ``async def`` task."""
-    while isinstance(run, functools.partial):
-        run = run.func
-    return inspect.iscoroutinefunction(inspect.unwrap(run))
-
-
 def synchronous(run: Callable[..., Any]) -> Callable[..., Any]:
     """A function that returns what the coroutine function ``run`` returns in the end."""
     return lambda *args, **kwargs: complete(run(*args, **kwargs))
@@ -81,30 +74,43 @@ def complete(coroutine: Coroutine[Any, Any, Any]) -> Any:
         ) from error
 
 
-def prepare_task(task: Any) -> None:
+def prepare_task(task: Any, *, is_ours: bool = True) -> None:
     """Have a plain task that is a coroutine run to its end, in a worker or a test.
 
     On the task itself, as Celery's autoretry does it: the tracer is made from ``task.run``. A task
-    that another calls by itself gives its coroutine, to be awaited.
+    that another calls by itself gives its coroutine, to be awaited. Where it is not known yet
+    whether the app is ours, its settings say so in eager mode; a worker prepares its tasks anew.
     """
-    if trace.build_tracer.__module__ != trace.__name__:
-        return  # another package's tracer awaits coroutines itself (celery-aio-pool)
-    if not hasattr(task.run, "_is_complete") and is_coroutine(task.run):
-        task.run = _completing(task, task.run)
+    if trace.build_tracer.__module__.startswith("celery_aio_pool"):
+        return  # that package's tracer awaits coroutines itself; others, Sentry's, do not
+    if not hasattr(task.run, "_is_complete"):
+        if not is_coroutine(task.run):
+            return
+        _complete_body(task)
+    if is_ours:
+        task._is_ours = True
 
 
-def _completing(task: Any, run: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(run)
+def _complete_body(task: Any) -> None:
+    body = task._orig_run if hasattr(task, "_orig_run") else task.run
+
+    @functools.wraps(body)
     def complete_run(*args: Any, **kwargs: Any) -> Any:
         request = task.request
-        coroutine = run(*args, **kwargs)
-        if request.called_directly and not request.is_eager:
+        coroutine = body(*args, **kwargs)
+        is_called = request.called_directly and not request.is_eager
+        is_known = getattr(task, "_is_ours", False) or (request.is_eager and is_ours(task.app))
+        if is_called or not is_known:
             return coroutine
         return complete(coroutine)
 
+    if hasattr(task, "_orig_run"):
+        # Autoretry, which has to see the exceptions, calls this.
+        task._orig_run = complete_run
+    else:
+        task.run = complete_run
     # So does the body of a PgTask itself.
-    complete_run._is_complete = True  # type: ignore[attr-defined]
-    return complete_run
+    task.run._is_complete = True
 
 
 class ThreadLoop:

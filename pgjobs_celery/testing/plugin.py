@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .._register import watch_tasks
+
 if TYPE_CHECKING:
     from .fixtures.helpers import Helpers
 
@@ -34,6 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """The marker."""
     config.addinivalue_line("markers", MARKER)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Plain ``async def`` tasks run eagerly from now on, if Celery was loaded at all."""
+    watch_tasks()
 
 
 @pytest.fixture

@@ -177,6 +177,14 @@ async def cancel_own_child() -> None:
 
 
 @app.task
+async def cancel_at_once() -> str:
+    child = asyncio.create_task(asyncio.sleep(60))
+    child.cancel()
+    [error] = await asyncio.gather(child, return_exceptions=True)
+    return type(error).__name__
+
+
+@app.task
 async def forget_child() -> None:
     asyncio.create_task(asyncio.sleep(3), name="forgotten")  # noqa: RUF006
 
@@ -204,3 +212,9 @@ def in_a_thread() -> list[Any]:
 async def loop_number() -> int:
     """The same for each task that runs in the same event loop."""
     return id(asyncio.get_running_loop())
+
+
+@app.task(autoretry_for=(OSError,), max_retries=2, default_retry_delay=0)
+async def retried_by_celery() -> None:
+    await asyncio.sleep(0.01)
+    raise OSError("not there")

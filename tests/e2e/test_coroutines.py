@@ -77,6 +77,19 @@ def test_canvas_retries_and_replacements_are_as_elsewhere(app: Celery, running: 
     assert tasks.replaced.delay().get(timeout=20) == 42
 
 
+def test_autoretry_sees_what_a_coroutine_raises(app: Celery, running: Worker):
+    result = tasks.retried_by_celery.delay()
+
+    with pytest.raises(OSError, match="not there"):
+        result.get(timeout=20)
+    wait_for(lambda: running.log.count(f"retried_by_celery[{result.id}] retry: ") == 2)
+
+
+def test_a_child_that_is_cancelled_before_it_begins_is_as_in_asyncio(app: Celery, running: Worker):
+    assert tasks.cancel_at_once.delay().get(timeout=20) == "CancelledError"
+    assert "never awaited" not in running.log
+
+
 def test_a_pgtask_has_attempts_meta_snooze_and_cancel(app: Celery, running: Worker, rows: Rows):
     assert tasks.attempt_twice.delay().get(timeout=20) == 2
     assert tasks.annotate.delay("plain").get(timeout=20) == {"done": 50, "of": 100}

@@ -45,8 +45,8 @@ LEAVING: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 #: Connections of two workers, three each and one where their threads have waited for one, of the
-#: one that leaves meanwhile, and of this process, which cancels in threads.
-CONNECTED = 4 * 3 + 8
+#: one that leaves meanwhile, and of this process, which cancels in as many threads as it likes.
+CONNECTED = 3 * 4 + 20
 
 #: What no worker may say.
 FORBIDDEN = (

@@ -12,7 +12,8 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from pgjobs_celery import PgTask
 from pgjobs_celery.errors import CoroutineCancelled
-from pgjobs_celery.tasks.coroutines import ThreadLoop, complete, is_coroutine, prepare_task
+from pgjobs_celery.tasks.coroutines import ThreadLoop, complete, prepare_task
+from pgjobs_celery.tasks.plain import is_coroutine
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ ENQUEUE_MANY = "tests/publishing/test_enqueue_many.py"
 BULK = "tests/publishing/test_bulk.py"
 NEXT_TICK = "tests/beat/test_next_tick.py"
 CAPTURE = "tests/testing/test_capture.py"
+EAGER = "tests/tasks/test_eager.py"
 EXECUTION = "tests/testing/test_drain.py"
 
 INTERNALS = [
@@ -253,9 +254,16 @@ INTERNALS = [
              "tests/tasks/test_task.py"),
     Internal("celery.app.task:Task", "_get_app", USED, "a task's app, as Celery finds it",
              "tests/tasks/test_task.py"),
+    Internal("celery.app.task:Task", "on_bound", REPLACED,
+             "plain tasks that are coroutines run eagerly; Celery calls it for each task, and it "
+             "does nothing", EAGER),
+    Internal("celery._state", "_get_active_apps", USED, "the same for tasks that came before",
+             EAGER),
+    Internal(APP, "_tasks", USED, "the same: to ask for the tasks themselves would finalize an app",
+             EAGER),
     Internal("celery.app.autoretry", "_orig_run", REPLACED,
-             "a `PgTask` retries by itself, and Celery's autoretry stays away",
-             "tests/tasks/test_task.py"),
+             "a `PgTask` retries by itself, and Celery's autoretry stays away; a plain task's "
+             "sees what its coroutine raises", EAGER),
     Internal(APP, "_backend_cache", USED, "an app's backend, if it has one yet", CAPTURE),
     Internal("celery.backends.base:KeyValueStoreBackend", "_get_task_meta_for", OVERRIDDEN,
              "reads a result from its row; also how a task has ended whose process was lost",
@@ -331,8 +339,8 @@ ELSEWHERE = {
 
 #: Names of ours that another object of ours is asked for, or a base of ours.
 OURS = {
-    "_collect", "_is_attempt", "_is_complete", "_open", "_points", "_signature", "_start_thread",
-    "_steps",
+    "_collect", "_is_attempt", "_is_complete", "_is_ours", "_open", "_points", "_signature",
+    "_start_thread", "_steps",
 }  # fmt: skip
 
 #: The classes of Celery's that ours are mixed into.

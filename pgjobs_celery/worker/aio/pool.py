@@ -16,7 +16,8 @@ from celery.worker import state
 
 from ...printable import guarded
 from ...scopes.greenlets import patched_by
-from ...tasks.coroutines import drive_by, is_coroutine, prepare_task
+from ...tasks.coroutines import drive_by, prepare_task
+from ...tasks.plain import is_coroutine
 from .loop import LoopThread
 from .run import CoroutineRun, find_driver
 

@@ -1,0 +1,56 @@
+"""Find the plain tasks (``@app.task``, no PgTask) that are coroutines, as they come.
+
+A worker prepares its tasks itself. In eager mode no part of this package is asked, and so Celery's
+class of tasks tells of each that is bound to its app.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from importlib import import_module
+from typing import Any
+
+from celery import _state
+from celery.app.task import Task
+
+#: The settings by which an app is known as one of ours.
+_SETTINGS = ("broker_url", "broker_write_url", "result_backend")
+
+
+def is_coroutine(run: Any) -> bool:
+    """True for the body of an ``async def`` task."""
+    while isinstance(run, functools.partial):
+        run = run.func
+    return inspect.iscoroutinefunction(inspect.unwrap(run))
+
+
+def is_ours(app: Any) -> bool:
+    """True for an app whose broker or result backend is PostgreSQL, by its settings."""
+    return any("pgjobs" in str(app.conf.get(name)) for name in _SETTINGS)
+
+
+def watch_tasks() -> None:
+    """Have plain coroutines run to their end in eager mode, in each app that is one of ours.
+
+    By the method that Celery calls when a task is bound to its app, which does nothing by itself.
+    """
+    on_bound = Task.on_bound.__func__
+
+    def on_task(cls: Any, app: Any) -> None:
+        on_bound(cls, app)
+        if (task := app._tasks.get(cls.name)) is not None:
+            _prepare(task)
+
+    on_task.is_ours = True  # type: ignore[attr-defined]
+    Task.on_bound = classmethod(on_task)
+    for app in _state._get_active_apps():
+        for task in list(app._tasks.values()):
+            _prepare(task)
+
+
+def _prepare(task: Any) -> None:
+    # A PgTask sees to its body itself.
+    if is_coroutine(task.run) and not hasattr(task, "max_attempts"):
+        # Only now: a producer does without it.
+        import_module(".coroutines", __package__).prepare_task(task, is_ours=False)
