@@ -176,10 +176,16 @@ class AttemptedTask(Task):
             progress_of(request).is_at_its_limit = True
             raise
 
-    def next_delay(self, request: Any, error: BaseException) -> float | None:
-        """Seconds until the job runs again after this exception; None if it does not."""
+    def next_delay(
+        self, request: Any, error: BaseException, *, is_forgiven: bool = False
+    ) -> float | None:
+        """Seconds until the job runs again after this exception; None if it does not.
+
+        ``is_forgiven``: the run was cut off, and costs no attempt.
+        """
         self.count_attempts(request)
-        if request.attempt >= request.max_attempts or progress_of(request).is_at_its_limit:
+        is_last = request.attempt >= request.max_attempts and not is_forgiven
+        if is_last or progress_of(request).is_at_its_limit:
             return None
         if not self._is_retried_for(error):
             return None

@@ -14,6 +14,7 @@ from celery._state import _task_stack
 from celery.signals import task_retry
 from celery.states import SUCCESS
 
+from ..db.database import CONNECTION_ERRORS
 from ..job.decide import End, is_killed
 from ..job.exceptions import Postponed
 from ..job.outcome import error_from
@@ -76,9 +77,21 @@ class LostRequest(TrackedRequest):
         ):
             return None
         delay = self.task.next_delay(self._context, error)
+        if delay is None and isinstance(error, WorkerLostError) and self._is_forgiven():
+            delay = self.task.next_delay(self._context, error, is_forgiven=True)
         if not isinstance(error, Exception):
             error = WorkerLostError(repr(error))  # as threads and greenlets report it
         return None if delay is None else Postponed(delay, error, error_from(error))
+
+    def _is_forgiven(self) -> bool:
+        """True where the job has done steps: that its process was lost costs it no attempt."""
+        claim, node = self._message.claim, self._message.channel.node
+        bound = node.settings.max_interruptions
+        try:
+            steps = node.database.steps
+            return bool(steps.may_be_interrupted(claim.id, claim.attempt, bound))
+        except CONNECTION_ERRORS:
+            return False  # it is decided without that
 
     def _announce_retry(self, postponed: Postponed) -> ExceptionInfo:
         """Send the signal that the killed process cannot send any more."""

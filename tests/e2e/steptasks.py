@@ -79,6 +79,7 @@ def leave(self: PgTask, path: str, how: str, times: int) -> int:
 def hold(self: PgTask, path: str, release: str) -> int:
     """A step, and then it runs until it is let go."""
     self.step("charge", effect, path, "charge")
+    append(f"{path}.pid", str(os.getpid()))
     append(path, "run")
     wait_for_file(release)
     return int(self.request.attempt)
