@@ -193,6 +193,7 @@ def commands() -> list[list[str]]:
         ["schedules", "pause", EVIL], ["schedules", "resume", EVIL], ["schedules", "run", EVIL],
         ["schedules", "repair", EVIL], ["schedules", "repair", f"odd{EVIL}"],
         ["schedules", "delete", f"{EVIL}2"], ["schedules", "import-django-celery-beat"],
+        ["signal", first, EVIL], ["signal", "x", EVIL, "--payload", EVIL],
         ["retry", failed, EVIL], ["cancel", first, "--reason", EVIL], ["cancel", first, "--json"],
         ["reschedule", failed, "--in", "1h"], ["prioritize", failed, "--to", "3"],
         ["move", failed, "--to", f"{EVIL}2"], ["delete", "--all", "--yes"], ["maintain", "--once"],

@@ -15,6 +15,7 @@ from .output import show_table
 
 if TYPE_CHECKING:
     from ..control.jobs import Selection
+    from ..control.steps import JobStep
     from ..job.job import Job
 
 
@@ -43,6 +44,31 @@ def actions_of(jobs: Selection, job: Job) -> dict[str, Any]:
             | {"action": entry.action, "via": entry.via, "details": entry.details}
             for entry in found
         ]
+    }
+
+
+def steps_of(jobs: Selection, job: Job) -> dict[str, Any]:
+    """The steps that it has done, and what it waits for; nothing for a job without any."""
+    from ..control import steps
+
+    done = [_step(each) for each in steps.steps_of(jobs.database, job.task_id)]
+    wait = steps.wait_of(jobs.database, job.task_id)
+    return ({"steps": done} if done else {}) | (
+        {"waits_for": _times(asdict(wait))} if wait is not None else {}
+    )
+
+
+def _step(step: JobStep) -> dict[str, Any]:
+    shown = _times(asdict(step))
+    if isinstance(step.value, bytes):
+        shown["value"] = f"{len(step.value):,} bytes"
+    return shown
+
+
+def _times(data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.astimezone(timezone.utc).isoformat() if isinstance(value, datetime) else value
+        for name, value in data.items()
     }
 
 

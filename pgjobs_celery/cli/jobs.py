@@ -16,8 +16,9 @@ from ..job.checks import did_you_mean
 from ..printable import one_line
 from .database import database_options, find_database, reported, rights_of
 from .filters import FILTER_OPTIONS, filter_options, read_duration
-from .job_views import actions_of, as_data, described, jobs_of, print_table, result_of
+from .job_views import actions_of, as_data, described, jobs_of, print_table, result_of, steps_of
 from .output import echo, echo_json, echo_lines, failure
+from .signal import send_signal
 
 if TYPE_CHECKING:
     from ..control.jobs import Selection
@@ -128,7 +129,7 @@ def show(
         job = jobs.get(id)
         if job is None:
             raise not_there(id)
-        data = as_data(job) | result_of(jobs, job) | actions_of(jobs, job)
+        data = as_data(job) | result_of(jobs, job) | actions_of(jobs, job) | steps_of(jobs, job)
     if as_json:
         echo_json(data)
     else:
@@ -180,6 +181,7 @@ def cancel(jobs: Selection, **options: Any) -> list[str]:
     is_flag=True,
     help="Those whose time has not come wait for it again.",
 )
+@click.option("--forget-steps", is_flag=True, help="Do what their steps have done once more.")
 def retry(jobs: Selection, **options: Any) -> list[str]:
     """Put jobs in line again that have finished, or wait for their time."""
     return jobs.retry(**options)
@@ -233,7 +235,7 @@ ACTIONS: dict[str, click.Command] = {
     "move": move,
 }
 #: The commands for ``celery pgjobs``.
-COMMANDS = [list_jobs, show, explain, *ACTIONS.values()]
+COMMANDS = [list_jobs, show, explain, send_signal, *ACTIONS.values()]
 
 
 @contextmanager

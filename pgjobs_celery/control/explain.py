@@ -22,6 +22,7 @@ from ..scopes.steady import monotonic
 from .explain_begun import explain_ended, explain_executing
 from .explain_chord import explain_chord
 from .explain_flow import explain_lane, explain_paused, gather_flow
+from .explain_wait import explain_wait
 from .explanation import (
     COMMAND,
     Explanation,
@@ -91,7 +92,8 @@ def gather(rows: Explain, task_id: str, rules: Rules) -> Facts | None:
         return job and Facts(job)
     lock = _lasting_lock(rows, task_id)
     if job.state is not State.AVAILABLE:
-        return Facts(job, lock)
+        is_scheduled = job.state is State.SCHEDULED
+        return Facts(job, lock, wait=rows.explain_steps(task_id) if is_scheduled else None)
     consumers = tuple(rows.explain_consumers(job.queue, job.task))
     queues = sorted({queue for each in consumers if each.is_alive for queue in each.queues})
     held = rows.explain_held(queues) if queues else {}
@@ -153,7 +155,7 @@ def decide(facts: Facts) -> Explanation:
     if facts.lock is not None and (found := _locked(facts)):
         return found
     if job.state is not State.AVAILABLE:
-        return _waiting_for_its_time(job, facts.doer)
+        return explain_wait(facts) or _waiting_for_its_time(job, facts.doer)
     if job.expires_at is not None and job.expires_at <= job.now:
         return explanation(
             job,

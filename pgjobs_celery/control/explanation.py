@@ -16,6 +16,7 @@ from ..db.rows.explain import (
     Line,
     Lock,
     Running,
+    WaitFacts,
 )  # fmt: skip
 from ..db.rows.rules import PauseRow
 from ..job.flow import BUCKET, FlowRow
@@ -44,6 +45,8 @@ class Explanation:
 #: Every kind of explanation, and its meaning.
 KINDS = {
     "not_due": "its time has not come",
+    "asleep": "its task sleeps, and goes on at a time",
+    "waits_for_signal": "its task waits for a signal",
     "retry_waiting": "it failed, and waits for its next attempt",
     "no_maintenance": "it is due, or held by a dead worker, and no process sees to that",
     "row_locked": "a session has locked its row, or the table",
@@ -122,6 +125,8 @@ class Facts:
     #: Its lane, the gates of that as they stand, and who holds the places of each.
     lane: InLane = NO_LANE
     gates: tuple[GateFacts, ...] = ()
+    #: What a scheduled job sleeps or waits for; None where it does neither.
+    wait: WaitFacts | None = None
 
     @property
     def live(self) -> list[tuple[Consumer, Held]]:

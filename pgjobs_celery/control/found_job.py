@@ -9,6 +9,7 @@ from ..errors import PgJobsError
 from ..job.job import Job
 from .explain import explain
 from .explanation import Explanation
+from .steps import JobStep, JobWait, steps_of, wait_of
 
 if TYPE_CHECKING:
     from ..db.database import Database
@@ -43,6 +44,27 @@ class FoundJob(Job):
         if found is not None:
             return found
         return Explanation("no_row", NO_ROW, {"task_id": self.task_id})
+
+    def steps(self) -> list[JobStep]:
+        """The steps that it has done, in their order, as its row is now.
+
+        >>> [step.name for step in jobs(app).get(result).steps()]
+        ['charge', 'approved']
+        """
+        return steps_of(self._where(), self.task_id)
+
+    def waits_for(self) -> JobWait | None:
+        """What it sleeps or waits for just now; None where it does neither.
+
+        >>> jobs(app).get(result).waits_for().signal
+        'approved'
+        """
+        return wait_of(self._where(), self.task_id)
+
+    def _where(self) -> Database:
+        if self._database is None:
+            raise PgJobsError("only a job that jobs(app) has found knows its database")
+        return self._database
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Job, tuple(getattr(self, field.name) for field in fields(Job))

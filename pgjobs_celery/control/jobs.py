@@ -176,15 +176,23 @@ class Selection:
         }
         return self._act("cancel", self._matches.cancel_jobs, on_batch, **values)
 
-    def retry(self, *, keeps_time: bool = False, on_batch: OnBatch | None = None) -> TaskIds:
+    def retry(
+        self,
+        *,
+        keeps_time: bool = False,
+        forget_steps: bool = False,
+        on_batch: OnBatch | None = None,
+    ) -> TaskIds:
         """Put jobs that wait for their time, and finished ones, at the end of the line.
 
         It is the same job: id and errors stay, the result is deleted, and it may run once more than
         it has, however often that was. Left alone are a job whose unique key has passed to another
         that has not run yet, and a result whose task went through another broker. With
         ``keeps_time``, to take a cancellation back, jobs whose time has not come wait for it again.
+        What their steps have returned is remembered, unless ``forget_steps``: then they begin anew.
         """
-        values = {"keeps_time": True} if keeps_time else {}
+        given = {"keeps_time": keeps_time, "forget_steps": forget_steps}
+        values = {name: True for name, value in given.items() if value}
         return self._act("retry", self._matches.retry_jobs, on_batch, **values)
 
     def delete(self, *, on_batch: OnBatch | None = None) -> TaskIds:

@@ -35,6 +35,7 @@ ACTION_RIGHTS: dict[str, Rights | None] = {
     "reschedule_jobs": _LINE,
     "prioritize_jobs": _LINE,
     "move_jobs": _LINE,
+    "signal_job": {"signals": ("SELECT", "INSERT"), "audit": ("INSERT",)},
     "delete_jobs": {"jobs": ("SELECT", "UPDATE", "DELETE"), "audit": ("INSERT",)},
     # The progress of an operation on many jobs is kept there; its batches need what they do.
     "stop_operation": {**_OPERATIONS, "audit": ("INSERT",)},

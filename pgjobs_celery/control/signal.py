@@ -6,13 +6,14 @@ signal(app, Key("order-42"), "paid")
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
 from kombu.exceptions import SerializationError
 
-from ..config import read_settings
+from ..config import Settings, read_settings
+from ..db.database import Database
 from ..errors import InvalidOption, StepNotRemembered
 from ..job.steps import Key, Signal, check_name
 from ..job.values import encode_value, serializer_of
@@ -36,7 +37,7 @@ def signal(app: Any, to: Any, name: str, payload: Any = None, *, first: bool = F
     Raises InvalidOption for what cannot be an address or a name, and StepNotRemembered for a
     payload that the result serializer cannot hold, or larger than ``pgjobs_step_max_size``.
     """
-    return bool(_send(app, [_signal(app, to, name, payload)], first=first))
+    return bool(send(database_of(app), app, [(to, name, payload)], first=first))
 
 
 def signal_many(app: Any, signals: Iterable[tuple[Any, ...]], *, first: bool = False) -> int:
@@ -44,7 +45,12 @@ def signal_many(app: Any, signals: Iterable[tuple[Any, ...]], *, first: bool = F
 
     1,000 at a time, each thousand in a transaction of its own unless it is part of yours.
     """
-    return sum(_send(app, part, first=first) for part in _parts(app, signals))
+    database = database_of(app)
+    rest = iter(signals)
+    sent = 0
+    while part := [*islice(rest, SIZE)]:
+        sent += send(database, app, part, first=first)
+    return sent
 
 
 def asignal(
@@ -54,14 +60,15 @@ def asignal(
     return in_thread(signal, app, to, name, payload, first=first)
 
 
-def _parts(app: Any, signals: Iterable[tuple[Any, ...]]) -> Iterator[list[Signal]]:
-    rest = iter(signals)
-    while part := [_signal(app, *each) for each in islice(rest, SIZE)]:
-        yield part
+def send(
+    database: Database, app: Any, given: Sequence[tuple[Any, ...]], *, first: bool = False
+) -> int:
+    """Send them in one transaction; how many were. ``app``: None where only the database is known.
 
-
-def _send(app: Any, signals: list[Signal], *, first: bool) -> int:
-    database = database_of(app)
+    Payloads are JSON then, and the limits those of the defaults.
+    """
+    conf = None if app is None else app.conf
+    signals = [_signal(conf, *each) for each in given]
     names = sorted({each.name for each in signals})
     keys = [each.key for each in signals if each.key is not None]
     details = {
@@ -74,10 +81,10 @@ def _send(app: Any, signals: list[Signal], *, first: bool) -> int:
         return database.steps.send_signals(signals, action.actor, action, is_first=first)
 
 
-def _signal(app: Any, to: Any, name: str, payload: Any = None) -> Signal:
+def _signal(conf: Any, to: Any, name: str, payload: Any = None) -> Signal:
     check_name(name, "the name of a signal")
     task_id, key = address_of(to)
-    value, value_type = _encoded(app, name, payload)
+    value, value_type = _encoded(conf, name, payload)
     return Signal(task_id, key, name, value, value_type)
 
 
@@ -93,15 +100,15 @@ def address_of(to: Any) -> tuple[str | None, str | None]:
     return check_name(id, "a task id"), None
 
 
-def _encoded(app: Any, name: str, payload: Any) -> tuple[bytes, str]:
-    serializer = serializer_of(app.conf)
+def _encoded(conf: Any, name: str, payload: Any) -> tuple[bytes, str]:
+    serializer = "json" if conf is None else serializer_of(conf)
     try:
         value, value_type = encode_value(payload, serializer)
     except SerializationError as error:
         raise StepNotRemembered(
             f"the payload of signal {name!r} is what {serializer} cannot hold: {error}"
         ) from error
-    limit = read_settings(app.conf).step_max_size
+    limit = (Settings() if conf is None else read_settings(conf)).step_max_size
     if len(value) > limit:
         raise StepNotRemembered(
             f"the payload of signal {name!r} has {len(value):,} bytes, more than "

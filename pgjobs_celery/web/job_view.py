@@ -17,6 +17,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonTracebackLexer
 
 from ..db.rows.results import StoredResult
+from ..db.rows.steps import DoneStep
 from ..db.rows.views import ShownJob
 from ..errors import UndecodableRow
 from ..job.envelope import Envelope, decode_envelope
@@ -156,6 +157,22 @@ def view_job(row: ShownJob, redaction: Redaction, app: Any = None) -> JobView:
         is_unknown(given),
         names,
     )  # fmt: skip
+
+
+def view_step(view: JobView, step: DoneStep) -> Part:
+    """What a step has returned, or a signal has carried, as it may be shown."""
+    if step.size is None:
+        return Part("value")
+    if view.is_blind:  # a step may return what the job was given
+        return Part("value", why=BLIND)
+    value = decode(step.value, step.size, step.value_type)
+    if isinstance(value, Unread):
+        return _part("value", value, None)
+    # By its name, too: what the step "token" returns is one.
+    named = {step.name: value}
+    view.redactor.learn(named)
+    shown = view.redactor.value("result", named)
+    return _part("value", shown.get(step.name) if isinstance(shown, dict) else shown, None)
 
 
 def as_job(row: ShownJob) -> Job:

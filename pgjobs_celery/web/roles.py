@@ -45,6 +45,8 @@ PERMISSIONS: dict[str, Role] = {
     "reschedule_jobs": Role.OPERATOR,
     "prioritize_jobs": Role.OPERATOR,
     "move_jobs": Role.OPERATOR,
+    # Its payload goes into the job.
+    "signal_job": Role.OPERATOR,
     "delete_jobs": Role.ADMIN,
     # A visitor who goes on with an operation may also do what it does.
     "stop_operation": Role.OPERATOR,

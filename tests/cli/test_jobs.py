@@ -16,9 +16,10 @@ from pgjobs_celery.cli.filters import FILTER_OPTIONS
 from pgjobs_celery.control.filters import FILTERS
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.rows.filtered import Matches
-from pgjobs_celery.job.outcome import discarded, error_entry
-from pgjobs_celery.job.rows import Bucket
+from pgjobs_celery.job.outcome import discarded, error_entry, snoozed
+from pgjobs_celery.job.rows import Bucket, Fence
 from pgjobs_celery.job.states import State
+from pgjobs_celery.job.steps import Kind, Memory, Wait
 from tests.db.test_matches import A
 from tests.support.rows import alive, put, row, states
 
@@ -401,3 +402,34 @@ def test_a_remedy_removes_what_was_explained(run, database, connection):
         ("revoked_before_publishing", "none"),
         ("limit_full", "in_line"),
     ]
+
+
+def test_a_signal_is_sent_by_command(run, database):
+    put(database, "a")
+    done = run("signal", "a", "approved", "--payload", '{"by": "alice"}')
+    assert (done.exit_code, done.output) == (0, "Signal approved was sent to a.\n")
+    assert run("signal", "a", "approved", "--first").exit_code == 1
+    assert json.loads(run("signal", "--key", "order-7", "paid", "--json").output) == {"sent": True}
+    assert "--payload must be JSON" in run("signal", "a", "x", "--payload", "alice").output
+    assert [entry.action for entry in database.audit.list_actions(limit=9)] == ["signal_job"] * 2
+
+
+def test_steps_are_shown_with_what_the_job_waits_for(run, database):
+    put(database, "a")
+    alive(database, A)
+    (claim,), _ = database.claims.claim_jobs(A, "n", [Bucket("celery")], 1)
+    fence = Fence(A, claim.attempt)
+    for name, value in (("charge", b'{"id": 7}'), ("evil\x1b[31m", b"\x80")):
+        kind = "application/json" if value[:1] == b"{" else "application/x-python-serialize"
+        database.steps.record_step(claim.id, fence, name, Memory(Kind.STEP, value, kind))
+    database.steps.pass_wait(claim.id, fence, Wait("approved", "approved"))
+    database.claims.settle_jobs(A, [snoozed(claim, 3600.0)])
+    shown = json.loads(run("show", "a", "--json").output)
+    assert [(step["name"], step["value"]) for step in shown["steps"]] == [
+        ("charge", {"id": 7}),
+        ("evil\x1b[31m", "1 bytes"),
+    ]
+    assert shown["waits_for"]["signal"] == "approved"
+    assert "\x1b" not in run("show", "a").output
+    assert run("retry", "a", "--forget-steps").exit_code == 0
+    assert "steps" not in json.loads(run("show", "a", "--json").output)

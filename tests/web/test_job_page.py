@@ -18,9 +18,13 @@ from celery import Celery, chain, chord
 
 from pgjobs_celery.control.acting import acting_as
 from pgjobs_celery.control.jobs import jobs
+from pgjobs_celery.job.outcome import snoozed
+from pgjobs_celery.job.rows import Bucket, Fence
+from pgjobs_celery.job.steps import Kind, Memory, Wait
 from pgjobs_celery.testing import drain_queue, testing
 from pgjobs_celery.web import Redaction
-from tests.support.rows import put, row, states
+from tests.db.test_matches import A
+from tests.support.rows import alive, put, row, states
 
 SCRIPT = "<script>alert('x')</script>"
 BIG = 2**70
@@ -460,3 +464,51 @@ def test_a_row_of_any_kind_has_a_page(database, viewer, connection):
         put(database, "x")
         connection.execute(f"UPDATE pgjobs.jobs SET {column} = {value}")
         assert viewer.get("/job", params={"id": "x"}).status_code == 200, (column, value)
+
+
+def waiting_job(database: Any) -> None:
+    """A job that has done steps, and waits for a signal."""
+    put(database, "a", body=json.dumps([["ann"], {"password": "hunter2-word"}, {}]).encode())
+    alive(database, A)
+    (claim,), _ = database.claims.claim_jobs(A, "n", [Bucket("celery")], 1)
+    fence = Fence(A, claim.attempt)
+    steps = {
+        "charge": {"id": 7, "api_key": "sk-123456"},
+        "token": "tok-abcdef",
+        "tell": "it was hunter2-word",
+        SCRIPT: SCRIPT,
+    }
+    for name, value in steps.items():
+        memory = Memory(Kind.STEP, json.dumps(value).encode(), "application/json")
+        assert database.steps.record_step(claim.id, fence, name, memory)
+    database.steps.pass_wait(claim.id, fence, Wait(SCRIPT, SCRIPT, "order-7"))
+    database.claims.settle_jobs(A, [snoozed(claim, 3600.0)])
+
+
+def test_steps_are_listed_with_their_values_and_no_secret(database, viewer):
+    waiting_job(database)
+    page = viewer.get("/job", params={"id": "a"})
+    text = shown(page)
+    assert "It waits for signal" in text
+    assert '"charge"' in text or "charge step" in text
+    assert "7" in text
+    for secret in ("sk-123456", "tok-abcdef", "hunter2-word"):
+        assert secret not in page.text
+    assert SCRIPT not in page.text
+    assert SCRIPT in text
+
+
+def test_a_signal_is_sent_by_who_may_and_recorded(database, open_page):
+    waiting_job(database)
+    viewer, operator = open_page(), open_page(role="operator")
+    fields = {"id": "a", "name": "approved", "payload": '{"by": "ann"}'}
+    assert viewer.post_form("/job/signal", **fields).status_code == 403
+    page = operator.post_form("/job/signal", page="/job?id=a", **fields)
+    assert "Signal approved was sent." in shown(page)
+    assert "celery -A proj pgjobs signal --payload" in shown(page)
+    again = operator.post_form("/job/signal", page="/job?id=a", **fields, first="1")
+    assert "A signal approved was sent before." in shown(again)
+    wrong = operator.post_form("/job/signal", id="a", name="approved", payload="{")
+    assert "the payload is not JSON" in shown(wrong)
+    (entry,) = database.audit.list_actions(limit=9)
+    assert (entry.action, entry.via, entry.task_ids) == ("signal_job", "web", ["a"])

@@ -143,6 +143,19 @@ class LastRun(NamedTuple):
     finished_at: datetime
 
 
+class WaitFacts(NamedTuple):
+    """What a scheduled job waits for, and the steps that it has done."""
+
+    #: It sleeps, or waits for a signal.
+    is_there: bool
+    signal: str | None
+    key: str | None
+    since: datetime | None
+    until: datetime | None
+    #: The names of the newest, in their order.
+    done: list[str]
+
+
 class ChordFacts(NamedTuple):
     """A chord that is open, and the tasks of its header that have not finished."""
 
@@ -215,6 +228,12 @@ class Explain:
         """The worker that was the last to end a job of the queue; None if that is long ago."""
         rows = self._fetch("explain_last_run", queue=queue, depth=SHALLOW)
         return LastRun(*rows[0]) if rows else None
+
+    def explain_steps(self, task_id: str) -> WaitFacts | None:
+        """What it waits for; None if it does not sleep, or wait for a signal."""
+        rows = self._fetch("explain_steps", task_id=task_id, limit=FEW)
+        facts = WaitFacts(*rows[0]) if rows else None
+        return facts if facts is not None and facts.is_there else None
 
     def explain_chord(self, task_id: str) -> ChordFacts | None:
         """The open chord whose body names this id; None without one."""

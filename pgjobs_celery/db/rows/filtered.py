@@ -131,10 +131,15 @@ class Matches:
         *,
         action: Action | None = None,
         keeps_time: bool = False,
+        forget_steps: bool = False,
     ) -> list[str]:
-        """Put them in line again, whatever became of them."""
+        """Put them in line again, whatever became of them; or from their beginning."""
+
+        def forget(ids: Sequence[int]) -> list[Call]:
+            return [self._session.call("forget_steps", jobs=list(ids))] if forget_steps else []
+
         values = {**filters, "keeps_time": keeps_time}
-        return self._act("retry_jobs", values, until, on_batch, action, self._due_or_back)
+        return self._act("retry_jobs", values, until, on_batch, action, self._due_or_back, forget)
 
     def delete_jobs(
         self, filters: Parameters, until: int, on_batch: OnBatch, *, action: Action | None = None
@@ -204,6 +209,7 @@ class Matches:
         on_batch: OnBatch,
         action: Action | None,
         wakes: Callable[[Sequence[Changed]], Iterator[Call] | Sequence[Call]],
+        along: Callable[[Sequence[int]], Sequence[Call]] = lambda ids: (),
     ) -> list[str]:
         """Run an action until no job is left; the task ids of those that it changed.
 
@@ -222,6 +228,9 @@ class Matches:
                 try:
                     with self._audit.acting():
                         rows = self._change(name, {**values, **span}, size)
+                        # In the same transaction, of the rows that were changed.
+                        if more := along([row[0] for row in rows if row[1] is not None]):
+                            self._session.run(more)
                         batch = [
                             Changed(row[1], row[2], State(row[3]))
                             for row in rows

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from ..session import Session
     from .audit import Action
 
-#: How many steps of a job are shown.
+#: How many steps of a job are shown, and up to how many bytes of each.
 SHOWN = 1000
+LARGEST = 1024 * 1024
 
 
 class KnownSteps(NamedTuple):
@@ -40,11 +41,12 @@ class Passed(NamedTuple):
 class DoneStep(NamedTuple):
     """A step that a job has done."""
 
-    job: int
     name: str
     kind: str
+    #: None where it has none, or too large a one.
     value: bytes | None
     value_type: str | None
+    size: int | None
     attempt: int
     recorded_at: datetime
 
@@ -52,7 +54,6 @@ class DoneStep(NamedTuple):
 class WaitingFor(NamedTuple):
     """What a job waits for: ``signal`` is None for a sleep."""
 
-    job: int
     step: str
     signal: str | None
     key: str | None
@@ -148,13 +149,15 @@ class Steps:
         """True if an interruption costs the job no attempt."""
         return bool(self._run("may_be_interrupted", job=job, attempt=attempt, bound=bound))
 
-    def list_steps(self, jobs: Sequence[int], limit: int = SHOWN) -> list[DoneStep]:
-        """The steps that these jobs have done, by the numbers of their rows."""
-        return [DoneStep(*row) for row in self._run("list_steps", jobs=list(jobs), limit=limit)]
+    def list_steps(self, task_id: str) -> list[DoneStep]:
+        """The first of the steps that a job has done, in their order."""
+        rows = self._run("list_steps", task_id=task_id, limit=SHOWN, largest=LARGEST)
+        return [DoneStep(*row) for row in rows]
 
-    def list_waits(self, jobs: Sequence[int]) -> list[WaitingFor]:
-        """What those of these jobs wait for that do."""
-        return [WaitingFor(*row) for row in self._run("list_waits", jobs=list(jobs))]
+    def find_wait(self, task_id: str) -> WaitingFor | None:
+        """What a job waits for; None where it does not wait."""
+        rows = self._run("find_wait", task_id=task_id)
+        return WaitingFor(*rows[0]) if rows else None
 
     def prune_signals(self, age: float, limit: int) -> int:
         """Delete up to ``limit`` signals that nobody took in so many seconds; how many."""

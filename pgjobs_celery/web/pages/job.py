@@ -18,7 +18,7 @@ from ...db.rows.views import DEPTH
 from ...errors import InvalidOption
 from ...job.states import State
 from ..graph import draw, outline
-from ..job_view import JSON, JobView, as_job, find_task, part_in_full, view_job
+from ..job_view import JSON, JobView, as_job, find_task, part_in_full, view_job, view_step
 from ..routes import Page
 from ..runs import draw_runs
 from ..values import Unread, visible
@@ -39,6 +39,8 @@ def job(visit: Visit) -> Response:
     if row is None:
         return _missing(visit, task_id)
     view = view_job(row, visit.site.redaction, visit.source.app)
+    # First: what is secret in one is hidden in every text.
+    steps = [(step, view_step(view, step)) for step in database.steps.list_steps(task_id)]
     canvas = find_canvas(database, task_id)
     runs, is_cut = database.views.list_runs(row.task)
     explained = explain(database, task_id)
@@ -61,6 +63,8 @@ def job(visit: Visit) -> Response:
         runs=draw_runs(runs),
         runs_cut=is_cut,
         depth=DEPTH,
+        steps=steps,
+        wait=database.steps.find_wait(task_id),
         may_be={name: row.state in states for name, states in ACTS_ON.items()},
         command=lambda name: f"{COMMAND} {name} {as_argument(visible(task_id))}",
         is_known=visit.source.app is None or find_task(visit.source.app, row.task) is not None,

@@ -5,12 +5,14 @@ A form names the job by ``id``; with ``canvas`` all that belong to it are meant.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ...control.canvas import find_canvas
 from ...control.explanation import COMMAND, count
+from ...control.signal import send
 from ...errors import InvalidOption
 from ...job.spelling import read_duration
 from ...job.states import State
@@ -87,6 +89,27 @@ def move(visit: Visit) -> Response:
     return _done(visit, jobs.move(queue), "moved", f"move --to {quote(queue)} {words}")
 
 
+def signal(visit: Visit) -> Response:
+    """Send it a signal, with a payload that is JSON."""
+    task_id, name = _text(visit, "id"), _text(visit, "name")
+    if not task_id:
+        raise InvalidOption("the form names no job")
+    text = _text(visit, "payload") or "null"
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidOption("the payload is not JSON: a text stands in quotes") from None
+    source = visit.source
+    was_sent = send(
+        source.database, source.app, [(task_id, name, payload)], first=bool(_text(visit, "first"))
+    )
+    more = "" if text == "null" else f" --payload {quote(text)}"
+    words = f"signal{more}{' --first' if _text(visit, 'first') else ''}"
+    command = f"{COMMAND} {words} {as_argument(task_id)} {quote(name)}"
+    said = f"Signal {name} was sent." if was_sent else f"A signal {name} was sent before."
+    return visit.redirect(visit.back(), said, cli=command, is_error=not was_sent)
+
+
 def _chosen(visit: Visit) -> tuple[Selection, str]:
     """The jobs that the form means, and the words that select them on the command line."""
     task_id = _text(visit, "id")
@@ -138,5 +161,6 @@ ROUTES = (
     Act("/job/delete", delete, "delete_jobs", "job_delete"),
     Act("/job/reschedule", reschedule, "reschedule_jobs", "job_reschedule"),
     Act("/job/prioritize", prioritize, "prioritize_jobs", "job_prioritize"),
+    Act("/job/signal", signal, "signal_job", "job_signal"),
     Act("/job/move", move, "move_jobs", "job_move"),
 )

@@ -1,0 +1,12 @@
+-- What a scheduled job waits for, and the names of the steps that it has done, some of the newest.
+SELECT w.step IS NOT NULL, w.name, w.key, w.since, CASE WHEN pg_catalog.isfinite(w.until) THEN w.until END,
+       ARRAY(SELECT d.name
+             FROM (SELECT s.name, s.recorded_at
+                   FROM pgjobs.steps AS s
+                   WHERE s.job = j.id
+                   ORDER BY s.recorded_at DESC, s.name DESC
+                   LIMIT %(limit)s::bigint) AS d
+             ORDER BY d.recorded_at, d.name)
+FROM pgjobs.jobs AS j
+LEFT JOIN pgjobs.waits AS w ON w.job = j.id
+WHERE j.task_id = %(task_id)s
