@@ -23,6 +23,7 @@ _FLOWS: Rights = dict.fromkeys(("flows", "gates", "lanes", "pauses", "jobs"), ("
 ACTIONS = {
     "cancel": "cancel_jobs", "retry": "retry_jobs", "delete": "delete_jobs",
     "reschedule": "reschedule_jobs", "prioritize": "prioritize_jobs", "move": "move_jobs",
+    "signal": "signal_job",
     "pause": "pause_queue", "resume": "resume_queue", "limit": "limit_queue",
     "queues pause": "pause_queue", "queues resume": "resume_queue",
     "queues rate": "set_flow", "queues concurrency": "set_flow", "queues fair": "share_queue",
@@ -39,10 +40,11 @@ GROUPS = ("schedules", "queues", "flows")
 RIGHTS: dict[str, Rights] = {
     "status": {"jobs": ("SELECT",), "queues": ("SELECT",), "limits": ("SELECT",)},
     "jobs": {"jobs": ("SELECT",)},
-    "show": {"jobs": ("SELECT",)},
+    "show": {"jobs": ("SELECT",), "steps": ("SELECT",), "waits": ("SELECT",)},
     "explain": {
         "jobs": ("SELECT",), "nodes": ("SELECT",), "limits": ("SELECT",), "groups": ("SELECT",),
         **_FLOWS,
+        "steps": ("SELECT",), "waits": ("SELECT",),
     },
     "workers": {"jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",)},
     "ready": {"nodes": ("SELECT",), "queues": ("SELECT",)},

@@ -42,6 +42,7 @@ READING = [
 WRITING = [
     ("cancel", "a"), ("retry", "b"), ("reschedule", "b", "--in", "5m"),
     ("prioritize", "b", "--to", "3"), ("move", "b", "--to", "mail"), ("delete", "b"),
+    ("signal", "b", "approved"),
     ("pause", "mail"), ("resume", "mail"), ("limit", "celery", "2"), ("limit", "celery", "none"),
     ("pause", "--task", "a"), ("resume", "--task", "b"), ("queues", "pause", "mail"),
     ("queues", "resume", "mail"), ("queues", "rate", "mail", "5/m"),

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from celery import Celery
 
-from pgjobs_celery import acting_as, audit, jobs, queues, schedules, using
+from pgjobs_celery import acting_as, audit, jobs, queues, schedules, signal, using
 from pgjobs_celery.beat.by_hand import publish_by_hand
 from pgjobs_celery.control import remote
 from pgjobs_celery.control.audit import ACTIONS
@@ -67,6 +67,10 @@ ON_JOBS: dict[str, tuple[Action, dict[str, Any]]] = {
     ),
     "retry_jobs": (lambda app: jobs(app).filter(id="waits").retry(), {}),
     "delete_jobs": (lambda app: jobs(app).filter(id="waits").delete(), {}),
+    "signal_job": (
+        lambda app: signal(app, "waits", "approved", "a payload") and ["waits"],
+        {"signal": "approved"},
+    ),
     "reschedule_jobs": (
         lambda app: jobs(app).filter(id="waits").reschedule(countdown=0),
         {"countdown": 0.0},
@@ -135,7 +139,8 @@ def test_an_action_on_a_job_is_recorded_once(app, database, action):
     assert (entry.action, entry.actor, entry.via) == (action, "the app", "program")
     assert (entry.jobs, entry.task_ids, entry.details) == (1, ["waits"], details)
     # Moved jobs are in their new queue already, and the filter named none.
-    assert entry.queue == (None if action == "move_jobs" else "celery")
+    # And who sends a signal need not know the job.
+    assert entry.queue == (None if action in ("move_jobs", "signal_job") else "celery")
     assert f"PID {os.getpid()}" in entry.client
     assert abs(datetime.now(timezone.utc) - entry.at) < timedelta(minutes=1)
 

@@ -22,6 +22,7 @@ from pgjobs_celery.db.rows.explain import (
     Line,
     Lock,
     Running,
+    WaitFacts,
 )
 from pgjobs_celery.db.rows.rules import PauseRow
 from pgjobs_celery.job.flow import FlowRow
@@ -114,6 +115,22 @@ FLOW_CASES: list[tuple[Facts, str, str]] = [
 #: Facts, and the kind and a part of the text that they make.
 CASES: list[tuple[Facts, str, str]] = [
     *FLOW_CASES,
+    (
+        Facts(
+            job("scheduled", due_at=at(200)),
+            wait=WaitFacts(True, None, None, at(-9), at(200), []),
+        ),
+        "asleep",
+        "Its task sleeps until 2026",
+    ),
+    (
+        Facts(
+            job("scheduled", due_at=at(9e7)),
+            wait=WaitFacts(True, "approved", "order-7", at(-9), None, ["charge", "mail"]),
+        ),
+        "waits_for_signal",
+        "and has no timeout. Steps done: charge, mail.",
+    ),
     (Facts(job("scheduled", due_at=at(200))), "not_due", "10:03:20 UTC, in 3 min 20 s"),
     (Facts(job("scheduled", due_at=at(200), paused_at=at(-7))), "not_due", "is paused since"),
     (Facts(job("scheduled", due_at=at(-2))), "not_due", "it is due at"),
