@@ -199,7 +199,7 @@ def test_many_wait_over_three_connections(app: Celery, running: Worker, rows: Ro
     wait_for(lambda: all(rows.get(each.id)["state"] == "executing" for each in results[-5:]))
     connections = rows.select(
         "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() "
-        "AND client_port IS NOT NULL AND pid <> pg_backend_pid()"
+        "AND application_name = 'pgjobs-celery'"
     )
 
     assert [each.get(timeout=30) for each in results] == ["slept"] * 50
