@@ -86,6 +86,10 @@ chaos: .venv/test ## Break everything for some minutes while jobs run (SECONDS=6
 soak: .venv/test ## Load the pool for coroutines with everything at once, and count what it holds (SECONDS=600 SEED=2)
 	@PGJOBS_SOAK_SECONDS=$(or $(SECONDS),600) PGJOBS_SOAK_SEED=$(or $(SEED),1) $(PY) -m pytest tests/soak $(ARGS)
 
+effects: .venv/test ## Break everything while jobs complete in their own transactions (JOBS=10000 SEED=2)
+	@PGJOBS_EFFECTS_JOBS=$(or $(JOBS),2000) PGJOBS_CHAOS_SEED=$(or $(SEED),1) \
+	  $(PY) -m pytest tests/chaos/test_effects.py $(ARGS)
+
 ha: .venv/test ## Change the leader of a Patroni cluster while jobs run (CHANGES=10; needs Patroni)
 	@HA_CHANGES=$(or $(CHANGES),10) $(PY) -m pytest tests/ha $(ARGS)
 
@@ -134,4 +138,4 @@ clean: ## Remove .venv, caches and everything built, and stop a kept demo server
 
 comma := ,
 
-.PHONY: help demo demo-stop test chaos soak ha matrix field lint bench clean
+.PHONY: help demo demo-stop test chaos soak effects ha matrix field lint bench clean
