@@ -17,6 +17,7 @@ from django.utils.html import format_html, format_html_join
 from ..control.acting import ADMIN, acting_through, begin_action
 from ..control.app import find_app
 from ..control.jobs import ACTS_ON, Selection
+from ..job.rows import HIGHEST_RANK
 from .audit_admin import ActionAdmin
 from .filters import MOST, UNFINISHED, CappedPaginator, QueueFilter, StateFilter, TaskFilter
 from .models import Job
@@ -69,13 +70,13 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
             "Times",
             {"fields": ("inserted_at", "scheduled_at", "due_at", "expires_at", "finished_at")},
         ),
-        ("Notes", {"fields": ("words", "notes", "priority")}),
+        ("Notes", {"fields": ("words", "notes", "rank", "lane", "cost")}),
         (
             "Workflow",
             {"fields": ("root_id", "parent_id", "group_id", "group_index", "superseded_by")},
         ),
     )
-    readonly_fields = ("arguments", "returned", "failures", "attempts", "words", "notes")
+    readonly_fields = ("arguments", "returned", "failures", "attempts", "words", "notes", "rank")
 
     # Look
 
@@ -142,6 +143,11 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
     def notes(self, job: Job) -> str:
         """Its meta."""
         return _shown(job.meta)
+
+    @admin.display(description="priority")  # type: ignore[untyped-decorator]
+    def rank(self, job: Job) -> int:
+        """Its own priority; the row of a job in a lane has another."""
+        return int(job.priority) & HIGHEST_RANK
 
     def arguments(self, job: Job) -> str:
         """The arguments of its call, if they can be read."""

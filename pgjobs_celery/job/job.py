@@ -58,3 +58,8 @@ class Job:
     #: The name of the problem that its last failure is one of; None if it has not failed, or has
     #: completed since.
     fingerprint: str | None = None
+    #: The gates that it has to pass, one a line, and the key that it shares its queue by; None in
+    #: the line of its queue.
+    lane: str | None = None
+    #: How many tokens of a rate its start takes.
+    cost: int = 1

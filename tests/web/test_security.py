@@ -82,6 +82,13 @@ def test_an_action_is_for_its_role_and_those_above_it(
         ("job_reschedule", {"when": "5m"}),
         ("pause_queue", {}),
         ("limit_queue", {"concurrency": "3"}),
+        ("queue_rate", {"limit": "5/m", "by": "kwargs.tenant_id", "burst": "3"}),
+        ("queue_running", {"limit": "5", "by": "kwargs.tenant_id"}),
+        ("share_queue", {"by": "kwargs.tenant_id"}),
+        ("weigh_key", {"key": "7", "weight": "3"}),
+        ("bound_queue", {"depth": "9", "on_full": "wait"}),
+        ("pause_jobs", {"key": "7", "until": "2h"}),
+        ("pause_jobs", {"key": "tasks.add", "kind": "task"}),
     ],
 )
 def test_an_action_is_recorded_with_its_visitor(database, open_page, name, fields):

@@ -284,7 +284,7 @@ def _to_job(row: Row) -> Job:
     (id, task_id, task, queue, state, attempt, max_attempts, priority, tags, meta, args, kwargs,
      errors, inserted_at, scheduled_at, attempted_at, finished_at, attempted_by, root_id, parent_id,
      group_id, cancel_requested_at, cancel_reason, superseded_by, retries,
-     has_own_limit, fingerprint) = row  # fmt: skip
+     has_own_limit, fingerprint, lane, cost) = row  # fmt: skip
     return Job(
         task_id=task_id,
         task=task,
@@ -313,6 +313,8 @@ def _to_job(row: Row) -> Job:
         retries=int(retries) if retries and re.fullmatch("[0-9]{1,9}", retries) else 0,
         has_own_limit=bool(has_own_limit),
         fingerprint=fingerprint,
+        lane=lane,
+        cost=1 if cost is None else cost,
     )
 
 

@@ -1,7 +1,20 @@
 """The pages, one module each."""
 
 from ..routes import Route
-from . import audit, bulk, failures, job, jobs, new_job, overview, queues, schedules, tasks, workers
+from . import (
+    audit,
+    bulk,
+    failures,
+    job,
+    jobs,
+    new_job,
+    overview,
+    queue_rules,
+    queues,
+    schedules,
+    tasks,
+    workers,
+)  # fmt: skip
 
 #: All pages and actions; those with a title stand in the bar in this order.
 ROUTES: tuple[Route, ...] = (
@@ -12,6 +25,7 @@ ROUTES: tuple[Route, ...] = (
     *job.ROUTES,
     *failures.ROUTES,
     *queues.ROUTES,
+    *queue_rules.ROUTES,
     *tasks.ROUTES,
     *schedules.ROUTES,
     *workers.ROUTES,

@@ -11,9 +11,11 @@ from ...control.overview import QueueNow
 from ...control.queues import Queues
 from ...db.rights import quoted
 from ...errors import InvalidOption
+from ...job.spelling import read_duration
 from ..panels import depth_spark, panels
 from ..routes import Act, Page
 from ..windows import Past, now, page_of
+from .queue_rules import rules_of
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -96,16 +98,19 @@ def queue(visit: Visit) -> Response:
         shell=quote(name),
         spelled=repr(name),
         schema=quoted(database.schema),
+        **rules_of(database, name),
     )
 
 
 def pause(visit: Visit) -> Response:
     """No worker begins a job of it from now on."""
     name = _name(visit.form.get("queue", ""))
-    _control(visit).pause(name)
+    given = str(visit.form.get("until", "")).strip()
+    _control(visit).pause(name, read_duration(given) if given else None)
+    end = f" --until {quote(given)}" if given else ""
     return visit.redirect(
         visit.back(), f"Queue {name} is paused: what runs ends, and nothing begins.",
-        cli=f"celery -A proj pgjobs pause {quote(name)}",
+        cli=f"celery -A proj pgjobs pause {quote(name)}{end}",
     )  # fmt: skip
 
 

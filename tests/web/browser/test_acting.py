@@ -39,6 +39,8 @@ JOB = "/job?id="
 PROBLEM = "/failures/problem?fingerprint={problem}"
 FAILED = "/jobs?q=state:discarded+task:search.index"
 ENTRY = "/schedule?name=reindex"
+QUEUE = "/queue?name=rules"
+RULES = "summary:text-is('Change the rules')"
 WAITING = "/jobs?q=queue:images+state:available"
 
 
@@ -51,6 +53,14 @@ DEEDS = [
     Deed("pause_queue", "/queues?q=search", ("main button:text-is('Pause')",)),
     Deed("resume_queue", "/queues?q=search", ("main button:text-is('Resume')",)),
     Deed("limit_queue", "/queue?name=search", ("#concurrency := {number}", "text=Set limit")),
+    Deed("queue_rate", QUEUE, (RULES, "#rule-rate := 9000/s", "text=Set rate"), "set_flow"),
+    Deed("queue_running", QUEUE, (RULES, "#rule-running := 90", "#rule-running-by := args.0",
+         "text=Set limit by key"), "set_flow"),
+    Deed("share_queue", QUEUE, (RULES, "text=Set shares",)),
+    Deed("weigh_key", QUEUE, (RULES, "#rule-key := 7", "#rule-weight := 3", "text=Set weight")),
+    Deed("bound_queue", QUEUE, (RULES, "text=Set depth",)),
+    Deed("pause_jobs", QUEUE, (RULES, "#rule-pause := nobody", "text=Pause these")),
+    Deed("resume_jobs", QUEUE, ("text=Resume key",)),
     Deed("job_retry", JOB + "{failed}", ("main button:text-is('Retry')",), "retry_jobs"),
     Deed("job_reschedule", JOB + "{scheduled}", menu("Edit time", "[name=when]:visible := 3h",
          "details[open] button"), "reschedule_jobs"),

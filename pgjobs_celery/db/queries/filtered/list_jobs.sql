@@ -1,7 +1,7 @@
 -- on match_jobs
 -- JSON comes as text, and times only where Python can hold them, so that a row that was written by hand
 -- does not hide the others.
-SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority, j.tags,
+SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority & 255::smallint, j.tags,
        j.meta::text, (b.body -> 0)::text, (b.body -> 1)::text, j.errors::text,
        CASE WHEN j.inserted_at BETWEEN t.first AND t.last THEN j.inserted_at END,
        CASE WHEN j.scheduled_at BETWEEN t.first AND t.last THEN j.scheduled_at END,
@@ -11,7 +11,7 @@ SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.p
        CASE WHEN j.cancel_requested_at BETWEEN t.first AND t.last THEN j.cancel_requested_at END,
        j.cancel_reason, j.superseded_by,
        e.message #>> '{headers,retries}', e.message #>> '{headers,pgjobs,max_attempts}' IS NOT NULL,
-       j.fingerprint
+       j.fingerprint, j.lane, j.cost
 FROM matched AS m
 JOIN pgjobs.jobs AS j ON j.id = m.id
 CROSS JOIN LATERAL (SELECT pgjobs.body_json(j.body) AS body OFFSET 0) AS b

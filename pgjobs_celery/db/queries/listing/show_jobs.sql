@@ -1,7 +1,7 @@
 -- Jobs as a list for people shows them. Of what may be large only the beginning: a body of more than 64 KiB is not
 -- read, nor are tracebacks. Whatever was written by hand comes as text, and times only where Python can
 -- hold them.
-SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority,
+SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority & 255::smallint,
        ARRAY(SELECT g.tag FROM pg_catalog.unnest(j.tags) AS g (tag) WHERE g.tag IS NOT NULL),
        -- Small as it is stored, compressed, and then as it is read.
        CASE WHEN pg_catalog.pg_column_size(j.meta) <= 8192 AND pg_catalog.octet_length(j.meta::text) <= 8192

@@ -1,7 +1,7 @@
 -- Jobs as their pages show them, by the unique index. What may be large comes up to so many bytes,
 -- with its size: as bytes, for a number of any size must come out as it went in, and no serializer but
 -- plain JSON is read. Times that Python cannot hold become the nearest that it can.
-SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority, j.tags,
+SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.priority & 255::smallint, j.tags,
        -- Small as it is stored, compressed, and then as it is read.
        CASE WHEN pg_catalog.pg_column_size(j.meta) <= %(most)s::bigint
                  AND pg_catalog.octet_length(j.meta::text) <= %(most)s::bigint

@@ -1,7 +1,7 @@
 -- Jobs that wait for their time in these queues, nearest first: for `inspect scheduled` and
 -- `query_task`. Looks at so many of the nearest and no further, whatever queues they are for: remote
 -- control is answered from the event loop. A body that is too long to be shown is left out.
-SELECT j.task_id, j.queue, j.due_at, j.priority, j.message,
+SELECT j.task_id, j.queue, j.due_at, j.priority & 255::smallint, j.message,
        CASE WHEN pg_catalog.octet_length(j.body) <= %(longest)s::integer THEN j.body END
 FROM (
   SELECT n.*

@@ -1,0 +1,78 @@
+"""The rules of a queue on its page: shown, changed, refused; recorded as others are."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgjobs_celery.control.flows import Flows
+from pgjobs_celery.control.queues import Queues
+from pgjobs_celery.job.flow import lane_text
+from tests.support.rows import put
+
+PAGE = "/queue?name=mail"
+
+
+def test_the_rules_of_a_queue_are_changed_and_shown(admin, database):
+    for path, fields, told in [
+        ("rate", {"limit": "100/m", "by": "kwargs.tenant_id"}, "begins 100/m of each value"),
+        ("running", {"limit": "2", "by": "kwargs.tenant_id"}, "runs 2 at once of each value"),
+        ("share", {"by": "kwargs.tenant_id"}, "serves the values of kwargs.tenant_id in turn"),
+        ("weigh", {"key": "7 <b>", "weight": "3"}, "Key 7 &lt;b&gt; has weight 3"),
+        ("bound", {"depth": "9000", "on_full": "wait"}, "At most 9,000 jobs may wait"),
+        ("pause-jobs", {"key": "7 <b>", "until": "2h"}, "Key 7 &lt;b&gt; of queue mail is paused"),
+        ("pause", {"until": "2h"}, "Queue mail is paused"),
+    ]:
+        page = admin.post_form(f"/queues/{path}", PAGE, queue="mail", **fields).text
+        assert told in page, page
+    page = admin.get(PAGE).text
+    for text in ("100/m of each kwargs.tenant_id", "weight of 7 &lt;b&gt;", "9,000, then wait",
+                 "paused until", "Resume key"):  # fmt: skip
+        assert text in page
+    assert Queues(database).get("mail").paused_until is not None
+    for path, fields in [
+        ("rate", {}), ("running", {}), ("share", {}), ("bound", {}),
+        ("weigh", {"key": "7 <b>"}), ("resume-jobs", {"key": "7 <b>"}), ("resume", {}),
+    ]:  # fmt: skip
+        assert admin.post_form(f"/queues/{path}", PAGE, queue="mail", **fields).status_code == 200
+    found = Queues(database).get("mail")
+    assert (found.fair_by, found.max_depth, found.is_paused) == (None, None, False)
+    assert list(Flows(database)) == []
+    assert Flows(database).pauses() == []
+    assert Queues(database)["mail"].weights() == {}
+
+
+def test_the_keys_that_wait_are_shown(viewer, database, connection):
+    Flows(database).set("rate/queue/mail", "5/m", by="kwargs.id")
+    put(database, "a", "b", queue="mail")
+    lane = lane_text(["rate/queue/mail=<7>"])
+    connection.execute("UPDATE pgjobs.jobs SET lane = %s, priority = priority | 256", (lane,))
+    connection.execute(
+        "INSERT INTO pgjobs.lanes (queue, lane, pass, gates) VALUES ('mail', %s, 0, %s)",
+        (lane, [lane]),
+    )
+    page = viewer.get(PAGE).text
+    assert "<bdi>&lt;7&gt;</bdi>" in page
+    assert "a is operator" not in page
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "why"),
+    [
+        ("rate", {"limit": "fast"}, "a rate is written"),
+        ("rate", {"limit": "5/m", "burst": "x"}, "burst must be a whole number"),
+        ("running", {"limit": "2"}, "needs an argument"),
+        ("share", {"by": "a b"}, "by an argument is written"),
+        ("weigh", {"key": "7", "weight": "heavy"}, "a weight is a number"),
+        ("weigh", {"weight": "3"}, "a key cannot be"),
+        ("bound", {"depth": "-1"}, "depth must be a whole number"),
+        ("bound", {"depth": "1", "on_full": "burn"}, "on_full cannot be"),
+        ("pause-jobs", {"key": ""}, "a key cannot be"),
+        ("pause-jobs", {"key": "7", "kind": "host"}, "a pause is of a task"),
+        ("pause-jobs", {"key": "7", "until": "soon"}, "is not a duration"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(admin, database, path, fields, why):
+    page = admin.post_form(f"/queues/{path}", PAGE, queue="mail", **fields)
+    assert page.status_code == 400
+    assert why in page.text.replace("&#39;", "'").replace("&#34;", '"')
+    assert list(database.audit.list_actions(limit=None)) == []
