@@ -27,7 +27,7 @@ from ..errors import CoroutineCancelled
 from ..printable import guarded
 from ..publishing.carried import Carried
 from ..scopes.greenlets import patched_by
-from .plain import is_coroutine, is_ours
+from .plain import is_coroutine, is_errback, is_ours
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -79,10 +79,8 @@ def prepare_task(task: Any, *, is_ours: bool = True) -> None:
 
     On the task itself, as Celery's autoretry does it: the tracer is made from ``task.run``. A task
     that another calls by itself gives its coroutine, to be awaited. Where it is not known yet
-    whether the app is ours, its settings say so in eager mode; a worker prepares its tasks anew.
+    whether the app is ours, its settings say so when the task runs.
     """
-    if trace.build_tracer.__module__.startswith("celery_aio_pool"):
-        return  # that package's tracer awaits coroutines itself; others, Sentry's, do not
     if not hasattr(task.run, "_is_complete"):
         if not is_coroutine(task.run):
             return
@@ -98,9 +96,10 @@ def _complete_body(task: Any) -> None:
     def complete_run(*args: Any, **kwargs: Any) -> Any:
         request = task.request
         coroutine = body(*args, **kwargs)
-        is_called = request.called_directly and not request.is_eager
-        is_known = getattr(task, "_is_ours", False) or (request.is_eager and is_ours(task.app))
-        if is_called or not is_known:
+        if request.called_directly and not request.is_eager and not is_errback(args):
+            return coroutine
+        # An embedded worker may run the tasks of another app than its own: the current one's.
+        if _is_awaited() or not (getattr(task, "_is_ours", False) or is_ours(task.app)):
             return coroutine
         return complete(coroutine)
 
@@ -111,6 +110,11 @@ def _complete_body(task: Any) -> None:
         task.run = complete_run
     # So does the body of a PgTask itself.
     task.run._is_complete = True
+
+
+def _is_awaited() -> bool:
+    """True where the tracer is one that awaits coroutines: celery-aio-pool's, and not Sentry's."""
+    return bool(trace.build_tracer.__module__.startswith("celery_aio_pool"))
 
 
 class ThreadLoop:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from celery import _state
-from celery.app.task import Task
+from celery.app.task import Context, Task
 
 #: The settings by which an app is known as one of ours.
 _SETTINGS = ("broker_url", "broker_write_url", "result_backend")
@@ -28,6 +28,11 @@ def is_coroutine(run: Any) -> bool:
 def is_ours(app: Any) -> bool:
     """True for an app whose broker or result backend is PostgreSQL, by its settings."""
     return any("pgjobs" in str(app.conf.get(name)) for name in _SETTINGS)
+
+
+def is_errback(args: tuple[Any, ...]) -> bool:
+    """True for what Celery calls a ``link_error`` with, whose result it drops."""
+    return len(args) >= 3 and isinstance(args[0], Context) and isinstance(args[1], BaseException)
 
 
 def watch_tasks() -> None:

@@ -218,3 +218,28 @@ async def loop_number() -> int:
 async def retried_by_celery() -> None:
     await asyncio.sleep(0.01)
     raise OSError("not there")
+
+
+@app.task
+async def fail() -> None:
+    await asyncio.sleep(0)
+    raise KeyError("its errbacks hear of it")
+
+
+@app.task
+async def hear(request: Any, error: Exception, traceback: str) -> None:
+    """Celery calls it by itself, where the other has failed."""
+    await asyncio.sleep(0.01)
+    print(f"hear: {request.id} {error!r}", flush=True)
+
+
+@app.task(base=PgTask)
+async def hear_as_pgtask(request: Any, error: Exception, traceback: str) -> None:
+    await asyncio.sleep(0.01)
+    print(f"hear: {request.id} {error!r}", flush=True)
+
+
+@app.task
+async def hear_by_id(task_id: str) -> None:
+    await asyncio.sleep(0.01)
+    print(f"hear_by_id: {task_id}", flush=True)

@@ -85,6 +85,15 @@ def test_autoretry_sees_what_a_coroutine_raises(app: Celery, running: Worker):
     wait_for(lambda: running.log.count(f"retried_by_celery[{result.id}] retry: ") == 2)
 
 
+@pytest.mark.parametrize("errback", ["hear", "hear_as_pgtask", "hear_by_id"])
+def test_an_errback_may_be_a_coroutine(app: Celery, running: Worker, errback: str):
+    result = tasks.fail.apply_async(link_error=getattr(tasks, errback).s())
+    name = errback.removesuffix("_as_pgtask")
+
+    wait_for(lambda: f"{name}: {result.id}" in running.log)
+    assert "never awaited" not in running.log
+
+
 def test_a_child_that_is_cancelled_before_it_begins_is_as_in_asyncio(app: Celery, running: Worker):
     assert tasks.cancel_at_once.delay().get(timeout=20) == "CancelledError"
     assert "never awaited" not in running.log

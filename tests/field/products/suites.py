@@ -57,7 +57,7 @@ CELERY_FAST = ("test_inspect.py", "test_beat.py", "test_serialization.py", "test
 CELERY_CANVAS = ("test_canvas.py", "test_group_chains.py")
 
 #: A few of them wait for a minute that nothing comes.
-CELERY_ARGUMENTS = ("-p", "celery.contrib.pytest", "--timeout=300")
+CELERY_ARGUMENTS = ("-p", "celery.contrib.pytest", "--timeout=300", "--tb=native")
 
 REDIS_ONLY = re.compile(r"(if not [\w.]*result_backend\.startswith)\((['\"]redis['\"])\)")
 
