@@ -131,6 +131,13 @@ class Steps(Coroutine[Any, Any, Any]):
 class CoroutineRun:
     """A task that the loop runs."""
 
+    # Thousands wait at once: without a dict, and with containers when they are needed.
+    __slots__ = (
+        "__weakref__", "_args", "_is_insisted", "_is_reported", "_is_waiting", "_kwargs", "_name",
+        "_options", "_target", "_task", "_thrown", "_timers", "_told", "children", "is_over",
+        "number", "pool",
+    )  # fmt: skip
+
     def __init__(
         self, pool: Host, number: int, target: Any, args: Any, kwargs: Any, options: Any
     ) -> None:
@@ -139,18 +146,18 @@ class CoroutineRun:
         self.is_over = False
         self._name = ""
         #: The asyncio tasks that it has begun, and those of these.
-        self.children: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.children: weakref.WeakSet[asyncio.Task[Any]] | None = None
         self._target, self._args, self._kwargs = target, args, kwargs
         self._options = options
         self._task: asyncio.Task[Any] | None = None
         #: The coroutine awaits something: a cancellation reaches it.
         self._is_waiting = False
         #: Raised in the coroutine instead of its cancellation, or in its place when it next awaits.
-        self._thrown: list[BaseException] = []
+        self._thrown: list[BaseException] | None = None
         #: It was told to end: how often, and whether the end was reported without waiting for it.
         self._told = 0
         self._is_reported = self._is_insisted = False
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: tuple[asyncio.TimerHandle, ...] = ()
 
     def __str__(self) -> str:
         if self._name:
@@ -168,9 +175,9 @@ class CoroutineRun:
         self._task = loop.create_task(Steps(self, self._steps))
         soft, hard = self._options.get("soft_timeout"), self._options.get("timeout")
         if soft:
-            self._timers.append(loop.call_later(soft, self._on_soft_limit, soft))
+            self._timers += (loop.call_later(soft, self._on_soft_limit, soft),)
         if hard:
-            self._timers.append(loop.call_later(hard, self._on_hard_limit, hard))
+            self._timers += (loop.call_later(hard, self._on_hard_limit, hard),)
 
     def _steps(self, error: BaseException | None) -> None:
         """In the greenlet: the whole run."""
@@ -187,7 +194,7 @@ class CoroutineRun:
             for timer in self._timers:
                 timer.cancel()
             self.pool.forget(self)
-            report_forgotten(set(self.children))
+            report_forgotten(set(self.children or ()))
             self._let_go()
 
     def _let_go(self) -> None:
@@ -199,8 +206,8 @@ class CoroutineRun:
         self._name = str(self)
         self._target = self._args = self._kwargs = self._task = None
         self._options = {}
-        self._timers, self._thrown = [], []
-        self.children = weakref.WeakSet()
+        self._timers, self._thrown = (), None
+        self.children = None
 
     def _trace(self) -> None:
         """Celery's tracer, and the report."""
@@ -271,7 +278,7 @@ class CoroutineRun:
         """Raise this in the coroutine, at what it awaits now or next."""
         if self.is_over:
             return
-        self._thrown.append(error)
+        self._thrown = [*(self._thrown or ()), error]
         if self._is_waiting and self._task is not None:
             self._task.cancel()
 
@@ -308,7 +315,7 @@ class CoroutineRun:
             self.pool.give_up(self, self._task)
             return
         self.end()
-        self._timers.append(asyncio.get_running_loop().call_later(1.0, self._insist))
+        self._timers += (asyncio.get_running_loop().call_later(1.0, self._insist),)
 
     def _tell(self, name: str, *args: Any) -> None:
         try:
@@ -342,5 +349,7 @@ def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -
             return run.drive(seat, coroutine, is_main=False, error=error)
 
     task = asyncio.Task(Steps(run, code, coroutine), loop=loop, **options)
+    if run.children is None:
+        run.children = weakref.WeakSet()
     run.children.add(task)
     return task
