@@ -63,7 +63,8 @@ CREATE INDEX signals_task_id ON pgjobs.signals (task_id, name, taken_at NULLS FI
   WHERE task_id IS NOT NULL;
 CREATE INDEX signals_key ON pgjobs.signals (key, name, taken_at NULLS FIRST, id) WHERE key IS NOT NULL;
 CREATE INDEX signals_job ON pgjobs.signals (job) WHERE job IS NOT NULL;
-CREATE INDEX signals_sent ON pgjobs.signals (sent_at) WHERE taken_at IS NULL;
+-- By the job and not by taken_at: no statement that looks for signals must take it for its own.
+CREATE INDEX signals_sent ON pgjobs.signals (sent_at) WHERE job IS NULL;
 CREATE UNIQUE INDEX signals_first_to_task_id ON pgjobs.signals (task_id, name)
   WHERE is_first AND task_id IS NOT NULL;
 CREATE UNIQUE INDEX signals_first_to_key ON pgjobs.signals (key, name) WHERE is_first AND key IS NOT NULL;

@@ -67,8 +67,8 @@ def send(
 
     Payloads are JSON then, and the limits those of the defaults.
     """
-    conf = None if app is None else app.conf
-    signals = [_signal(conf, *each) for each in given]
+    coding = _Coding(None if app is None else app.conf)
+    signals = [coding.signal(*each) for each in given]
     names = sorted({each.name for each in signals})
     keys = [each.key for each in signals if each.key is not None]
     details = {
@@ -81,11 +81,31 @@ def send(
         return database.steps.send_signals(signals, action.actor, action, is_first=first)
 
 
-def _signal(conf: Any, to: Any, name: str, payload: Any = None) -> Signal:
-    check_name(name, "the name of a signal")
-    task_id, key = address_of(to)
-    value, value_type = _encoded(conf, name, payload)
-    return Signal(task_id, key, name, value, value_type)
+class _Coding:
+    """How payloads are encoded, and how large they may be."""
+
+    def __init__(self, conf: Any) -> None:
+        self._serializer = "json" if conf is None else serializer_of(conf)
+        self._limit = (Settings() if conf is None else read_settings(conf)).step_max_size
+
+    def signal(self, to: Any, name: str, payload: Any = None) -> Signal:
+        check_name(name, "the name of a signal")
+        task_id, key = address_of(to)
+        return Signal(task_id, key, name, *self._encoded(name, payload))
+
+    def _encoded(self, name: str, payload: Any) -> tuple[bytes, str]:
+        try:
+            value, value_type = encode_value(payload, self._serializer)
+        except SerializationError as error:
+            raise StepNotRemembered(
+                f"the payload of signal {name!r} is what {self._serializer} cannot hold: {error}"
+            ) from error
+        if len(value) > self._limit:
+            raise StepNotRemembered(
+                f"the payload of signal {name!r} has {len(value):,} bytes, more than "
+                f"pgjobs_step_max_size ({self._limit:,}): store the data, and send where it is"
+            )
+        return value, value_type
 
 
 def address_of(to: Any) -> tuple[str | None, str | None]:
@@ -98,20 +118,3 @@ def address_of(to: Any) -> tuple[str | None, str | None]:
             f'a signal goes to a task id, a handle on a job or Key("..."), not to {to!r:.80}'
         )
     return check_name(id, "a task id"), None
-
-
-def _encoded(conf: Any, name: str, payload: Any) -> tuple[bytes, str]:
-    serializer = "json" if conf is None else serializer_of(conf)
-    try:
-        value, value_type = encode_value(payload, serializer)
-    except SerializationError as error:
-        raise StepNotRemembered(
-            f"the payload of signal {name!r} is what {serializer} cannot hold: {error}"
-        ) from error
-    limit = (Settings() if conf is None else read_settings(conf)).step_max_size
-    if len(value) > limit:
-        raise StepNotRemembered(
-            f"the payload of signal {name!r} has {len(value):,} bytes, more than "
-            f"pgjobs_step_max_size ({limit:,}): store the data, and send where it is"
-        )
-    return value, value_type

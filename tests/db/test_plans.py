@@ -308,6 +308,51 @@ EXPLAIN = [
 ]  # fmt: skip
 
 
+FENCE = {"attempt": 1, "node": str(A)}
+STEP = {"job": 7, **FENCE, "name": "x", "kind": "step", "value": b"", "value_type": "x"}
+SENT = {
+    "task_ids": ["t7", None], "keys": [None, "k"], "names": ["x"] * 2, "payloads": [b""] * 2,
+    "types": ["x"] * 2, "is_first": True, "sent_by": "me",
+}  # fmt: skip
+CUT = {"ids": [7], "attempts": [1], "node": str(A), "bound": 20}
+WAIT = {"step": "x", "name": "x", "key": "k", "delay": 1.0, "until": None}
+
+#: The statements of steps, waits and signals, and the indexes by which they find their rows.
+STEPS = [
+    ("read_steps", {"task_id": "t7", **FENCE}, {"jobs_task_id_key", "steps_pkey"}),
+    ("record_step", STEP, {"jobs_pkey"}),
+    ("record_joined_step", STEP, {"jobs_pkey"}),
+    (
+        "pass_wait",
+        {"job": 7, **FENCE, **WAIT},
+        {"jobs_pkey", "signals_pkey", "signals_task_id", "signals_key", "waits_pkey"},
+    ),
+    ("send_signals", SENT, {"signals_task_id", "signals_key"}),
+    ("forgive_interrupted", CUT, {"jobs_pkey", "steps_pkey", "waits_pkey"}),
+    ("list_steps", {"task_id": "t7", "limit": 9, "largest": 9}, {"jobs_task_id_key", "steps_pkey"}),
+    ("find_wait", {"task_id": "t7"}, {"jobs_task_id_key", "waits_pkey"}),
+    (
+        "explain_steps",
+        {"task_id": "t7", "limit": 9},
+        {"jobs_task_id_key", "waits_pkey", "steps_pkey"},
+    ),
+    (
+        "wake_waiting",
+        {"limit": 1000},
+        {"signals_new", "waits_new", "jobs_task_id_key", "waits_pkey", "waits_key", "jobs_pkey"}
+        | {"signals_task_id", "signals_key"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "indexes"), STEPS, ids=[each[0] for each in STEPS])
+def test_steps_and_signals_are_found_by_their_indexes(filled, name, values, indexes):
+    plan = Plan(filled, name, **values)
+    used = {node["Index Name"] for node in plan.nodes if "Index Name" in node}
+    assert used == indexes, plan
+    assert not plan.has("Seq Scan"), plan
+
+
 @pytest.mark.parametrize(("name", "values", "indexes"), EXPLAIN, ids=[each[0] for each in EXPLAIN])
 def test_explaining_a_job_reads_by_an_index_and_no_further_than_it_says(
     filled, name, values, indexes

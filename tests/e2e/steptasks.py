@@ -8,6 +8,7 @@ import signal
 import sys
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from celery import Celery
@@ -158,3 +159,28 @@ def _book(connection: psycopg.Connection[Any], table: str, task_id: str) -> None
 def too_much(self: PgTask, path: str, how: str) -> Any:
     append(path, "run")
     return self.step("read", {"large": lambda: "x" * 300_000, "odd": object}[how])
+
+
+@app.task(base=Quick, bind=True, shared=False, max_attempts=1000)
+def endure(self: PgTask) -> dict[str, str]:
+    """A step of the user's own rows, a plain one, now and then a sleep; each notes what it got."""
+    id = self.request.id
+    with psycopg.connect(parse_url(URL)) as connection:
+        booked = self.step("book", _enter, connection, id, using=connection)
+    _note(id, "book", booked)
+    charged = self.step("charge", lambda: uuid4().hex)
+    _note(id, "charge", charged)
+    if int(id[:1], 16) % 4 == 0:
+        self.sleep_for(0.01)
+    return {"book": booked, "charge": charged}
+
+
+def _enter(connection: psycopg.Connection[Any], id: str) -> str:
+    token = uuid4().hex
+    connection.execute("INSERT INTO public.ledger (task_id, token) VALUES (%s, %s)", (id, token))
+    return token
+
+
+def _note(id: str, step: str, token: str) -> None:
+    with psycopg.connect(parse_url(URL)) as connection:
+        connection.execute("INSERT INTO public.seen VALUES (%s, %s, %s)", (id, step, token))

@@ -137,9 +137,8 @@ class Steps:
         And whether there may be more.
         """
         session = self._session
-        rows = session.run([session.call("pin_plans"), session.call("wake_waiting", limit=limit)])[
-            1
-        ]
+        calls = [session.call("pin_plans"), session.call("wake_waiting", limit=limit)]
+        rows = session.run(calls)[1]
         woken = {queue: count for queue, count, _ in rows if queue is not None}
         if woken:
             session.run(*([session.wake(notify.JOB, queue)] for queue in woken))

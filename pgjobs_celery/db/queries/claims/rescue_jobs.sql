@@ -53,8 +53,9 @@ WITH dead AS MATERIALIZED (
     SELECT c.id, c.attempt, c.claimed_by, c.reported_state = 'SUCCESS' AS keeps,
            CASE WHEN c.acks_late THEN 'available' ELSE 'discarded' END AS wanted,
            c.acks_late AND pgjobs.interruptions(c) < %(bound)s::integer
-             AND (EXISTS (SELECT FROM pgjobs.steps AS s WHERE s.job = c.id)
-                  OR EXISTS (SELECT FROM pgjobs.waits AS w WHERE w.job = c.id)) AS is_forgiven,
+             AND coalesce((SELECT true FROM pgjobs.steps AS s WHERE s.job = c.id LIMIT 1),
+                          (SELECT true FROM pgjobs.waits AS w WHERE w.job = c.id LIMIT 1),
+                          false) AS is_forgiven,
            pg_catalog.jsonb_build_object(
              'type', 'WorkerLostError', 'module', 'billiard.exceptions',
              'message', coalesce(dead.name, c.attempted_by, 'its worker') || ' was lost'

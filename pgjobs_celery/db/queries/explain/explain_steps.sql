@@ -8,5 +8,7 @@ SELECT w.step IS NOT NULL, w.name, w.key, w.since, CASE WHEN pg_catalog.isfinite
                    LIMIT %(limit)s::bigint) AS d
              ORDER BY d.recorded_at, d.name)
 FROM pgjobs.jobs AS j
-LEFT JOIN pgjobs.waits AS w ON w.job = j.id
+LEFT JOIN LATERAL (
+  SELECT t.step, t.name, t.key, t.since, t.until FROM pgjobs.waits AS t WHERE t.job = j.id LIMIT 1
+) AS w ON true
 WHERE j.task_id = %(task_id)s

@@ -1,6 +1,4 @@
 -- What a job waits for. Of one that does not wait just now a row may be left: it is not scheduled.
 SELECT w.step, w.name, w.key, w.since, CASE WHEN pg_catalog.isfinite(w.until) THEN w.until END
 FROM pgjobs.waits AS w
-JOIN pgjobs.jobs AS j ON j.id = w.job
-WHERE j.task_id = %(task_id)s
-  AND j.state = 'scheduled'
+WHERE w.job = (SELECT j.id FROM pgjobs.jobs AS j WHERE j.task_id = %(task_id)s AND j.state = 'scheduled')

@@ -11,6 +11,6 @@ WHERE j.id = s.id
   AND j.attempt = s.attempt
   AND j.claimed_by = %(node)s::uuid
   AND pgjobs.interruptions(j) < %(bound)s::integer
-  AND (EXISTS (SELECT FROM pgjobs.steps AS t WHERE t.job = j.id)
-       OR EXISTS (SELECT FROM pgjobs.waits AS w WHERE w.job = j.id))
+  AND coalesce((SELECT true FROM pgjobs.steps AS t WHERE t.job = j.id LIMIT 1),
+               (SELECT true FROM pgjobs.waits AS w WHERE w.job = j.id LIMIT 1))
 RETURNING j.id

@@ -2,7 +2,6 @@
 SELECT s.name, s.kind, CASE WHEN pg_catalog.octet_length(s.value) <= %(largest)s::integer THEN s.value END,
        s.value_type, pg_catalog.octet_length(s.value), s.attempt, s.recorded_at
 FROM pgjobs.steps AS s
-JOIN pgjobs.jobs AS j ON j.id = s.job
-WHERE j.task_id = %(task_id)s
+WHERE s.job = (SELECT j.id FROM pgjobs.jobs AS j WHERE j.task_id = %(task_id)s)
 ORDER BY s.recorded_at, s.name
 LIMIT %(limit)s::bigint

@@ -4,5 +4,5 @@ FROM pgjobs.jobs AS j
 WHERE j.id = %(job)s::bigint
   AND j.attempt = %(attempt)s::integer
   AND pgjobs.interruptions(j) < %(bound)s::integer
-  AND (EXISTS (SELECT FROM pgjobs.steps AS t WHERE t.job = j.id)
-       OR EXISTS (SELECT FROM pgjobs.waits AS w WHERE w.job = j.id))
+  AND coalesce((SELECT true FROM pgjobs.steps AS t WHERE t.job = j.id LIMIT 1),
+               (SELECT true FROM pgjobs.waits AS w WHERE w.job = j.id LIMIT 1))

@@ -3,9 +3,9 @@
 WITH old AS MATERIALIZED (
   SELECT s.id
   FROM pgjobs.signals AS s
-  WHERE s.taken_at IS NULL
+  WHERE s.job IS NULL
     AND s.sent_at < pg_catalog.now() - %(age)s::double precision * interval '1 second'
-    AND NOT EXISTS (SELECT FROM pgjobs.jobs AS j WHERE j.task_id = s.task_id)
+    AND (SELECT true FROM pgjobs.jobs AS j WHERE j.task_id = s.task_id LIMIT 1) IS NULL
   ORDER BY s.sent_at
   LIMIT %(limit)s::bigint
   FOR UPDATE SKIP LOCKED

@@ -8,8 +8,10 @@ SELECT s.task_id, s.key, s.name, s.payload, s.payload_type, %(is_first)s::boolea
 FROM unnest(%(task_ids)s::text[], %(keys)s::text[], %(names)s::text[], %(payloads)s::bytea[],
             %(types)s::text[]) WITH ORDINALITY AS s (task_id, key, name, payload, payload_type, rank)
 WHERE NOT %(is_first)s::boolean
-   OR NOT EXISTS (SELECT FROM pgjobs.signals AS e WHERE e.task_id = s.task_id AND e.name = s.name)
-      AND NOT EXISTS (SELECT FROM pgjobs.signals AS e WHERE e.key = s.key AND e.name = s.name)
+   -- Never read as a whole: EXISTS may be.
+   OR coalesce(
+     (SELECT false FROM pgjobs.signals AS e WHERE e.task_id = s.task_id AND e.name = s.name LIMIT 1),
+     (SELECT false FROM pgjobs.signals AS e WHERE e.key = s.key AND e.name = s.name LIMIT 1), true)
 ORDER BY s.rank
 ON CONFLICT DO NOTHING
 RETURNING id
