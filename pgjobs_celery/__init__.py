@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from .control.flows import flows as flows
     from .control.jobs import jobs as jobs
     from .control.queues import queues as queues
+    from .control.rate import rate as rate
     from .control.signal import asignal as asignal
     from .control.signal import signal as signal
     from .control.signal import signal_many as signal_many
     from .control.workers import workers as workers
     from .errors import QueueFull as QueueFull
+    from .errors import RateExceeded as RateExceeded
     from .job.exceptions import Cancel as Cancel
     from .job.exceptions import Discard as Discard
     from .job.exceptions import Snooze as Snooze
@@ -53,6 +55,8 @@ _MODULES = {
     "PgTask": "tasks.task",
     "QueueFull": "errors",
     "Rate": "job.flow",
+    "RateExceeded": "errors",
+    "rate": "control.rate",
     "Snooze": "job.exceptions",
     "Unique": "job.unique",
     "acting_as": "control.acting",
@@ -83,6 +87,7 @@ __all__ = [
     "PgTask",
     "QueueFull",
     "Rate",
+    "RateExceeded",
     "Snooze",
     "Unique",
     "__version__",
@@ -98,6 +103,7 @@ __all__ = [
     "flows",
     "jobs",
     "queues",
+    "rate",
     "schedules",
     "signal",
     "signal_many",

@@ -133,6 +133,15 @@ class QueueFull(PgJobsError):
         self.max_depth = max_depth
 
 
+class RateExceeded(PgJobsError, TimeoutError):
+    """A rate has no token in the time that its caller would wait."""
+
+    def __init__(self, message: str = "", retry_after: float = 0.0):
+        super().__init__(message)
+        #: In how many seconds the next one comes.
+        self.retry_after = retry_after
+
+
 class ConnectionFailed(PgJobsError):
     """The server cannot be reached or refuses the login."""
 

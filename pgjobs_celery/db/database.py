@@ -24,6 +24,7 @@ from .rows.explain import Explain
 from .rows.failures import FailureRows
 from .rows.filtered import Matches
 from .rows.flow_rules import FlowRules
+from .rows.gates import Gates
 from .rows.groups import Groups
 from .rows.history import HistoryRows
 from .rows.jobs import Jobs
@@ -140,6 +141,16 @@ class Database(Session):
     def rules(self) -> Rules:
         """The rules of flows, and the pauses of jobs."""
         return Rules(self)
+
+    @cached_property
+    def gates(self) -> Gates:
+        """The gates of rates, for code outside of jobs."""
+        return Gates(self)
+
+    @cached_property
+    def named_flows(self) -> dict[str, Any]:
+        """The rules with a name that this process has registered, or has seen there."""
+        return {}
 
     @cached_property
     def audit(self) -> Audit:
