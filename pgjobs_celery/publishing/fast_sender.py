@@ -24,7 +24,8 @@ from ..job.flow_options import Arguments, TaskFlow
 from ..job.options import HEADER
 from ..job.rows import NewJob
 from ..printable import guarded
-from .laning import Laner, arguments_of, declaring, find_laner
+from .declared import declaring
+from .laning import Laner, arguments_of, find_laner
 from .template import Template, find_template, is_watched
 
 logger = guarded(logging.getLogger(__name__))

@@ -13,8 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from kombu.utils import json as kombu_json
@@ -48,8 +47,7 @@ from ..job.flow_options import (
 )
 from ..job.options import JobOptions
 from ..job.rows import NewJob
-
-T = TypeVar("T")
+from .declared import find_declared
 
 #: How old what a publisher knows of the rules may be, in seconds.
 PERIOD = 5.0
@@ -57,17 +55,6 @@ PERIOD = 5.0
 AGAIN = 1.0
 #: ``by`` of a flow whose key a function finds, which only the task's own code has.
 FUNCTION = "()"
-
-_declared: ContextVar[Declared | None] = ContextVar("pgjobs_declared", default=None)
-
-
-def declaring(declared: Declared, call: Callable[[], T]) -> T:
-    """``call()``, which publishes a job with these gates."""
-    token = _declared.set(declared)
-    try:
-        return call()
-    finally:
-        _declared.reset(token)
 
 
 class Depth(NamedTuple):
@@ -289,9 +276,7 @@ def put_into_lane(
     """The job with its lane and its cost, where it has any."""
     known = known_rules(database)
     rules = known.current(database)
-    declared = _declared.get()
-    if declared is not None and declared.task != job.task:
-        declared = None  # a handler of a signal publishes another one
+    declared = find_declared(job.task)
     is_plain = declared is None and options.cost is None and options.gates is None
     if is_plain and not rules.concern(job.task, job.queue):
         return job

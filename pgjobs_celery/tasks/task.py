@@ -24,16 +24,6 @@ from ..control.app import note_app
 from ..errors import InvalidOption, UnknownOption
 from ..job.checks import did_you_mean
 from ..job.exceptions import Discard
-from ..job.flow import GLOBAL, check_cost, gate_name
-from ..job.flow_options import (
-    Arguments,
-    Declared,
-    TaskFlow,
-    as_concurrency,
-    as_rate,
-    celery_rate,
-    check_cost_option,
-)
 from ..job.options import (
     FLOW_NAMES,
     HEADER,
@@ -50,11 +40,12 @@ from ..job.options import (
 from ..job.unique import Unique, as_unique
 from ..publishing.aio import aapply_async, adelay
 from ..publishing.batch import SIZE
+from ..publishing.declared import declaring
 from ..publishing.enqueue_many import OnBatch, enqueue_many
 from ..publishing.fast_producer import find_collector
-from ..publishing.laning import declaring, rate_limits
 from ..publishing.receipt import receipt
 from .attempts import prepare_in_attempts, run_in_attempts
+from .limited import FLOW_OPTIONS, LimitedTask, read_flow
 from .result import PgResult
 from .stepping import SteppedTask
 
@@ -66,7 +57,7 @@ CELERYS_OPTIONS = frozenset(
 )
 
 
-class PgTask(SteppedTask):
+class PgTask(LimitedTask, SteppedTask):
     """A task whose jobs have attempts, tags and meta; every option may stand on the class, in the
     decorator or in the call (``apply_async``, ``.set``).
 
@@ -85,26 +76,10 @@ class PgTask(SteppedTask):
     #: job. None: as the queue has it (``relaxed_queues``), which is ``"full"`` unless that says so.
     durability: str | None = None
 
-    #: How many of its jobs begin in a period, on all workers together: "100/m", a Rate, or None for
-    #: any number.
-    rate: Any = None
-
-    #: How many of its jobs run at once, on all workers together: a number, a Concurrency, or None
-    #: for any number.
-    concurrency: Any = None
-
-    #: How many tokens of its rates a start takes: a number, a path of the arguments, or a function
-    #: of them; None for 1.
-    cost: Any = None
-
-    #: The three above; None where there is neither.
-    _flow: TaskFlow | None = None
     #: The ``meta`` of the decorator or class body; ``self.meta`` is the running job's.
     _default_meta: Mapping[str, Any] = {}
     #: The limits of attempts that class or decorator declare, before annotations.
     _declared: Mapping[str, Any] = {}
-    #: The parameters of ``run``, once they were needed.
-    _signature: inspect.Signature | None = None
     #: The header of a job whose call has no options of ours.
     _header: Mapping[str, Any] = {}
 
@@ -128,7 +103,7 @@ class PgTask(SteppedTask):
             meta = check_meta(cls._default_meta)
             if cls.durability is not None:
                 check_durability(cls.durability)
-            _read_flow(cls)
+            read_flow(cls)
             if not callable(cls.backoff):
                 raise InvalidOption(
                     f"backoff must be a function of the task and its job, not {cls.backoff!r}"
@@ -180,7 +155,7 @@ class PgTask(SteppedTask):
             if rule and rule.countdown and not options.get("eta") and "countdown" not in options:
                 options["countdown"] = rule.countdown
         declared = None
-        if self._flow is not None or not given.keys().isdisjoint(_FLOW_OPTIONS):
+        if self._flow is not None or not given.keys().isdisjoint(FLOW_OPTIONS):
             declared = self._declare(given, header, args, kwargs)
         options["headers"] = {**headers, HEADER: header}
         if not producer and "connection" not in options and "publisher" not in options:
@@ -229,51 +204,6 @@ class PgTask(SteppedTask):
         ):
             return None
         return {**rest, "headers": {**(rest.get("headers") or {}), HEADER: header}}
-
-    def _declare(self, given: dict[str, Any], header: Any, args: Any, kwargs: Any) -> Declared:
-        """The gates and the cost of a job with these arguments; those of its call in ``header``."""
-        flow = self._flow or TaskFlow(self.name)
-        for name, read in (("rate", as_rate), ("concurrency", as_concurrency)):
-            if name in given:
-                flow = flow._replace(**{name: _named(name, read(given[name]))})
-        if "cost" in given:
-            flow = flow._replace(cost=check_cost_option(given["cost"]))
-        elif header.get("cost") is not None:
-            flow = flow._replace(cost=check_cost(header["cost"]))
-        declared = flow.declare(self.name_arguments(args, kwargs))
-        if not given.keys().isdisjoint(FLOW_NAMES):
-            header["gates"] = [gate_name(gate.flow, gate.key) for gate in declared.gates]
-            declared = declared._replace(rows=tuple(flow.rows()))
-        if "cost" in given:
-            header["cost"] = 1 if declared.cost is None else declared.cost
-        return declared
-
-    def name_arguments(self, args: Any, kwargs: Any) -> Arguments:
-        """The arguments of a job, to be found by the names of the parameters as well."""
-        args, kwargs = args or (), kwargs or {}
-
-        def named() -> Mapping[str, Any] | None:
-            bound = self._bind(args, kwargs)
-            return None if bound is None else bound[0]
-
-        return Arguments(args, kwargs, named)
-
-    def _bind(self, args: Any, kwargs: Any) -> tuple[dict[str, Any], bool] | None:
-        """The arguments by name, and whether there may be any other; None if they do not fit."""
-        signature = self._signature
-        if signature is None:  # asked for once: it takes longer than all the rest
-            signature = type(self)._signature = inspect.signature(self.run)
-        try:
-            bound = signature.bind(*(args or ()), **(kwargs or {}))
-        except TypeError:  # without typing Celery publishes them all the same
-            return None
-        bound.apply_defaults()
-        arguments = dict(bound.arguments)
-        for parameter in signature.parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                arguments.update(arguments.pop(parameter.name))
-                return arguments, True
-        return arguments, False
 
     def _identify(self, rule: Unique, args: Any, kwargs: Any, header: Any) -> dict[str, Any]:
         """The uniqueness of a job with these arguments, for its header."""
@@ -343,33 +273,6 @@ class PgTask(SteppedTask):
         from django.db import transaction  # only with Django
 
         transaction.on_commit(functools.partial(self.apply_async, *args, **kwargs))
-
-
-#: Options of a call for which a job has to be looked at by itself.
-_FLOW_OPTIONS = frozenset({*FLOW_NAMES, "cost"})
-
-
-def _read_flow(cls: type[PgTask]) -> None:
-    """Read what the class declares of rate, limit and cost. Raises InvalidOption."""
-    cls.rate, cls.concurrency = as_rate(cls.rate), as_concurrency(cls.concurrency)
-    cls.cost = check_cost_option(cls.cost)
-    if cls.rate is None and cls.rate_limit and rate_limits(cls.app) == GLOBAL:
-        cls.rate = celery_rate(cls.rate_limit)
-        cls.rate_limit = None  # or each worker would limit it as well
-    cls._flow = TaskFlow(cls.name, cls.rate, cls.concurrency, cls.cost)
-    if cls._flow[1:] == (None, None, None):
-        cls._flow = None
-
-
-def _named(option: str, rule: Any) -> Any:
-    """The rate or limit of a single call. Raises InvalidOption for one without a name."""
-    if rule is not None and rule.name is None:
-        raise InvalidOption(
-            f"{option} of a call must have a name, such as {type(rule).__name__}(..., "
-            'name="stripe"): without one it would be that of all jobs of the task; give it to the '
-            "task, or set it at run time"
-        )
-    return rule
 
 
 def _is_option(value: Any) -> bool:

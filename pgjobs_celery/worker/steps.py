@@ -30,6 +30,7 @@ from ..node.node import get_node
 from ..printable import guard_celery, guarded, one_line
 from ..publishing.replacement import MARKING, mark_steps
 from ..signals import job_discarded, job_finished
+from ..tasks.limited import share_rate_limits
 from . import retries as retrying
 from .foreign_chords import watch_chords
 from .hooks import (
@@ -212,6 +213,7 @@ def _on_worker_init(sender: Any, **_: Any) -> None:
             verify(app, database)
             get_node(database).configure(sender.hostname, settings, app.conf.event_exchange)
             choose_queues(app, settings, sender.hostname)
+            share_rate_limits(app)
             app.steps["consumer"].update([Tracking, EventBatches, Probing, GuardGossip])
             signals.before_task_publish.connect(mark_steps, dispatch_uid=MARKING)
     except PgJobsError as error:

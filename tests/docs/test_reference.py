@@ -35,6 +35,7 @@ from pgjobs_celery.job.states import TO_CELERY, State
 from pgjobs_celery.job.unique import GROUPS
 from pgjobs_celery.maintenance.fold import EXCEPTIONS, LONGEST, Fold
 from pgjobs_celery.tasks.attempts import AttemptedTask
+from pgjobs_celery.tasks.limited import LimitedTask
 from pgjobs_celery.tasks.result import PgResult
 from pgjobs_celery.tasks.running_job import Meta
 from pgjobs_celery.tasks.stepping import SteppedTask
@@ -227,7 +228,7 @@ def test_every_option_of_a_task_is_described_with_its_default():
     shown = {row[0]: row[1] for row in rows("pgtask.md", "Options")}
     # What is called ``meta`` on the class is that of the running job.
     there = {"meta": PgTask._default_meta}
-    for each in (AttemptedTask, PgTask):
+    for each in (AttemptedTask, LimitedTask, PgTask):
         there |= {name: value for name, value in vars(each).items() if is_option(name, value)}
     assert shown == {name: shown_default(value) for name, value in there.items()}
     for name, _, places, *_ in rows("pgtask.md", "Options"):
@@ -250,7 +251,7 @@ def test_everything_that_a_task_offers_is_described():
     assert others
     shown = {name for cell in cells for name in re.findall(r"(\w+)(?:\(|$|`)", cell)}
     shown |= set(re.findall(r"`(\w+)`", others[1]))
-    for each in (AttemptedTask, SteppedTask, PgTask, PgResult, Meta):
+    for each in (AttemptedTask, LimitedTask, SteppedTask, PgTask, PgResult, Meta):
         assert {name for name in vars(each) if not name.startswith("_")} <= shown
 
 

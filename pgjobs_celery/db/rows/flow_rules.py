@@ -60,6 +60,11 @@ class FlowRules:
         del fields["source"]
         self._session.fetch("name_flow", **fields)
 
+    def get_lanes(self, task_ids: Sequence[str]) -> dict[str, tuple[str | None, int | None]]:
+        """The lane and the cost of each of these jobs."""
+        rows = self._session.fetch("get_lanes", task_ids=list(task_ids))
+        return {task_id: (lane, cost) for task_id, lane, cost in rows}
+
     def count_depth(self, queue: str, most: int) -> int:
         """How many jobs of a queue wait to be claimed; no further than ``most``."""
         calls = [

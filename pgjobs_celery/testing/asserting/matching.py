@@ -78,6 +78,8 @@ class Expected:
     meta: Any = NOTHING
     unique: Any = NOTHING
     max_attempts: Any = NOTHING
+    lane: Any = NOTHING
+    cost: Any = NOTHING
     headers: Any = NOTHING
     task_id: Any = NOTHING
     group_id: Any = NOTHING
@@ -292,7 +294,7 @@ class Expected:
 #: Fields that are compared as they are.
 _SIMPLE = (
     "priority", "meta", "max_attempts", "headers", "task_id", "group_id", "root_id",
-    "parent_id", "state",
+    "parent_id", "state", "lane", "cost",
 )  # fmt: skip
 
 #: The weight of a difference; 1 for fields that are not listed.

@@ -16,6 +16,7 @@ from ...job.envelope import encode_body, is_job, job_options, moment, read_comma
 from ...job.options import HEADER, JobOptions, check_meta
 from ...job.states import WAITING, State
 from ...job.unique import Unique
+from ...publishing.declared import declared_lane
 from ...publishing.receipt import Receipt, current_receipt
 from ...scopes.steady import monotonic
 from . import escapes
@@ -57,6 +58,9 @@ class Enqueued:
     tags: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
     max_attempts: int | None = None
+    #: The rates and limits that hold it up, and how many tokens it takes; None for none, and for 1.
+    lane: str | None = None
+    cost: int | None = None
     unique: Unique | None = None
     #: The key that makes it unique: no two jobs that count share it.
     unique_key: bytes | None = None
@@ -344,6 +348,7 @@ def read_job(
     header = headers.get(HEADER)
     published_at = datetime.now(timezone.utc)
     eta = moment(headers.get("eta"), zone)
+    lane, cost = declared_lane(str(headers["task"]), options)
     return Enqueued(
         task_id=str(headers["id"]),
         task=str(headers["task"]),
@@ -362,6 +367,8 @@ def read_job(
         tags=options.tags,
         meta=check_meta((header or {}).get("meta") or {}),
         max_attempts=options.max_attempts,
+        lane=lane,
+        cost=cost,
         unique=options.unique.rule if options.unique else None,
         unique_key=options.unique.key(queue) if options.unique else None,
         chain=tuple(reversed(embed.get("chain") or ())),

@@ -70,7 +70,14 @@ class Rows:
     def _read(self, database: Any, jobs: Sequence[Job]) -> list[Enqueued]:
         messages = database.matches.get_messages([job.task_id for job in jobs])
         order = database.options.priority_order
-        return [self._to_enqueued(job, messages.get(job.task_id), order) for job in jobs]
+        lanes = database.flow_rules.get_lanes([job.task_id for job in jobs])
+        return [
+            replace(
+                self._to_enqueued(job, messages.get(job.task_id), order),
+                **dict(zip(("lane", "cost"), lanes.get(job.task_id, (None, None)), strict=True)),
+            )
+            for job in jobs
+        ]
 
     def _to_enqueued(self, job: Job, message: tuple[str, bytes] | None, order: str) -> Enqueued:
         read = _plain(job)
