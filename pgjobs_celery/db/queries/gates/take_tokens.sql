@@ -22,12 +22,22 @@ WITH flow AS MATERIALIZED (
   FROM held AS h
 ), asked AS MATERIALIZED (
   SELECT f.flow, c.gate, c.now, n.cost,
-         CASE WHEN pgjobs.gate_free(f.flow, c.gate, 0, c.now) >= n.cost THEN 0
+         CASE WHEN n.free >= n.cost AND (f.flow).amount > 0 THEN 0
               ELSE greatest(n.opens - c.now, 0.001) END AS delay
   FROM flow AS f
   CROSS JOIN clock AS c
   CROSS JOIN LATERAL (
     SELECT m.cost,
+           CASE WHEN (f.flow).algorithm = 'bucket'
+                THEN pg_catalog.floor(f.most - least(
+                  greatest(coalesce((c.gate).full_at, 0) - c.now, 0) * (f.flow).amount / (f.flow).period, 1e9)
+                  + 1e-6)::bigint
+                -- With what was taken for the time to come.
+                ELSE f.most - (
+                  SELECT coalesce(pg_catalog.sum(u.count), 0)
+                  FROM unnest((c.gate).times, (c.gate).counts) AS u (at, count)
+                  WHERE u.at > c.now - (f.flow).period AND u.at < c.now + (f.flow).period * 1.02)::bigint
+           END AS free,
            CASE WHEN (f.flow).amount = 0 THEN 'infinity'
                 WHEN (f.flow).algorithm = 'bucket'
                 THEN coalesce((c.gate).full_at, c.now) - (f.most - m.cost) * (f.flow).period / (f.flow).amount
