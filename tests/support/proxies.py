@@ -52,9 +52,13 @@ class Proxy:
     def __enter__(self) -> Proxy:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def let_go(self) -> None:
+        """The server hears of the clients that have gone."""
         for server in self._kept:
             _end(server)
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go()
         self._listener.close()
         shutil.rmtree(self._folder)
 
