@@ -69,17 +69,20 @@ CREATE UNIQUE INDEX signals_first_to_task_id ON pgjobs.signals (task_id, name)
   WHERE is_first AND task_id IS NOT NULL;
 CREATE UNIQUE INDEX signals_first_to_key ON pgjobs.signals (key, name) WHERE is_first AND key IS NOT NULL;
 
--- What was published under an idempotency key. It outlives the job's row.
+-- The job that each idempotency key has: a second publish with it is that job. It outlives the job's row. A
+-- key counts for its task alone.
 CREATE TABLE pgjobs.receipts (
-  key         text        NOT NULL,
-  task_id     text        NOT NULL,
-  queue       text        NOT NULL,
   task        text        NOT NULL,
+  key         text        COLLATE "C" NOT NULL,
+  task_id     text        NOT NULL,
+  -- SHA-256 of the arguments, where they are plain JSON: the same key with others is a mistake.
+  arguments   bytea,
   inserted_at timestamptz NOT NULL DEFAULT now(),
   expires_at  timestamptz NOT NULL,
-  CONSTRAINT receipts_pkey PRIMARY KEY (key)
+  CONSTRAINT receipts_pkey PRIMARY KEY (task, key)
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX receipts_expiring ON pgjobs.receipts (expires_at);
+CREATE INDEX receipts_task_id ON pgjobs.receipts (task_id);
 
 -- How often a run of the job was cut off without costing an attempt. Whatever a hand has written counts as 0.
 CREATE FUNCTION pgjobs.interruptions(job pgjobs.jobs) RETURNS integer

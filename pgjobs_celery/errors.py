@@ -62,6 +62,10 @@ class BodyTooLarge(MessageRefused):
     """The message body is larger than ``max_body_size``: pass a reference instead of the data."""
 
 
+class IdempotencyMismatch(PgJobsError, ValueError):
+    """A job with this idempotency key was published before, and its arguments were others."""
+
+
 class UndecodableRow(PgJobsError):
     """A stored message could not be read back; its row was set aside."""
 

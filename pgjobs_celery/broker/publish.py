@@ -23,6 +23,7 @@ from ..job.envelope import (
     to_job,
 )
 from ..job.held_claim import held_claim
+from ..job.idempotency import digest_arguments
 from ..job.options import RELAXED
 from ..job.progress import progress_of
 from ..printable import guarded
@@ -143,10 +144,17 @@ class Publisher(HostedChannel):
             if options.durability is None
             else options.durability == RELAXED
         )
-        if unique is None:
-            return Insertion(job, run, receipt=current_receipt(), is_relaxed=relaxed)
-        guard = Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds)
-        return Insertion(job, run, guard, unique.rule, current_receipt(), relaxed)
+        insertion = Insertion(job, run, receipt=current_receipt(), is_relaxed=relaxed)
+        if unique is not None:
+            guard = Guard(unique.key(job.queue), unique.rule.states, unique.rule.seconds)
+            insertion = insertion._replace(guard=guard, rule=unique.rule)
+        # A job that goes back in line, or takes over the row of its predecessor, was published.
+        if options.idempotency is not None and run.holder is None and not run.is_holder_only:
+            insertion = insertion._replace(
+                idempotency=options.idempotency,
+                arguments=digest_arguments(message["content-type"], job.body),
+            )
+        return insertion
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
         """The batch that kombu's ``Producer.batch()`` publishes through (kombu 5.7)."""

@@ -35,6 +35,7 @@ from .rows.metrics import Metrics
 from .rows.nodes import Nodes
 from .rows.overview import OverviewRows
 from .rows.privileges import Privileges
+from .rows.receipts import Receipts
 from .rows.results import Results
 from .rows.routes import Routes
 from .rows.rules import Rules
@@ -71,6 +72,11 @@ class Database(Session):
     def unique_jobs(self) -> UniqueJobs:
         """The rows of jobs that must be the only ones of their kind."""
         return UniqueJobs(self)
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        """The receipts of jobs that were published with an idempotency key."""
+        return Receipts(self)
 
     @cached_property
     def held(self) -> Held:

@@ -10,13 +10,17 @@ from ..errors import InvalidOption, UnknownOption
 from .checks import LARGEST_INTEGER, did_you_mean, is_whole_number
 from .flow import check_cost
 from .flow_options import check_gates
+from .idempotency import Idempotency, check_key, check_time, read_idempotency
 from .unique import UniqueJob, read_unique
 
 #: The message header they travel in: canvas, ``retry()`` and other brokers keep headers.
 HEADER = "pgjobs"
 
 #: The names of the options, in the header too.
-NAMES = ("max_attempts", "tags", "meta", "unique", "durability", "cost")
+NAMES = (
+    "max_attempts", "tags", "meta", "unique", "durability", "cost", "idempotency_key",
+    "idempotency_for",
+)  # fmt: skip
 #: Those that become gates, which are named in the header only where the call itself gives them.
 FLOW_NAMES = ("rate", "concurrency")
 #: The options of a class, a decorator or a call.
@@ -56,6 +60,8 @@ class JobOptions(NamedTuple):
     cost: int | None = None
     #: The rates and limits that it has instead of its task's; None: its task's.
     gates: tuple[str, ...] | None = None
+    #: The key with which it is published once; None without one.
+    idempotency: Idempotency | None = None
 
 
 def check_names(names: Iterable[str], where: str, known: Iterable[str] = ()) -> None:
@@ -174,6 +180,12 @@ def merge(
         merged["durability"] = check_durability(given["durability"])
     if isinstance(given.get("cost"), int):
         merged["cost"] = check_cost(given["cost"])
+    if given.get("idempotency_key") is not None:
+        merged["idempotency_key"] = check_key(given["idempotency_key"])
+    if given.get("idempotency_for") is not None:
+        if "idempotency_key" not in merged:
+            raise InvalidOption("idempotency_for is given without an idempotency_key")
+        merged["idempotency_for"] = check_time(given["idempotency_for"])
     return merged
 
 
@@ -193,6 +205,7 @@ def read_options(header: Any) -> JobOptions:
         None if durability is None else check_durability(durability),
         None if cost is None else check_cost(cost),
         None if gates is None else check_gates(gates),
+        read_idempotency(header) if "idempotency_key" in header else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Delete finished jobs beyond the age or number to keep, expired entries and old audit."""
+"""Delete finished jobs beyond the age or number to keep; entries, receipts, audit by their age."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ class Prune(Service):
         count = sum(self._prune(database, state) for state in self._ages)
         self._prune_groups(database)
         while database.entries.prune_entries(self.batch) == self.batch:
+            pass
+        while database.receipts.prune_receipts(self.batch) == self.batch:
             pass
         if self._audit_age:
             while database.audit.prune_audit(self._audit_age, self.batch) == self.batch:

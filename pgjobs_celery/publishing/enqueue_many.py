@@ -68,7 +68,7 @@ class Many:
     """The items of one call, on their way."""
 
     def __init__(self, task: Any, on_batch: OnBatch | None, options: Mapping[str, Any]) -> None:
-        for name in ("args", "kwargs", "task_id"):
+        for name in ("args", "kwargs", "task_id", "idempotency_key"):
             if name in options:
                 raise InvalidOption(f"{name} is for one job, not for many: give it in an item")
         self._task = task

@@ -17,7 +17,7 @@ from ..errors import MessageRefused, PgJobsError
 from ..job.rows import NewJob
 from ..node.node import get_node
 from .admission import admit
-from .insertion import Insertion, insert_here
+from .insertion import Insertion, insert_received, take_keys
 
 #: A job, or a call that must be made between two of them.
 Step = Insertion | Callable[[], None]
@@ -82,16 +82,25 @@ class Flush:
         """Put these in line in one statement; one by one where something stands in the way."""
         if not insertions:
             return 0
-        keys = [each.guard.key if each.guard else None for each in insertions]
+        there = 0
         try:
+            if any(each.idempotency for each in insertions):
+                insertions, there = take_keys(self._database, insertions, self._first)
+                if not insertions:
+                    return there
+            keys = [each.guard.key if each.guard else None for each in insertions]
             left = self._database.jobs.insert_jobs([each.job for each in insertions], keys)
             for number, insertion in enumerate(insertions):
                 if insertion.receipt is not None and number not in left:
                     insertion.receipt.withdraw()
             # By key, as the statement does it: so do others that put the same ones.
             order = sorted(left, key=lambda number: (keys[number] or b"", number))
-            return len(insertions) - sum(
-                not self._insert_in_place(insertions[number], left[number]) for number in order
+            return (
+                there
+                + len(insertions)
+                - sum(
+                    not self._insert_in_place(insertions[number], left[number]) for number in order
+                )
             )
         except (*CONNECTION_ERRORS, PgJobsError):
             raise
@@ -100,7 +109,7 @@ class Flush:
 
     def _insert_in_place(self, insertion: Insertion, seq: int) -> bool:
         insertion = insertion._replace(job=insertion.job._replace(seq=seq))
-        return insert_here(self._database, insertion, self._first)
+        return insert_received(self._database, insertion, self._first)
 
     def _wake(self) -> None:
         """Tell who waits for these, once for each queue."""

@@ -69,7 +69,8 @@ class Template:
         if len(steps) != 1 or not isinstance(steps[0], Insertion):
             return False
         self._insertion = steps[0]
-        if self._insertion.guard or self._insertion.receipt or self._insertion.run.is_own:
+        one = self._insertion
+        if one.guard or one.receipt or one.idempotency or one.run.is_own:
             return False
         job = self._insertion.job
         self._find_lane = self._to_laner(job)

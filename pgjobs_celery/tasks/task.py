@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -24,6 +25,7 @@ from ..control.app import note_app
 from ..errors import InvalidOption, UnknownOption
 from ..job.checks import did_you_mean
 from ..job.exceptions import Discard
+from ..job.idempotency import USUAL_TIME, check_time
 from ..job.options import (
     FLOW_NAMES,
     HEADER,
@@ -76,6 +78,9 @@ class PgTask(LimitedTask, SteppedTask):
     #: job. None: as the queue has it (``relaxed_queues``), which is ``"full"`` unless that says so.
     durability: str | None = None
 
+    #: For how long an ``idempotency_key`` counts, in seconds or as a timedelta.
+    idempotency_for: float | timedelta = USUAL_TIME
+
     #: The ``meta`` of the decorator or class body; ``self.meta`` is the running job's.
     _default_meta: Mapping[str, Any] = {}
     #: The limits of attempts that class or decorator declare, before annotations.
@@ -104,6 +109,7 @@ class PgTask(LimitedTask, SteppedTask):
             if cls.durability is not None:
                 check_durability(cls.durability)
             read_flow(cls)
+            check_time(cls.idempotency_for)
             if not callable(cls.backoff):
                 raise InvalidOption(
                     f"backoff must be a function of the task and its job, not {cls.backoff!r}"
@@ -169,7 +175,8 @@ class PgTask(LimitedTask, SteppedTask):
             publish = functools.partial(declaring, declared, publish)
         if not header["unique"]:
             del header["unique"]
-            return publish()
+            if "idempotency_key" not in header:
+                return publish()
         with receipt(is_promised=task_id is not None) as sent:
             result = publish()
         if sent.conflict:
@@ -188,7 +195,10 @@ class PgTask(LimitedTask, SteppedTask):
         stamps = options.get("stamped_headers") or ()
         check_names(options, f"task {self.name}", {*CELERYS_OPTIONS, *stamps})
         headers = options.get("headers") or {}
-        return merge(self._header, given, headers.get(HEADER)), given
+        header = merge(self._header, given, headers.get(HEADER))
+        if "idempotency_key" in header and "idempotency_for" not in header:
+            header["idempotency_for"] = check_time(self.idempotency_for)
+        return header, given
 
     def common_options(self, options: Mapping[str, Any]) -> dict[str, Any] | None:
         """Celery's options for jobs that are published with these, where they are the same for all;

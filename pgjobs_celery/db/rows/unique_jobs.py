@@ -109,11 +109,12 @@ class UniqueJobs:
             )
         return bool(rows)
 
-    def insert_duplicate(self, job: NewJob, holder: Conflict, guard: Guard) -> None:
-        """Keep a job that must not run, as cancelled: its publisher looks for its id."""
-        self._session.fetch(
-            "insert_duplicate", holder=holder.task_id, unique_key=guard.key, **job._asdict()
-        )
+    def insert_duplicate(self, job: NewJob, holder: str, key: bytes | None) -> None:
+        """Keep a job that must not run, as cancelled: its publisher looks for its id.
+
+        ``holder`` is the id of the job that stands for it, ``key`` the unique key of both.
+        """
+        self._session.fetch("insert_duplicate", holder=holder, unique_key=key, **job._asdict())
 
     def _call(self, name: str, guard: Guard, **values: object) -> Call:
         return self._session.call(

@@ -1,0 +1,5 @@
+-- Have sleeps and waits end sooner: the clock of a test is moved on.
+UPDATE pgjobs.waits AS w
+SET until = w.until - %(seconds)s::double precision * interval '1 second'
+WHERE %(jobs)s::bigint[] IS NULL
+   OR w.job = ANY (%(jobs)s::bigint[])
