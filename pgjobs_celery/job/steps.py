@@ -82,8 +82,13 @@ class Names:
             raise InvalidOption(
                 f"the name of a step has no {NUMBERED!r}, which comes before its number: {name!r}"
             )
+        numbered = self.upcoming(name)
         self._counts[name] += 1
-        count = self._counts[name]
+        return numbered
+
+    def upcoming(self, name: str) -> str:
+        """The name of the next step that is called so."""
+        count = self._counts[name] + 1
         return name if count == 1 else f"{name}{NUMBERED}{count}"
 
 

@@ -39,7 +39,7 @@ class SteppedTask(AttemptedTask):
         :class:`~pgjobs_celery.using` or ``transaction()``, the memory is part of that transaction.
         Raises ClaimLost once another worker has the job.
 
-            >>> charge = self.step("charge", stripe.charge, amount, idempotency_key=self.request.id)
+            >>> charge = self.step("charge", charge, amount, key=self.step_key("charge"))
         """
         run = step_run(self)
         step = run.begin(name)
@@ -50,6 +50,16 @@ class SteppedTask(AttemptedTask):
             return run.returned(step, _settled(function(*args, **kwargs)))
         with using_connection(using):
             return run.returned(step, _settled(function(*args, **kwargs)))
+
+    def step_key(self, name: str) -> str:
+        """The idempotency key for another service, of the next step of this name.
+
+        The job's id and the step's name: it is the same in each run of the job, also where the step
+        has called the service, and the process was killed before it was remembered.
+
+            >>> self.step("charge", charge, amount, key=self.step_key("charge"))
+        """
+        return step_run(self).key_of(name)
 
     async def astep(
         self,

@@ -86,16 +86,20 @@ class RowSteps:
     def pass_wait(self, wait: Wait) -> Passed:
         """One statement; never within a transaction of the caller's."""
         assert self._job is not None
+        self.require_no_transaction()
+        passed = self._database.steps.pass_wait(self._job, self._fence, wait)
+        if passed is None:
+            raise self._lost()
+        return passed
+
+    def require_no_transaction(self) -> None:
+        """Raise CannotJoin in a transaction of the caller's."""
         database = self._database
         if database.is_in_transaction or database.find_point().caller is not None:
             raise CannotJoin(
                 "a job cannot sleep or wait in a transaction: it gives its worker away, and the "
                 "connection with it; end the transaction before"
             )
-        passed = database.steps.pass_wait(self._job, self._fence, wait)
-        if passed is None:
-            raise self._lost()
-        return passed
 
     def _lost(self) -> ClaimLost:
         return ClaimLost(
@@ -160,6 +164,10 @@ class StepRun:
         numbered = self._names.number(name)
         self._seen.add(numbered)
         return Step(numbered, self._known.get(numbered))
+
+    def key_of(self, name: str) -> str:
+        """A text for the next step of a name, the same in each run of the job."""
+        return f"{self._task_id}:{self._names.upcoming(name)}"
 
     def is_replaying(self) -> bool:
         """True while the job remembers steps that this run has not come to."""
