@@ -65,6 +65,7 @@ TESTING = [
     "expected",
     "perform_job",
     "refute_enqueued",
+    "steps_of",
     "testing",
 ]
 

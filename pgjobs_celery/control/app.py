@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from celery import _state
@@ -67,3 +68,12 @@ def database_of(app: Any) -> Database:
         f"app {app.main!r} has its jobs elsewhere: neither broker_url nor result_backend is "
         "pgjobs://user@host:5432/database"
     )
+
+
+def captured_signals(app: Any) -> Callable[[Any, bool], int] | None:
+    """Takes signals to jobs that a test has captured, of this app; None for jobs in a database."""
+    backend = app._backend_cache
+    if not getattr(backend, "stands_in", False):
+        return None
+    send: Callable[[Any, bool], int] = backend.send_signals
+    return send

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .perform import drain_queue as drain_queue
     from .perform import due as due
     from .perform import perform_job as perform_job
+    from .perform import steps_of as steps_of
     from .running.executing import Performed as Performed
     from .running.ticking import due_entries as due_entries
 
@@ -42,6 +43,7 @@ _MODULES = {
     "due": "perform",
     "due_entries": "running.ticking",
     "perform_job": "perform",
+    "steps_of": "perform",
     "assert_enqueued_in_order": "asserting.assertions",
     "expected": "asserting.assertions",
     "refute_enqueued": "asserting.assertions",
@@ -62,6 +64,7 @@ __all__ = [
     "expected",
     "perform_job",
     "refute_enqueued",
+    "steps_of",
     "testing",
 ]
 

@@ -139,10 +139,10 @@ class testing:  # noqa: N801
     def endpoints(self) -> Endpoints | None:
         """The block's endpoints; None for those of the settings, or of an outer block."""
         if self._endpoints is None and self.mode != "real":
-            run, run_waiting = self._runners()
+            run, run_waiting, send = self._runners()
             zone = lambda: self.app.timezone  # noqa: E731
             producers = make_pool(receive_into(self.inbox, zone, run))
-            backend = MemoryBackend(self.app, run_waiting)
+            backend = MemoryBackend(self.app, run_waiting, send)
             self._endpoints = Endpoints(producers, producers.connections, backend)
         return self._endpoints
 
@@ -154,15 +154,26 @@ class testing:  # noqa: N801
         else:
             self._endpoints = None
 
-    def _runners(self) -> tuple[Callable[[Enqueued], None] | None, Callable[[], None] | None]:
+    def _runners(
+        self,
+    ) -> tuple[Callable[[Enqueued], None] | None, Callable[[], None] | None, Callable[..., int]]:
+        def send(signals: Any, is_first: bool) -> int:
+            return self.inbox.memories.send(signals, is_first=is_first)
+
         if self.mode != "inline":
-            return None, None
+            return None, None, send
         from .running.inline import (
             InlineRunner,
         )  # loads a worker's request, which other modes need not
 
         runner = InlineRunner(self.app, self.inbox, propagate=self.propagate)
-        return runner.on_job, runner.run_waiting
+
+        def send_and_run(signals: Any, is_first: bool) -> int:
+            count = send(signals, is_first)
+            runner.on_signals()
+            return count
+
+        return runner.on_job, runner.run_waiting, send_and_run
 
 
 def _is_any_real() -> bool:

@@ -19,7 +19,7 @@ from .capturing.results import MemoryBackend
 from .capturing.transport import make_pool
 from .modes import find_testing, testing
 from .running.clock import InboxClock
-from .running.draining import Draining, attempt_of
+from .running.draining import Draining, attempt_of, captured_steps
 from .running.executing import Performed, execute
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def perform_job(
     kwargs: Mapping[str, Any] | None = None,
     *,
     attempt: int = 1,
+    steps: Mapping[str, Any] | None = None,
+    signals: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Performed:
     """Run a task once, as a worker would, and return the outcome.
@@ -44,6 +46,10 @@ def perform_job(
     ``attempt`` is the number of the run, 1 for the first. ``task`` may be a signature, or a
     captured job as well. Only jobs that the task itself publishes are enqueued: outside of a block
     of :func:`testing` they are dropped.
+
+    ``steps`` are what earlier runs of the job have done: names, and what they returned (None for a
+    sleep). ``signals`` were sent to it: names, and payloads. Where it sleeps, or waits for another
+    signal, the outcome is "suspended". A captured job remembers its steps by itself.
 
     >>> perform_job(welcome, kwargs={"user_id": 7}).get()
     'welcome, Ann'
@@ -56,7 +62,7 @@ def perform_job(
         if args or kwargs or options:
             raise InvalidOption("a captured job has its arguments and options already")
         block = find_testing()
-        return _perform(block, task, max(attempt, task.retries + 1))
+        return _perform(block, task, max(attempt, task.retries + 1), block.inbox, steps, signals)
     if isinstance(task, Signature):
         signature = task.clone(args, kwargs)
         task, args, kwargs = signature.type, signature.args, signature.kwargs
@@ -71,13 +77,27 @@ def perform_job(
         with pool.acquire() as producer:
             options = {"retries": attempt - 1, **options, "add_to_parent": False}
             task.apply_async(list(args or ()), dict(kwargs or {}), producer=producer, **options)
-        return _perform(find_testing(app), caught.find()[0], attempt)
+        return _perform(find_testing(app), caught.find()[0], attempt, caught, steps, signals)
 
 
-def _perform(block: testing, job: Enqueued, attempt: int) -> Performed:
+def _perform(
+    block: testing,
+    job: Enqueued,
+    attempt: int,
+    inbox: Inbox,
+    steps: Mapping[str, Any] | None,
+    signals: Mapping[str, Any] | None,
+) -> Performed:
+    """``inbox``: whose jobs' steps are remembered."""
+    if steps or signals:
+        from .running.stepping import prepare  # loads the database driver, as a PgTask has
+
+        prepare(block.app, inbox.memories, job.task_id, dict(steps or {}), dict(signals or {}))
+    clock = _clocks.setdefault(block.inbox, InboxClock())
+    found = captured_steps(inbox, clock, job.task_id)
     before = block.inbox.get(job.task_id)
     with _aside(block):
-        performed = execute(block.app, attempt_of(job, attempt))
+        performed = execute(block.app, attempt_of(job, attempt)._replace(find_steps=found))
     if performed.outcome != "retried":
         return performed
     # This outcome is its own retry, which only a worker would find in line.
@@ -153,6 +173,26 @@ def advance(seconds: float | timedelta, *, app: Any = None) -> None:
     the rows are rescheduled.
     """
     _place_of(find_testing(app)).advance(seconds)
+
+
+def steps_of(job: Any, *, app: Any = None) -> dict[str, Any]:
+    """What a job's steps have returned so far, by their names, in their order.
+
+    A sleep that is over is a step that returned None, and a signal one that returned its payload.
+    ``job`` is a handle, a captured job or a task id.
+
+    >>> drain_queue()
+    >>> assert list(steps_of(result)) == ["charge", "sleep", "mail"]
+    """
+    block = find_testing(app)
+    task_id = str(getattr(job, "task_id", None) or getattr(job, "id", None) or job)
+    from .running.stepping import decode_steps  # loads the database driver, as a PgTask has
+
+    if block.mode != "real":
+        return decode_steps(block.app, block.inbox.memories.of(task_id).memories)
+    from .running.rows import RowDraining
+
+    return decode_steps(block.app, RowDraining(block.app).memories(task_id))
 
 
 def _is_tested(app: Any) -> bool:

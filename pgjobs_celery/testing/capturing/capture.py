@@ -13,6 +13,7 @@ from kombu.serialization import loads
 from kombu.utils.functional import maybe_list
 
 from ...job.envelope import encode_body, is_job, job_options, moment, read_command
+from ...job.idempotency import digest_arguments, require_same_arguments
 from ...job.options import HEADER, JobOptions, check_meta
 from ...job.states import WAITING, State
 from ...job.unique import Unique
@@ -22,6 +23,7 @@ from ...scopes.steady import monotonic
 from . import escapes
 from .batches import NO_DATABASE, find_batch
 from .forked import Spool
+from .memories import Memories
 
 #: Seconds between two looks for jobs that forked children have published.
 CHILD_INTERVAL = 0.05
@@ -64,6 +66,8 @@ class Enqueued:
     unique: Unique | None = None
     #: The key that makes it unique: no two jobs that count share it.
     unique_key: bytes | None = None
+    #: The key with which it is published once.
+    idempotency_key: str | None = None
     #: The signatures that follow: a chain's in order, a chord's body, ``link``, ``link_error``.
     chain: tuple[Any, ...] = ()
     chord: Any = None
@@ -102,7 +106,11 @@ class Inbox:
         self._by_task: dict[str, list[int]] = {}
         self._by_id: dict[str, int] = {}
         self._by_key: dict[bytes, list[int]] = {}
+        #: The first job of each task and idempotency key, with a hash of its arguments.
+        self._receipts: dict[tuple[str, str], tuple[str, bytes | None]] = {}
         self._last = 0
+        #: What the jobs remember of their steps, and the signals that were sent to them.
+        self.memories = Memories()
         self._spool: Spool | None = None
 
     def before_fork(self) -> None:
@@ -137,17 +145,38 @@ class Inbox:
     def insert(self, job: Enqueued, receipt: Receipt | None = None) -> Enqueued | None:
         """Take a job in, unless an equal one exists: then None, as from the table."""
         with self._lock:
-            same = self._find_same(job)
-            if same is None:
+            first_id = self._find_first(job)
+            same = self._find_same(job) if first_id is None else None
+            if first_id is None and same is None:
                 if self._spool is not None and self._spool.is_child:
                     self._spool.write(job)
                 return self._add(job)
-            assert job.unique is not None
-            if replaced := job.unique.replaced(same.state):
-                self.update(same, **_replacements(job, replaced, same.published_at))
-        if receipt is not None:
-            receipt.report_conflict(same.task_id)
+            if same is not None:
+                assert job.unique is not None
+                if replaced := job.unique.replaced(same.state):
+                    self.update(same, **_replacements(job, replaced, same.published_at))
+                first_id = same.task_id
+                if job.idempotency_key is not None:
+                    name = job.task, job.idempotency_key
+                    self._receipts[name] = first_id, self._receipts[name][1]
+        if receipt is not None and first_id is not None:
+            receipt.report_conflict(first_id)
         return None
+
+    def _find_first(self, job: Enqueued) -> str | None:
+        """The id of the job that was published with its key before; kept if none was."""
+        before = self.get(job.task_id)
+        is_again = before is not None and before.state is State.EXECUTING
+        if job.idempotency_key is None or is_again:
+            return None
+        digest = digest_arguments(job.content_type, job.body)
+        name = job.task, job.idempotency_key
+        if name not in self._receipts:
+            self._receipts[name] = job.task_id, digest
+            return None
+        task_id, first = self._receipts[name]
+        require_same_arguments(*name, task_id, first, digest)
+        return task_id
 
     def _add(self, job: Enqueued) -> Enqueued:
         with self._news:
@@ -240,6 +269,8 @@ class Inbox:
             self._by_task.clear()
             self._by_id.clear()
             self._by_key.clear()
+            self._receipts.clear()
+            self.memories.clear()
 
     def wait_until(self, holds: Callable[[], bool], timeout: float) -> bool:
         """Wait until ``holds()``, for ``timeout`` seconds at most; return whether it does.
@@ -371,6 +402,7 @@ def read_job(
         cost=cost,
         unique=options.unique.rule if options.unique else None,
         unique_key=options.unique.key(queue) if options.unique else None,
+        idempotency_key=options.idempotency.key if options.idempotency else None,
         chain=tuple(reversed(embed.get("chain") or ())),
         chord=embed.get("chord"),
         callbacks=tuple(embed.get("callbacks") or ()),

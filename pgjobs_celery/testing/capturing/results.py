@@ -25,8 +25,15 @@ class MemoryBackend(KeyValueStoreBackend):
     #: Jobs are not in a database, whatever the app's settings name.
     stands_in = True
 
-    def __init__(self, app: Any, run_waiting: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        run_waiting: Callable[[], None] | None = None,
+        send_signals: Callable[..., int] = lambda signals, is_first: 0,
+    ) -> None:
         super().__init__(app=app, url="memory://")
+        #: Takes signals that are sent to captured jobs.
+        self.send_signals = send_signals
         self._values: dict[bytes, Any] = {}
         self._lock = threading.Lock()
         self._run_waiting = run_waiting

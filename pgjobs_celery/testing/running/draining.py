@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -13,6 +13,7 @@ from kombu.message import Message
 from ...errors import NeverEnds
 from ...job.checks import is_number
 from ...job.envelope import rank
+from ...job.exceptions import LONGEST_DELAY
 from ...job.options import HEADER
 from ...job.states import State
 from ..capturing.capture import Enqueued, Inbox
@@ -44,8 +45,17 @@ class Draining:
         """Those that may run, in the order that one worker would take them."""
         order = priority_order(self.app)
         waiting = self.inbox.waiting(queue)
-        ready = [job for job in waiting if with_scheduled or self.clock.is_due(job)]
+        ready = [job for job in waiting if self._is_ready(job, with_scheduled)]
         return sorted(ready, key=lambda job: (rank(job.priority, order), job.number))
+
+    def _is_ready(self, job: Enqueued, with_scheduled: bool) -> bool:
+        """One that waits for a signal is not ready before its time, or the signal, has come."""
+        if self.clock.is_due(job):
+            return True
+        wait = self.inbox.memories.waits_for(job.task_id)
+        if wait is None or wait.name is None:
+            return with_scheduled
+        return self.inbox.memories.has_signal(job.task_id)
 
     def advance(self, seconds: float | timedelta) -> None:
         """Move the inbox's clock on."""
@@ -73,12 +83,21 @@ class Draining:
 
 
 def run_captured(
-    app: Any, inbox: Inbox, clock: InboxClock, job: Enqueued, *, left_as: State
+    app: Any,
+    inbox: Inbox,
+    clock: InboxClock,
+    job: Enqueued,
+    *,
+    left_as: State,
+    hurries: bool | None = None,
 ) -> Performed | None:
     """Run a waiting job, and record its outcome; None if it no longer waits.
 
-    ``left_as``: its state if the run is broken off.
+    ``left_as``: its state if the run is broken off. ``hurries``: it does not wait where it sleeps;
+    None: if it runs before its time.
     """
+    if hurries is None:
+        hurries = not clock.is_due(job)
     taken = inbox.take(job)
     if taken is None:
         return None
@@ -86,12 +105,26 @@ def run_captured(
         expire(app, inbox, taken)
         return Performed("cancelled", reason="expired")
     try:
-        performed = execute(app, attempt_of(taken))
+        steps = captured_steps(inbox, clock, job.task_id, hurries=hurries)
+        performed = execute(app, attempt_of(taken)._replace(find_steps=steps))
     except BaseException:
         inbox.update(taken, state=left_as)
         raise
     settle(inbox, clock, taken, performed)
     return performed
+
+
+def captured_steps(
+    inbox: Inbox, clock: InboxClock, task_id: str, *, hurries: bool = False
+) -> Callable[[Any], Any]:
+    """Finds the memory of a captured job, once its task is a PgTask and has a request."""
+
+    def find(request: Any) -> Any:
+        from .stepping import CapturedSteps  # loads the database driver, as a PgTask has
+
+        return CapturedSteps(inbox.memories, task_id, clock.now, hurries=hurries)
+
+    return find
 
 
 def never_ends(queue: str | None, counts: Mapping[str, int]) -> NeverEnds:
@@ -148,7 +181,12 @@ def settle(inbox: Inbox, clock: InboxClock, job: Enqueued, performed: Performed)
         return
     delay = performed.delay or 0.0
     eta = datetime.now(timezone.utc) + timedelta(seconds=delay) if delay else None
-    if performed.outcome == "snoozed":
+    if performed.outcome == "suspended":
+        # Of a wait without an end that is a hundred years.
+        span = LONGEST_DELAY if performed.delay is None else delay
+        eta = datetime.now(timezone.utc) + timedelta(seconds=span)
+        inbox.update(job, state=State.SCHEDULED, eta=eta)
+    elif performed.outcome == "snoozed":
         inbox.update(job, state=State.SCHEDULED, eta=eta)
     else:
         retries = job.retries + 1

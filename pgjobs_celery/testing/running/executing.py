@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -24,7 +24,7 @@ from kombu.message import Message
 
 from ...errors import NotCompleted, UnknownTask
 from ...job.decide import End, EndedRun, decide
-from ...job.exceptions import CancelledByTask, Postponed
+from ...job.exceptions import LONGEST_DELAY, CancelledByTask, Postponed, Suspension
 from ...job.held_claim import CLAIM
 from ...job.options import HEADER
 from ...job.outcome import Outcome
@@ -54,18 +54,22 @@ class Performed:
     """The result of an attempt."""
 
     #: "completed", "retried", "snoozed", "cancelled" or "discarded"; "replaced" after
-    #: ``Task.replace()``.
+    #: ``Task.replace()``; "suspended" where it sleeps, or waits for a signal.
     outcome: str
     #: The task's return value.
     result: Any = None
     #: Its exception.
     error: BaseException | None = None
-    #: Seconds until it runs again, retried or snoozed.
+    #: Seconds until it runs again, retried, snoozed or suspended; None for a wait without an end.
     delay: float | None = None
     #: Why it was cancelled.
     reason: str = ""
     #: The job's meta, as the attempt has left it.
     meta: dict[str, Any] = field(default_factory=dict, compare=False)
+    #: What its steps have returned by now, in this attempt or before, by their names.
+    steps: dict[str, Any] = field(default_factory=dict, compare=False)
+    #: The step at which it sleeps, or waits for a signal.
+    waits_at: str | None = None
     #: The outcome for its row, where a worker would decide it; of no claim yet.
     row: Outcome | None = field(default=None, compare=False)
 
@@ -78,7 +82,8 @@ class Performed:
         raise NotCompleted(f"the job was {self.outcome}{': ' if self.reason else ''}{self.reason}")
 
     def __repr__(self) -> str:
-        fields = {name: getattr(self, name) for name in ("result", "error", "delay", "reason")}
+        names = ("result", "error", "delay", "reason", "waits_at")
+        fields = {name: getattr(self, name) for name in names}
         shown = [
             f"{name}={value!r:.200}" for name, value in fields.items() if value not in (None, "")
         ]
@@ -95,6 +100,8 @@ class Attempt(NamedTuple):
     #: The claim on its row, and the row's database; None for a job without a row.
     fence: Fence | None = None
     key: str = NOWHERE
+    #: Finds what the job remembers of its steps, by the request; None for what any run does.
+    find_steps: Callable[[Any], Any] | None = None
 
 
 def execute(app: Any, attempt: Attempt) -> Performed:
@@ -121,7 +128,40 @@ def execute(app: Any, attempt: Attempt) -> Performed:
         claim = (fence.node.hex, fence.attempt, attempt.key, most)
         message.properties = {**message.properties, CLAIM: claim}
     message.accept = trace.prepare_accept_content(app.conf.accept_content)
-    return _run(app, task, Request(message, app=app, task=task, hostname=HOSTNAME))
+    request = Request(message, app=app, task=task, hostname=HOSTNAME)
+    if not _has_attempts(task):
+        return _run(app, task, request)
+    with _remembering(app, task, request.id, attempt.find_steps) as noted:
+        performed = _run(app, task, request)
+    return replace(performed, **noted())
+
+
+@contextmanager
+def _remembering(
+    app: Any, task: Any, task_id: str, find: Callable[[Any], Any] | None
+) -> Iterator[Callable[[], dict[str, Any]]]:
+    """In this block the task finds its steps; gives what to note of them then."""
+    from .stepping import decode_steps, remember  # loads the database driver, as a PgTask has
+
+    memories: list[Any] = []
+
+    def begin(sender: Any, task_id: str, **_: Any) -> None:
+        if task_id == of and sender.name == task.name and find is not None and not memories:
+            memories.append(find(sender.request))
+            remember(sender.request, app, memories[0])
+
+    def noted() -> dict[str, Any]:
+        if not memories:
+            return {}
+        steps = decode_steps(app, memories[0].known())
+        return {"steps": steps, "waits_at": memories[0].waits_at()}
+
+    of = task_id
+    signals.task_prerun.connect(begin, weak=False)
+    try:
+        yield noted
+    finally:
+        signals.task_prerun.disconnect(begin)
 
 
 def _run(app: Any, task: Any, request: Any) -> Performed:
@@ -183,6 +223,11 @@ def _decide(error: BaseException, meta: dict[str, Any]) -> Performed:
     row = decide(EndedRun(NO_CLAIM, End.RAISED, error))
     outcome = "completed" if row is None else OUTCOMES[row.state]
     shown = error.exc if isinstance(error, Postponed) else error
+    if isinstance(shown, Suspension):
+        assert row is not None
+        assert row.delay is not None
+        delay = row.delay if row.delay < LONGEST_DELAY else None
+        return Performed("suspended", delay=delay, meta=meta, row=row)
     return Performed(
         outcome,
         error=shown if outcome in ("retried", "discarded") else None,

@@ -35,10 +35,18 @@ class InlineRunner:
         """Run a job that was published here, now or when the task that published it has ended."""
         if job.is_again or job.task not in self._app.tasks:
             return  # it runs, and is handled at its end; or is another program's
+        self._put([job])
+
+    def on_signals(self) -> None:
+        """Signals were sent: run the jobs that have waited for them."""
+        memories = self._inbox.memories
+        self._put([job for job in self._inbox.waiting() if memories.has_signal(job.task_id)])
+
+    def _put(self, jobs: list[Enqueued]) -> None:
         if self._jobs is not None:
-            self._jobs.append(job)
+            self._jobs.extend(jobs)
             return
-        self._local.jobs = deque([job])
+        self._local.jobs = deque(jobs)
         self._local.runs = Counter()
         try:
             self.run_waiting()
@@ -63,9 +71,13 @@ class InlineRunner:
                 f"task {job.task}[{job.task_id}] has run {MOST_RUNS} times and goes on: it snoozes "
                 "or retries for ever where no time passes; test it with perform_job()"
             )
-        performed = run_captured(self._app, self._inbox, self._clock, job, left_as=State.DISCARDED)
+        performed = run_captured(
+            self._app, self._inbox, self._clock, job, left_as=State.DISCARDED, hurries=True
+        )
         if performed is None:
             return
+        if performed.outcome == "suspended":
+            return  # until its signal comes
         after = self._inbox.get(job.task_id)
         if after is not None and after.number == job.number and after.is_waiting:
             jobs = self._jobs

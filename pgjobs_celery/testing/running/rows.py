@@ -13,6 +13,8 @@ from kombu.message import Message
 from ...control.app import database_of
 from ...control.jobs import jobs
 from ...job.envelope import decode_envelope
+from ...job.exceptions import LONGEST_DELAY
+from ...job.held_claim import held_claim
 from ...job.job import Job
 from ...job.outcome import (
     Outcome,
@@ -27,6 +29,7 @@ from ...job.outcome import (
 )
 from ...job.rows import Bucket, Claim, Fence
 from ...job.states import WAITING, State
+from ...job.steps import Kind, Memory
 from ...maintenance.complete import Complete
 from ...results.backend import PgBackend
 from .clock import span
@@ -57,9 +60,21 @@ class RowDraining:
         ready = [job for job in chosen if with_scheduled or _is_due(job, now)]
         return sorted(ready, key=lambda job: (job.priority, job.id or 0))
 
+    def memories(self, task_id: str) -> dict[str, Memory]:
+        """What a job's steps have returned, by their names."""
+        with self.database.joining():
+            found = jobs(self.database).filter(id=task_id).list()
+            numbers = [job.id for job in found if job.id is not None]
+            return {
+                step.name: Memory(Kind(step.kind), step.value, step.value_type)
+                for step in self.database.steps.list_steps(numbers)
+            }
+
     def advance(self, seconds: float | timedelta) -> None:
         """Make scheduled jobs due that much sooner."""
         by = span(seconds)
+        with self.database.joining():
+            self.database.steps.advance_waits(by.total_seconds())
         for job in [*jobs(self.app).filter(state=[State.SCHEDULED, State.RETRYABLE])]:
             if job.scheduled_at is not None:
                 jobs(self.app).filter(id=job.task_id).reschedule(eta=job.scheduled_at - by)
@@ -69,7 +84,9 @@ class RowDraining:
     ) -> Counter[str]:
         """Run them; return the number of each outcome."""
         for _ in range(MOST_ROUNDS):
-            ready = self.due(queue, with_scheduled=with_scheduled)
+            with self.database.joining():
+                self.database.steps.wake_waiting(MOST_CLAIMS)
+            ready = self._ready(queue, with_scheduled=with_scheduled)
             error = None
             with self.database.joining():
                 if ready:
@@ -80,6 +97,19 @@ class RowDraining:
             if not ready or not with_recursion:
                 return self.counts
         raise never_ends(queue, self.counts)
+
+    def _ready(self, queue: str | None, *, with_scheduled: bool) -> list[Job]:
+        """Those to run now: of those that wait for a signal, only whose time is over."""
+        ready = self.due(queue, with_scheduled=with_scheduled)
+        if not with_scheduled:
+            return ready
+        due = {job.id for job in self.due(queue)}
+        early = [job.id for job in ready if job.id is not None and job.id not in due]
+        with self.database.joining():
+            waits = {wait.job: wait.signal for wait in self.database.steps.list_waits(early)}
+            asleep = [job for job, signal in waits.items() if signal is None]
+            self.database.steps.advance_waits(LONGEST_DELAY, asleep)
+        return [job for job in ready if waits.get(job.id or 0) is None]
 
     def _run_all(self, ready: list[Job], with_safety: bool) -> BaseException | None:
         """Claim these, as a worker with room for all would, and run them."""
@@ -138,7 +168,16 @@ class RowDraining:
             },
         )
         fence = Fence(node, claim.attempt)
-        return Attempt(message, claim.attempt, claim.max_attempts, fence, self.database.key)
+        return Attempt(
+            message, claim.attempt, claim.max_attempts, fence, self.database.key, self._find_steps
+        )
+
+    def _find_steps(self, request: Any) -> Any:
+        from .stepping import JoinedSteps
+
+        held = held_claim(request)
+        assert held is not None
+        return JoinedSteps(self.database, request.id, held)
 
     def _settle(self, node: UUID, outcomes: list[Outcome]) -> None:
         if outcomes:
