@@ -18,6 +18,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -90,6 +91,7 @@ class Session:
             "app@localhost/app": describe(f"dbname={self.database}"),
             "localhost/app": describe(f"dbname={self.database}"),
             "app@db/app": describe(f"dbname={self.database}"),
+            "8099": str(_free_port()),
         }
         (folder / "proj.py").write_text(self._localise(PROJ))
 
@@ -215,6 +217,14 @@ class Session:
         names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD"}
         params = {name: self.env[key] for name, key in names.items() if key in self.env}
         return {**params, "dbname": self.database}
+
+
+def _free_port() -> int:
+    """A port that nothing listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def is_alike(expected: str, printed: str) -> bool:

@@ -158,9 +158,12 @@ class Steps:
         rows = self._run("find_wait", task_id=task_id)
         return WaitingFor(*rows[0]) if rows else None
 
-    def advance_waits(self, seconds: float, jobs: Sequence[int] | None = None) -> None:
-        """In a test: have waits end so much sooner, of all jobs or of these."""
-        self._run("advance_waits", seconds=seconds, jobs=None if jobs is None else list(jobs))
+    def advance_waits(
+        self, seconds: float, jobs: Sequence[int] | None = None, *, sleeps_only: bool = False
+    ) -> None:
+        """In a test: have waits, or sleeps only, end so much sooner, of all jobs or of these."""
+        ids = None if jobs is None else list(jobs)
+        self._run("advance_waits", seconds=seconds, jobs=ids, sleeps_only=sleeps_only)
 
     def prune_signals(self, age: float, limit: int) -> int:
         """Delete up to ``limit`` signals that nobody took in so many seconds; how many."""

@@ -13,7 +13,7 @@ from kombu.serialization import loads
 from kombu.utils.functional import maybe_list
 
 from ...job.envelope import encode_body, is_job, job_options, moment, read_command
-from ...job.idempotency import digest_arguments, require_same_arguments
+from ...job.idempotency import digest_arguments
 from ...job.options import HEADER, JobOptions, check_meta
 from ...job.states import WAITING, State
 from ...job.unique import Unique
@@ -24,6 +24,7 @@ from . import escapes
 from .batches import NO_DATABASE, find_batch
 from .forked import Spool
 from .memories import Memories
+from .receipts import Receipts
 
 #: Seconds between two looks for jobs that forked children have published.
 CHILD_INTERVAL = 0.05
@@ -106,8 +107,7 @@ class Inbox:
         self._by_task: dict[str, list[int]] = {}
         self._by_id: dict[str, int] = {}
         self._by_key: dict[bytes, list[int]] = {}
-        #: The first job of each task and idempotency key, with a hash of its arguments.
-        self._receipts: dict[tuple[str, str], tuple[str, bytes | None]] = {}
+        self._receipts = Receipts()
         self._last = 0
         #: What the jobs remember of their steps, and the signals that were sent to them.
         self.memories = Memories()
@@ -156,27 +156,18 @@ class Inbox:
                 if replaced := job.unique.replaced(same.state):
                     self.update(same, **_replacements(job, replaced, same.published_at))
                 first_id = same.task_id
-                if job.idempotency_key is not None:
-                    name = job.task, job.idempotency_key
-                    self._receipts[name] = first_id, self._receipts[name][1]
+                self._receipts.redirect(job.task, job.idempotency_key, first_id)
         if receipt is not None and first_id is not None:
             receipt.report_conflict(first_id)
         return None
 
     def _find_first(self, job: Enqueued) -> str | None:
-        """The id of the job that was published with its key before; kept if none was."""
+        """The id of the job that was published with its idempotency key before."""
         before = self.get(job.task_id)
-        is_again = before is not None and before.state is State.EXECUTING
-        if job.idempotency_key is None or is_again:
+        if job.idempotency_key is None or (before and before.state is State.EXECUTING):
             return None
         digest = digest_arguments(job.content_type, job.body)
-        name = job.task, job.idempotency_key
-        if name not in self._receipts:
-            self._receipts[name] = job.task_id, digest
-            return None
-        task_id, first = self._receipts[name]
-        require_same_arguments(*name, task_id, first, digest)
-        return task_id
+        return self._receipts.find_first(job.task, job.idempotency_key, job.task_id, digest)
 
     def _add(self, job: Enqueued) -> Enqueued:
         with self._news:

@@ -63,11 +63,9 @@ class RowDraining:
     def memories(self, task_id: str) -> dict[str, Memory]:
         """What a job's steps have returned, by their names."""
         with self.database.joining():
-            found = jobs(self.database).filter(id=task_id).list()
-            numbers = [job.id for job in found if job.id is not None]
             return {
                 step.name: Memory(Kind(step.kind), step.value, step.value_type)
-                for step in self.database.steps.list_steps(numbers)
+                for step in self.database.steps.list_steps(task_id)
             }
 
     def advance(self, seconds: float | timedelta) -> None:
@@ -104,12 +102,12 @@ class RowDraining:
         if not with_scheduled:
             return ready
         due = {job.id for job in self.due(queue)}
-        early = [job.id for job in ready if job.id is not None and job.id not in due]
+        early = [job for job in ready if job.id is not None and job.id not in due]
         with self.database.joining():
-            waits = {wait.job: wait.signal for wait in self.database.steps.list_waits(early)}
-            asleep = [job for job, signal in waits.items() if signal is None]
-            self.database.steps.advance_waits(LONGEST_DELAY, asleep)
-        return [job for job in ready if waits.get(job.id or 0) is None]
+            waits = {job.id: self.database.steps.find_wait(job.task_id) for job in early}
+            asleep = [id for id, wait in waits.items() if id is not None and wait is not None]
+            self.database.steps.advance_waits(LONGEST_DELAY, asleep, sleeps_only=True)
+        return [job for job in ready if (wait := waits.get(job.id)) is None or not wait.signal]
 
     def _run_all(self, ready: list[Job], with_safety: bool) -> BaseException | None:
         """Claim these, as a worker with room for all would, and run them."""
