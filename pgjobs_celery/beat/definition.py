@@ -36,7 +36,7 @@ OPTIONS = frozenset({
     "expiration", "expires", "headers", "ignore_result", "link", "link_error", "mandatory",
     "priority", "queue", "retry", "retry_policy", "routing_key", "serializer", "shadow",
     "soft_time_limit", "time_limit",
-})  # fmt: skip
+}) - {"idempotency_key", "idempotency_for"}  # fmt: skip
 #: Further parameters of :meth:`Schedules.put`, as suggestions for a misspelt option.
 WORDS = ("task", "schedule", "missed", "missed_limit", "next_run_at")
 
