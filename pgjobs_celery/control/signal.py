@@ -62,7 +62,8 @@ def asignal(
 def _send(app: Any, given: Sequence[tuple[Any, ...]], *, first: bool) -> int:
     stand_in = captured_signals(app)
     if stand_in is not None:
-        return stand_in([_signal(app.conf, *each) for each in given], first)
+        coding = _Coding(app.conf)
+        return stand_in([coding.signal(*each) for each in given], first)
     return send(database_of(app), app, given, first=first)
 
 
