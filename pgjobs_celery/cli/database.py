@@ -49,7 +49,11 @@ RIGHTS: dict[str, Rights] = {
     "workers": {"jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",)},
     "ready": {"nodes": ("SELECT",), "queues": ("SELECT",)},
     "metrics": dict.fromkeys(
-        ("totals", "lines", "fold", "queues", "limits", "nodes", "schedules"), ("SELECT",)
+        (
+            *("totals", "lines", "fold", "queues", "limits", "nodes", "schedules", "jobs"),
+            *("flows", "gates", "lanes", "pauses"),
+        ),
+        ("SELECT",),
     ),
     "history": {"history": ("SELECT",), "fold": ("SELECT",)},
     "top": {

@@ -7,12 +7,13 @@ are made of that.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..db.deadline import answered_by
+from ..job.pauses import KINDS
 from ..maintenance.history import OTHER, RUNTIMES, WAITS
 from ..scopes.steady import monotonic
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..db.database import Database
     from ..db.rows.metrics import Key, Line, Server, WorkerRow
 
+#: How many jobs of a lane are counted.
+WAITING_DEPTH = 100
 #: How long the database may take for all of it, in seconds.
 ANSWER_SECONDS = 10.0
 
@@ -38,6 +41,7 @@ class Metric(NamedTuple):
 _TASK = ("name", "queue_name")
 _QUEUE = ("queue_name",)
 _WORKER = ("hostname",)
+_FLOW = ("flow",)
 
 #: Every metric. Those of ``celery_`` bear the names that celery-exporter gives them.
 METRICS: dict[str, Metric] = {
@@ -76,6 +80,19 @@ METRICS: dict[str, Metric] = {
     "pgjobs_queue_limit": Metric(
         "gauge", _QUEUE, "How many of its jobs may run at once; only of queues with a limit."
     ),
+    "pgjobs_queue_max_depth": Metric(
+        "gauge", _QUEUE, "How many of its jobs may wait; only of queues with a maximum depth."
+    ),
+    "pgjobs_pauses": Metric("gauge", ("kind",), "Pauses that hold, of tasks, tags and keys."),
+    "pgjobs_flow_limit": Metric(
+        "gauge", _FLOW, "How many starts in its period, or jobs at once, a rule allows of each key."
+    ),
+    "pgjobs_flow_used": Metric("gauge", _FLOW, "How many of those its busiest key has used."),
+    "pgjobs_flow_keys": Metric("gauge", _FLOW, "Keys of a rule that are in use."),
+    "pgjobs_flow_waiting": Metric(
+        "gauge", _FLOW, "Jobs that wait in lanes of a rule, counted up to 100 in each of 1,000."
+    ),
+    "pgjobs_flow_waiting_keys": Metric("gauge", _FLOW, "Keys of a rule for which jobs wait."),
     "celery_worker_up": Metric("gauge", _WORKER, "1 while the worker is within its lease."),
     "celery_worker_tasks_active": Metric("gauge", _WORKER, "Jobs that the worker holds."),
     "celery_active_worker_count": Metric("gauge", _QUEUE, "Live workers that consume the queue."),
@@ -182,6 +199,7 @@ def read_metrics(database: Database, limit: int) -> Reading:
         workers = rows.list_workers()
         lateness = rows.list_lateness()
         server = rows.look_at_server()
+        add_flows(reading, database, limit)
     queues = shown_queues(lines, limit)
     add_lines(reading, lines, queues)
     add_workers(reading, workers, lines, queues)
@@ -261,6 +279,30 @@ def add_workers(
     for name in ("celery_active_worker_count", "celery_active_consumer_count"):
         reading.values[name].update(consumers)
     reading.values["celery_active_process_count"].update(slots)
+
+
+def add_flows(reading: Reading, database: Database, limit: int) -> None:
+    """Show the rules, up to ``limit``: a sample for each, and none for a key."""
+    for queue in database.limits.list_queues()[:limit]:
+        reading.put("pgjobs_queue_max_depth", queue.max_depth, queue.name)
+    kinds = Counter(pause.kind for pause in database.rules.list_pauses())
+    for kind in KINDS:
+        reading.put("pgjobs_pauses", kinds[kind], kind)
+    rules = database.rules.list_rules(limit=limit)
+    if not rules:
+        return
+    names = {rule.flow for rule in rules}
+    for rule in rules:
+        reading.put("pgjobs_flow_limit", rule.amount, rule.flow)
+        for name in ("used", "keys", "waiting", "waiting_keys"):
+            reading.put(f"pgjobs_flow_{name}", 0, rule.flow)
+    for gate in database.rules.look_at_gates(names):
+        reading.put("pgjobs_flow_used", gate.used, gate.flow)
+        reading.put("pgjobs_flow_keys", gate.gates, gate.flow)
+    for line in database.rules.count_waiting(names, depth=WAITING_DEPTH):
+        for name, more in (("waiting", line.jobs), ("waiting_keys", 1)):
+            values = reading.values[f"pgjobs_flow_{name}"]
+            values[line.flow,] += more
 
 
 def add_server(reading: Reading, server: Server) -> None:

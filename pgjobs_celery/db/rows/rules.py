@@ -93,10 +93,10 @@ class Rules:
         return [GateRow(*row) for row in self._session.fetch("look_at_gates", **values)]
 
     def count_waiting(
-        self, flows: Collection[str] | None = None, limit: int = MOST
+        self, flows: Collection[str] | None = None, limit: int = MOST, depth: int = DEPTH
     ) -> list[WaitingRow]:
         """How many jobs wait at the gates of these flows, or of all."""
-        values = {"flows": _listed(flows), "limit": limit, "lanes": LANES, "depth": DEPTH}
+        values = {"flows": _listed(flows), "limit": limit, "lanes": LANES, "depth": depth}
         return [WaitingRow(*row) for row in self._session.fetch("count_waiting", **values)]
 
     def set_rule(self, rule: FlowRow, action: Action) -> None:
