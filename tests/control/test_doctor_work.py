@@ -17,6 +17,7 @@ from pgjobs_celery import jobs, queues
 from pgjobs_celery.config import Options
 from pgjobs_celery.control.doctor.doctor import doctor
 from pgjobs_celery.control.doctor.findings import Finding, Severity
+from pgjobs_celery.control.flows import Flows
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.job.rows import Bucket
@@ -407,3 +408,34 @@ def test_an_app_on_another_broker_hears_nothing_of_it(database: Database, url: s
     assert look(database, app) == {}
     close_app(app)
     assert parse_url(url) == database.conninfo
+
+
+def test_pauses_without_an_end_and_rules_that_let_nothing_begin(database, connection, url):
+    lives(database, A, "mail")
+    rules = Flows(database)
+    rules.pause(task="shop.send")
+    rules.pause(key="7", queue="mail")
+    rules.pause(tag="import", until=3600)
+    rules.set("rate/queue/mail", "0/m")
+    rules.set("running/queue/mail", 3, by="tenant")
+    put(database, "a", queue="mail")
+    lane = ["rate/queue/mail", "running/queue/mail=null"]
+    connection.execute(
+        "UPDATE pgjobs.jobs SET lane = %s, priority = priority | 256", ("\n".join(lane),)
+    )
+    connection.execute(
+        "INSERT INTO pgjobs.lanes (queue, lane, pass, gates) VALUES ('mail', %s, 0, %s)",
+        ("\n".join(lane), lane),
+    )
+    assert codes(database) == ["key_missing", "rule_allows_none"]
+    connection.execute("UPDATE pgjobs.pauses SET paused_at = paused_at - interval '2 days'")
+    found = look(database)
+    paused = [each for (code, _), each in found.items() if code == "jobs_paused"]
+    assert len(paused) == 2
+    for each in paused:
+        assert "for 2 days" in each.evidence or "48 h" in each.evidence
+        run_remedy(url, each.remedy)
+    assert [each.kind for each in rules.pauses()] == ["tag"]
+    run_remedy(url, found["rule_allows_none", "rate/queue/mail"].remedy)
+    assert codes(database) == ["key_missing"]
+    assert "kwargs.tenant" in found["key_missing", "running/queue/mail"].evidence

@@ -33,6 +33,8 @@ class Thresholds:
     bloat: float = 4.0
     #: How long jobs may wait in a queue that no worker consumes from.
     unconsumed: float = 60.0
+    #: How long jobs may be paused by task, tag or key without an end.
+    paused: float = 86_400.0
     #: How long a message that is not a job may wait, and be held by a node that is gone.
     message: float = 600.0
     #: How long a node may be past its lease while others live: they take its jobs within seconds.

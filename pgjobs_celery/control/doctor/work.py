@@ -7,7 +7,16 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from ...db.rights import quoted
-from ...db.rows.doctor import DEPTH, MEMBERS, Late, MessageQueue, OpenChord, Queue, SilentNode
+from ...db.rows.doctor import (
+    DEPTH,
+    MEMBERS,
+    Late,
+    MessageQueue,
+    OpenChord,
+    Queue,
+    SilentNode,
+    StuckFlow,
+)
 from ..explanation import COMMAND, count, span
 from .findings import Finding, finding
 from .schema import require
@@ -30,6 +39,7 @@ def look_at_work(looks: Looks, limits: Thresholds) -> Iterator[Finding]:
     yield from decide_late(looks.list_late(), limits)
     yield from decide_nodes(looks.list_silent_nodes(), limits)
     yield from decide_queues(looks.survey_queues(), limits)
+    yield from decide_flows(looks.survey_flows(), limits)
     yield from decide_messages(looks.survey_messages(limits.message), looks.schema)
     chords = looks.survey_chords(limits.chord, limits.unsized_chord)
     yield from decide_chords(chords, looks.schema, limits)
@@ -106,6 +116,42 @@ def decide_queues(found: Iterable[Queue], limits: Thresholds) -> Iterator[Findin
                 f"celery -A proj worker -Q {quote(each.name)}",
                 each.name,
                 **each._asdict(),
+            )
+
+
+def decide_flows(found: Iterable[StuckFlow], limits: Thresholds) -> Iterator[Finding]:
+    """Pauses and rules by which jobs may wait for ever."""
+    for each in found:
+        details = each._asdict()
+        if each.kind == "pause":
+            if each.number > limits.paused:
+                where = f" of queue {each.queue}" if each.queue else ""
+                option = f"{quote(each.queue)} --key" if each.queue else f"--{each.of}"
+                yield finding(
+                    "jobs_paused",
+                    f"The jobs of {each.of} {each.name}{where} have been paused for"
+                    f" {span(each.number)}, without an end.",
+                    f"{COMMAND} resume {option} {quote(each.name)}",
+                    f"{each.of} {each.name}{where}",
+                    **details,
+                )
+        elif each.kind == "none":
+            yield finding(
+                "rule_allows_none",
+                f"Jobs wait in {count(int(each.number), 'lane')}, such as of queue {each.queue},"
+                f" and rule {each.name} lets none of them begin.",
+                f"{COMMAND} flows set {quote(each.name)} none",
+                each.name,
+                **details,
+            )
+        else:
+            yield finding(
+                "key_missing",
+                f"Rule {each.name} counts by {each.of}, and none of the jobs that wait for it, such"
+                f" as in queue {each.queue}, has a value there: all count as one.",
+                f"{COMMAND} flows show {quote(each.name)}",
+                each.name,
+                **details,
             )
 
 

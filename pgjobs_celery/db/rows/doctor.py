@@ -169,6 +169,19 @@ class Queue(NamedTuple):
     consumers: int
 
 
+class StuckFlow(NamedTuple):
+    """A pause without an end, or a rule by which none of the jobs that wait for it can begin."""
+
+    #: ``pause``, ``none`` for a rule that allows nothing, ``key`` for one whose argument none has.
+    kind: str
+    #: Of a pause: task, tag or key. Of a rule: the path of its argument.
+    of: str
+    name: str
+    queue: str
+    #: For how many seconds it is paused; how many lanes wait.
+    number: float
+
+
 class MessageQueue(NamedTuple):
     """A queue of messages that are no jobs, by its first DEPTH."""
 
@@ -297,6 +310,11 @@ class Looks:
     def survey_queues(self) -> list[Queue]:
         """The queues that have jobs in line."""
         return [Queue(*row) for row in self._fetch("survey_queues", queues=QUEUES, depth=DEPTH)]
+
+    def survey_flows(self) -> list[StuckFlow]:
+        """The pauses that have no end, and the rules by which nothing can begin."""
+        rows = self._fetch("survey_flows", limit=QUEUES, depth=DEPTH)
+        return [StuckFlow(*row) for row in rows]
 
     def survey_messages(self, seconds: float) -> list[MessageQueue]:
         """The queues of messages; those have waited that did for so many seconds."""
