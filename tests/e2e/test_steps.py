@@ -217,3 +217,14 @@ def test_rows_and_memory_commit_together(
     booked = rows.select("SELECT * FROM public.booked WHERE task_id = %s", result.id)
     assert len(booked) == 1
     assert steps(rows, result) == [("book", "step")]
+
+
+def test_a_step_is_part_of_the_transaction_with_the_outcome(
+    step_app: Celery, rows: Rows, connection: Connection, path: str
+):
+    connection.execute("CREATE TABLE IF NOT EXISTS public.booked (task_id text)")
+    result = steptasks.settle.delay("public.booked", 2)
+    assert result.get(timeout=20) == 3
+    booked = rows.select("SELECT * FROM public.booked WHERE task_id = %s", result.id)
+    assert len(booked) == 1
+    assert steps(rows, result) == [("book", "step")]
