@@ -98,10 +98,15 @@ CREATE TABLE pgjobs.arrivals (
 CREATE TABLE pgjobs.rounds (
   queue    text   NOT NULL,
   turn     bigint NOT NULL DEFAULT 0,
-  -- No open lane has its turn before.
+  -- The time of this queue, in rounds: the turn that was served last. A lane that comes begins here.
   pass     double precision NOT NULL DEFAULT 0,
   -- All arrivals of earlier transactions are known.
   absorbed xid8 NOT NULL DEFAULT '0',
+  -- All lanes that were shut until then are open.
+  reopened timestamptz NOT NULL DEFAULT '-infinity',
+  -- The common gates of its open lanes, and for each the turn before which no such lane has its own.
+  commons  text[] NOT NULL DEFAULT '{}',
+  floors   double precision[] NOT NULL DEFAULT '{}',
   CONSTRAINT rounds_pkey PRIMARY KEY (queue, turn)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 
@@ -143,6 +148,47 @@ CREATE TABLE pgjobs.pauses (
   CONSTRAINT pauses_pkey PRIMARY KEY (kind, name, queue),
   CONSTRAINT pauses_kind_known CHECK (kind IN ('task', 'tag', 'key'))
 ) WITH (fillfactor = 50);
+
+-- How many tokens or places a gate has now; negative where its rule was made narrower. A window counts what
+-- lies ahead, too: a transaction that began before may take after one that began later, and no period that
+-- holds both may hold more. What lies more than a period ahead is of a clock that was put back.
+CREATE FUNCTION pgjobs.gate_free(
+  flow pgjobs.flows, gate pgjobs.gates, running bigint, now double precision
+) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+  RETURN CASE
+    WHEN (flow).amount IS NULL THEN 2147483647
+    WHEN (flow).period IS NULL THEN (flow).amount - running
+    WHEN (flow).algorithm = 'bucket' THEN pg_catalog.floor(
+      coalesce((flow).burst, (flow).amount)
+      - least(greatest(coalesce((gate).full_at, 0) - now, 0) * (flow).amount / (flow).period, 1e9) + 1e-6)::bigint
+    ELSE (flow).amount - (
+      SELECT coalesce(pg_catalog.sum(t.count), 0)
+      FROM unnest((gate).times, (gate).counts) AS t (at, count)
+      WHERE t.at > now - (flow).period AND t.at < now + (flow).period * 1.02)::bigint
+  END;
+
+-- When that many will be free, in seconds since 1970; infinity for a place, which a job's end frees.
+CREATE FUNCTION pgjobs.gate_opens(
+  flow pgjobs.flows, gate pgjobs.gates, need bigint, now double precision
+) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE
+  RETURN CASE
+    WHEN (flow).amount IS NULL THEN now
+    WHEN (flow).period IS NULL OR (flow).amount = 0 THEN 'infinity'
+    WHEN (flow).algorithm = 'bucket' THEN
+      coalesce((gate).full_at, now)
+      - (coalesce((flow).burst, (flow).amount) - need) * (flow).period / (flow).amount
+    ELSE coalesce((
+      SELECT pg_catalog.min(f.at) + (flow).period
+      FROM (
+        SELECT t.at, pg_catalog.sum(t.count) OVER (ORDER BY t.at DESC) - t.count AS later
+        FROM unnest((gate).times, (gate).counts) AS t (at, count)
+        WHERE t.at > now - (flow).period AND t.at < now + (flow).period * 1.02
+      ) AS f
+      -- Once this one has passed, only later ones count.
+      WHERE f.later - (
+          SELECT u.count FROM unnest((gate).times, (gate).counts) AS u (at, count) WHERE u.at = f.at LIMIT 1)
+        <= (flow).amount - need), now)
+  END;
 
 -- One row for a transaction that puts many jobs into one lane, if the first of them stands first. By the
 -- owner's rights: whoever may publish need not know of this. No sequential scan, whatever an empty table made
@@ -229,6 +275,8 @@ CREATE VIEW pgjobs.job_details AS
 DROP TRIGGER note_return ON pgjobs.jobs;
 DROP TRIGGER note_arrival ON pgjobs.jobs;
 DROP FUNCTION pgjobs.note_arrival();
+DROP FUNCTION pgjobs.gate_opens(pgjobs.flows, pgjobs.gates, bigint, double precision);
+DROP FUNCTION pgjobs.gate_free(pgjobs.flows, pgjobs.gates, bigint, double precision);
 DROP TABLE pgjobs.pauses;
 DROP TABLE pgjobs.weights;
 ALTER TABLE pgjobs.limits
