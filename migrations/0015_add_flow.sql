@@ -190,6 +190,34 @@ CREATE FUNCTION pgjobs.gate_opens(
         <= (flow).amount - need), now)
   END;
 
+-- The key at a path of the arguments, as pgjobs_celery.job.flow.key_text writes it. Not of numbers and objects
+-- that JSON can write in several ways.
+CREATE FUNCTION pgjobs.path_key(body jsonb, path text) RETURNS text
+  LANGUAGE sql STABLE PARALLEL SAFE
+  RETURN (
+    SELECT CASE
+        WHEN k.key ~ '[\x01-\x1f\x7f]' THEN '#' || pg_catalog.left(h.hash, 32)
+        WHEN pg_catalog.octet_length(k.key) <= 100 THEN k.key
+        -- As many whole characters as fit into 67 bytes.
+        ELSE (SELECT pg_catalog.left(k.key, pg_catalog.max(n.n))
+              FROM pg_catalog.generate_series(0, 67) AS n (n)
+              WHERE pg_catalog.octet_length(pg_catalog.left(k.key, n.n)) <= 67)
+             || '#' || pg_catalog.left(h.hash, 32)
+      END
+    FROM (
+      SELECT coalesce(CASE pg_catalog.jsonb_typeof(v.value) WHEN 'string' THEN v.value #>> '{}'::text[]
+                      ELSE v.value::text END, 'null') AS key
+      FROM (
+        SELECT body #> pg_catalog.string_to_array(
+          pg_catalog.regexp_replace(pg_catalog.regexp_replace(path, '^args\.', '0.'), '^kwargs\.', '1.'), '.')
+          AS value
+      ) AS v
+    ) AS k
+    CROSS JOIN LATERAL (
+      SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(k.key, 'UTF8')), 'hex') AS hash
+    ) AS h
+  );
+
 -- One row for a transaction that puts many jobs into one lane, if the first of them stands first. By the
 -- owner's rights: whoever may publish need not know of this. No sequential scan, whatever an empty table made
 -- the planner think. The name is written out, for a statement put together costs each job 20 us more; a
@@ -275,6 +303,7 @@ CREATE VIEW pgjobs.job_details AS
 DROP TRIGGER note_return ON pgjobs.jobs;
 DROP TRIGGER note_arrival ON pgjobs.jobs;
 DROP FUNCTION pgjobs.note_arrival();
+DROP FUNCTION pgjobs.path_key(jsonb, text);
 DROP FUNCTION pgjobs.gate_opens(pgjobs.flows, pgjobs.gates, bigint, double precision);
 DROP FUNCTION pgjobs.gate_free(pgjobs.flows, pgjobs.gates, bigint, double precision);
 DROP TABLE pgjobs.pauses;

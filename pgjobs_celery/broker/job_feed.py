@@ -13,6 +13,7 @@ from ..job.outcome import cancelled, discarded, error_from, released
 from ..job.rows import Bucket, Cancellation, Claim
 from ..printable import guarded
 from .claim_plan import ClaimPlan
+from .lane_plan import LanePlan
 from .message import Message
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class JobFeed:
         #: By queue. Replaced, never changed: a signal handler may cancel while a claim runs.
         self._consumers: Mapping[str, Consumer] = {}
         self._plan = ClaimPlan(channel.options.max_claim, self._node.read_ahead)
+        self._lanes = LanePlan()
         self._buffer: deque[Claim] = deque()
         #: Queues with a limit in which a job has ended.
         self._freed: deque[str] = deque()
@@ -63,12 +65,14 @@ class JobFeed:
         """True when the last look found all that there was, or another is not worth it now."""
         if self._buffer:
             return False
-        return self._plan.is_dry or self._plan.due_at > time.monotonic()
+        now = time.monotonic()
+        return self._lanes.due_at > now and (self._plan.is_dry or self._plan.due_at > now)
 
     @property
     def due_at(self) -> float:
         """When the next claim is worth its price, by the monotonic clock; infinite for not now."""
-        due_at = self._plan.due_at  # first: it is infinite for most channels, most of the time
+        # First: it is infinite for most channels, most of the time.
+        due_at = min(self._plan.due_at, self._lanes.due_at)
         return due_at if due_at == float("inf") or self._room() > 0 else float("inf")
 
     @property
@@ -87,7 +91,8 @@ class JobFeed:
         """
         if self._buffer:
             return True
-        pool = self._fed_pool() if self._plan.is_full and self._consumers else None
+        is_full = self._plan.is_full or self._lanes.is_full
+        pool = self._fed_pool() if is_full and self._consumers else None
         return pool is not None and self._node.holdings.in_pool >= pool.capacity < self._node.held
 
     def expect(self, queue: str, *, anywhere: bool = False) -> None:
@@ -97,13 +102,16 @@ class JobFeed:
                 self._plan.look_again()
             else:
                 self._plan.expect(time.monotonic(), queue)
+            self._lanes.expect(time.monotonic(), queue)
 
     def look_again(self) -> None:
         """Look at everything: time has passed, or a notification may have been lost."""
         self._plan.look_again()
+        self._lanes.look_again()
 
     def look_once_more(self) -> None:
         """Look at what came before our announcement: it was not announced to us."""
+        self._lanes.look_again()
         if self._plan.is_dry:
             self._plan.look_again()
         else:
@@ -165,8 +173,7 @@ class JobFeed:
         # A channel that only gets hears of no limit.
         self._node.limits.expire()
         self._node.places()
-        buckets = ClaimPlan.everything([queue])
-        while claims := self._claim_one(buckets):
+        while claims := self._claim_one(queue):
             message = self._to_message(claims[0])
             if message is not None:
                 self._qos.hand_out(message, no_ack)
@@ -174,10 +181,24 @@ class JobFeed:
                 return message
         return None
 
-    def _claim_one(self, buckets: Sequence[Bucket]) -> list[Claim]:
-        while not (claims := self._node.claim_jobs(buckets, 1, for_pool=False)):
-            if not self._node.parking.has_parked():
+    def _claim_one(self, queue: str) -> list[Claim]:
+        node = self._node
+        is_sorted = node.limits.is_sorted(queue)
+        line = [] if is_sorted else ClaimPlan.everything([queue])
+        while line and not (claims := node.claim_jobs(line, 1, for_pool=False)):
+            if not node.parking.has_parked():
                 break
+        if line and claims:
+            return claims
+        found = node.lanes.take_found()
+        if not is_sorted and (found is None or not found[1]):
+            return []
+        bucket = Bucket(queue, is_laned=True, is_sorted=is_sorted)
+        while not (claims := node.claim_jobs([bucket], 1, for_pool=False)):
+            look = node.lanes.look
+            if look is None or not (look.is_full or node.parking.has_parked()):
+                break
+            bucket = bucket._replace(gates=look.gates)
         return claims
 
     # Deliver
@@ -188,7 +209,9 @@ class JobFeed:
             self._plan.count_finished(self.acknowledged, time.monotonic())
             self.acknowledged = 0
         while self._freed:
-            self._plan.place_freed(self._freed.popleft())
+            queue = self._freed.popleft()
+            self._plan.place_freed(queue)
+            self._lanes.job_ended(time.monotonic(), queue)
         delivered = 0
         is_full = True
         while self._consumers:
@@ -203,7 +226,7 @@ class JobFeed:
             # the pool's children, and another look would hold them up.
             if self._buffer or not is_full or not self._claim():
                 break
-            is_full = self._plan.is_full
+            is_full = self._lanes.is_full if self._lanes.had_turn else self._plan.is_full
         return delivered
 
     def _room(self) -> int:
@@ -226,18 +249,36 @@ class JobFeed:
             return False
         for_pool = self._fed_pool() is not None
         claims = self._node.claim_jobs(look.buckets, look.limit, for_pool=for_pool)
+        known = self._node.lanes
+        if (found := known.take_found()) is not None:
+            asked, laned = found
+            self._lanes.know(laned, asked)
         has_found = self._take_claims(look, claims)
         if self._node.parking.has_parked():
-            self._plan.look_again()  # behind those that were parked
+            self.look_again()  # behind those that were parked
         return has_found
 
     def _start_claim(self) -> Look | None:
         """Decide what to claim now; None if no claim is worth its price."""
         start = time.monotonic()
-        if self._plan.due_at > start:
+        is_due = self._plan.due_at <= start
+        if not is_due and self._lanes.due_at > start:
             return None
         limit = self._plan.limit(self._room())
-        buckets = self._plan.buckets(start, self._node.places()) if limit else ()
+        buckets: Sequence[Bucket] = ()
+        if limit:
+            places = self._node.places()
+            in_lanes = [each for each in self._plan.queues if self._node.limits.is_sorted(each)]
+            self._lanes.sort(in_lanes)
+            # The line and the lanes take turns.
+            if self._lanes.due_at <= start and not (is_due and self._lanes.had_turn):
+                lanes = self._lanes.choose(start, places)
+                buckets = [lanes] if lanes is not None else ()
+            self._lanes.had_turn = bool(buckets)
+            if not buckets and is_due:
+                if in_lanes:
+                    places = {**places, **dict.fromkeys(in_lanes, 0)}
+                buckets = self._plan.buckets(start, places)
         if not buckets:
             self._looked_at = time.monotonic()
             return None
@@ -247,7 +288,12 @@ class JobFeed:
         """Learn from a claim, and buffer what it brought; True if there is something to deliver."""
         self._looked_at = end = time.monotonic()
         was_full = self._plan.is_full
-        self._plan.record(look.limit, claims, look.start, end, self._node.limits.full)
+        if look.buckets[0].is_laned:
+            lanes = self._node.lanes.look
+            if lanes is not None and lanes.queue == look.buckets[0].queue:
+                self._lanes.record(lanes, end)
+        else:
+            self._plan.record(look.limit, claims, look.start, end, self._node.limits.full)
         self._buffer.extend(claims)
         if not self._consumers:  # they were cancelled meanwhile, by a soft shutdown
             self.release()

@@ -23,6 +23,7 @@ from .rows.entries import Entries
 from .rows.explain import Explain
 from .rows.failures import FailureRows
 from .rows.filtered import Matches
+from .rows.flow import Flow
 from .rows.flow_rules import FlowRules
 from .rows.gates import Gates
 from .rows.groups import Groups
@@ -157,6 +158,11 @@ class Database(Session):
     def named_flows(self) -> dict[str, Any]:
         """The rules with a name that this process has registered, or has seen there."""
         return {}
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The rules of flow control, as the code registers them, and the lanes."""
+        return Flow(self)
 
     @cached_property
     def audit(self) -> Audit:

@@ -181,6 +181,11 @@ def flow_name(kind: str, of: str, name: str | None = None) -> str:
     return _shortened(text, LONGEST_FLOW)
 
 
+def queue_part(queue: str) -> str:
+    """A queue's name, as it stands in the names of its flows."""
+    return flow_name("", QUEUE, queue).split("/", 2)[2]
+
+
 def rate_flow(rate: Rate, of: str, name: str) -> FlowRow:
     """The rule of a task's or queue's rate."""
     flow = flow_name(RATE, rate.name) if rate.name else flow_name(RATE, of, name)

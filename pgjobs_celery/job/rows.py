@@ -87,6 +87,12 @@ class Bucket(NamedTuple):
     floor: int = FIRST_PLACE
     #: How many jobs to take from it at most; None for as many as the claim takes.
     places: int | None = None
+    #: It is the lanes of the queue that are looked at, and not its line; the only bucket then.
+    is_laned: bool = False
+    #: The queue's rules put each job of its line into a lane.
+    is_sorted: bool = False
+    #: Gates of its lanes to be made before.
+    gates: Sequence[str] = ()
 
 
 class Slots(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from ..job.flow import queue_part
 from ..job.rows import Slots
 
 
@@ -23,9 +24,15 @@ class KnownLimits:
         self.full: dict[str, bool] = {}
         #: The limits that all workers share may have changed.
         self.is_stale = True
+        #: Queues whose own rules put each of their jobs into a lane.
+        self.sorted: frozenset[str] = frozenset()
 
     def __contains__(self, queue: str) -> bool:
         return queue in self.own or queue in self.shared
+
+    def is_sorted(self, queue: str) -> bool:
+        """True where nothing is claimed from the line: each job of it comes into a lane."""
+        return bool(self.sorted) and (queue in self.sorted or queue_part(queue) in self.sorted)
 
     def places(self, held: Iterable[str]) -> dict[str, int]:
         """How many more jobs of each queue with a limit to claim at most, from 0.

@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 from weakref import WeakSet
@@ -31,6 +31,7 @@ from ..maintenance.watch import Watch
 from ..printable import guarded
 from .about import describe_process
 from .holdings import Holdings
+from .lanes import KnownLanes
 from .ledger import Ledger
 from .limits import KnownLimits
 from .look_back import LookBack
@@ -72,6 +73,8 @@ class Node:
         self.limits = KnownLimits()
         #: The pauses of tasks, tags and keys.
         self.parking = Parking()
+        #: The queues that have lanes, and what the last look found in them.
+        self.lanes = KnownLanes()
         #: Over which exchange this worker tells of what happens; None where it is not a worker.
         self.event_exchange: str | None = None
         #: Called with jobs that have come to their end, once that is written; from any thread.
@@ -214,7 +217,7 @@ class Node:
     def done(self, id: int, attempt: int) -> None:
         """The outcome of that attempt is known; a retry may have become our next one already."""
         queue = self.holdings.end(id, attempt)
-        if queue is not None and queue in self.limits:
+        if queue is not None and (queue in self.limits or queue in self.lanes.waiting):
             if queue in self.limits.shared:
                 self._note(self.ledger.freed, queue)
             for watcher in list(self._watchers):
@@ -245,8 +248,9 @@ class Node:
         self.limits.refresh(self._read_limits)
         return self.limits.places(self.holdings.queues())
 
-    def _read_limits(self) -> dict[str, int]:
+    def _read_limits(self) -> Mapping[str, int]:
         self.parking.refresh(self.database)
+        self.limits.sorted = self.database.flow.list_sorted()
         return self.database.limits.list_limits()
 
     def configure(self, name: str, settings: Settings, event_exchange: str | None = None) -> None:
@@ -349,6 +353,7 @@ class Node:
                 )  # fmt: skip
                 turn = self.parking.park(self.database, self.id, turn)
             self.limits.learn(turn.places, (claim.queue for claim in turn.claims))
+            self.lanes.learn(turn, buckets)
             return turn
 
         try:

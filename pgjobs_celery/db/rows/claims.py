@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from ...job.outcome import Outcome
-from ...job.rows import Bucket, Claim, Slots
+from ...job.rows import FIRST_PLACE, Bucket, Claim, Slots
 from ...job.states import State
 from .. import notify
 from ..connection import CONNECTION_ERRORS, Call
 from ..notify import waiter
+from .flow import Laned, LaneLook, find_calls, lane_calls, read_lanes
 from .messages import Messages
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Turn(NamedTuple):
     #: How many places the limited queues had when the outcomes were written, before anything was
     #: taken; not of one whose limit is gone.
     places: dict[str, Slots]
+    #: What a look at lanes has found besides.
+    lanes: LaneLook | None = None
+    #: After a look at everything: those of its queues that have lanes.
+    laned: list[Laned] | None = None
 
 
 class Claims:
@@ -105,10 +110,11 @@ class Claims:
         Some of the queues are ``limited`` for all workers together. Each of those may have one
         bucket only; from one that is limited and not named here nothing is taken. Workers that wait
         for a queue that was full and is not any more are woken. Jobs with steps may be interrupted
-        up to ``bound`` times without losing an attempt.
+        up to ``bound`` times without losing an attempt. A bucket of lanes is the only one.
         """
         outcomes = pending.outcomes
-        locked = sorted({*limited, *pending.freed})
+        lanes = next((bucket for bucket in buckets if bucket.is_laned and limit > 0), None)
+        locked = sorted({*limited, *pending.freed, *([lanes.queue] if lanes else ())})
         calls = {"pin_plans": self._session.call("pin_plans")}
         if outcomes:
             if any(each.is_interrupted for each in outcomes):
@@ -116,29 +122,43 @@ class Claims:
             calls["settle_jobs"] = self._settle(node, outcomes)
             if again := [each.id for each in outcomes if each.state in _AGAIN]:
                 calls["tally_retries"] = self._session.call("tally_retries", ids=again)
+            if back := [each.id for each in outcomes if each.state is State.AVAILABLE]:
+                calls["tell_lanes"] = self._session.call("tell_lanes", ids=back)
         if pending.read:
             calls["delete_messages"] = self._session.call(
                 "delete_messages", node=node, ids=list(pending.read)
             )
         if pending.returned:
             calls["release_messages"] = Messages(self._session).release(node, pending.returned)
+        if lanes:
+            calls["open_queue"] = self._session.call("open_queue", queue=lanes.queue)
         if locked:
             calls["lock_limits"] = self._session.call("lock_limits", locked=locked)
             calls["free_slots"] = self._session.call("free_slots", locked=locked)
-        if buckets and limit > 0:
+        if lanes:
+            calls |= lane_calls(self._session, lanes, node, name, limit, late)
+        elif buckets and limit > 0:
             is_alone = len(calls) == 1
             calls["claim_jobs"] = self._claim(node, name, buckets, limit, late, locked, is_alone)
+            if all(bucket.floor == FIRST_PLACE for bucket in buckets):
+                queues = sorted({bucket.queue for bucket in buckets})
+                calls["find_laned"] = find_calls(self._session, queues)
         rows = dict(zip(calls, self._session.run(list(calls.values())), strict=True))
         settled = {row[0]: State(row[1]) for row in rows.get("settle_jobs", ())}
-        claims = [Claim(*row) for row in rows.get("claim_jobs", ())]
-        order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
-        claims.sort(key=lambda claim: (claim.priority, order[claim.queue], claim.seq))
+        look = None
+        if lanes:
+            claims, look = read_lanes(lanes.queue, rows)
+        else:
+            claims = [Claim(*row) for row in rows.get("claim_jobs", ())]
+            order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
+            claims.sort(key=lambda claim: (claim.priority, order[claim.queue], claim.seq))
+        laned = [Laned(*row) for row in rows["find_laned"]] if "find_laned" in rows else None
         lost = [outcome for outcome in outcomes if outcome.id not in settled]
         if not locked:
-            return Turn(claims, lost, settled, {})
+            return Turn(claims, lost, settled, {}, look, laned)
         places = {queue: Slots(*row) for queue, *row in rows["free_slots"] if row[0] is not None}
         self._wake_refused(places, Counter(claim.queue for claim in claims))
-        return Turn(claims, lost, settled, places)
+        return Turn(claims, lost, settled, places, look, laned)
 
     def begin_jobs(self, node: UUID, attempts: Sequence[tuple[int, int]]) -> None:
         """Have these (number of the row, attempt) not go back in line if ``node`` dies."""

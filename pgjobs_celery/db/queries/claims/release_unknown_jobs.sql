@@ -7,6 +7,8 @@ SET state = pgjobs.settled_state(j, 'available', false),
     finished_at = CASE WHEN pgjobs.settled_state(j, 'available', false) = 'cancelled' THEN pg_catalog.now() END,
     redelivered = true,
     claimed_by = NULL,
+    -- As it is: its lane hears of it (note_return).
+    lane = j.lane,
     errors = CASE WHEN pgjobs.settled_state(j, 'available', false) = 'cancelled'
                   THEN pgjobs.settled_error(j, 'cancelled', NULL)
                   ELSE j.errors END

@@ -7,6 +7,8 @@ SET id = j.id,
     state = 'available',
     finished_at = NULL,
     redelivered = true,
+    -- Its lane hears of it (note_return).
+    lane = j.lane,
     reported_state = 'SUCCESS'
 WHERE j.id = %(id)s
   AND j.attempt = %(attempt)s::integer

@@ -17,7 +17,9 @@ WITH due AS MATERIALIZED (
   UPDATE pgjobs.jobs AS j
   SET state = 'available',
       due_at = NULL,
-      seq = due.seq
+      seq = due.seq,
+      -- As it is: its lane hears of it (note_return).
+      lane = j.lane
   FROM due
   WHERE j.ctid = due.ctid
   RETURNING j.queue

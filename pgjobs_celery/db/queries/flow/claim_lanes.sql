@@ -444,8 +444,15 @@ SELECT c.id, c.attempt, c.max_attempts, c.queue, c.priority, c.seq, c.redelivere
        c.expires_in
 FROM claimed AS c
 UNION ALL
-SELECT NULL, f.taken::integer, f.visited::integer, NULL,
-       NULL, NULL,
+SELECT NULL, f.taken::integer, f.visited::integer,
+       -- Lanes wait for the end of a job.
+       CASE WHEN EXISTS (SELECT FROM waits AS w WHERE w.opens = 'infinity')
+              OR EXISTS (SELECT FROM open_classes AS k WHERE k.opens = 'infinity')
+              OR EXISTS (SELECT FROM pgjobs.lanes AS l WHERE l.queue = %(queue)s AND l.shut_until = 'infinity')
+            THEN 'jobs' END,
+       -- There are lanes at all; and how many are open that were looked at.
+       CASE WHEN EXISTS (SELECT FROM pgjobs.lanes AS l WHERE l.queue = %(queue)s) THEN 1 ELSE 0 END::smallint,
+       f.visited - f.removed - f.shut,
        -- Something was done, and open lanes are left.
        f.taken + f.removed + f.shut > 0 AND f.visited > f.removed + f.shut OR f.visited >= c.room AND c.room > 0
          AND f.taken + f.removed + f.shut > 0,

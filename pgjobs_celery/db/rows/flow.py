@@ -1,0 +1,157 @@
+"""Statements on lanes: what a claim from them consists of, and the rules that code registers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from ...job.flow import FlowRow, queue_part, rank_of
+from ...job.rows import Bucket, Claim
+
+if TYPE_CHECKING:
+    from ..connection import Call, Row
+    from ..session import Session
+
+#: How many arrivals a claim reads, how many jobs it sorts into lanes, and how many lanes it opens.
+MOST_ARRIVALS, MOST_SORTED, MOST_OPENED = 2000, 500, 1000
+#: The advisory locks under which rows of gates are made.
+GATES = 0x7067_6A67
+#: A row of a result without an id tells of the look.
+_FATE_COLUMNS = 10
+
+
+class LaneLook(NamedTuple):
+    """The findings of a look at the lanes of a queue."""
+
+    queue: str
+    #: Whether another look may find more at once.
+    is_full: bool
+    #: In how many seconds a gate opens; None for never, by itself.
+    opens_in: float | None
+    #: Lanes wait for the end of a job.
+    waits_for_jobs: bool
+    #: Open lanes are left, and gave nothing this time.
+    is_held_up: bool
+    #: It has lanes at all.
+    has_lanes: bool
+    #: Gates to be made before the next look.
+    gates: tuple[str, ...] = ()
+
+
+class Laned(NamedTuple):
+    """A queue that has lanes, or gets some."""
+
+    queue: str
+    #: Its own rules put each of its jobs into a lane.
+    is_sorted: bool
+
+
+def lane_calls(
+    session: Session, bucket: Bucket, node: UUID, name: str, limit: int, late: Sequence[str] | None
+) -> dict[str, Call]:
+    """The statements of a claim from the lanes of a queue, once its row of limits is locked."""
+    queue = bucket.queue
+    calls: dict[str, Call] = {}
+    if bucket.gates:
+        calls["make_gates"] = session.call("make_gates", gates=list(bucket.gates), space=GATES)
+    if bucket.is_sorted:
+        calls["lane_jobs"] = session.call(
+            "lane_jobs", queue=queue, flow=queue_part(queue), limit=MOST_SORTED
+        )
+    calls["absorb_arrivals"] = session.call("absorb_arrivals", queue=queue, limit=MOST_ARRIVALS)
+    calls["reopen_lanes"] = session.call("reopen_lanes", queue=queue, node=node, limit=MOST_OPENED)
+    calls["claim_lanes"] = session.call(
+        "claim_lanes",
+        queue=queue,
+        node=node,
+        name=name,
+        limit=limit,
+        places=bucket.places,
+        late=late,
+    )
+    return calls
+
+
+def read_lanes(queue: str, rows: Mapping[str, Sequence[Row]]) -> tuple[list[Claim], LaneLook]:
+    """The claims from the lanes of a queue, in their order in line, and what else was found."""
+    claims = [
+        Claim(*row)._replace(priority=rank_of(row[4])) for row in rows["claim_lanes"] if row[0]
+    ]
+    claims.sort(key=lambda claim: (claim.priority, claim.seq))
+    fate = next((row for row in rows["claim_lanes"] if row[0] is None), None)
+    if fate is None:  # this node is past its lease
+        return claims, LaneLook(queue, False, 1.0, False, False, True)
+    taken, _, waits, has_lanes, left, is_full, gates = fate[1:8]
+    is_behind = bool(rows["absorb_arrivals"] and rows["absorb_arrivals"][0][0])
+    return claims, LaneLook(
+        queue,
+        is_full=is_full or is_behind or gates is not None,
+        opens_in=fate[9],
+        waits_for_jobs=waits is not None,
+        is_held_up=left > 0 and not taken,
+        has_lanes=bool(has_lanes) or is_behind,
+        gates=tuple(gates.split("\n")) if gates else (),
+    )
+
+
+class Flow:
+    """Statements on rules and lanes, one method each."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def register_flows(
+        self, rows: Sequence[FlowRow], retired: Sequence[str], fair: Mapping[str, str | None]
+    ) -> None:
+        """Have these rules of the code hold, and not those of the ``retired`` flows any more.
+
+        ``fair``: by which path each of these queues is fair; None for not. What was set by hand
+        stays.
+        """
+        calls = [
+            self._session.call(
+                "register_flows",
+                flows=[row.flow for row in rows],
+                amounts=[row.amount for row in rows],
+                periods=[row.period for row in rows],
+                bys=[row.by for row in rows],
+                bursts=[row.burst for row in rows],
+                algorithms=[row.algorithm for row in rows],
+                scopes=[row.scope for row in rows],
+            ),
+            self._session.call("retire_flows", flows=list(retired)),
+        ]
+        if fair:
+            calls.append(
+                self._session.call(
+                    "register_fair", queues=list(fair), paths=[fair[queue] for queue in fair]
+                )
+            )
+        self._session.run(calls)
+
+    def list_sorted(self) -> frozenset[str]:
+        """The queues whose own rules put each of their jobs into a lane; some as flows name them."""
+        return frozenset(name for (name,) in self._session.fetch("list_sorted"))
+
+    def weigh_lanes(self, queue: str, key: str, weight: float) -> None:
+        """Have the lanes of a key take so many turns where others take one, from now on."""
+        self._session.run(
+            [
+                self._session.call("pin_plans"),
+                self._session.call("lock_limits", locked=[queue]),
+                self._session.call("weigh_lanes", queue=queue, share=f"share={key}", weight=weight),
+            ]
+        )
+
+    def prune_gates(self, limit: int) -> int:
+        """Delete gates that are as new again; how many."""
+        calls = [self._session.call("pin_plans"), self._session.call("prune_gates", limit=limit)]
+        return int(self._session.run(calls)[1][0][0])
+
+
+def find_calls(session: Session, queues: Sequence[str]) -> Call:
+    """The statement that asks which of these queues have lanes."""
+    return session.call(
+        "find_laned", queues=list(queues), flows=[queue_part(queue) for queue in queues]
+    )
