@@ -9,6 +9,8 @@ CROSS JOIN LATERAL (
     AND r.finished_at IS NULL
     AND r.due_at IS NULL
     AND r.claimed_by IS NULL
+    -- Not of its lanes.
+    AND r.priority <= 255
   ORDER BY r.priority, r.seq
   LIMIT 1
   FOR NO KEY UPDATE SKIP LOCKED

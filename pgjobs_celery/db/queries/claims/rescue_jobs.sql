@@ -29,6 +29,8 @@ WITH dead AS MATERIALIZED (
       finished_at = CASE WHEN pgjobs.settled_state(j, l.wanted, NOT l.is_forgiven) <> 'available' THEN pg_catalog.now() END,
       redelivered = true,
       claimed_by = NULL,
+      -- As it is: its lane hears of it (note_return).
+      lane = j.lane,
       max_attempts = CASE WHEN l.is_forgiven THEN least(j.max_attempts, 2147483646) + 1 ELSE j.max_attempts END,
       meta = CASE WHEN l.is_forgiven
                   THEN pg_catalog.jsonb_set(

@@ -12,6 +12,8 @@ WITH line AS MATERIALIZED (
                    WHEN j.state = 'retryable' THEN 'retryable'
                    ELSE 'scheduled' END,
       seq = CASE WHEN line.eta > pg_catalog.now() OR j.due_at IS NULL THEN j.seq ELSE line.seq END,
+      -- As it is: its lane hears of it (note_return).
+      lane = j.lane,
       scheduled_at = line.eta,
       due_at = CASE WHEN line.eta > pg_catalog.now() THEN line.eta END
   FROM line

@@ -35,6 +35,8 @@ WITH line AS MATERIALIZED (
   SET id = j.id,
       state = CASE WHEN line.due_at IS NULL THEN 'available' ELSE 'scheduled' END,
       seq = line.seq,
+      -- Its lane hears of it (note_return).
+      lane = j.lane,
       scheduled_at = coalesce(line.due_at, pg_catalog.now()),
       due_at = line.due_at,
       finished_at = NULL,

@@ -76,9 +76,9 @@ WITH alive AS MATERIALIZED (
   SELECT k.common, k.floor, o.is_open, o.opens
   FROM classes AS k
   CROSS JOIN LATERAL (
-    SELECT pg_catalog.bool_and(g.held IS NOT NULL AND g.free > 0) IS NOT FALSE AS is_open,
+    SELECT pg_catalog.bool_and((g.held).turn IS NOT NULL AND g.free > 0) IS NOT FALSE AS is_open,
            -- NULL where one is locked, or has no row.
-           CASE WHEN pg_catalog.bool_and(g.held IS NOT NULL)
+           CASE WHEN pg_catalog.bool_and((g.held).turn IS NOT NULL)
                 THEN pg_catalog.max(CASE WHEN g.free > 0 THEN 0
                                          ELSE pgjobs.gate_opens(g.flow, g.held, 1, c.now) END) END AS opens
     FROM common_gates AS g
@@ -154,7 +154,7 @@ WITH alive AS MATERIALIZED (
 ), shut AS MATERIALIZED (
   -- NULL where a gate is locked, or has no row.
   SELECT p.lane,
-         CASE WHEN pg_catalog.bool_and(g.held IS NOT NULL)
+         CASE WHEN pg_catalog.bool_and((g.held).turn IS NOT NULL)
               THEN pg_catalog.max(CASE WHEN g.free > 0 THEN 0
                                        ELSE pgjobs.gate_opens(g.flow, g.held, 1, c.now) END) END AS opens
   FROM passing AS p
@@ -162,7 +162,7 @@ WITH alive AS MATERIALIZED (
   CROSS JOIN clock AS c
   WHERE p.is_own
   GROUP BY p.lane
-  HAVING pg_catalog.bool_or(g.held IS NULL OR g.free <= 0)
+  HAVING pg_catalog.bool_or((g.held).turn IS NULL OR g.free <= 0)
 ), shares AS MATERIALIZED (
   SELECT v.key, pg_catalog.min(v.start) AS start, pg_catalog.max(v.weight) AS weight,
          pg_catalog.bool_or(v.share <> '') AS is_fair
