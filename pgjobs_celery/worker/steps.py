@@ -32,6 +32,7 @@ from ..publishing.replacement import MARKING, mark_steps
 from ..signals import job_discarded, job_finished
 from ..tasks.limited import share_rate_limits
 from . import retries as retrying
+from .flows import register_flows
 from .foreign_chords import watch_chords
 from .hooks import (
     GuardGossip,
@@ -92,8 +93,10 @@ class Tracking(bootsteps.StartStopStep):
     def _track_tasks(self) -> None:
         """Again, for tasks may have been registered since."""
         late = track_tasks(self._consumer.app)
-        if self._node is not None:
-            self._node.acknowledge_late(late)
+        if (node := self._node) is not None:
+            node.acknowledge_late(late)
+            register_flows(self._consumer.app, node.database, node.settings)
+            node.limits.expire()
 
     def start(self, consumer: Any) -> None:
         """The pool runs."""

@@ -131,7 +131,7 @@ class Flow:
         self._session.run(calls)
 
     def list_sorted(self) -> frozenset[str]:
-        """The queues whose own rules put each of their jobs into a lane; some as flows name them."""
+        """The queues whose rules put each of their jobs into a lane; some as flows name them."""
         return frozenset(name for (name,) in self._session.fetch("list_sorted"))
 
     def weigh_lanes(self, queue: str, key: str, weight: float) -> None:
