@@ -1,4 +1,4 @@
-"""Delete leftovers: queues that no program can use any longer, and expired messages."""
+"""Delete leftovers: queues that no program can use any longer, expired messages, idle gates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 class Reap(Service):
-    """Delete reply queues without an owner, queues past their expiry, and expired messages."""
+    """Delete reply queues without an owner, queues past their expiry, expired messages, and the
+    gates of keys that are not used any more.
+    """
 
     name = "reap"
     interval = 60.0
@@ -26,4 +28,9 @@ class Reap(Service):
             messages += count
             if count < self.batch:
                 break
-        return {"queues": queues, "messages": messages}
+        gates = 0
+        while count := database.flow.prune_gates(self.batch):
+            gates += count
+            if count < self.batch:
+                break
+        return {"queues": queues, "messages": messages, "gates": gates}

@@ -20,6 +20,7 @@ from pgjobs_celery.control.filters import Filters
 from pgjobs_celery.db.connection import Call
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.rows.claims import Pending
 from pgjobs_celery.db.rows.results import Origin
 from pgjobs_celery.db.rows.unique_jobs import Conflict, Guard
 from pgjobs_celery.db.sql import QUERIES
@@ -97,6 +98,8 @@ TRANSITIONS = {
     },
     "take_key": {},
     "claim_jobs": {"available available(again) available(spent)": "executing"},
+    "claim_lanes": {"available available(again) available(spent)": "executing"},
+    "lane_jobs": {},
     "claim_jobs by a node that is not alive": {},
     "claim_jobs of another queue": {},
     "settle_jobs completed": {MINE: "completed"},
@@ -291,6 +294,21 @@ def claim_jobs(node: UUID, queue: str = "q", late: list[str] | None = None) -> A
     return lambda db: db.claims.claim_jobs(node, "n", [Bucket(queue)], 100, late=late)
 
 
+def claim_lanes(db: Database) -> None:
+    with psycopg.connect(db.conninfo) as connection:
+        connection.execute(
+            "UPDATE pgjobs.jobs SET lane = 'share=a', priority = priority + 256"
+            " WHERE queue = 'q' AND finished_at IS NULL"
+        )
+    db.claims.turn(ME, Pending(), [Bucket("q", is_laned=True)], 100)
+
+
+def lane_jobs(db: Database) -> None:
+    """Of a queue that is fair: what stands in its line comes into lanes, and stays available."""
+    db.flow.register_flows((), (), {"q": "kwargs.key"})
+    db.run([db.call("lane_jobs", queue="q", flow="q", limit=100)])
+
+
 def release_unknown_jobs(queue: str = "q") -> AboutAll:
     return lambda db: db.claims.release_unknown_jobs(ME, [queue], [])
 
@@ -397,6 +415,8 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
 #: And once for all rows, the others.
 ABOUT_ALL: dict[str, list[AboutAll]] = {
     "claim_jobs": [claim_jobs(ME), claim_jobs(ME, late=[])],
+    "claim_lanes": [claim_lanes],
+    "lane_jobs": [lane_jobs],
     "claim_jobs by a node that is not alive": [claim_jobs(DEAD), claim_jobs(UUID(int=4))],
     "claim_jobs of another queue": [claim_jobs(ME, "other")],
     "stage_jobs": [lambda db: db.claims.stage_jobs(100)],

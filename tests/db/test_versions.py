@@ -100,7 +100,7 @@ def test_a_role_without_rights_learns_what_to_grant_and_is_fine_after_it(db, as_
     db.execute(f"GRANT USAGE ON SCHEMA pgjobs TO {role}")
     db.execute(f"GRANT SELECT ON pgjobs.migrations TO {role}")
     with pytest.raises(
-        PermissionMissing, match=r"no rights on audit, bindings, .*jobs, jobs_seq"
+        PermissionMissing, match=r"no rights on arrivals, audit, bindings, .*jobs, jobs_seq"
     ) as caught:
         check_schema(connection, "pgjobs")
     for statement in grants(caught.value):

@@ -5,7 +5,7 @@ WITH line AS MATERIALIZED (
   SELECT o.id, pg_catalog.nextval('pgjobs.jobs_seq') AS seq, ARRAY(
     SELECT t.gate
     FROM pgjobs.jobs AS g
-    CROSS JOIN LATERAL unnest(pg_catalog.string_to_array(g.lane, E'\n')) WITH ORDINALITY AS t (gate, place)
+    CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.string_to_array(g.lane, E'\n')) WITH ORDINALITY AS t (gate, place)
     WHERE g.id = o.id
       AND t.gate !~ '^(rate/queue/|running/queue/|pause/key/|share=)'
     ORDER BY t.place
@@ -16,8 +16,8 @@ WITH line AS MATERIALIZED (
   SET queue = %(to)s,
       seq = line.seq,
       -- The gates of its task go with it, those of the queue and its share stay.
-      lane = CASE WHEN line.gates <> '{}' THEN pg_catalog.array_to_string(line.gates, E'\n') END,
-      priority = ((j.priority & 255) + CASE WHEN line.gates <> '{}' THEN 256 ELSE 0 END)::smallint
+      lane = CASE WHEN pg_catalog.cardinality(line.gates) > 0 THEN pg_catalog.array_to_string(line.gates, E'\n') END,
+      priority = ((j.priority & 255) + CASE WHEN pg_catalog.cardinality(line.gates) > 0 THEN 256 ELSE 0 END)::smallint
   FROM line
   WHERE j.id = line.id
     AND j.state IN ('scheduled', 'available', 'retryable')

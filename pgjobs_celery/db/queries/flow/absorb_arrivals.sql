@@ -57,17 +57,17 @@ WITH round AS MATERIALIZED (
 ), added AS (
   INSERT INTO pgjobs.lanes (queue, share, lane, pass, gates, common, weight, priority, seq)
   SELECT %(queue)s, k.share, k.lane,
-         greatest(coalesce(s.pass, n.pass + 1 / w.weight), n.pass),
+         greatest(coalesce(s.pass, n.pass + 1::double precision / w.weight), n.pass),
          k.gates, k.common, w.weight, k.priority, k.seq
   FROM known AS k
-  CROSS JOIN (SELECT coalesce((SELECT r.pass FROM round AS r), 0) AS pass) AS n
+  CROSS JOIN (SELECT coalesce((SELECT r.pass FROM round AS r), 0::double precision) AS pass) AS n
   CROSS JOIN LATERAL (
     SELECT coalesce((
       SELECT y.weight
       FROM pgjobs.weights AS y
       WHERE y.queue = %(queue)s
         AND y.key = pg_catalog.substr(k.share, 7)
-        AND k.share <> ''), 1) AS weight
+        AND k.share <> ''), 1::double precision) AS weight
   ) AS w
   LEFT JOIN LATERAL (
     SELECT o.pass
@@ -96,7 +96,7 @@ WITH round AS MATERIALIZED (
         FROM round AS r
         CROSS JOIN LATERAL unnest(r.commons, r.floors) AS u (common, floor)
         UNION ALL
-        SELECT a.common, coalesce((SELECT r.pass FROM round AS r), 0)
+        SELECT a.common, coalesce((SELECT r.pass FROM round AS r), 0::double precision)
         FROM added AS a
       ) AS m
       GROUP BY m.common

@@ -46,7 +46,7 @@ WITH alive AS MATERIALIZED (
   FROM (
     SELECT DISTINCT t.gate
     FROM classes AS k
-    CROSS JOIN LATERAL unnest(pg_catalog.string_to_array(k.common, E'\n')) AS t (gate)
+    CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.string_to_array(k.common, E'\n')) AS t (gate)
   ) AS w
   CROSS JOIN clock AS c
   CROSS JOIN LATERAL (
@@ -114,7 +114,7 @@ WITH alive AS MATERIALIZED (
   FROM (
     SELECT DISTINCT t.gate
     FROM visited AS v
-    CROSS JOIN LATERAL unnest(v.gates) AS t (gate)
+    CROSS JOIN LATERAL pg_catalog.unnest(v.gates) AS t (gate)
     WHERE pg_catalog.strpos(t.gate, '=') > 0
   ) AS w
   CROSS JOIN clock AS c
@@ -149,7 +149,7 @@ WITH alive AS MATERIALIZED (
   -- Which gates each lane that is looked at has.
   SELECT v.lane, g.gate, g.free, g.most, pg_catalog.strpos(g.gate, '=') > 0 AS is_own
   FROM visited AS v
-  CROSS JOIN LATERAL unnest(v.gates) AS t (gate)
+  CROSS JOIN LATERAL pg_catalog.unnest(v.gates) AS t (gate)
   JOIN gates AS g ON g.gate = t.gate
 ), shut AS MATERIALIZED (
   -- NULL where a gate is locked, or has no row.
@@ -178,12 +178,12 @@ WITH alive AS MATERIALIZED (
     CROSS JOIN (
       SELECT CASE WHEN pg_catalog.count(*) >= (SELECT c.room FROM clock AS c) THEN pg_catalog.max(e.start)
                   ELSE pg_catalog.max(e.start)
-                       + (SELECT c.room FROM clock AS c) / pg_catalog.sum(e.weight) END AS last
+                       + (SELECT c.room FROM clock AS c)::double precision / pg_catalog.sum(e.weight) END AS last
       FROM shares AS e
     ) AS z
     CROSS JOIN LATERAL pg_catalog.generate_series(
-      0, least(c.room - 1, pg_catalog.floor((z.last - s.start) * s.weight))::integer) AS k (n)
-    ORDER BY s.start + k.n / s.weight, s.key
+      0, least(c.room - 1, pg_catalog.floor((z.last - s.start) * s.weight)::bigint)::integer) AS k (n)
+    ORDER BY s.start + k.n::double precision / s.weight, s.key
     LIMIT (SELECT c.room FROM clock AS c)
   ) AS t
   GROUP BY t.key
@@ -216,7 +216,7 @@ WITH alive AS MATERIALIZED (
 ), ordered AS MATERIALIZED (
   SELECT o.at, o.lane, o.cost,
          pg_catalog.row_number() OVER (
-           ORDER BY o.start + CASE WHEN o.lane = o.key THEN 0 ELSE (o.n - 1) / o.weight END, o.pass, o.key, o.n)
+           ORDER BY o.start + CASE WHEN o.lane = o.key THEN 0 ELSE (o.n - 1)::double precision / o.weight END, o.pass, o.key, o.n)
            AS place
   FROM (
     SELECT f.*, pg_catalog.row_number() OVER (PARTITION BY f.key ORDER BY f.priority, f.seq) AS n
@@ -227,7 +227,7 @@ WITH alive AS MATERIALIZED (
   SELECT o.at, o.lane, o.cost, o.place
   FROM ordered AS o
   LEFT JOIN (
-    SELECT s.at, pg_catalog.bool_and(s.taken <= s.free) AS is_let
+    SELECT s.at, pg_catalog.bool_and(s.taken::bigint <= s.free) AS is_let
     FROM (
       SELECT o.at, p.free, pg_catalog.sum(CASE WHEN p.most IS NULL THEN 1 ELSE least(o.cost, p.most) END)
                OVER (PARTITION BY p.gate ORDER BY o.place) AS taken
@@ -242,7 +242,7 @@ WITH alive AS MATERIALIZED (
   SELECT o.at
   FROM let_by_own AS o
   LEFT JOIN (
-    SELECT s.at, pg_catalog.bool_and(s.taken <= s.free) AS is_let
+    SELECT s.at, pg_catalog.bool_and(s.taken::bigint <= s.free) AS is_let
     FROM (
       SELECT o.at, p.free, pg_catalog.sum(CASE WHEN p.most IS NULL THEN 1 ELSE least(o.cost, p.most) END)
                OVER (PARTITION BY p.gate ORDER BY o.place) AS taken
@@ -287,7 +287,7 @@ WITH alive AS MATERIALIZED (
       counts = CASE WHEN (u.flow).period IS NULL OR (u.flow).algorithm = 'bucket' THEN '{}' ELSE n.counts END,
       full_at = CASE WHEN (u.flow).algorithm = 'bucket' AND (u.flow).period IS NOT NULL
                      THEN greatest(coalesce((u.held).full_at, 0), u.now)
-                          + u.cost * (u.flow).period / (u.flow).amount END,
+                          + u.cost::double precision * (u.flow).period / (u.flow).amount::double precision END,
       jobs = CASE WHEN (u.flow).period IS NULL THEN n.jobs ELSE '{}' END,
       attempts = CASE WHEN (u.flow).period IS NULL THEN n.attempts ELSE '{}' END
   FROM (
@@ -308,7 +308,7 @@ WITH alive AS MATERIALIZED (
            pg_catalog.array_agg(w.count ORDER BY w.at) FILTER (WHERE w.at IS NOT NULL) AS counts,
            (SELECT pg_catalog.array_agg(m.job ORDER BY m.job) FROM (
               SELECT e.job FROM unnest(u.jobs, u.attempts) AS e (job, attempt) WHERE e.job <> ALL (u.ids)
-              UNION ALL SELECT unnest(u.ids)) AS m) AS jobs,
+              UNION ALL SELECT pg_catalog.unnest(u.ids)) AS m) AS jobs,
            (SELECT pg_catalog.array_agg(m.attempt ORDER BY m.job) FROM (
               SELECT e.job, e.attempt FROM unnest(u.jobs, u.attempts) AS e (job, attempt)
               WHERE e.job <> ALL (u.ids)
@@ -322,7 +322,7 @@ WITH alive AS MATERIALIZED (
         WHERE e.at > u.now - (u.flow).period
         UNION ALL
         -- Rounded up: never free too early.
-        SELECT pg_catalog.ceil(u.now * 100 / (u.flow).period) * (u.flow).period / 100, u.cost
+        SELECT pg_catalog.ceil(u.now * 100::double precision / (u.flow).period) * (u.flow).period / 100::double precision, u.cost::integer
       ) AS y
       GROUP BY y.at
     ) AS w
@@ -354,10 +354,10 @@ WITH alive AS MATERIALIZED (
     LIMIT 1
   ) AS h ON s.lane IS NULL
 ), passed AS MATERIALIZED (
-  SELECT l.key, pg_catalog.min(l.start) + pg_catalog.sum(l.taken) / pg_catalog.max(l.weight) AS pass
+  SELECT l.key, pg_catalog.min(l.start) + pg_catalog.sum(l.taken)::double precision / pg_catalog.max(l.weight) AS pass
   FROM looked AS l
   GROUP BY l.key
-  HAVING pg_catalog.sum(l.taken) > 0
+  HAVING pg_catalog.sum(l.taken)::bigint > 0
 ), removed AS (
   DELETE FROM pgjobs.lanes AS l
   WHERE l.ctid = ANY (ARRAY(
@@ -438,7 +438,7 @@ WITH alive AS MATERIALIZED (
   WHERE o.queue = %(queue)s
     AND o.turn = r.turn
     AND c.room > 0
-    AND (f.commons IS DISTINCT FROM r.commons OR f.floors IS DISTINCT FROM r.floors OR f.pass > r.pass)
+    AND (f.commons::text IS DISTINCT FROM r.commons::text OR f.floors::text IS DISTINCT FROM r.floors::text OR f.pass > r.pass)
 )
 SELECT c.id, c.attempt, c.max_attempts, c.queue, c.priority, c.seq, c.redelivered, c.message, c.body,
        c.expires_in

@@ -4,10 +4,10 @@ WITH old AS MATERIALIZED (
   SELECT g.ctid AS at
   FROM pgjobs.gates AS g
   WHERE g.used_at < pg_catalog.now() - interval '1 minute'
-    AND coalesce(g.full_at, 0) <= extract(epoch FROM pg_catalog.now())
-    AND (g.times = '{}' OR g.used_at < pg_catalog.now() - interval '1 second' * coalesce((
+    AND coalesce(g.full_at, 0::double precision) <= extract(epoch FROM pg_catalog.now())::double precision
+    AND (pg_catalog.cardinality(g.times) = 0 OR g.used_at < pg_catalog.now() - coalesce((
       SELECT pg_catalog.max(f.period) FROM pgjobs.flows AS f
-      WHERE f.flow = pg_catalog.split_part(g.gate, '=', 1)), 0) * 1.02)
+      WHERE f.flow = pg_catalog.split_part(g.gate, '=', 1)), 0::double precision) * 1.02::double precision * interval '1 second')
     AND NOT EXISTS (
       SELECT
       FROM unnest(g.jobs, g.attempts) AS h (job, attempt)
