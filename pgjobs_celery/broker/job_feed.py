@@ -282,7 +282,8 @@ class JobFeed:
         if not buckets:
             self._looked_at = time.monotonic()
             return None
-        return Look(limit, buckets, start)
+        # Not from before the limits were read: a full look follows after a multiple of its time.
+        return Look(limit, buckets, time.monotonic())
 
     def _take_claims(self, look: Look, claims: Sequence[Claim]) -> bool:
         """Learn from a claim, and buffer what it brought; True if there is something to deliver."""

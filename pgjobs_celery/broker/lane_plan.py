@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..db.rows.flow import Laned, LaneLook
+from ..db.rows.flow import LaneLook
 from ..job.rows import Bucket
 
 #: How long lanes are left alone whose gates or jobs another transaction has locked, in seconds.
@@ -22,7 +22,8 @@ class LanePlan:
     def __init__(self) -> None:
         #: By queue; the one that waits for the longest time stands first.
         self._due: dict[str, float] = {}
-        self._laned: dict[str, Laned] = {}
+        #: Of each, whether its rules put each of its jobs into a lane.
+        self._laned: dict[str, bool] = {}
         #: Gates to be made before the next look at a queue's lanes.
         self._gates: dict[str, tuple[str, ...]] = {}
         #: Queues whose lanes wait for the end of a job.
@@ -37,12 +38,12 @@ class LanePlan:
         """When the next look is worth its price; infinite while there is nothing to expect."""
         return min(self._due.values(), default=float("inf"))
 
-    def know(self, laned: Iterable[Laned], queues: Iterable[str]) -> None:
+    def know(self, laned: Iterable[str], queues: Iterable[str]) -> None:
         """These of the ``queues`` have lanes, and the others have none that are known."""
-        found = {each.queue: each for each in laned}
+        found = set(laned)
         for queue in queues:
             if queue in found:
-                self._laned[queue] = found[queue]
+                self._laned[queue] = False
                 self._due.setdefault(queue, float("-inf"))
             elif queue in self._laned:
                 self._forget(queue)
@@ -52,7 +53,7 @@ class LanePlan:
         for queue in queues:
             if queue not in self._laned:
                 self._due[queue] = float("-inf")
-            self._laned[queue] = Laned(queue, True)
+            self._laned[queue] = True
 
     def expect(self, now: float, queue: str) -> None:
         """Something new may stand in its lanes."""
@@ -81,7 +82,7 @@ class LanePlan:
                 queue,
                 places=places.get(queue),
                 is_laned=True,
-                is_sorted=self._laned[queue].is_sorted,
+                is_sorted=self._laned[queue],
                 gates=self._gates.get(queue, ()),
             )
         return None
@@ -99,7 +100,7 @@ class LanePlan:
             due_at = end
         elif look.is_held_up:
             due_at = min(due_at, end + HELD_UP)
-        elif not look.has_lanes and not self._laned[queue].is_sorted:
+        elif not look.has_lanes and not self._laned[queue]:
             self._forget(queue)
             return
         # Behind the others.

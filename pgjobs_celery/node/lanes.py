@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..db.rows.claims import Turn
-from ..db.rows.flow import Laned, LaneLook
+from ..db.rows.flow import LaneLook
 from ..job.rows import Bucket
 
 
@@ -15,7 +15,7 @@ class KnownLanes:
     def __init__(self) -> None:
         #: After a look at everything: its queues, and those of them that have lanes.
         self.asked: Sequence[str] = ()
-        self.found: Sequence[Laned] | None = None
+        self.found: Sequence[str] | None = None
         #: After a look at lanes.
         self.look: LaneLook | None = None
         #: Queues whose lanes wait for the end of a job.
@@ -31,7 +31,7 @@ class KnownLanes:
             self.asked = [bucket.queue for bucket in buckets]
             self.found = turn.laned
 
-    def take_found(self) -> tuple[Sequence[str], Sequence[Laned]] | None:
+    def take_found(self) -> tuple[Sequence[str], Sequence[str]] | None:
         """The queues that were asked for since, and those of them that have lanes."""
         found, self.found = self.found, None
         return None if found is None else (self.asked, found)

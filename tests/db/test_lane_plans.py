@@ -42,7 +42,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
         "queue": "q", "node": str(A), "name": "n", "limit": 50, "places": None, "late": None,
     },
     "make_gates": {"gates": ["rate/task/t=1"], "space": 1},
-    "find_laned": {"queues": ["q", "r"], "flows": ["q", "r"]},
+    "find_laned": {"queues": ["q", "r"]},
     "tell_lanes": {"ids": [1, 2, 3]},
     "lane_jobs": {"queue": "q", "flow": "q", "limit": 500},
     "weigh_lanes": {"queue": "q", "share": "share=1", "weight": 2.0},

@@ -99,7 +99,7 @@ TRANSITIONS = {
     "take_key": {},
     "claim_jobs": {"available available(again) available(spent)": "executing"},
     "claim_lanes": {"available available(again) available(spent)": "executing"},
-    "lane_jobs": {},
+    "lane_jobs": {"available available(again) available(spent)": "available"},
     "claim_jobs by a node that is not alive": {},
     "claim_jobs of another queue": {},
     "settle_jobs completed": {MINE: "completed"},
@@ -298,7 +298,7 @@ def claim_lanes(db: Database) -> None:
     with psycopg.connect(db.conninfo) as connection:
         connection.execute(
             "UPDATE pgjobs.jobs SET lane = 'share=a', priority = priority + 256"
-            " WHERE queue = 'q' AND finished_at IS NULL"
+            " WHERE queue = 'q' AND state = 'available'"
         )
     db.claims.turn(ME, Pending(), [Bucket("q", is_laned=True)], 100)
 

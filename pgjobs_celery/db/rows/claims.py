@@ -15,7 +15,7 @@ from ...job.states import State
 from .. import notify
 from ..connection import CONNECTION_ERRORS, Call
 from ..notify import waiter
-from .flow import Laned, LaneLook, find_calls, lane_calls, read_lanes
+from .flow import LaneLook, find_calls, lane_calls, read_lanes
 from .messages import Messages
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Turn(NamedTuple):
     #: What a look at lanes has found besides.
     lanes: LaneLook | None = None
     #: After a look at everything: those of its queues that have lanes.
-    laned: list[Laned] | None = None
+    laned: list[str] | None = None
 
 
 class Claims:
@@ -152,7 +152,7 @@ class Claims:
             claims = [Claim(*row) for row in rows.get("claim_jobs", ())]
             order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
             claims.sort(key=lambda claim: (claim.priority, order[claim.queue], claim.seq))
-        laned = [Laned(*row) for row in rows["find_laned"]] if "find_laned" in rows else None
+        laned = [queue for (queue,) in rows["find_laned"]] if "find_laned" in rows else None
         lost = [outcome for outcome in outcomes if outcome.id not in settled]
         if not locked:
             return Turn(claims, lost, settled, {}, look, laned)

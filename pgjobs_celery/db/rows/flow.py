@@ -39,14 +39,6 @@ class LaneLook(NamedTuple):
     gates: tuple[str, ...] = ()
 
 
-class Laned(NamedTuple):
-    """A queue that has lanes, or gets some."""
-
-    queue: str
-    #: Its own rules put each of its jobs into a lane.
-    is_sorted: bool
-
-
 def lane_calls(
     session: Session, bucket: Bucket, node: UUID, name: str, limit: int, late: Sequence[str] | None
 ) -> dict[str, Call]:
@@ -152,6 +144,4 @@ class Flow:
 
 def find_calls(session: Session, queues: Sequence[str]) -> Call:
     """The statement that asks which of these queues have lanes."""
-    return session.call(
-        "find_laned", queues=list(queues), flows=[queue_part(queue) for queue in queues]
-    )
+    return session.call("find_laned", queues=list(queues))
