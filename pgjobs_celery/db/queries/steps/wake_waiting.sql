@@ -65,7 +65,9 @@ WITH fresh AS MATERIALIZED (
   UPDATE pgjobs.jobs AS j
   SET state = 'available',
       due_at = NULL,
-      seq = pg_catalog.nextval('pgjobs.jobs_seq')
+      seq = pg_catalog.nextval('pgjobs.jobs_seq'),
+      -- As it is: its lane hears of it (note_return).
+      lane = j.lane
   WHERE j.ctid = ANY (ARRAY(SELECT l.ctid FROM locked AS l))
   RETURNING j.queue
 ), seen AS (
