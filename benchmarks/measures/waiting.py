@@ -17,6 +17,10 @@ TASKS = {"custom": "anap", "gevent": "nap", "threads": "nap"}
 NAMES = {"custom": "coroutines", "gevent": "greenlets", "threads": "threads"}
 
 
+#: Queues that are not Celery, and whose jobs are coroutines.
+COROUTINES = frozenset({"arq", "procrastinate", "oban"})
+
+
 class Waiting(Measure):
     """Publish all, start a worker, and time from its first task to the end of the last."""
 
@@ -35,14 +39,15 @@ class Waiting(Measure):
         what = f"wait {seconds:g} s" if seconds else "do nothing"
         self.title = f"{NAMES[pool.name]} -c {pool.concurrency}: {tasks:,} tasks that {what}"
         if pool.name == "custom":
-            self.systems = frozenset({"pgjobs"})
+            self.systems = frozenset({"pgjobs"}) | COROUTINES
 
     def run(self, run: Run) -> dict[str, float]:
         environment = run.environment(False)
-        task = TASKS[self.pool.name]
-        run_producer(environment, "naps", str(self.tasks), str(self.seconds), f"--task={task}")
+        self.publish(environment)
         run.system.settle()
         tally = Tally(run.folder)
+        environment["BENCH_CONCURRENCY"] = str(self.pool.concurrency)
+        environment["BENCH_NAP"] = str(self.seconds)
         environment["CELERY_CUSTOM_WORKER_POOL"] = "pgjobs_celery.worker.aio:TaskPool"
         with running_worker(environment, self.pool, run.folder) as worker:
             idle, before = peak_rss(worker.processes()), Costs(run, worker)
@@ -62,3 +67,11 @@ class Waiting(Measure):
             worker.stop()
         tally.verify(self.tasks)
         return values
+
+    def publish(self, environment: dict[str, str]) -> None:
+        """Put the tasks into the queue."""
+        if "BENCH_PROGRAM" in environment:
+            run_producer(environment, "fill", str(self.tasks))
+            return
+        task = TASKS[self.pool.name]
+        run_producer(environment, "naps", str(self.tasks), str(self.seconds), f"--task={task}")

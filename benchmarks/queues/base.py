@@ -1,5 +1,6 @@
 """What the harness asks of a queue that is not Celery; each does the same work in its own way."""
 
+import asyncio
 import contextlib
 import os
 from abc import ABC, abstractmethod
@@ -7,7 +8,9 @@ from abc import ABC, abstractmethod
 from benchmarks.hits import record
 
 #: How many jobs a worker has under way at a time, in one process: as ``-P threads -c 10``.
-CONCURRENCY = 10
+CONCURRENCY = int(os.environ.get("BENCH_CONCURRENCY", "10"))
+#: For how long each waits, in seconds.
+NAP = float(os.environ.get("BENCH_NAP", "0"))
 
 DSN = os.environ.get("BENCH_DSN", "")
 QUEUE = os.environ.get("BENCH_QUEUE", "benchmarks")
@@ -15,8 +18,10 @@ HITS = os.environ.get("BENCH_HITS", "")
 
 
 async def noop(index: int) -> None:
-    """Do nothing but note the time, as the Celery task does."""
+    """Do nothing but note the time, as the Celery task does; or wait besides."""
     record(HITS, index)
+    if NAP:
+        await asyncio.sleep(NAP)
 
 
 class Queue(ABC):

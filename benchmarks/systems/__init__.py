@@ -4,7 +4,7 @@ from benchmarks.systems.base import System
 from benchmarks.systems.free import Free
 from benchmarks.systems.kombus import Pgmq, Sqla
 from benchmarks.systems.pgjobs import Pgjobs, PgjobsRelaxed
-from benchmarks.systems.queues import Chancy, Oban, Pgqueuer, Procrastinate
+from benchmarks.systems.queues import Arq, Chancy, Oban, Pgqueuer, Procrastinate
 from benchmarks.systems.rabbitmq import Rabbitmq, RabbitmqConfirms, RabbitmqQuorum
 from benchmarks.systems.redis import Redis, RedisAlways, RedisEverysec, RedisNo
 
@@ -16,7 +16,7 @@ SYSTEMS: dict[str, type[System]] = {
     for system in (
         Pgjobs, Redis, Rabbitmq, Free,
         RedisAlways, PgjobsRelaxed, RedisEverysec, RedisNo, RabbitmqConfirms, RabbitmqQuorum,
-        Sqla, Pgmq, Procrastinate, Pgqueuer, Chancy, Oban,
+        Sqla, Pgmq, Procrastinate, Pgqueuer, Chancy, Oban, Arq,
     )
 }  # fmt: skip
 

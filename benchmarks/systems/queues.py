@@ -10,6 +10,7 @@ from psycopg import sql
 from benchmarks.errors import BenchmarkError, Unavailable
 from benchmarks.processes import run_producer
 from benchmarks.systems.postgres import Postgres, libpq_url
+from benchmarks.systems.redis import Redis, ask
 
 
 class QueueSystem(Postgres):
@@ -94,3 +95,29 @@ class Oban(QueueSystem):
     table = "oban_jobs"
     unfinished = "state IN ('available', 'executing', 'scheduled', 'retryable', 'suspended')"
     python = (3, 12)
+
+
+class Arq(Redis):
+    """Another program on the server that Celery's Redis is measured on."""
+
+    name = "arq"
+    description = "arq, not Celery: Redis, one process, asyncio tasks"
+
+    def start(self) -> None:
+        if find_spec("arq") is None:
+            raise Unavailable("arq is not installed: pip install -e '.[bench]'")
+        super().start()
+
+    def version(self) -> str:
+        return f"arq {version('arq')}, {super().version()}"
+
+    def unsettled(self, queue: str) -> int:
+        return ask(self._broker, "ZCARD", queue)
+
+    def environment(self, queue: str, hits: str, results: bool) -> dict[str, str]:
+        return {
+            "BENCH_PROGRAM": "benchmarks.queues arq",
+            "BENCH_DSN": self.broker,
+            "BENCH_QUEUE": queue,
+            "BENCH_HITS": hits,
+        }

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.e2e
 
 #: One private Redis and one RabbitMQ stand for their sisters, whose settings are looked at below.
 SISTERS = {"pgjobs-relaxed", "redis-aof-no", "redis-aof-everysec", "rabbitmq", "rabbitmq-confirms"}
-#: Each runs a worker; ``redis`` does not, for two databases of the server here would be flushed.
-HERE = [name for name in SYSTEMS if name not in {"redis", *SISTERS}]
+#: Each runs a worker; ``redis`` and ``arq`` do not: they would flush two databases of the server.
+HERE = [name for name in SYSTEMS if name not in {"redis", "arq", *SISTERS}]
 
 FEW = dataclasses.replace(
     Scale.quick(), tasks=30, enqueued=30, published=50, remote=5, shrink=100, first=20, patience=100
