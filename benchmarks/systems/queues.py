@@ -105,7 +105,10 @@ class Arq(Redis):
 
     def start(self) -> None:
         if find_spec("arq") is None:
-            raise Unavailable("arq is not installed: pip install -e '.[bench]'")
+            raise Unavailable(
+                "arq is not installed: it takes an older redis-py than kombu 5.7 does, so that a "
+                "run has arq (pip install arq) or Celery on Redis"
+            )
         super().start()
 
     def version(self) -> str:
