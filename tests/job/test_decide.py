@@ -32,7 +32,7 @@ SOLE = {"is_sole": True}
 COMPLETED = (State.COMPLETED, {})
 REQUEUED = (State.AVAILABLE, {})
 #: Gone back, or failed, because the worker had to leave at once.
-CUT_SHORT = (State.AVAILABLE, {"kind": "WorkerShutdown"})
+CUT_SHORT = (State.AVAILABLE, {"kind": "WorkerShutdown", "is_interrupted": True})
 CUT_OFF = (State.DISCARDED, {"kind": "WorkerLostError"})
 
 
@@ -92,7 +92,10 @@ ENDS: dict[str, tuple[dict[str, Any], tuple[State, dict[str, Any]] | None]] = {
     ),
     "its process was lost, and it will be tried again": (
         raised(Postponed(30, WorkerLostError("x"), ENTRY)),
-        (State.RETRYABLE, {"delay": 30, "error": ENTRY, "was_lost": True, "is_sole": True}),
+        (
+            State.RETRYABLE,
+            {"delay": 30, "error": ENTRY, "was_lost": True, "is_sole": True, "is_interrupted": True},
+        ),
     ),
     "it is snoozed": (
         raised(Postponed(30, Snooze(30), None)),
