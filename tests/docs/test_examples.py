@@ -35,6 +35,7 @@ from pgjobs_celery import embedded
 from pgjobs_celery.db.dsn import describe, parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
 
+from ..support.celery_process import CeleryProcess, run_celery
 from .documents import DOCUMENTS, ROOT, Block, read_blocks, without_code
 
 RUN = {"python", "sql", "sh", "console"}
@@ -178,17 +179,19 @@ class Session:
         return text
 
     def _shell(self, text: str, where: str) -> str:
-        result = subprocess.run(
-            ["sh", "-e", "-c", text],
-            cwd=self.folder,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        options: dict[str, Any] = {
+            "cwd": self.folder,
+            "env": self.env,
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "timeout": LIMIT,
+        }
+        if words := only_celery(text):
+            result = run_celery(*words, **options)
+        else:
+            shell = ["sh", "-e", "-c", text]
+            result = subprocess.run(shell, text=True, check=False, **options)
         assert result.returncode == 0, f"{where}: {text}\n{result.stdout}"
         return result.stdout
 
@@ -197,8 +200,10 @@ class Session:
         line = re.sub(r" worker\b", " worker --without-mingle --without-gossip", line)
         log = self.folder / f"service{len(self._services)}.log"
         with log.open("wb") as output:
-            service = subprocess.Popen(
-                shlex.split(line),
+            words = only_celery(line)
+            start: Any = CeleryProcess if words else subprocess.Popen
+            service = start(
+                words or shlex.split(line),
                 cwd=self.folder,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
@@ -225,6 +230,14 @@ def _free_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         return port
+
+
+def only_celery(text: str) -> list[str]:
+    """The arguments of a lone ``celery`` command, which needs no shell to start; else nothing."""
+    line = text.replace("\\\n", " ").strip()
+    if not line.startswith("celery ") or re.search(r"[\n|;&<>$`*?#~\\]", line):
+        return []
+    return shlex.split(line)[1:]
 
 
 def is_alike(expected: str, printed: str) -> bool:

@@ -94,7 +94,10 @@ ENDS: dict[str, tuple[dict[str, Any], tuple[State, dict[str, Any]] | None]] = {
         raised(Postponed(30, WorkerLostError("x"), ENTRY)),
         (
             State.RETRYABLE,
-            {"delay": 30, "error": ENTRY, "was_lost": True, "is_sole": True, "is_interrupted": True},
+            {
+                "delay": 30, "error": ENTRY, "was_lost": True, "is_sole": True,
+                "is_interrupted": True,
+            },
         ),
     ),
     "it is snoozed": (

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 #: its environment that the nursery does not have, a process is started anew: Python and Celery
 #: read some of it while they are imported.
 LATE = (
-    *("PGJOBS_", "PYTEST_", "PYTHONPATH", "PYTHONUNBUFFERED", "COLUMNS"),
+    *("PG", "PYTEST_", "PYTHONPATH", "PYTHONUNBUFFERED", "COLUMNS", "PATH", "PSQLRC", "PAGER"),
     *("CELERY_APP", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"),
 )
 
