@@ -41,10 +41,10 @@ from .documents import DOCUMENTS, ROOT, Block, read_blocks, without_code
 RUN = {"python", "sql", "sh", "console"}
 SHOWN = {"text", "ini", "json", "yaml", "diff"}
 
-#: Seconds until a worker is ready, a command ends, a block is done.
-LIMIT = 30.0
+#: Seconds until a worker is ready, a command ends, a block is done. A document has many of them.
+LIMIT = 60.0
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 #: There from the start, for the documents that speak of an app and do not show one.
