@@ -30,14 +30,19 @@ class Stage(Service):
     def run(self, database: Database) -> dict[str, int]:
         """Move what is due, batch by batch."""
         until = time.monotonic() + self.turn
-        total = self._wake(database, until)
+        total = self._stage(database, until)
+        # Behind it: jobs that are due do not wait for whatever keeps signals from being looked at.
+        return {"staged": total + self._wake(database, until)}
+
+    def _stage(self, database: Database, until: float) -> int:
+        total = 0
         due = database.claims.next_due()
         while due is not None and due <= 0 and time.monotonic() < until:
             count = sum(database.claims.stage_jobs(self.batch).values())
             total += count
             due = database.claims.next_due() if count else self.pause
         self._delay = self.interval if due is None else min(max(due, 0.0), self.interval)
-        return {"staged": total}
+        return total
 
     def _wake(self, database: Database, until: float) -> int:
         """Put jobs in line whose signal is there; how many."""
@@ -46,6 +51,8 @@ class Stage(Service):
         while is_more and time.monotonic() < until:
             woken, is_more = database.steps.wake_waiting(self.batch)
             total += sum(woken.values())
+        if is_more:
+            self._delay = 0.0
         return total
 
     def next_delay(self) -> float:

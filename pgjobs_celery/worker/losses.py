@@ -83,6 +83,18 @@ class LostRequest(TrackedRequest):
             error = WorkerLostError(repr(error))  # as threads and greenlets report it
         return None if delay is None else Postponed(delay, error, error_from(error))
 
+    def _is_cut_off(self, error: BaseException) -> bool:
+        """True where its process was lost, perhaps by another hand, while its worker had to leave.
+
+        Celery would store that as the failure of the task, and so discard the job.
+        """
+        return bool(
+            self._already_cancelled
+            and isinstance(error, WorkerLostError)
+            and self.task.acks_late
+            and claim_of(self._message) is not None
+        )
+
     def _is_forgiven(self) -> bool:
         """True where the job has done steps: that its process was lost costs it no attempt."""
         claim, node = self._message.claim, self._message.channel.node

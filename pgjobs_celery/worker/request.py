@@ -188,6 +188,9 @@ class JobRequest(CancelledRequest, LostRequest):
             # It was lost before its errbacks were called, perhaps.
             self._is_stored = True
             exc_info = raised(stored["result"])
+        elif self._is_cut_off(error):
+            self._settle_failure(self._message.claim, exc_info)
+            return None
         elif postponed := self._postpone(error):
             exc_info = self._announce_retry(postponed)
         self._failure = exc_info

@@ -69,6 +69,20 @@ def test_a_worker_that_must_leave_costs_no_attempt(
     assert lines(path).count("charge") == 1
 
 
+def test_a_child_that_is_lost_as_its_worker_leaves_costs_no_attempt(
+    step_app: Celery, worker: StartWorker, rows: Rows, path: str, tmp_path: Path
+):
+    started = start(worker)
+    result = steptasks.hold.delay(path, str(tmp_path / "never"))
+    wait_for(lambda: lines(path).count("run") == 1)
+    os.kill(int(lines(f"{path}.pid")[-1]), signal.SIGKILL)
+    started.send(signal.SIGQUIT)
+    started.process.wait(20)
+    row = rows.get(result.id)
+    assert row["state"] in ("available", "retryable")
+    assert (row["attempt"], row["max_attempts"], row["meta"]["interrupted"]) == (1, 3, 1)
+
+
 def test_a_dead_worker_costs_no_attempt(
     step_app: Celery, worker: StartWorker, rows: Rows, path: str, tmp_path: Path
 ):
