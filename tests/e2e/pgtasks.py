@@ -15,7 +15,7 @@ from celery import Celery
 from celery.exceptions import Reject
 from celery.utils.dispatch import Signal
 
-from pgjobs_celery import Cancel, Discard, PgTask, Snooze, bulk
+from pgjobs_celery import Cancel, Concurrency, Discard, PgTask, Rate, Snooze, bulk
 from pgjobs_celery.signals import job_claimed, job_discarded, job_finished
 
 from .tasks import URL, append, wait_for_file
@@ -270,3 +270,24 @@ def retry_when_told(self: PgTask, started: str) -> None:
 @app.task(bind=True, rate_limit="1/m")
 def limited(self: PgTask, path: str) -> None:
     append(path, self.request.id)
+
+
+@app.task(name="paced", rate=Rate("3/s", by="tenant"))
+def paced(tenant: str) -> str:
+    return tenant
+
+
+@app.task(name="shared", rate=Rate("200/s", name="shared"))
+def shared() -> None: ...
+
+
+@app.task(name="again", bind=True, concurrency=Concurrency(1, by="tenant"), cost=1)
+def again(self: Any, tenant: str) -> int:
+    """Retries itself, fails, and snoozes, before it ends."""
+    if self.request.attempt == 1:
+        raise self.retry(countdown=0)
+    if self.request.attempt == 2:
+        raise ValueError(tenant)
+    if not self.meta.get("snoozed"):
+        raise self.snooze(0)
+    return self.request.attempt

@@ -23,7 +23,9 @@ from pgjobs_celery import (
 from pgjobs_celery.control.app import database_of
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import InvalidOption, MessageRefused, UnknownOption
+from pgjobs_celery.job.flow_options import TaskFlow
 from pgjobs_celery.publishing.laning import known_rules
+from pgjobs_celery.tasks.limited import share_rate_limits
 
 from ..conftest import Connection
 
@@ -457,3 +459,15 @@ def test_a_setting_that_means_nothing_is_refused(make_app: Callable[..., Celery]
     app = make_app(pgjobs_rate_limits="all")
     with pytest.raises(InvalidOption, match="pgjobs_rate_limits must be 'worker'"):
         _ = app.task(base=PgTask, name="task", rate_limit="1/s", shared=False)(nothing).name
+
+
+def test_a_worker_shares_the_rate_limits_of_plain_tasks(make_app: Callable[..., Celery]):
+    app = make_app(pgjobs_rate_limits="global")
+
+    @app.task(name="task", rate_limit="0.5/s", shared=False)
+    def task() -> None: ...
+
+    assert task.rate_limit == "0.5/s"
+    share_rate_limits(app)
+    assert task.rate_limit is None
+    assert task._flow == TaskFlow("task", Rate("1/2s", algorithm="bucket", burst=1))
