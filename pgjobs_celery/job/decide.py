@@ -31,7 +31,7 @@ ENDED = (Terminated, WorkerLostError, SystemExit, KeyboardInterrupt)
 #: The pool's errors for a task whose process was lost, where it was not told to end it.
 KILLED = (WorkerLostError, TimeLimitExceeded)
 #: Ends of an attempt that its process leaves to the worker's main process to be written.
-LEFT_TO_WORKER = (Postponed, CancelledByTask, LetGo)
+LEFT_TO_WORKER = (Postponed, CancelledByTask)
 
 
 class End(Enum):
@@ -102,6 +102,8 @@ def decide(run: EndedRun) -> Outcome | None:
         )
     if run.end is End.REPUBLISHED:
         return None  # which has put the row back in line
+    if isinstance(run.error, LetGo):
+        return None  # it is another worker's
     outcome = _decide(run)
     return outcome._replace(
         awaited=None if outcome.state is State.COMPLETED else run.task_id,
@@ -161,8 +163,6 @@ def _decide_failure(run: EndedRun, error: BaseException) -> Outcome:
         return again._replace(is_stored=run.stores_failure, is_interrupted=is_interrupted)
     if isinstance(error, CancelledByTask):
         return cancelled(claim, error.reason)
-    if isinstance(error, LetGo):
-        return requeued(claim)  # which changes nothing: the claim was lost
     if isinstance(error, Ignore) and str(error) == REPLACED:
         return replaced(claim)
     if isinstance(error, (Ignore, Retry)):

@@ -276,6 +276,7 @@ class AttemptedTask(Task):
         if effects is None:
             return
         if effects.is_lost and isinstance(error, ClaimLost):
+            logger.warning("task %s[%s] ends: %s", self.name, request.id, error)
             raise LetGo(str(error)) from error
         if effects.is_unknown and isinstance(error, OutcomeUnknown):
             # The row decides: nothing changes if it was committed, and no errback must be called.

@@ -35,6 +35,7 @@ from pgjobs_celery.db.rows.running import Transaction
 from pgjobs_celery.errors import OutcomeUnknown
 from pgjobs_celery.job.outcome import Result, completed, released, requeued
 from pgjobs_celery.job.rows import Bucket, Claim, ClaimKey, Fence
+from pgjobs_celery.node.outcomes import report_lost
 from tests.support.rows import alive, put, row
 
 EXAMPLES = int(os.environ.get("PGJOBS_TEST_EXAMPLES", "60"))
@@ -189,6 +190,21 @@ def test_ends_are_timed_by_the_statement(
     assert row(connection, "a")["finished_at"] > before
 
 
+def test_no_late_report_puts_the_job_back(
+    database: Database, own: psycopg.Connection[Any], fence: Fence, connection: Connection
+):
+    """As of a worker that leaves at once, or loses the task's process, after the commit."""
+    key = claim_key(connection)
+    complete(database, own, "a", fence)
+    own.commit()
+    for how in (requeued, released, completed):
+        outcome = how(key)  # type: ignore[operator]
+        lost = database.claims.settle_jobs(A, [outcome])
+        assert lost == [outcome]
+        report_lost(database, lost)
+        assert row(connection, "a")["state"] == "completed"
+
+
 # assert_claim
 
 ASSERT = "SELECT pgjobs.assert_claim(%s, %s, %s)"
@@ -219,17 +235,17 @@ def test_nobody_rescues_a_job_whose_claim_is_asserted(
     database: Database, own: psycopg.Connection[Any], fence: Fence, connection: Connection
 ):
     own.execute(ASSERT, ["a", fence.attempt, None])
+    put(database, "b")
+    claim(database)
     connection.execute("UPDATE pgjobs.nodes SET heartbeat_at = now() - interval '1 h'")
-    rescuing = threading.Thread(target=database.claims.rescue_jobs)
-    rescuing.start()
-    waits = (
-        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> pg_backend_pid()"
+    # It does not wait either: the session's client may have vanished.
+    assert database.claims.rescue_jobs().returned == 1
+    assert (row(connection, "a")["state"], row(connection, "b")["state"]) == (
+        "executing",
+        "available",
     )
-    while rescuing.is_alive() and not connection.execute(waits).fetchone():
-        pass
-    assert row(connection, "a")["state"] == "executing"
     own.rollback()
-    rescuing.join(30)
+    assert database.claims.rescue_jobs(dead=False).returned == 1
     assert row(connection, "a")["state"] == "available"
 
 

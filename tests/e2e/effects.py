@@ -223,6 +223,10 @@ def encode(self: PgTask, connection: Any) -> None:
     progress.effects.value = object()
 
 
+def linger(*_: Any) -> None:
+    time.sleep(60)
+
+
 def leave(*_: Any) -> None:
     sys.exit(3)
 
@@ -246,5 +250,5 @@ WITHIN: dict[str, Callable[..., Any]] = {
 AFTER: dict[str, Callable[..., Any]] = {
     "fail after": fail, "kill after": kill, "snooze after": snooze, "retry after": retry,
     "replace after": replace, "twice": twice, "another": another, "leave after": leave,
-    "cancel after": cancel, "reject after": reject,
+    "cancel after": cancel, "reject after": reject, "linger": linger,
 }  # fmt: skip

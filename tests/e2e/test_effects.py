@@ -380,3 +380,17 @@ def test_a_worker_that_is_killed_after_the_commit_has_completed_the_job(
     assert (row["state"], row["attempt"], row["errors"]) == ("completed", 1, [])
     assert ledger.notes(result.id) == [(1, "kill after")]
     assert worker.process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_cold_shutdown_after_the_commit_does_not_put_the_job_back(
+    pool: str, module_worker: StartWorker, app: Any, rows: Rows, ledger: Ledger
+):
+    worker = module_worker(app="tests.e2e.effects", pool=pool, queues=[f"{pool}-cold"])
+    result = effects.book.apply_async(("linger",), queue=f"{pool}-cold")
+    rows.wait(result.id)
+    worker.send(signal.SIGQUIT)
+    worker.process.wait(60)
+    row = rows.get(result.id)
+    assert (row["state"], row["attempt"], row["errors"]) == ("completed", 1, [])
+    assert ledger.notes(result.id) == [(1, "linger")]

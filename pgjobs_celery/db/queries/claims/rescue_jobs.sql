@@ -4,6 +4,8 @@
 -- A job that was acknowledged when it began (early ack) may have run, so it is discarded. Any other
 -- goes back in line, unless its attempts are used up. Of a job with steps it costs no attempt, for as often
 -- as the bound says (forgive_interrupted).
+-- A row that is locked is left to a later rescue: its task may be about to commit it (complete_job,
+-- assert_claim), and a session whose client has vanished may hold it for hours, and all others with it.
 WITH dead AS MATERIALIZED (
   SELECT n.node, n.name
   FROM pgjobs.nodes AS n
@@ -72,6 +74,7 @@ WITH dead AS MATERIALIZED (
            -- A report without a message cannot run.
            OR c.message IS NOT NULL
               AND NOT EXISTS (SELECT FROM pgjobs.nodes AS n WHERE n.node = c.claimed_by))
+    FOR NO KEY UPDATE OF c SKIP LOCKED
   ) AS l
   WHERE j.id = l.id
     AND j.attempt = l.attempt

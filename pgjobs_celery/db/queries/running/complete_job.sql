@@ -9,6 +9,8 @@ WITH completed AS (
   SET state = 'completed',
       finished_at = pg_catalog.clock_timestamp(),
       claimed_by = NULL,
+      -- It is acknowledged by this: what its worker says later must not put it back (requeue_success).
+      acks_late = false,
       reported_state = CASE WHEN %(leaves)s::boolean THEN nullif(j.reported_state, 'SUCCESS') END,
       result = CASE WHEN %(leaves)s::boolean THEN j.result ELSE %(result)s::bytea END,
       result_type = CASE WHEN %(leaves)s::boolean THEN j.result_type ELSE %(result_type)s::text END,
