@@ -382,12 +382,11 @@ def test_a_worker_that_is_killed_after_the_commit_has_completed_the_job(
     assert worker.process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_cold_shutdown_after_the_commit_does_not_put_the_job_back(
-    pool: str, module_worker: StartWorker, app: Any, rows: Rows, ledger: Ledger
+    module_worker: StartWorker, app: Any, rows: Rows, ledger: Ledger
 ):
-    worker = module_worker(app="tests.e2e.effects", pool=pool, queues=[f"{pool}-cold"])
-    result = effects.book.apply_async(("linger",), queue=f"{pool}-cold")
+    worker = module_worker(app="tests.e2e.effects", queues=["cold"])
+    result = effects.book.apply_async(("linger",), queue="cold")
     rows.wait(result.id)
     worker.send(signal.SIGQUIT)
     worker.process.wait(60)
