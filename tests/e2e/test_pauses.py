@@ -25,7 +25,10 @@ from .conftest import StartWorker
 from .rows import Rows
 from .test_limits import POLLING, QUICK, spans
 
-PARKED = "SELECT count(*) AS n FROM pgjobs.jobs WHERE lane IS NOT NULL AND claimed_by IS NULL"
+PARKED = (
+    "SELECT count(*) AS n FROM pgjobs.jobs WHERE starts_with(lane, 'pause/') AND claimed_by IS NULL"
+    " AND finished_at IS NULL"
+)
 
 
 def parked(rows: Rows) -> int:
@@ -138,6 +141,24 @@ def test_a_worker_that_is_killed_while_it_parks_loses_nothing(
     # What the victim had begun, or was about to, may be discarded: it is acknowledged early.
     assert ended.get("completed", 0) + ended.get("discarded", 0) == count
     assert ended.get("discarded", 0) <= count // 10
+
+
+def test_one_tenant_of_a_fair_queue_is_paused_and_the_others_go_on(
+    worker: StartWorker, app: Celery, rows: Rows
+) -> None:
+    control = flows(app)
+    queues(app)["mail"].fair("args.0")
+    control.pause(key=7, queue="mail")
+    paused = [tasks.add.apply_async((7, number), queue="mail") for number in range(5)]
+    others = [tasks.add.apply_async((8, number), queue="mail") for number in range(5)]
+    worker(pool="threads", concurrency=2, queues=["mail"])
+    assert [each.get(timeout=30) for each in others] == [8, 9, 10, 11, 12]
+    wait_for(lambda: parked(rows) == 5, 30)
+    lanes = {rows.get(each.id)["lane"] for each in paused}
+    assert lanes == {lane_text(["pause/key/mail=7"], "7")}
+    assert control.resume(key=7, queue="mail")
+    assert [each.get(timeout=30) for each in paused] == [7, 8, 9, 10, 11]
+    assert {rows.get(each.id)["attempt"] for each in paused} == {1}
 
 
 def test_a_key_of_a_lane_is_parked_and_goes_back_to_its_lane(
