@@ -151,15 +151,16 @@ def server_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def make_database(server_url: str) -> Iterator[Callable[[], str]]:
-    """A factory of empty databases; each call gives the ``pgjobs://`` URL of a new one."""
+def make_database(server_url: str) -> Iterator[Callable[..., str]]:
+    """A factory of databases, empty or as another is; each call gives a ``pgjobs://`` URL."""
     names: list[str] = []
 
-    def make_database() -> str:
+    def make_database(template: str = "template1") -> str:
         name = f"pgjobs_test_{uuid4().hex[:12]}"
         # A new connection each time: a test may have restarted the server.
         with psycopg.connect(server_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+            connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
         names.append(name)
         return urlunsplit(urlsplit(server_url)._replace(scheme="pgjobs", path=f"/{name}"))
 
@@ -180,6 +181,16 @@ def make_database(server_url: str) -> Iterator[Callable[[], str]]:
 def bare_database(make_database: Callable[[], str]) -> str:
     """The conninfo of a database with nothing in it, no schema either."""
     return parse_url(make_database())
+
+
+@pytest.fixture(scope="session")
+def make_migrated(make_database: Callable[..., str]) -> Callable[[], str]:
+    """A factory of migrated databases, in a tenth of the time that it takes to migrate each."""
+    url = make_database()
+    with migrations.session(parse_url(url)) as connection:
+        migrations.migrate(connection, "pgjobs")
+    # Nobody connects to this one: it could not be copied meanwhile.
+    return lambda: make_database(urlsplit(url).path.strip("/"))
 
 
 @pytest.fixture(scope="session")

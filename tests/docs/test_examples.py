@@ -33,7 +33,6 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgjobs_celery import embedded
 from pgjobs_celery.db.dsn import describe, parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 
 from ..support.celery_process import CeleryProcess, run_celery
 from .documents import DOCUMENTS, ROOT, Block, read_blocks, without_code
@@ -255,16 +254,12 @@ def _shape(text: str) -> str:
 
 @pytest.fixture
 def make_session(
-    tmp_path: Path, make_database: Callable[[], str]
+    tmp_path: Path, make_database: Callable[[], str], make_migrated: Callable[[], str]
 ) -> Iterator[Callable[[bool], Session]]:
     sessions = []
 
     def make_session(is_migrated: bool) -> Session:
-        url = make_database()
-        if is_migrated:
-            with migrations.session(parse_url(url)) as connection:
-                migrations.migrate(connection, "pgjobs")
-        sessions.append(Session(tmp_path, url))
+        sessions.append(Session(tmp_path, make_migrated() if is_migrated else make_database()))
         return sessions[-1]
 
     yield make_session
