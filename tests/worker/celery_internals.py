@@ -339,8 +339,8 @@ ELSEWHERE = {
 
 #: Names of ours that another object of ours is asked for, or a base of ours.
 OURS = {
-    "_collect", "_flow", "_is_attempt", "_is_complete", "_is_ours", "_open", "_points",
-    "_signature", "_start_thread", "_steps",
+    "_collect", "_flow", "_is_attempt", "_is_complete", "_is_ours", "_is_retried_for",
+    "_open", "_points", "_signature", "_start_thread", "_steps",
 }  # fmt: skip
 
 #: The classes of Celery's that ours are mixed into.
