@@ -20,7 +20,7 @@ from .browsers import LAPTOP, by_header, find_chromium, start_chromium
 NOT_INSTALLED = "the extra browser is not installed: pip install -e '.[browser]'"
 
 #: Milliseconds until the browser finds what a test looks for.
-LIMIT = 15_000
+LIMIT = 60_000
 
 
 @pytest.fixture(scope="module")
