@@ -233,9 +233,17 @@ class Rules:
         return end
 
     def announce(self) -> None:
-        """Have every worker look at the rules, and publishers of this process."""
+        """Have every worker look at the rules, awake or not, and publishers of this process."""
         self._session.rules_changes += 1
-        self._session.run([self._session.wake(notify.QUEUE)])
+        told = self._session.call(
+            "wake_sleepers",
+            channel=notify.work_channel(self._session.schema),
+            kind=notify.QUEUE,
+            name="",
+            space=notify.SLEEPERS,
+            is_joined=True,
+        )
+        self._session.run([told])
 
     def _change(self, statement: str, action: Action, **values: Any) -> None:
         with self._session.transaction():
