@@ -81,8 +81,8 @@ class OneQueue:
         """Serve the values of ``by``, a path into the arguments, in turn.
 
         One with 100,000 jobs delays another's one job by no more than one turn. Order and priority
-        hold among the jobs of one value. ``ageing``, which no claim uses yet: after so many seconds of waiting a job counts
-        as one rank more urgent.
+        hold among the jobs of one value. ``ageing``: after so many seconds of waiting a job counts
+        as one rank more urgent; it is kept, and no claim uses it yet.
         """
         age = None if ageing is None else seconds("ageing", ageing)
         if age == 0:
