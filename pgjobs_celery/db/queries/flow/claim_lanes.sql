@@ -7,7 +7,7 @@
 -- its attempted_at.
 -- Turns are those of start-time fair queueing: each lane has the round of its next turn, a job taken puts it
 -- 1/weight rounds further, and those with the lowest round come first. Lanes of one share share their round.
--- In a queue that is not fair a lane gives up to 8 jobs in its turn.
+-- In a queue that is not fair a lane gives up to 8 jobs in its turn, more where few lanes are open.
 -- Lanes whose common gates are shut are not looked at; one with a gate of its own that is shut is marked, and not
 -- looked at until that opens. So a look costs what it takes, and not what waits.
 WITH alive AS MATERIALIZED (
@@ -41,7 +41,18 @@ WITH alive AS MATERIALIZED (
   CROSS JOIN LATERAL unnest(r.commons, r.floors) AS u (common, floor)
 ), common_gates AS MATERIALIZED (
   SELECT w.gate, f.flow, f.state, s.turn AS seen, g.gate AS held,
-         pgjobs.gate_free(f.flow, g.gate, coalesce(h.running, 0), c.now) AS free,
+         CASE WHEN (f.flow).period IS NULL THEN (f.flow).amount - coalesce(h.running, 0)
+              WHEN (f.flow).algorithm = 'bucket' THEN pg_catalog.floor(
+                coalesce((f.flow).burst, (f.flow).amount)::double precision
+                - least(greatest(coalesce((g.gate).full_at, 0) - c.now, 0) * (f.flow).amount::double precision
+                        / (f.flow).period, 1e9::double precision)
+                + 1e-6::double precision)::bigint
+              ELSE (f.flow).amount - (
+                SELECT coalesce(pg_catalog.sum(u.count), 0)
+                FROM unnest((g.gate).times, (g.gate).counts) AS u (at, count)
+                WHERE u.at > c.now - (f.flow).period
+                  AND u.at < c.now + (f.flow).period * 1.02::double precision)::bigint
+         END AS free,
          h.jobs, h.attempts
   FROM (
     SELECT DISTINCT t.gate
@@ -67,9 +78,10 @@ WITH alive AS MATERIALIZED (
     SELECT pg_catalog.count(*) AS running, pg_catalog.array_agg(u.job) AS jobs,
            pg_catalog.array_agg(u.attempt) AS attempts
     FROM unnest((g.gate).jobs, (g.gate).attempts) AS u (job, attempt)
+    WHERE (f.flow).period IS NULL
     -- What this statement's snapshot may be too old to know counts as running.
-    WHERE (g.gate).turn <> s.turn OR u.attempt = (
-      SELECT j.attempt FROM pgjobs.jobs AS j WHERE j.id = u.job AND j.claimed_by IS NOT NULL)
+      AND ((g.gate).turn <> s.turn OR u.attempt = (
+        SELECT j.attempt FROM pgjobs.jobs AS j WHERE j.id = u.job AND j.claimed_by IS NOT NULL))
   ) AS h ON true
   WHERE (f.flow).amount IS NOT NULL
 ), open_classes AS MATERIALIZED (
@@ -102,14 +114,26 @@ WITH alive AS MATERIALIZED (
   WHERE k.is_open
 ), visited AS MATERIALIZED (
   SELECT m.*, greatest(m.pass, r.pass) AS start,
-         CASE m.share WHEN '' THEN m.lane ELSE m.share END AS key
+         CASE m.share WHEN '' THEN m.lane ELSE m.share END AS key,
+         (SELECT pg_catalog.count(*) FROM met) AS lanes
   FROM met AS m
   CROSS JOIN round AS r
   ORDER BY greatest(m.pass, r.pass), m.pass, m.lane
   LIMIT (SELECT c.room FROM clock AS c)
 ), own_gates AS MATERIALIZED (
   SELECT w.gate, f.flow, f.state, s.turn AS seen, g.gate AS held,
-         pgjobs.gate_free(f.flow, g.gate, coalesce(h.running, 0), c.now) AS free,
+         CASE WHEN (f.flow).period IS NULL THEN (f.flow).amount - coalesce(h.running, 0)
+              WHEN (f.flow).algorithm = 'bucket' THEN pg_catalog.floor(
+                coalesce((f.flow).burst, (f.flow).amount)::double precision
+                - least(greatest(coalesce((g.gate).full_at, 0) - c.now, 0) * (f.flow).amount::double precision
+                        / (f.flow).period, 1e9::double precision)
+                + 1e-6::double precision)::bigint
+              ELSE (f.flow).amount - (
+                SELECT coalesce(pg_catalog.sum(u.count), 0)
+                FROM unnest((g.gate).times, (g.gate).counts) AS u (at, count)
+                WHERE u.at > c.now - (f.flow).period
+                  AND u.at < c.now + (f.flow).period * 1.02::double precision)::bigint
+         END AS free,
          h.jobs, h.attempts
   FROM (
     SELECT DISTINCT t.gate
@@ -136,8 +160,9 @@ WITH alive AS MATERIALIZED (
     SELECT pg_catalog.count(*) AS running, pg_catalog.array_agg(u.job) AS jobs,
            pg_catalog.array_agg(u.attempt) AS attempts
     FROM unnest((g.gate).jobs, (g.gate).attempts) AS u (job, attempt)
-    WHERE (g.gate).turn <> s.turn OR u.attempt = (
-      SELECT j.attempt FROM pgjobs.jobs AS j WHERE j.id = u.job AND j.claimed_by IS NOT NULL)
+    WHERE (f.flow).period IS NULL
+      AND ((g.gate).turn <> s.turn OR u.attempt = (
+        SELECT j.attempt FROM pgjobs.jobs AS j WHERE j.id = u.job AND j.claimed_by IS NOT NULL))
   ) AS h ON true
   WHERE (f.flow).amount IS NOT NULL
 ), gates AS MATERIALIZED (
@@ -146,10 +171,13 @@ WITH alive AS MATERIALIZED (
                  ELSE (g.flow).amount END AS most
   FROM (SELECT * FROM common_gates UNION ALL SELECT * FROM own_gates) AS g
 ), passing AS MATERIALIZED (
-  -- Which gates each lane that is looked at has.
-  SELECT v.lane, g.gate, g.free, g.most, pg_catalog.strpos(g.gate, '=') > 0 AS is_own
-  FROM visited AS v
-  CROSS JOIN LATERAL pg_catalog.unnest(v.gates) AS t (gate)
+  -- Which gates each lane that is looked at has. Each gate is met once, and not once for each lane.
+  SELECT t.lane, g.gate, g.free, g.most, pg_catalog.strpos(g.gate, '=') > 0 AS is_own
+  FROM (
+    SELECT v.lane, pg_catalog.unnest(v.gates) AS gate
+    FROM visited AS v
+    OFFSET 0
+  ) AS t
   JOIN gates AS g ON g.gate = t.gate
 ), shut AS MATERIALIZED (
   -- NULL where a gate is locked, or has no row.
@@ -194,7 +222,7 @@ WITH alive AS MATERIALIZED (
   CROSS JOIN clock AS c
   CROSS JOIN LATERAL (
     SELECT CASE WHEN s.is_fair THEN coalesce((SELECT t.jobs FROM turns AS t WHERE t.key = v.key), 0)
-                ELSE 8 END AS jobs
+                ELSE greatest(8, (c.room + v.lanes - 1) / v.lanes) END AS jobs
   ) AS n
   CROSS JOIN LATERAL (
     SELECT o.ctid AS at, o.priority, o.seq, coalesce(o.cost, 1) AS cost, o.scheduled_at AS due
@@ -368,14 +396,15 @@ WITH alive AS MATERIALIZED (
   SELECT k.lane,
          CASE WHEN k.is_shut THEN k.opens
               WHEN k.taken = 0 AND k.next_seq IS NOT NULL THEN (
-                SELECT pg_catalog.max(CASE WHEN least(k.next_cost, g.most) > g.free
-                                           THEN pgjobs.gate_opens(g.flow, g.held, least(k.next_cost, g.most), c.now)
-                                      END)
+                SELECT pg_catalog.max((
+                  SELECT pgjobs.gate_opens(g.flow, g.held, least(k.next_cost, g.most), c.now)
+                  FROM gates AS g
+                  CROSS JOIN clock AS c
+                  WHERE g.gate = p.gate))
                 FROM passing AS p
-                JOIN gates AS g ON g.gate = p.gate
-                CROSS JOIN clock AS c
                 WHERE p.lane = k.lane
-                  AND p.is_own)
+                  AND p.is_own
+                  AND least(k.next_cost, p.most) > p.free)
          END AS opens
   FROM looked AS k
 ), turned AS (
