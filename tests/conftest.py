@@ -28,7 +28,7 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
-from pgjobs_celery.node.node import close_nodes
+from pgjobs_celery.node.nodes import close_nodes
 from pgjobs_celery.publishing.laning import forget_rules
 
 from .support.order import in_order_of_work

@@ -8,7 +8,7 @@ from kombu.transport.base import StdChannel
 
 from ..config import Options
 from ..db.database import Database
-from ..node.node import get_node
+from ..node.nodes import get_node
 
 
 class Host(Protocol):

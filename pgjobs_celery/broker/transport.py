@@ -38,7 +38,8 @@ from kombu.transport import base
 from ..db import notify
 from ..db.database import CONNECTION_ERRORS, ConnectionLost, Database, get_database
 from ..db.dsn import Target
-from ..node.node import Node, get_node
+from ..node.node import Node
+from ..node.nodes import get_node
 from ..printable import guarded
 from ..scopes.waker import Waker
 from .channel import Channel
@@ -71,8 +72,7 @@ class Transport(base.Transport):
     connection_errors = (*base.Transport.connection_errors, *CONNECTION_ERRORS)
     recoverable_connection_errors = CONNECTION_ERRORS
     channel_errors = (ChannelError,)
-    # kombu's error for a compression that it does not know: the publisher gets OperationalError, as
-    # on Redis.
+    # Of a compression that kombu does not know: the publisher gets OperationalError, as on Redis.
     recoverable_channel_errors = (KeyError,)
     implements = base.Transport.implements.extend(
         asynchronous=True,
@@ -95,8 +95,7 @@ class Transport(base.Transport):
         #: The exclusive queues of this connection, which go with it.
         self._own_queues: set[str] = set()
         self._sleep = Sleep(self.database, self._hear)
-        self._next_poll = 0.0
-        self._polls = 0
+        self._next_poll, self._polls = 0.0, 0
         self._pid = os.getpid()
         #: In the event loop of a worker.
         self._seat: LoopSeat | None = None
@@ -105,7 +104,7 @@ class Transport(base.Transport):
         self._failure = ""
         #: The worker is leaving, and must not wait for messages.
         self._is_hurried = False
-        #: None until a thread waits here: a producer needs none.
+        #: None until a thread waits here.
         self._waker: Waker | None = None
 
     # Connect

@@ -35,6 +35,7 @@ from . import flows as cli_flows
 from . import history as cli_history
 from . import jobs as cli_jobs
 from . import metrics as cli_metrics
+from . import pauses as cli_pauses
 from . import queues as cli_queues
 from . import ready as cli_ready
 from . import schedules as cli_schedules
@@ -62,6 +63,7 @@ OTHERS = (
     cli_failures.failures,
     cli_flows.flows,
     cli_queues.queues,
+    cli_queues.limit,
     cli_history.history,
     cli_metrics.metrics,
     cli_ready.ready,
@@ -71,8 +73,10 @@ OTHERS = (
     cli_schedules.schedules,
 )
 
-for command in (*cli_jobs.COMMANDS, *cli_queues.COMMANDS, *OTHERS):
+for command in (*cli_jobs.COMMANDS, *cli_pauses.COMMANDS, *OTHERS):
     pgjobs.add_command(command)
+for command in cli_pauses.COMMANDS:  # `celery pgjobs queues pause` as well
+    cli_queues.queues.add_command(command)
 
 
 @pgjobs.command()
@@ -160,7 +164,7 @@ def maintain(ctx: click.Context, *, url: str | None, schema: str | None, once: b
     # Every celery command imports this module; only this one runs services.
     from ..db.database import get_database
     from ..maintenance.heartbeat import Heartbeat
-    from ..node.node import get_node
+    from ..node.nodes import get_node
 
     app = getattr(ctx.obj, "app", None)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -9,7 +9,7 @@ from .explanation import COMMAND, Explanation, Facts, explanation, when
 
 
 def explain_wait(facts: Facts) -> Explanation | None:
-    """What it waits for; None where it does not, or where that is over by now."""
+    """The sleep or signal that it waits for; None where it does not wait, or not any more."""
     job, wait = facts.job, facts.wait
     if wait is None or (job.due_at is not None and job.due_at <= job.now):
         return None

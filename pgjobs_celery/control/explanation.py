@@ -125,7 +125,7 @@ class Facts:
     #: Its lane, the gates of that as they stand, and who holds the places of each.
     lane: InLane = NO_LANE
     gates: tuple[GateFacts, ...] = ()
-    #: What a scheduled job sleeps or waits for; None where it does neither.
+    #: The sleep, or the signal, that a scheduled job waits for; None where it does neither.
     wait: WaitFacts | None = None
 
     @property

@@ -54,7 +54,7 @@ class FoundJob(Job):
         return steps_of(self._where(), self.task_id)
 
     def waits_for(self) -> JobWait | None:
-        """What it sleeps or waits for just now; None where it does neither.
+        """The sleep, or the signal, that it waits for just now; None where it does neither.
 
         >>> jobs(app).get(result).waits_for().signal
         'approved'

@@ -189,7 +189,7 @@ class Selection:
         it has, however often that was. Left alone are a job whose unique key has passed to another
         that has not run yet, and a result whose task went through another broker. With
         ``keeps_time``, to take a cancellation back, jobs whose time has not come wait for it again.
-        What their steps have returned is remembered, unless ``forget_steps``: then they begin anew.
+        The values of their steps are remembered, unless ``forget_steps``: then they begin anew.
         """
         given = {"keeps_time": keeps_time, "forget_steps": forget_steps}
         values = {name: True for name, value in given.items() if value}

@@ -11,6 +11,7 @@ from ..job.flow import QUEUE, RATE, RUNNING, check_path, check_weight, flow_name
 from .acting import begin_action
 from .filters import seconds
 from .flows import Flows, read_key
+from .until import read_until
 
 if TYPE_CHECKING:
     from ..db.database import Database
@@ -34,6 +35,7 @@ class OneQueue:
         self._database = database
         self._app = app
         self._flows = Flows(database, app)
+        self._limits = database.limits
 
     def __repr__(self) -> str:
         return f"<rules of queue {self.name!r}>"
@@ -71,9 +73,7 @@ class OneQueue:
         on each worker.
         """
         if by is None and scope == "global":
-            from .queues import Queues
-
-            Queues(self._database, self._app).limit(self.name, number)
+            self._limit(number)
             return
         self._flows.set(flow_name(RUNNING, QUEUE, self.name), number, by=by, scope=scope)
 
@@ -135,15 +135,14 @@ class OneQueue:
 
     def pause(self, until: datetime | timedelta | float | None = None) -> None:
         """Let no worker begin a job of it; until a time, or for so many seconds, if given."""
-        from .queues import Queues
-
-        Queues(self._database, self._app).pause(self.name, until)
+        end = read_until(until)
+        action = begin_action("pause_queue", self._app, queue=self.name, details=end.data)
+        self._limits.pause_queue(self.name, action, until=end.until, seconds=end.seconds)
 
     def resume(self) -> bool:
         """Let workers claim from it again, at once; False if it was not paused."""
-        from .queues import Queues
-
-        return Queues(self._database, self._app).resume(self.name)
+        action = begin_action("resume_queue", self._app, queue=self.name)
+        return self._limits.resume_queue(self.name, action)
 
     def reset(self) -> None:
         """Forget what was set by hand, but for a pause, the limit of all its jobs and weights.
@@ -154,6 +153,16 @@ class OneQueue:
         action = begin_action("reset_queue", self._app, queue=self.name)
         flows = [flow_name(kind, QUEUE, self.name) for kind in (RATE, RUNNING)]
         self._database.rules.reset_queue(self.name, flows, action)
+
+    def _limit(self, concurrency: int | None) -> None:
+        if concurrency is not None and not is_whole_number(concurrency, 0, LARGEST_INTEGER):
+            raise InvalidOption(
+                f"the limit of queue {self.name!r} must be a whole number from 0, or None for no "
+                f"limit, not {concurrency!r}"
+            )
+        limit = {"concurrency": concurrency}
+        action = begin_action("limit_queue", self._app, queue=self.name, details=limit)
+        self._limits.limit_queue(self.name, concurrency, action)
 
     def _change_fair(self, by: str | None, ageing: float | None) -> None:
         details = {"by": by, "ageing": ageing}

@@ -9,12 +9,8 @@ from typing import Any
 
 from ..config import check_queue_name
 from ..db.database import Database
-from ..errors import InvalidOption
-from ..job.checks import LARGEST_INTEGER, is_whole_number
-from .acting import begin_action
 from .app import database_of
 from .one_queue import OneQueue
-from .until import read_until
 
 
 @dataclass(frozen=True)
@@ -68,15 +64,11 @@ class Queues:
         which the queue is resumed by a worker; None for until it is resumed. Raises InvalidOption
         for an invalid name or time.
         """
-        queue, end = check_queue_name(name), read_until(until)
-        action = begin_action("pause_queue", self._app, queue=queue, details=end.data)
-        self._limits.pause_queue(queue, action, until=end.until, seconds=end.seconds)
+        self[name].pause(until)
 
     def resume(self, name: str) -> bool:
         """Let workers claim from the queue again, at once; False if it was not paused."""
-        queue = check_queue_name(name)
-        action = begin_action("resume_queue", self._app, queue=queue)
-        return self._limits.resume_queue(queue, action)
+        return self[name].resume()
 
     def limit(self, name: str, concurrency: int | None) -> None:
         """Limit the queue to ``concurrency`` jobs at once; None for any number.
@@ -84,15 +76,7 @@ class Queues:
         On all workers together, from the moment this returns; where more run already, until so many
         have ended nothing is claimed. Raises InvalidOption unless it is a whole number from 0.
         """
-        check_queue_name(name)
-        if concurrency is not None and not is_whole_number(concurrency, 0, LARGEST_INTEGER):
-            raise InvalidOption(
-                f"the limit of queue {name!r} must be a whole number from 0, or None for no limit, "
-                f"not {concurrency!r}"
-            )
-        limit = {"concurrency": concurrency}
-        action = begin_action("limit_queue", self._app, queue=name, details=limit)
-        self._limits.limit_queue(name, concurrency, action)
+        self[name].concurrency(concurrency)
 
     def get(self, name: str) -> Queue:
         """The limits of a queue, whether it exists or not."""

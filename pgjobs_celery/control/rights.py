@@ -19,7 +19,7 @@ _SCHEDULES: Rights = {
     "schedules": ("SELECT", "UPDATE"), "schedules_version": ("USAGE",), "jobs": ("SELECT",),
     "audit": ("INSERT",),
 }  # fmt: skip
-#: What people set for queues, flows and keys.
+#: The rules that people set for queues, flows and keys.
 _RULES: Rights = {
     **dict.fromkeys(("flows", "weights", "pauses"), ("SELECT", "INSERT", "UPDATE", "DELETE")),
     "limits": ("SELECT", "INSERT", "UPDATE"), "lanes": ("SELECT", "UPDATE"),

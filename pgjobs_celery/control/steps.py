@@ -21,7 +21,7 @@ class JobStep:
     name: str
     #: ``step``, ``sleep``, ``signal``, ``timeout`` or ``patch``.
     kind: str
-    #: What it has returned, or the signal's payload: where that is JSON, its value; otherwise its
+    #: Its returned value, or the signal's payload: where that is JSON, its value; otherwise its
     #: bytes, and None where these are more than a megabyte.
     value: Any
     #: The attempt that has recorded it, and when.
@@ -51,13 +51,13 @@ def steps_of(database: Database, task_id: str) -> list[JobStep]:
 
 
 def wait_of(database: Database, task_id: str) -> JobWait | None:
-    """What a job sleeps or waits for; None where it does neither."""
+    """The sleep, or the signal, that a job waits for; None where it does neither."""
     found = database.steps.find_wait(task_id)
     return found and JobWait(found.signal, found.key, found.since, found.until)
 
 
 def value_of(step: DoneStep) -> Any:
-    """What the step has returned, as far as it can be shown."""
+    """The value that the step has returned, as far as it can be shown."""
     if step.value is None or step.value_type != "application/json":
         return step.value
     try:

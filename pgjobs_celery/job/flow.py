@@ -19,7 +19,7 @@ from ..errors import InvalidOption
 from .checks import LARGEST_INTEGER, is_number, is_whole_number
 from .rows import HIGHEST_RANK
 
-#: What a job's priority is above its rank while it stands in a lane.
+#: How far a job's priority is above its rank while it stands in a lane.
 LANE_RANK = HIGHEST_RANK + 1
 #: The line of a lane that names its share, up to the key.
 SHARE = "share="

@@ -284,7 +284,7 @@ def _read_queue_rules(where: str, name: str, value: Mapping[str, Any]) -> QueueR
 
 
 def check_full(max_depth: Any, on_full: Any = RAISE, wait: Any = None) -> tuple[str, float]:
-    """What a full queue does, and for how many seconds a publisher waits. Raises InvalidOption."""
+    """The choice of a full queue, and how many seconds a publisher waits. Raises InvalidOption."""
     if max_depth is not None and not is_whole_number(max_depth, 1, LARGEST_INTEGER):
         raise InvalidOption(f"max_depth must be a whole number from 1, or None, not {max_depth!r}")
     if on_full not in ON_FULL:

@@ -83,7 +83,7 @@ def require_same_arguments(
 def digest_arguments(content_type: str | None, body: bytes) -> bytes | None:
     """A hash that jobs with the same arguments share; None where they are not plain JSON.
 
-    What comes after the job (a chain, callbacks) has new ids each time, and does not count.
+    The successors of the job (a chain, callbacks) have new ids each time, and do not count.
     """
     if content_type != "application/json":
         return None

@@ -13,7 +13,7 @@ _NAME = "pgjobs_progress"
 
 
 class Effects:
-    """What is known of the transaction in which a task completes its job."""
+    """The transaction in which a task completes its job, as far as it is known."""
 
     #: Its block is open.
     is_open = False

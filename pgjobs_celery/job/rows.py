@@ -45,7 +45,7 @@ class NewJob(NamedTuple):
     group_index: int | None = None
     #: Its place in line, if it has one already; None for the end.
     seq: int | None = None
-    #: What it has in common with jobs that the same rates, limits and turns hold up; None where
+    #: The text that jobs with the same rates, limits and turns have in common; None where
     #: nothing does. See :mod:`pgjobs_celery.job.flow`.
     lane: str | None = None
     #: How many tokens its start takes; None for 1.

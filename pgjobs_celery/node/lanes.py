@@ -10,7 +10,7 @@ from ..job.rows import Bucket
 
 
 class KnownLanes:
-    """What the last claims have found out."""
+    """The findings of the last claims."""
 
     def __init__(self) -> None:
         #: After a look at everything: its queues, and those of them that have lanes.

@@ -29,7 +29,7 @@ SHORTEST, LONGEST = 0.05, 0.5
 
 
 class Room:
-    """What this process may put into a queue before it counts again."""
+    """How many jobs this process may put into a queue before it counts again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

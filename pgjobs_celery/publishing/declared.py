@@ -25,7 +25,7 @@ def declaring(declared: Declared, call: Callable[[], T]) -> T:
 
 
 def find_declared(task: str) -> Declared | None:
-    """What a job of this task has that is being published here; None for nothing.
+    """The rules of a job of this task that is being published here; None for none.
 
     A handler of a signal may publish another one meanwhile.
     """

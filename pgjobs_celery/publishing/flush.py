@@ -15,7 +15,7 @@ from ..db import notify
 from ..db.database import CONNECTION_ERRORS, REFUSALS, Database
 from ..errors import MessageRefused, PgJobsError
 from ..job.rows import NewJob
-from ..node.node import get_node
+from ..node.nodes import get_node
 from .admission import admit
 from .insertion import Insertion, insert_received, take_keys
 

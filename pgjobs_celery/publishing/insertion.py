@@ -16,7 +16,7 @@ from ..job.envelope import rename
 from ..job.idempotency import Idempotency, require_same_arguments
 from ..job.rows import NO_RUN, NewJob, Run
 from ..job.unique import Unique
-from ..node.node import get_node
+from ..node.nodes import get_node
 from .receipt import Receipt
 from .run import current_request
 

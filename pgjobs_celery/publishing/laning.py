@@ -67,7 +67,7 @@ class Depth(NamedTuple):
 
 
 class Rules:
-    """What a publisher knows: which flows there are, and which queues are fair or may be full."""
+    """A publisher's knowledge: the flows, and the queues that are fair or may be full."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Rules:
         self._lanes: dict[tuple[str, str], bool] = {}
 
     def _add_queue(self, row: QueueRow) -> None:
-        """What stands in the database counts, also where that is nothing, set by hand."""
+        """The rule in the database counts, also where somebody has set none by hand."""
         if row.fair_by is not None:
             self.fair[row.queue] = row.fair_by
         elif "fair_by" in row.by_hand:
@@ -187,7 +187,7 @@ class KnownRules:
         self._lock = threading.Lock()
         #: The rules of calls that were registered from here.
         self.named: set[Any] = set()
-        #: What is known of the depths of queues, see :mod:`pgjobs_celery.publishing.admission`.
+        #: The known depths of queues, see :mod:`pgjobs_celery.publishing.admission`.
         self.rooms: Any = None
 
     @property

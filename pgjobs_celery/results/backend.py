@@ -27,7 +27,7 @@ from ..job.rows import Fence
 from ..job.states import FROM_CELERY, State
 from ..maintenance.complete import Complete
 from ..maintenance.prune import Prune
-from ..node.node import get_node
+from ..node.nodes import get_node
 from .chords import Chords
 from .claim import fence_of, report_lost
 from .consumer import ResultConsumer

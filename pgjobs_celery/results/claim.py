@@ -9,7 +9,7 @@ from celery.utils.log import get_logger
 from ..db.database import Database
 from ..job.held_claim import held_claim
 from ..job.rows import Fence
-from ..node.node import get_node
+from ..node.nodes import get_node
 from ..printable import guarded
 from .handover import lose_claim
 

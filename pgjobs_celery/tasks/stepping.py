@@ -103,7 +103,7 @@ class SteppedTask(AttemptedTask):
     def sleep_until(self, when: datetime) -> None:
         """Go on at that time, in another run: the job holds no worker, no connection, no attempt.
 
-        What comes before it is run again then, but for the steps.
+        The code before it is run again then, but for the steps.
         """
         _pass(step_run(self), _until(when), RAISE)
 

@@ -119,7 +119,7 @@ class LocalSteps:
         self.signals: dict[str, list[Memory]] = {}
 
     def load(self) -> dict[str, Memory]:
-        """What was recorded before, where a test keeps this from one run to the next."""
+        """The memories of earlier runs, where a test keeps them from one run to the next."""
         return dict(self.memories)
 
     def record(self, name: str, memory: Memory) -> None:
@@ -191,7 +191,7 @@ class StepRun:
         return self.passed(wait, passed.memory, default)
 
     def passed(self, wait: Wait, memory: Memory, default: Any) -> Any:
-        """What a wait that is over returns."""
+        """The value of a wait that is over."""
         if memory.kind is Kind.TIMEOUT:
             if default is RAISE:
                 raise SignalTimeout(
@@ -201,7 +201,7 @@ class StepRun:
         return self.value(wait.step, memory)
 
     def value(self, name: str, memory: Memory) -> Any:
-        """What a remembered step has returned."""
+        """The value that a remembered step has returned."""
         if memory.value is None:
             return None
         try:

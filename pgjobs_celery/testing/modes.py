@@ -21,7 +21,8 @@ from typing import Any
 from ..errors import InvalidOption, PgJobsError
 from ..job.checks import did_you_mean
 from .capturing import escapes, forked
-from .capturing.capture import Enqueued, Inbox, receive_into
+from .capturing.capture import Enqueued, Inbox
+from .capturing.receiving import receive_into
 from .capturing.results import MemoryBackend
 from .capturing.rows import Rows
 from .capturing.transport import make_pool

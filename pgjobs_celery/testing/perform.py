@@ -14,7 +14,8 @@ from celery.local import maybe_evaluate
 
 from ..errors import InvalidOption, PgJobsError
 from ..job.checks import is_whole_number
-from .capturing.capture import Enqueued, Inbox, receive_into
+from .capturing.capture import Enqueued, Inbox
+from .capturing.receiving import receive_into
 from .capturing.results import MemoryBackend
 from .capturing.transport import make_pool
 from .modes import find_testing, testing
@@ -176,7 +177,7 @@ def advance(seconds: float | timedelta, *, app: Any = None) -> None:
 
 
 def steps_of(job: Any, *, app: Any = None) -> dict[str, Any]:
-    """What a job's steps have returned so far, by their names, in their order.
+    """The values that a job's steps have returned so far, by their names, in their order.
 
     A sleep that is over is a step that returned None, and a signal one that returned its payload.
     ``job`` is a handle, a captured job or a task id.

@@ -160,7 +160,7 @@ def view_job(row: ShownJob, redaction: Redaction, app: Any = None) -> JobView:
 
 
 def view_step(view: JobView, step: DoneStep) -> Part:
-    """What a step has returned, or a signal has carried, as it may be shown."""
+    """The value of a step, or the payload of a signal, as it may be shown."""
     if step.size is None:
         return Part("value")
     if view.is_blind:  # a step may return what the job was given

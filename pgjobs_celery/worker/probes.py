@@ -21,7 +21,7 @@ from ..control.port import Answer, Port
 from ..db.database import CONNECTION_ERRORS, Database
 from ..errors import PgJobsError, RequirementMissing
 from ..maintenance.loop import Loop, Service
-from ..node.node import get_node
+from ..node.nodes import get_node
 from ..printable import guarded, one_line
 
 if TYPE_CHECKING:

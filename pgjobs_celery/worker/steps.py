@@ -26,7 +26,7 @@ from ..db.database import CONNECTION_ERRORS, Database
 from ..errors import InvalidOption, PgJobsError
 from ..job.outcome import FinishedJob
 from ..job.states import State
-from ..node.node import get_node
+from ..node.nodes import get_node
 from ..printable import guard_celery, guarded, one_line
 from ..publishing.replacement import MARKING, mark_steps
 from ..signals import job_discarded, job_finished

@@ -17,7 +17,7 @@ from pgjobs_celery import config
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.errors import InvalidOption, InvalidURL, PermissionMissing, SchemaMissing
-from pgjobs_celery.node.node import get_node
+from pgjobs_celery.node.nodes import get_node
 
 from ..conftest import Connection
 from ..support.busyness import Stopwatch

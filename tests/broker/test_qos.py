@@ -9,7 +9,7 @@ import kombu
 import pytest
 from kombu.message import Message
 
-from pgjobs_celery.node.node import get_node
+from pgjobs_celery.node.nodes import get_node
 
 from ..conftest import Connection
 from ..support.consumers import (

@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 from pgjobs_celery import bulk, using
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
-from pgjobs_celery.node.node import close_nodes
+from pgjobs_celery.node.nodes import close_nodes
 
 from ..conftest import Connection, close_app
 from ..support.consumers import (

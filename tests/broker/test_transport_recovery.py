@@ -18,7 +18,7 @@ from kombu.mixins import ConsumerMixin
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.failures import connection_failed
 from pgjobs_celery.embedded import EmbeddedServer
-from pgjobs_celery.node.node import get_node
+from pgjobs_celery.node.nodes import get_node
 
 from ..conftest import Connection
 from ..support.consumers import (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from celery import chain, chord, group
 
-from pgjobs_celery.node.node import close_nodes
+from pgjobs_celery.node.nodes import close_nodes
 
 from ..conftest import Connection, close_app
 from ..support.callers import KINDS

@@ -13,7 +13,7 @@ from celery import chord
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
-from pgjobs_celery.node.node import close_nodes
+from pgjobs_celery.node.nodes import close_nodes
 
 from ..conftest import close_app
 from ..support.waiting import wait_for

@@ -15,7 +15,7 @@ import pytest
 from celery import chord
 
 from pgjobs_celery import aget, using
-from pgjobs_celery.node.node import close_nodes
+from pgjobs_celery.node.nodes import close_nodes
 
 from ..conftest import Connection, close_app
 from .conftest import StartWorker, Worker

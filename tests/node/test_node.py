@@ -18,7 +18,8 @@ from pgjobs_celery.db.rows.messages import NewMessage
 from pgjobs_celery.job.outcome import completed, released
 from pgjobs_celery.job.rows import Bucket, Claim
 from pgjobs_celery.maintenance.loop import Service
-from pgjobs_celery.node.node import Node, get_node
+from pgjobs_celery.node.node import Node
+from pgjobs_celery.node.nodes import get_node
 from tests.node.cuts import CELERY, claim_through_cuts, cut
 from tests.support.rows import put, row, states
 from tests.support.waiting import wait_for

@@ -12,7 +12,8 @@ from celery.events import EventDispatcher
 
 from pgjobs_celery.config import Settings
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.node.node import Node, get_node
+from pgjobs_celery.node.node import Node
+from pgjobs_celery.node.nodes import get_node
 
 from ..broker.test_transport_recovery import cut_all
 from ..conftest import Connection

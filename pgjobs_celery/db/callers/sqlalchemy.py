@@ -96,7 +96,7 @@ class SqlalchemyCaller(Caller):
         bind = source.get_bind()
         if isinstance(bind, Connection) and bind.in_transaction():
             return True
-        # What a session has begun by itself it ends with its commit().
+        # A session ends with its commit() the transaction that it has begun by itself.
         begun = source.get_transaction()
         return begun is not None and begun.origin is not SessionTransactionOrigin.AUTOBEGIN
 

@@ -60,7 +60,7 @@ class Turn(NamedTuple):
     #: How many places the limited queues had when the outcomes were written, before anything was
     #: taken; not of one whose limit is gone.
     places: dict[str, Slots]
-    #: What a look at lanes has found besides.
+    #: The other findings of a look at lanes.
     lanes: LaneLook | None = None
     #: After a look at everything: those of its queues that have lanes.
     laned: list[str] | None = None
@@ -116,20 +116,7 @@ class Claims:
         lanes = next((bucket for bucket in buckets if bucket.is_laned and limit > 0), None)
         locked = sorted({*limited, *pending.freed, *([lanes.queue] if lanes else ())})
         calls = {"pin_plans": self._session.call("pin_plans")}
-        if outcomes:
-            if any(each.is_interrupted for each in outcomes):
-                calls["forgive_interrupted"] = self._forgive(node, outcomes, bound)
-            calls["settle_jobs"] = self._settle(node, outcomes)
-            if again := [each.id for each in outcomes if each.state in _AGAIN]:
-                calls["tally_retries"] = self._session.call("tally_retries", ids=again)
-            if back := [each.id for each in outcomes if each.state is State.AVAILABLE]:
-                calls["tell_lanes"] = self._session.call("tell_lanes", ids=back)
-        if pending.read:
-            calls["delete_messages"] = self._session.call(
-                "delete_messages", node=node, ids=list(pending.read)
-            )
-        if pending.returned:
-            calls["release_messages"] = Messages(self._session).release(node, pending.returned)
+        calls |= self._writes(node, pending, bound)
         if lanes:
             calls["open_queue"] = self._session.call("open_queue", queue=lanes.queue)
         if locked:
@@ -290,6 +277,26 @@ class Claims:
         with contextlib.suppress(*CONNECTION_ERRORS):
             if wakes:
                 self._session.run(*wakes)
+
+    def _writes(self, node: UUID, pending: Pending, bound: int) -> dict[str, Call]:
+        """The statements that write what is pending, by their names."""
+        calls: dict[str, Call] = {}
+        outcomes = pending.outcomes
+        if outcomes:
+            if any(each.is_interrupted for each in outcomes):
+                calls["forgive_interrupted"] = self._forgive(node, outcomes, bound)
+            calls["settle_jobs"] = self._settle(node, outcomes)
+            if again := [each.id for each in outcomes if each.state in _AGAIN]:
+                calls["tally_retries"] = self._session.call("tally_retries", ids=again)
+            if back := [each.id for each in outcomes if each.state is State.AVAILABLE]:
+                calls["tell_lanes"] = self._session.call("tell_lanes", ids=back)
+        if pending.read:
+            calls["delete_messages"] = self._session.call(
+                "delete_messages", node=node, ids=list(pending.read)
+            )
+        if pending.returned:
+            calls["release_messages"] = Messages(self._session).release(node, pending.returned)
+        return calls
 
     def _claim(
         self,

@@ -144,7 +144,7 @@ class LastRun(NamedTuple):
 
 
 class WaitFacts(NamedTuple):
-    """What a scheduled job waits for, and the steps that it has done."""
+    """The sleep or signal that a scheduled job waits for, and the steps that it has done."""
 
     #: It sleeps, or waits for a signal.
     is_there: bool
@@ -230,7 +230,7 @@ class Explain:
         return LastRun(*rows[0]) if rows else None
 
     def explain_steps(self, task_id: str) -> WaitFacts | None:
-        """What it waits for; None if it does not sleep, or wait for a signal."""
+        """The sleep or signal that it waits for; None where it does neither."""
         rows = self._fetch("explain_steps", task_id=task_id, limit=FEW)
         facts = WaitFacts(*rows[0]) if rows else None
         return facts if facts is not None and facts.is_there else None

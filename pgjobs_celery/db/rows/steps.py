@@ -32,7 +32,7 @@ class KnownSteps(NamedTuple):
 class Passed(NamedTuple):
     """A wait that a job has come to."""
 
-    #: What it has become; None while it lasts.
+    #: The memory that it has become; None while it lasts.
     memory: Memory | None
     #: For how many seconds more; None for as long as it takes.
     remaining: float | None
@@ -52,7 +52,7 @@ class DoneStep(NamedTuple):
 
 
 class WaitingFor(NamedTuple):
-    """What a job waits for: ``signal`` is None for a sleep."""
+    """A job's wait: ``signal`` is None for a sleep."""
 
     step: str
     signal: str | None
@@ -154,7 +154,7 @@ class Steps:
         return [DoneStep(*row) for row in rows]
 
     def find_wait(self, task_id: str) -> WaitingFor | None:
-        """What a job waits for; None where it does not wait."""
+        """A job's wait; None where it does not wait."""
         rows = self._run("find_wait", task_id=task_id)
         return WaitingFor(*rows[0]) if rows else None
 

@@ -18,11 +18,11 @@ class Pause(NamedTuple):
 
 
 class JobMemory:
-    """What one job remembers from run to run."""
+    """The memory of one job from run to run."""
 
     def __init__(self) -> None:
         self.memories: dict[str, Memory] = {}
-        #: What it waits for; None while it runs, or has ended.
+        #: The sleep or signal that it waits for; None while it runs, or has ended.
         self.pause: Pause | None = None
 
     def pause_at(self, wait: Wait, now: datetime) -> Pause:
@@ -50,7 +50,7 @@ class Memories:
             return self._jobs.setdefault(task_id, JobMemory())
 
     def waits_for(self, task_id: str) -> Wait | None:
-        """What a job waits for; None if it does not."""
+        """The sleep or signal that a job waits for; None if it does not wait."""
         pause = self.of(task_id).pause
         return pause.wait if pause is not None else None
 

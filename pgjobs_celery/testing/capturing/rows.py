@@ -14,7 +14,8 @@ from ...job.job import Job
 from ...job.rows import HIGHEST_RANK
 from ...job.states import State
 from ...scopes.steady import monotonic
-from .capture import Enqueued, read_job
+from .capture import Enqueued
+from .receiving import read_job
 
 #: Seconds between two looks at the rows while an assertion waits.
 INTERVAL = 0.05

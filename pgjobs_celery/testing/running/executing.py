@@ -66,7 +66,7 @@ class Performed:
     reason: str = ""
     #: The job's meta, as the attempt has left it.
     meta: dict[str, Any] = field(default_factory=dict, compare=False)
-    #: What its steps have returned by now, in this attempt or before, by their names.
+    #: The values that its steps have returned by now, in this attempt or before, by their names.
     steps: dict[str, Any] = field(default_factory=dict, compare=False)
     #: The step at which it sleeps, or waits for a signal.
     waits_at: str | None = None

@@ -62,7 +62,7 @@ class RowDraining:
         return sorted(ready, key=lambda job: (job.priority, job.id or 0))
 
     def memories(self, task_id: str) -> dict[str, Memory]:
-        """What a job's steps have returned, by their names."""
+        """The values that a job's steps have returned, by their names."""
         with self.database.joining():
             return {
                 step.name: Memory(Kind(step.kind), step.value, step.value_type)

@@ -35,7 +35,7 @@ class CapturedSteps:
         self._hurries = hurries
 
     def load(self) -> dict[str, Memory]:
-        """What earlier runs have recorded."""
+        """The memories of earlier runs."""
         return dict(self._job.memories)
 
     def record(self, name: str, memory: Memory) -> None:

@@ -106,8 +106,8 @@ def signal(visit: Visit) -> Response:
     more = "" if text == "null" else f" --payload {quote(text)}"
     words = f"signal{more}{' --first' if _text(visit, 'first') else ''}"
     command = f"{COMMAND} {words} {as_argument(task_id)} {quote(name)}"
-    said = f"Signal {name} was sent." if was_sent else f"A signal {name} was sent before."
-    return visit.redirect(visit.back(), said, cli=command, is_error=not was_sent)
+    words = f"Signal {name} was sent." if was_sent else f"A signal {name} was sent before."
+    return visit.redirect(visit.back(), words, cli=command, is_error=not was_sent)
 
 
 def _chosen(visit: Visit) -> tuple[Selection, str]:

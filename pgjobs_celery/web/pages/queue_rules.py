@@ -140,7 +140,7 @@ def resume(visit: Visit) -> Response:
 
 
 def _paused(visit: Visit) -> tuple[dict[str, Any], str, str]:
-    """What a form names: as arguments, for the command line, and in words."""
+    """The subject of a form: as arguments, for the command line, and in words."""
     kind, name = _field(visit, "kind") or KEY, _field(visit, "key")
     if kind not in ("task", "tag", KEY):
         raise InvalidOption(f"a pause is of a task, a tag or a key, not {kind[:40]!r}")

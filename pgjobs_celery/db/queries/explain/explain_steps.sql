@@ -1,4 +1,4 @@
--- What a scheduled job waits for, and the names of the steps that it has done, some of the newest.
+-- The sleep or signal that a scheduled job waits for, and the names of some of its newest steps.
 SELECT w.step IS NOT NULL, w.name, w.key, w.since, CASE WHEN pg_catalog.isfinite(w.until) THEN w.until END,
        ARRAY(SELECT d.name
              FROM (SELECT s.name, s.recorded_at
