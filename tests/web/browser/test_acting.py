@@ -68,6 +68,8 @@ DEEDS = [
          "details[open] button"), "prioritize_jobs"),
     Deed("job_move", JOB + "{waiting}", menu("Move", "[name=queue] := elsewhere",
          "details[open] button"), "move_jobs"),
+    Deed("job_signal", JOB + "{stepping}", menu("Signal", "details[open] [name=name] := approved",
+         "details[open] button"), "signal_job"),
     Deed("job_cancel", JOB + "{waiting}", menu("Cancel", "details[open] [name=reason] := a mistake",
          "details[open] button"), "cancel_jobs"),
     Deed("job_terminate", JOB + "{running}", menu("Cancel and terminate", "details[open] button",
@@ -118,6 +120,14 @@ class Rows:
         if "{waiting}" in page or page == WAITING:
             waiting = tasks.resize.delay("upload/1.jpg", [320]).id
             return page.format(waiting=waiting)
+        if "{stepping}" in page:
+            stepping = tasks.resize.delay("upload/1.jpg", [320]).id
+            self._connection.execute(
+                "INSERT INTO pgjobs.steps (job, name, attempt) "
+                "SELECT id, 'charge', 1 FROM pgjobs.jobs WHERE task_id = %s",
+                [stepping],
+            )
+            return page.format(stepping=stepping)
         if "scheduled" in page:
             later = tasks.index.apply_async(({"id": 1, "title": "x"},), countdown=7200).id
             return page.format(scheduled=later)
