@@ -42,6 +42,8 @@ class Nursery:
         wake, woken = socket.socketpair()
         woken.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        # Its end comes with its input's: only then the children are killed.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
         import select
 
@@ -95,6 +97,7 @@ def become(child: dict[str, Any]) -> None:
     """Make this fork what a process would be that was started so."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import fcntl
 
     asker, *given = child["descriptors"]
