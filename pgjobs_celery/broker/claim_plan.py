@@ -29,6 +29,9 @@ ECHOES = (0.02, 0.2)
 #: How long a queue with a limit for all workers that came back short is left alone while others are
 #: claimed from, in seconds: one claim at a time locks it, until its commit.
 SHARED_INTERVAL = 0.05
+#: A look at lanes costs a few claims from the line: it takes as many times what is finished within
+#: ``read_ahead``.
+LANES_AHEAD = 5
 #: No queue is limited.
 NO_LIMITS: Mapping[str, Any] = MappingProxyType({})
 #: Over how long the rate of finished jobs is averaged, in seconds.
@@ -128,13 +131,14 @@ class ClaimPlan:
         """How many jobs are finished within ``read_ahead`` at the present rate."""
         return int(self._rate * self._read_ahead)
 
-    def limit(self, window: int) -> int:
+    def limit(self, window: int, times: int = 1) -> int:
         """How many jobs to claim for ``window`` free places.
 
-        Beyond the window only what is finished within ``read_ahead`` at the present rate: a
-        worker with long tasks must not sit on jobs that another could start.
+        Beyond the window only what is finished within so many ``times`` of ``read_ahead`` at the
+        present rate: a worker with long tasks must not sit on jobs that another could start.
         """
-        return min(max(window, self.ahead), self._max_claim) if window > 0 else 0
+        ahead = int(self._rate * self._read_ahead * times)
+        return min(max(window, ahead), self._max_claim) if window > 0 else 0
 
     def buckets(self, now: float, places: Mapping[str, int] = NO_LIMITS) -> list[Bucket]:
         """Where to look now, in the order of the priorities and taking the queues in turn.

@@ -12,7 +12,7 @@ from ..job.envelope import decode_envelope
 from ..job.outcome import cancelled, discarded, error_from, released
 from ..job.rows import Bucket, Cancellation, Claim
 from ..printable import guarded
-from .claim_plan import ClaimPlan
+from .claim_plan import LANES_AHEAD, ClaimPlan
 from .lane_plan import LanePlan
 from .message import Message
 
@@ -264,7 +264,8 @@ class JobFeed:
         is_due = self._plan.due_at <= start
         if not is_due and self._lanes.due_at > start:
             return None
-        limit = self._plan.limit(self._room())
+        room = self._room()
+        limit = self._plan.limit(room)
         buckets: Sequence[Bucket] = ()
         if limit:
             places = self._node.places()
@@ -275,6 +276,8 @@ class JobFeed:
                 lanes = self._lanes.choose(start, places)
                 buckets = [lanes] if lanes is not None else ()
             self._lanes.had_turn = bool(buckets)
+            if buckets:
+                limit = self._plan.limit(room, LANES_AHEAD)
             if not buckets and is_due:
                 if in_lanes:
                     places = {**places, **dict.fromkeys(in_lanes, 0)}
