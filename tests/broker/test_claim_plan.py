@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pgjobs_celery.broker.claim_plan import (
     FULL_LOOK_INTERVAL,
     FULL_LOOK_SPACING,
+    LANES_AHEAD,
     SHARED_INTERVAL,
     ClaimPlan,
 )
@@ -479,6 +480,11 @@ def test_as_much_is_claimed_as_fits_or_is_finished_soon(rate, window, limit):
 
 def test_without_read_ahead_no_more_is_claimed_than_fits():
     assert plan_at(10_000, read_ahead=0.0).limit(4) == 4
+    assert plan_at(10_000, read_ahead=0.0).limit(4, LANES_AHEAD) == 4
+
+
+def test_a_look_at_lanes_takes_more_for_it_costs_more():
+    assert plan_at(100).limit(4, LANES_AHEAD) == pytest.approx(10 * LANES_AHEAD, abs=1)
 
 
 def test_a_worker_that_has_stopped_finishing_soon_claims_no_more_than_fits():

@@ -8,6 +8,8 @@
 -- Turns are those of start-time fair queueing: each lane has the round of its next turn, a job taken puts it
 -- 1/weight rounds further, and those with the lowest round come first. Lanes of one share share their round.
 -- In a queue that is not fair a lane gives up to 8 jobs in its turn, more where few lanes are open.
+-- The jobs of a lane are read in an order that jobs_lanes alone has: where the statistics know nothing, the planner
+-- would walk the whole line of the queue for each lane.
 -- Lanes whose common gates are shut are not looked at; one with a gate of its own that is shut is marked, and not
 -- looked at until that opens. So a look costs what it takes, and not what waits.
 WITH alive AS MATERIALIZED (
@@ -118,6 +120,8 @@ WITH alive AS MATERIALIZED (
          (SELECT pg_catalog.count(*) FROM met) AS lanes
   FROM met AS m
   CROSS JOIN round AS r
+  -- One row, which the planner takes for a thousand. It expects too few here otherwise, and compares each with each.
+  CROSS JOIN LATERAL pg_catalog.generate_series(1, least(1, r.turn + 1)::integer) AS one (n)
   ORDER BY greatest(m.pass, r.pass), m.pass, m.lane
   LIMIT (SELECT c.room FROM clock AS c)
 ), own_gates AS MATERIALIZED (
@@ -192,8 +196,7 @@ WITH alive AS MATERIALIZED (
   GROUP BY p.lane
   HAVING pg_catalog.bool_or((g.held).turn IS NULL OR g.free <= 0)
 ), shares AS MATERIALIZED (
-  SELECT v.key, pg_catalog.min(v.start) AS start, pg_catalog.max(v.weight) AS weight,
-         pg_catalog.bool_or(v.share <> '') AS is_fair
+  SELECT v.key, pg_catalog.min(v.start) AS start, pg_catalog.max(v.weight) AS weight
   FROM visited AS v
   WHERE v.lane NOT IN (SELECT s.lane FROM shut AS s)
   GROUP BY v.key
@@ -215,32 +218,33 @@ WITH alive AS MATERIALIZED (
     LIMIT (SELECT c.room FROM clock AS c)
   ) AS t
   GROUP BY t.key
-), offered AS MATERIALIZED (
-  SELECT v.lane, v.key, v.start, v.weight, v.pass, n.jobs, j.at, j.priority, j.seq, j.cost, j.due
+), quotas AS MATERIALIZED (
+  -- How many jobs each lane may give; in the order of the turns, so that no more lanes are read than are needed.
+  SELECT v.lane, v.key, v.start, v.weight, v.pass, v.priority, v.seq, v.share <> '' AS is_fair,
+         CASE WHEN v.share <> '' THEN coalesce((SELECT t.jobs FROM turns AS t WHERE t.key = v.key), 0)
+              ELSE greatest(8, (c.room + v.lanes - 1) / v.lanes) END AS jobs
   FROM visited AS v
-  JOIN shares AS s ON s.key = v.key
   CROSS JOIN clock AS c
+  WHERE v.lane NOT IN (SELECT x.lane FROM shut AS x)
+  ORDER BY v.start, v.pass, v.lane
+), offered AS MATERIALIZED (
+  SELECT v.lane, v.key, v.start, v.weight, v.pass, v.jobs, j.at, j.priority, j.seq, j.cost
+  FROM quotas AS v
   CROSS JOIN LATERAL (
-    SELECT CASE WHEN s.is_fair THEN coalesce((SELECT t.jobs FROM turns AS t WHERE t.key = v.key), 0)
-                ELSE greatest(8, (c.room + v.lanes - 1) / v.lanes) END AS jobs
-  ) AS n
-  CROSS JOIN LATERAL (
-    SELECT o.ctid AS at, o.priority, o.seq, coalesce(o.cost, 1) AS cost, o.scheduled_at AS due
+    SELECT o.ctid AS at, o.priority, o.seq, coalesce(o.cost, 1) AS cost
     FROM pgjobs.jobs AS o
     WHERE o.queue = %(queue)s
-      AND o.lane = v.lane
-      AND (o.priority, o.seq) >= (v.priority, v.seq)
+      AND (o.lane, o.priority, o.seq) >= (v.lane, v.priority, v.seq)
+      AND o.lane <= v.lane
       AND o.finished_at IS NULL
       AND o.due_at IS NULL
       AND o.claimed_by IS NULL
-    ORDER BY o.priority, o.seq
-    LIMIT n.jobs
+    ORDER BY o.lane, o.priority, o.seq
+    LIMIT v.jobs
     FOR NO KEY UPDATE SKIP LOCKED
   ) AS j
-  WHERE v.lane NOT IN (SELECT x.lane FROM shut AS x)
-  -- In the order of the turns, so that no more lanes are read than are needed.
-  LIMIT (SELECT CASE WHEN pg_catalog.bool_or(e.is_fair) THEN NULL ELSE pg_catalog.max(c.room) END
-         FROM shares AS e CROSS JOIN clock AS c)
+  LIMIT (SELECT CASE WHEN pg_catalog.bool_or(q.is_fair) THEN NULL ELSE (SELECT c.room FROM clock AS c) END
+         FROM quotas AS q)
 ), ordered AS MATERIALIZED (
   SELECT o.at, o.lane, o.cost,
          pg_catalog.row_number() OVER (
@@ -366,19 +370,19 @@ WITH alive AS MATERIALIZED (
   FROM visited AS v
   LEFT JOIN shut AS s ON s.lane = v.lane
   LEFT JOIN (
-    SELECT c.lane, pg_catalog.count(*) AS jobs FROM claimed AS c GROUP BY c.lane
+    SELECT c.lane, pg_catalog.count(*) AS jobs, pg_catalog.array_agg(c.id) AS ids FROM claimed AS c GROUP BY c.lane
   ) AS t ON t.lane = v.lane
   LEFT JOIN LATERAL (
     SELECT o.priority, o.seq, coalesce(o.cost, 1) AS cost
     FROM pgjobs.jobs AS o
     WHERE o.queue = %(queue)s
-      AND o.lane = v.lane
-      AND (o.priority, o.seq) >= (v.priority, v.seq)
+      AND (o.lane, o.priority, o.seq) >= (v.lane, v.priority, v.seq)
+      AND o.lane <= v.lane
       AND o.finished_at IS NULL
       AND o.due_at IS NULL
       AND o.claimed_by IS NULL
-      AND o.id <> ALL (ARRAY(SELECT c.id FROM claimed AS c WHERE c.lane = v.lane))
-    ORDER BY o.priority, o.seq
+      AND o.id <> ALL (coalesce(t.ids, '{}'))
+    ORDER BY o.lane, o.priority, o.seq
     LIMIT 1
   ) AS h ON s.lane IS NULL
 ), passed AS MATERIALIZED (
