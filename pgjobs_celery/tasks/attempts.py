@@ -36,7 +36,7 @@ from ..printable import guarded
 from ..results.handover import decide
 from ..results.reports import is_too_long_entry
 from .coroutines import synchronous
-from .plain import is_coroutine, is_errback
+from .plain import is_called_by_celery, is_coroutine
 from .running_job import Meta, running_job
 from .transaction import TaskTransaction, conclude
 
@@ -234,7 +234,7 @@ class AttemptedTask(Task):
         """Run the task's body, and translate its end into Celery's exceptions."""
         request = self.request
         if request.called_directly and not request.is_eager:
-            is_dropped = is_coroutine and is_errback(args)
+            is_dropped = is_coroutine and is_called_by_celery(args)
             return (synchronous(run) if is_dropped else run)(*args, **kwargs)
         progress = progress_of(request)
         if progress.is_in_body:  # which has called that of its base class

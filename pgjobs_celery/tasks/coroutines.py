@@ -27,7 +27,7 @@ from ..errors import CoroutineCancelled
 from ..printable import guarded
 from ..publishing.carried import Carried
 from ..scopes.greenlets import patched_by
-from .plain import is_coroutine, is_errback, is_ours
+from .plain import is_called_by_celery, is_coroutine, is_ours
 
 logger = guarded(logging.getLogger(__name__))
 
@@ -96,7 +96,7 @@ def _complete_body(task: Any) -> None:
     def complete_run(*args: Any, **kwargs: Any) -> Any:
         request = task.request
         coroutine = body(*args, **kwargs)
-        if request.called_directly and not request.is_eager and not is_errback(args):
+        if request.called_directly and not request.is_eager and not is_called_by_celery(args):
             return coroutine
         # An embedded worker may run the tasks of another app than its own: the current one's.
         if _is_awaited() or not (getattr(task, "_is_ours", False) or is_ours(task.app)):

@@ -14,6 +14,9 @@ from typing import Any
 from celery import _state
 from celery.app.task import Context, Task
 
+#: Celery's tasks that run another for each of many arguments.
+_AROUND = frozenset({"celery.map", "celery.starmap"})
+
 #: The settings by which an app is known as one of ours.
 _SETTINGS = ("broker_url", "broker_write_url", "result_backend")
 
@@ -30,9 +33,16 @@ def is_ours(app: Any) -> bool:
     return any("pgjobs" in str(app.conf.get(name)) for name in _SETTINGS)
 
 
-def is_errback(args: tuple[Any, ...]) -> bool:
-    """True for what Celery calls a ``link_error`` with, whose result it drops."""
-    return len(args) >= 3 and isinstance(args[0], Context) and isinstance(args[1], BaseException)
+def is_called_by_celery(args: tuple[Any, ...]) -> bool:
+    """True where Celery itself calls a task like a function, and cannot await it.
+
+    It calls so a ``link_error``, whose arguments tell, and what ``map``, ``starmap`` and ``chunks``
+    run, each a task around this one.
+    """
+    if len(args) >= 3 and isinstance(args[0], Context) and isinstance(args[1], BaseException):
+        return True
+    around = _state._task_stack.stack[-2:-1]
+    return bool(around) and around[0].name in _AROUND
 
 
 def watch_tasks() -> None:

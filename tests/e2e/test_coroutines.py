@@ -85,6 +85,12 @@ def test_autoretry_sees_what_a_coroutine_raises(app: Celery, running: Worker):
     wait_for(lambda: running.log.count(f"retried_by_celery[{result.id}] retry: ") == 2)
 
 
+def test_map_starmap_and_chunks_await_each(app: Celery, running: Worker):
+    assert tasks.tsum.map([[1, 2], [3, 4]]).delay().get(timeout=20) == [3, 7]
+    assert tasks.add.starmap([(1, 2), (3, 4)]).delay().get(timeout=20) == [3, 7]
+    assert tasks.add.chunks([(1, 2), (3, 4)], 1)().get(timeout=20) == [[3], [7]]
+
+
 @pytest.mark.parametrize("errback", ["hear", "hear_as_pgtask", "hear_by_id"])
 def test_an_errback_may_be_a_coroutine(app: Celery, running: Worker, errback: str):
     result = tasks.fail.apply_async(link_error=getattr(tasks, errback).s())
