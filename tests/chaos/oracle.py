@@ -101,7 +101,8 @@ class Oracle:
                 if error["type"] == "TimeLimitExceeded"
                 and (task_id, error["attempt"]) in attempts_ended
             ],
-            doubled=[run for run, count in self.begun.items() if count > 1],
+            # Not those of hostile messages, of which several give themselves the same id.
+            doubled=[run for run, count in self.begun.items() if count > 1 and run.id in rows],
             unexplained=[
                 task_id
                 for task_id, row in rows.items()
