@@ -185,9 +185,7 @@ CREATE FUNCTION pgjobs.gate_opens(
         WHERE t.at > now - (flow).period AND t.at < now + (flow).period * 1.02
       ) AS f
       -- Once this one has passed, only later ones count.
-      WHERE f.later - (
-          SELECT u.count FROM unnest((gate).times, (gate).counts) AS u (at, count) WHERE u.at = f.at LIMIT 1)
-        <= (flow).amount - need), now)
+      WHERE f.later <= (flow).amount - need), now)
   END;
 
 -- The key at a path of the arguments, as pgjobs_celery.job.flow.key_text writes it. Not of numbers and objects

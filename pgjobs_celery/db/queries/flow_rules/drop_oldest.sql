@@ -54,7 +54,7 @@ SET state = 'cancelled',
     errors = pgjobs.with_error(j.errors, pg_catalog.jsonb_build_object(
       'attempt', j.attempt, 'at', pg_catalog.now(), 'type', 'QueueFull',
       'message', 'dropped for a newer job: queue ' || j.queue || ' was full (max_depth '
-                 || %(max_depth)s::integer || ')')),
+                 || %(max_depth)s::integer::text || ')')),
     fingerprint = NULL,
     failed_at = NULL
 WHERE j.ctid = ANY (ARRAY(SELECT l.at FROM locked AS l))
