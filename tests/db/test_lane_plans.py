@@ -86,7 +86,8 @@ def test_a_claim_from_lanes_walks_their_indexes_from_its_floors(filled):
         for node in plan.nodes
         if node.get("Index Name") == "jobs_lanes" and "Scan" in node["Node Type"]
     ]
-    assert len(read) == 2, plan  # the jobs of a turn, and what is next behind them
+    # The jobs of a turn; by age, the next rank and the jobs of each; and what is next behind them.
+    assert len(read) == 4, plan
     for scan in read:
         for word in ("queue", "lane", "priority", "seq"):
             assert word in scan["Index Cond"], plan

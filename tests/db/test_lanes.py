@@ -74,6 +74,55 @@ def test_a_weight_of_three_gives_three_turns_to_one(database, connection):
     assert 3 * 0.95 <= taken["h"] / taken["l"] <= 3 * 1.05
 
 
+def test_a_job_that_has_waited_for_long_comes_before_younger_ones_of_higher_ranks(
+    database, connection
+):
+    connection.execute("INSERT INTO pgjobs.limits (queue, ageing) VALUES ('q', 60)")
+    lane = share("a")
+    put_laned(database, lane, *names("later", 3), rank=5)
+    put_laned(database, lane, *names("urgent", 3), rank=0)
+    put_laned(database, lane, *names("middle", 3), rank=2)
+
+    def age(task_id: str, minutes: int) -> None:
+        connection.execute(
+            "UPDATE pgjobs.jobs SET scheduled_at = now() - %s * interval '1 minute'"
+            " WHERE task_id = %s",
+            (minutes, task_id),
+        )
+
+    age("later0000", 7)  # counts as rank -2
+    age("later0001", 4)  # as rank 1
+    age("middle0000", 1)  # as rank 1, too, and came after
+    taken = [each for _ in range(9) for each in claim(database, 1)]
+    assert taken == [
+        "later0000", "urgent0000", "urgent0001", "urgent0002", "later0001", "middle0000",
+        "middle0001", "middle0002", "later0002",
+    ]  # fmt: skip
+
+
+def test_age_counts_in_a_claim_of_several_jobs_as_well(database, connection):
+    connection.execute("INSERT INTO pgjobs.limits (queue, ageing) VALUES ('q', 60)")
+    put_laned(database, share("a"), *names("a", 4), rank=9)
+    put_laned(database, share("a"), *names("b", 4), rank=1)
+    put_laned(database, share("c"), *names("c", 4))
+    connection.execute(
+        "UPDATE pgjobs.jobs SET scheduled_at = now() - interval '1 hour' WHERE task_id ~ '^a'"
+    )
+    taken = claim(database, 8)
+    assert Counter(each[0] for each in taken) == {"a": 4, "c": 4}
+    assert claim(database, 8) == names("b", 4)
+
+
+@pytest.mark.parametrize("due", ["-infinity", "infinity", "4713-01-01 BC", "294276-01-01"])
+def test_a_hostile_time_of_a_job_does_not_stop_a_claim_by_age(due, database, connection):
+    connection.execute("INSERT INTO pgjobs.limits (queue, ageing) VALUES ('q', 1e-300)")
+    put_laned(database, share("a"), "one", "two")
+    connection.execute(
+        "UPDATE pgjobs.jobs SET scheduled_at = %s::timestamptz WHERE task_id = 'one'", (due,)
+    )
+    assert sorted(claim(database)) == ["one", "two"]
+
+
 def test_a_weight_that_is_changed_counts_from_then_on(database):
     for key in ("a", "b"):
         put_laned(database, share(key), *names(key, 120))

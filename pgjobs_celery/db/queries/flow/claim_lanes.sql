@@ -228,20 +228,73 @@ WITH alive AS MATERIALIZED (
   WHERE v.lane NOT IN (SELECT x.lane FROM shut AS x)
   ORDER BY v.start, v.pass, v.lane
 ), offered AS MATERIALIZED (
-  SELECT v.lane, v.key, v.start, v.weight, v.pass, v.jobs, j.at, j.priority, j.seq, j.cost
+  SELECT v.lane, v.key, v.start, v.weight, v.pass, v.jobs, j.at, j.rank, j.seq, j.cost
   FROM quotas AS v
+  CROSS JOIN clock AS c
   CROSS JOIN LATERAL (
-    SELECT o.ctid AS at, o.priority, o.seq, coalesce(o.cost, 1) AS cost
-    FROM pgjobs.jobs AS o
-    WHERE o.queue = %(queue)s
-      AND (o.lane, o.priority, o.seq) >= (v.lane, v.priority, v.seq)
-      AND o.lane <= v.lane
-      AND o.finished_at IS NULL
-      AND o.due_at IS NULL
-      AND o.claimed_by IS NULL
-    ORDER BY o.lane, o.priority, o.seq
-    LIMIT v.jobs
-    FOR NO KEY UPDATE SKIP LOCKED
+    SELECT p.at, p.priority::double precision AS rank, p.seq, p.cost
+    FROM (
+      SELECT o.ctid AS at, o.priority, o.seq, coalesce(o.cost, 1) AS cost
+      FROM pgjobs.jobs AS o
+      WHERE c.ageing IS NULL
+        AND o.queue = %(queue)s
+        AND (o.lane, o.priority, o.seq) >= (v.lane, v.priority, v.seq)
+        AND o.lane <= v.lane
+        AND o.finished_at IS NULL
+        AND o.due_at IS NULL
+        AND o.claimed_by IS NULL
+      ORDER BY o.lane, o.priority, o.seq
+      LIMIT v.jobs
+      FOR NO KEY UPDATE SKIP LOCKED
+    ) AS p
+    UNION ALL
+    -- Where age counts: the first of each rank, and of these the most urgent by rank and age.
+    SELECT a.at, a.rank, a.seq, a.cost
+    FROM (
+      SELECT e.at, e.seq, e.cost,
+             e.priority::double precision
+             - extract(epoch FROM pg_catalog.now() - greatest(least(e.due, pg_catalog.now()), '0001-01-03'))
+               ::double precision / greatest(c.ageing, 1e-6::double precision) AS rank
+      FROM (
+        WITH RECURSIVE ranks (priority) AS (
+          SELECT v.priority::integer WHERE c.ageing IS NOT NULL
+          UNION ALL
+          SELECT n.priority
+          FROM ranks AS k
+          CROSS JOIN LATERAL (
+            SELECT o.priority::integer AS priority
+            FROM pgjobs.jobs AS o
+            WHERE o.queue = %(queue)s
+              AND (o.lane, o.priority, o.seq) >= (v.lane, (k.priority + 1)::smallint, -9223372036854775808)
+              AND o.lane <= v.lane
+              AND o.finished_at IS NULL
+              AND o.due_at IS NULL
+            ORDER BY o.lane, o.priority, o.seq
+            LIMIT 1
+          ) AS n
+        )
+        SELECT f.at, f.priority, f.seq, f.cost, f.due
+        FROM ranks AS k
+        CROSS JOIN LATERAL (
+          SELECT o.ctid AS at, o.priority, o.seq, coalesce(o.cost, 1) AS cost, o.scheduled_at AS due
+          FROM pgjobs.jobs AS o
+          WHERE o.queue = %(queue)s
+            AND (o.lane, o.priority, o.seq) >= (
+              v.lane, k.priority::smallint,
+              CASE WHEN k.priority = v.priority THEN v.seq ELSE -9223372036854775808 END)
+            AND o.lane <= v.lane
+            AND o.priority <= k.priority
+            AND o.finished_at IS NULL
+            AND o.due_at IS NULL
+            AND o.claimed_by IS NULL
+          ORDER BY o.lane, o.priority, o.seq
+          LIMIT v.jobs
+          FOR NO KEY UPDATE SKIP LOCKED
+        ) AS f
+      ) AS e
+      ORDER BY rank, e.seq
+      LIMIT v.jobs
+    ) AS a
   ) AS j
   LIMIT (SELECT CASE WHEN pg_catalog.bool_or(q.is_fair) THEN NULL ELSE (SELECT c.room FROM clock AS c) END
          FROM quotas AS q)
@@ -251,7 +304,7 @@ WITH alive AS MATERIALIZED (
            ORDER BY o.start + CASE WHEN o.lane = o.key THEN 0 ELSE (o.n - 1)::double precision / o.weight END, o.pass, o.key, o.n)
            AS place
   FROM (
-    SELECT f.*, pg_catalog.row_number() OVER (PARTITION BY f.key ORDER BY f.priority, f.seq) AS n
+    SELECT f.*, pg_catalog.row_number() OVER (PARTITION BY f.key ORDER BY f.rank, f.seq) AS n
     FROM offered AS f
   ) AS o
   WHERE o.n <= o.jobs
