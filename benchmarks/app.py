@@ -75,7 +75,7 @@ def total(numbers: list[int]) -> int:
 
 
 if importlib.util.find_spec("pgjobs_celery"):
-    from pgjobs_celery import PgTask, Unique
+    from pgjobs_celery import PgTask, Rate, Unique
 
     @app.task(name="pgtask", base=PgTask)
     def pgtask(index: int) -> int:
@@ -86,6 +86,21 @@ if importlib.util.find_spec("pgjobs_celery"):
     def unique(index: int) -> int:
         """As pgtask, and the only one of its index."""
         return index
+
+    @app.task(name="plain", base=PgTask)
+    def plain(index: int, key: int) -> None:
+        """As noop, with a key."""
+        record(HITS, index)
+
+    @app.task(name="rated", base=PgTask, rate="1000000/s")
+    def rated(index: int, key: int) -> None:
+        """As plain, with a rate."""
+        record(HITS, index)
+
+    @app.task(name="keyed", base=PgTask, rate=Rate("1000000/s", by="args.1"))
+    def keyed(index: int, key: int) -> None:
+        """As plain, with a rate for each key."""
+        record(HITS, index)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

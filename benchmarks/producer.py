@@ -83,6 +83,19 @@ def unique(count: int) -> None:
 
 
 @cli.command()
+@click.argument("task")
+@click.argument("count", type=int)
+def keys(task: str, count: int) -> None:
+    """Publish COUNT tasks that have a thousand keys in turn."""
+    from pgjobs_celery import bulk
+
+    with bulk():
+        for index in range(count):
+            app.tasks[task].delay(index, index % 1_000)
+    click.echo(json.dumps({}))
+
+
+@cli.command()
 @click.argument("way", type=click.Choice(["one", "bulk", "many", "batch", "built"]))
 @click.argument("count", type=int)
 @click.option("--processes", type=int, default=1, help="How many do it at a time.")

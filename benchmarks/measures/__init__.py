@@ -8,6 +8,7 @@ from benchmarks.measures.drain import Drain
 from benchmarks.measures.enqueue import Enqueue
 from benchmarks.measures.eta import Eta
 from benchmarks.measures.events import Events
+from benchmarks.measures.flow import Flow
 from benchmarks.measures.idle import Idle
 from benchmarks.measures.latency import Latency
 from benchmarks.measures.network import Network
@@ -43,6 +44,7 @@ MEASURES: tuple[Measure, ...] = (
     Eta(),
     Idle(),
     Uniqueness(),
+    Flow(),
     *(
         Waiting(Pool(pool, concurrency), tasks, seconds)
         for tasks, seconds, concurrency in (

@@ -100,6 +100,10 @@ TRANSITIONS = {
     "claim_jobs": {"available available(again) available(spent)": "executing"},
     "claim_lanes": {"available available(again) available(spent)": "executing"},
     "lane_jobs": {"available available(again) available(spent)": "available"},
+    "park_jobs": {MINE: "available"},
+    "unpark_jobs": {"available available(again) available(spent)": "available"},
+    "drop_oldest": {"available available(again) available(spent)": "cancelled"},
+    "complete_job": {MINE: "completed"},
     "claim_jobs by a node that is not alive": {},
     "claim_jobs of another queue": {},
     "settle_jobs completed": {MINE: "completed"},
@@ -223,7 +227,7 @@ def make_rows() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{state}(later)", {**row, "attempt": 2}
         yield f"{state}(old)", {**row, "attempt": 1, "finished_at": long_ago}
         yield f"{state}(stored)", {**row, "attempt": 1, "message": None}
-    told = {"state": "completed", "finished_at": now, "attempt": 1}
+    told = {"state": "completed", "finished_at": now, "attempt": 1, "acks_late": True}
     yield "completed(told)", {**told, "result_type": "application/json"}
     forbidden = {"state": "cancelled", "finished_at": now, "message": None}
     yield FORBIDDEN, {**forbidden, "cancel_requested_at": now}
@@ -294,13 +298,25 @@ def claim_jobs(node: UUID, queue: str = "q", late: list[str] | None = None) -> A
     return lambda db: db.claims.claim_jobs(node, "n", [Bucket(queue)], 100, late=late)
 
 
-def claim_lanes(db: Database) -> None:
+def put_in_lane(db: Database) -> None:
     with psycopg.connect(db.conninfo) as connection:
         connection.execute(
             "UPDATE pgjobs.jobs SET lane = 'share=a', priority = priority + 256"
             " WHERE queue = 'q' AND state = 'available'"
         )
+
+
+def claim_lanes(db: Database) -> None:
+    put_in_lane(db)
     db.claims.turn(ME, Pending(), [Bucket("q", is_laned=True)], 100)
+
+
+def unpark_jobs(after: str | None) -> AboutAll:
+    def unpark(db: Database) -> None:
+        put_in_lane(db)
+        db.rules.unpark_jobs("q", "share=a", after)
+
+    return unpark
 
 
 def lane_jobs(db: Database) -> None:
@@ -394,6 +410,13 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
         settle_job(state, counts=False) for state in (State.SCHEDULED, State.RETRYABLE)
     ],
     "forgive_interrupted": [forgive_interrupted],
+    "park_jobs": [lambda db, job: db.rules.park_jobs(ME, [(job.id, 1, "pause/task/task")])],
+    "complete_job": [
+        lambda db, job, leaves=leaves: db.held.complete_job(  # type: ignore[misc]
+            result_of(job), MY_CLAIM, leaves=leaves
+        )
+        for leaves in (True, False)
+    ],
     "begin_jobs": [lambda db, job: db.claims.begin_jobs(ME, [(job.id, 1)])],
     "requeue_success": [lambda db, job: db.claims.requeue_success(job.id, 1)],
     **{f"finish_job {state}": [finish_job(state, error) for error in ERRORS] for state in FINAL},
@@ -417,6 +440,8 @@ ABOUT_ALL: dict[str, list[AboutAll]] = {
     "claim_jobs": [claim_jobs(ME), claim_jobs(ME, late=[])],
     "claim_lanes": [claim_lanes],
     "lane_jobs": [lane_jobs],
+    "unpark_jobs": [unpark_jobs(None), unpark_jobs("share=b")],
+    "drop_oldest": [lambda db: db.flow_rules.drop_oldest("q", 100, 1)],
     "claim_jobs by a node that is not alive": [claim_jobs(DEAD), claim_jobs(UUID(int=4))],
     "claim_jobs of another queue": [claim_jobs(ME, "other")],
     "stage_jobs": [lambda db: db.claims.stage_jobs(100)],
