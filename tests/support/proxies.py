@@ -67,7 +67,11 @@ class Proxy:
             while True:
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
-                server.connect(self._target)
+                try:
+                    server.connect(self._target)
+                except OSError:  # it is down just now
+                    client.close()
+                    continue
                 swallowed = [0]  # how many answers to wait for and keep; 0 for none
                 for pump in (self._to_server, self._to_client):
                     threading.Thread(
