@@ -282,7 +282,7 @@ class Protocol(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.look.execute("TRUNCATE ledger")
+        self.look.execute("TRUNCATE protocol_ledger")
         self.look.execute("DELETE FROM pgjobs.jobs")
         for node in (A, B):
             alive(self.database, node)
@@ -306,7 +306,7 @@ class Protocol(RuleBasedStateMachine):
             run = Open(Fence(node, each.attempt), connection)
             self.runs[task_id["task_id"]].append(run)
             connection.execute(
-                "INSERT INTO ledger VALUES (%s, %s)", [task_id["task_id"], each.attempt]
+                "INSERT INTO protocol_ledger VALUES (%s, %s)", [task_id["task_id"], each.attempt]
             )
 
     @rule(node=st.sampled_from([A, B]))
@@ -371,7 +371,8 @@ class Protocol(RuleBasedStateMachine):
         rows = self.look.execute(
             """
             SELECT j.task_id, j.state = 'completed' AS done, j.attempt,
-                   (SELECT array_agg(l.attempt) FROM ledger AS l WHERE l.job = j.task_id) AS booked
+                   (SELECT array_agg(l.attempt) FROM protocol_ledger AS l
+                    WHERE l.job = j.task_id) AS booked
             FROM pgjobs.jobs AS j
             """
         ).fetchall()
@@ -403,7 +404,7 @@ def test_the_protocol_holds_in_any_order(
 ):
     monkeypatch.setattr(commits, "FIRST", 0.002)  # thousands of commits go unheard
     monkeypatch.setattr(commits, "PATIENCE", 1)
-    connection.execute("CREATE TABLE IF NOT EXISTS ledger (job text, attempt integer)")
+    connection.execute("CREATE TABLE IF NOT EXISTS protocol_ledger (job text, attempt integer)")
 
     class Machine(Protocol):
         pass

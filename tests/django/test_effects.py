@@ -31,8 +31,8 @@ def app(request: pytest.FixtureRequest, url: str) -> Any:
 @pytest.fixture
 def run(app: Celery, connection: Connection) -> Run:
     """Run a function as the body of a job; the job's row afterwards."""
-    connection.execute("DROP TABLE IF EXISTS ledger")
-    connection.execute("CREATE TABLE ledger (note text)")
+    connection.execute("DROP TABLE IF EXISTS bookings")
+    connection.execute("CREATE TABLE bookings (note text)")
 
     def run(body: Callable[[PgTask], Any]) -> dict[str, Any]:
         def run_body(self: PgTask) -> None:
@@ -48,11 +48,11 @@ def run(app: Celery, connection: Connection) -> Run:
 
 def book(alias: str = "default") -> None:
     with db.connections[alias].cursor() as cursor:
-        cursor.execute("INSERT INTO ledger VALUES ('x')")
+        cursor.execute("INSERT INTO bookings VALUES ('x')")
 
 
 def count(connection: Connection) -> int:
-    found = connection.execute("SELECT count(*) AS n FROM ledger").fetchone()
+    found = connection.execute("SELECT count(*) AS n FROM bookings").fetchone()
     return int(found["n"]) if found else 0
 
 

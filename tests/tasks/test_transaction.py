@@ -24,7 +24,7 @@ from ..support.rows import row
 sqlalchemy = pytest.importorskip("sqlalchemy")
 orm = pytest.importorskip("sqlalchemy.orm")
 
-INSERT = "INSERT INTO ledger VALUES ('x')"
+INSERT = "INSERT INTO bookings VALUES ('x')"
 
 
 class Once(PgTask):
@@ -35,11 +35,11 @@ class Once(PgTask):
 @pytest.fixture
 def ledger(connection: Connection) -> Callable[[], int]:
     """How many rows were booked."""
-    connection.execute("DROP TABLE IF EXISTS ledger")
-    connection.execute("CREATE TABLE ledger (note text)")
+    connection.execute("DROP TABLE IF EXISTS bookings")
+    connection.execute("CREATE TABLE bookings (note text)")
 
     def count() -> int:
-        found = connection.execute("SELECT count(*) AS n FROM ledger").fetchone()
+        found = connection.execute("SELECT count(*) AS n FROM bookings").fetchone()
         return int(found["n"]) if found else 0
 
     return count
@@ -119,7 +119,7 @@ def test_a_session_is_flushed_before_its_outcome_is_written(run: Any, engine: An
     base = orm.declarative_base()
 
     class Row(base):  # type: ignore[misc,valid-type]
-        __tablename__ = "ledger"
+        __tablename__ = "bookings"
         note = sqlalchemy.Column(sqlalchemy.Text, primary_key=True)
 
     def body(self: PgTask) -> None:
@@ -242,7 +242,7 @@ def test_a_second_try_is_the_transaction(run: Any, own: Any, ledger: Any):
 
 
 def test_a_commit_that_fails_fails_the_attempt(run: Any, own: Any, ledger: Any, connection: Any):
-    connection.execute("ALTER TABLE ledger ADD UNIQUE (note) DEFERRABLE INITIALLY DEFERRED")
+    connection.execute("ALTER TABLE bookings ADD UNIQUE (note) DEFERRABLE INITIALLY DEFERRED")
 
     def body(self: PgTask) -> None:
         with self.transaction(own):
