@@ -16,6 +16,7 @@ from pgjobs_celery import bulk, queues
 from pgjobs_celery.db.dsn import parse_url
 
 from ..support.lanes import most_within
+from ..support.proxies import Proxy
 from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
@@ -91,6 +92,47 @@ def test_no_key_has_two_that_run_though_workers_are_killed_and_stopped(
         sleeper.send(signal.SIGCONT)
         wait_for(lambda: not {"available", "executing"}.intersection(rows.count()), 120)
     assert set(most.values()) == {1}, most
+
+
+def test_no_key_has_two_that_run_though_claims_are_cut_off(
+    worker: StartWorker, app: Celery, rows: Rows, url: str, tmp_path: Path
+) -> None:
+    """Some are lost on their way, of some only the answer; and one of the workers is killed."""
+    queues(app)["narrow"].concurrency(1, by="args.0")
+    paths = [tmp_path / key for key in "abcdef"]
+    with Proxy(url) as first, Proxy(url) as second:
+        through = [
+            worker(pool="threads", concurrency=3, queues=["narrow"], conf=QUICK, broker=proxy.url)
+            for proxy in (first, second)
+        ]
+        wait_for(lambda: is_steady(rows, 2), 30)
+        with watching_lanes(url) as most:
+            with bulk():
+                for _ in range(15):
+                    for path in paths:
+                        tasks.record_span.apply_async((str(path), 0.02), queue="narrow")
+            for number in range(4):
+                cuts = first.cuts, second.cuts
+                first.cut_answer("claim_lanes")
+                second.cut_question("claim_lanes")
+                wait_for(
+                    lambda cuts=cuts: (  # type: ignore[misc]
+                        (first.cuts > cuts[0] and second.cuts > cuts[1])
+                        or rows.count().get("completed", 0) == 90
+                    ),
+                    60,
+                )
+                if number == 1:
+                    through[0].kill()
+                    through[0] = worker(
+                        pool="threads", concurrency=3, queues=["narrow"], conf=QUICK,
+                        broker=first.url,
+                    )  # fmt: skip
+            rows.wait_count(completed=90, timeout=120)
+        assert first.cuts and second.cuts
+    assert set(most.values()) == {1}, most
+    for path in paths:
+        assert most_at_once(spans(path)) == 1
 
 
 def test_no_second_has_more_starts_than_the_rate_of_its_queue(
