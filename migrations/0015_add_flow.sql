@@ -194,7 +194,7 @@ CREATE FUNCTION pgjobs.path_key(body jsonb, path text) RETURNS text
   LANGUAGE sql STABLE PARALLEL SAFE
   RETURN (
     SELECT CASE
-        WHEN k.key ~ '[\x01-\x1f\x7f]' THEN '#' || pg_catalog.left(h.hash, 32)
+        WHEN k.key ~ ('[' || pg_catalog.chr(1) || '-' || pg_catalog.chr(31) || pg_catalog.chr(127) || ']') THEN '#' || pg_catalog.left(h.hash, 32)
         WHEN pg_catalog.octet_length(k.key) <= 100 THEN k.key
         -- As many whole characters as fit into 67 bytes.
         ELSE (SELECT pg_catalog.left(k.key, pg_catalog.max(n.n))
@@ -207,7 +207,7 @@ CREATE FUNCTION pgjobs.path_key(body jsonb, path text) RETURNS text
                       ELSE v.value::text END, 'null') AS key
       FROM (
         SELECT body #> pg_catalog.string_to_array(
-          pg_catalog.regexp_replace(pg_catalog.regexp_replace(path, '^args\.', '0.'), '^kwargs\.', '1.'), '.')
+          pg_catalog.regexp_replace(pg_catalog.regexp_replace(path, '^args[.]', '0.'), '^kwargs[.]', '1.'), '.')
           AS value
       ) AS v
     ) AS k

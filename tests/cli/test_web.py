@@ -214,7 +214,7 @@ def test_names_are_told_from_urls(given, what, found):
 
 def test_the_app_comes_first_beside_urls_with_names(make_app, url):
     app = make_app("shop")
-    app.task(lambda: None, name="shop.report")
+    app.task(lambda: None, name="shop.report", shared=False)
     assert find_sources(app, [], []) is app
     assert list(find_sources(app, [f"archive={url}"], [])) == ["app", "archive"]
     alone = find_sources(None, [url], ["jobs2"])

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from celery import Celery
 
-from pgjobs_celery import acting_as, audit, jobs, queues, schedules, signal, using
+from pgjobs_celery import acting_as, audit, flows, jobs, queues, schedules, signal, using
 from pgjobs_celery.beat.by_hand import publish_by_hand
 from pgjobs_celery.control import remote
 from pgjobs_celery.control.audit import ACTIONS
@@ -91,6 +91,24 @@ ON_QUEUES: dict[str, tuple[Action, int, dict[str, Any]]] = {
     "delete_queue": (delete_queue, 3, {}),
 }
 
+#: On the rules of the queue celery, or of the task report.
+ON_RULES: dict[str, tuple[Action, dict[str, Any]]] = {
+    "share_queue": (
+        lambda app: queues(app)["celery"].fair("kwargs.tenant", ageing=60),
+        {"by": "kwargs.tenant", "ageing": 60.0},
+    ),
+    "weigh_key": (lambda app: queues(app)["celery"].weight("7", 3), {"key": "7", "weight": 3.0}),
+    "bound_queue": (
+        lambda app: queues(app)["celery"].max_depth(5, on_full="wait", wait=2),
+        {"max_depth": 5, "on_full": "wait", "wait": 2.0},
+    ),
+    "reset_queue": (lambda app: queues(app)["celery"].reset(), {}),
+    "set_flow": (lambda app: flows(app).set("rate/task/report", "100/m"), {}),
+    "reset_flow": (lambda app: flows(app).reset("rate/task/report"), {}),
+    "pause_jobs": (lambda app: flows(app).pause(task="report"), {}),
+    "resume_jobs": (lambda app: flows(app).resume(task="report"), {}),
+}
+
 #: On the entry "nightly".
 ON_SCHEDULES: dict[str, tuple[Action, int]] = {
     "add_schedule": (lambda app: schedules(app).add("nightly", "report", 60), 0),
@@ -122,6 +140,10 @@ def prepare(app: Celery, action: str) -> None:
     """Do what the action needs before it; not recorded."""
     if action == "resume_queue":
         queues(app).pause("celery")
+    if action == "reset_flow":
+        flows(app).set("rate/task/report", "100/m")
+    if action == "resume_jobs":
+        flows(app).pause(task="report")
     if action.endswith("_schedule") and action != "add_schedule":
         schedules(app).put("nightly", "report", 3600)
     if action == "resume_schedule":
@@ -158,6 +180,16 @@ def test_an_action_on_a_queue_is_recorded_once(app, database, action):
     assert entry.via == ("control" if count else "program")
     act(app)  # changes nothing any more
     assert entries(app) == [entry]
+
+
+@pytest.mark.parametrize("action", ON_RULES)
+def test_a_change_of_a_rule_is_recorded_once(app, database, action):
+    prepare(app, action)
+    act, details = ON_RULES[action]
+    act(app)
+    entry = only(app)
+    assert (entry.action, entry.actor, entry.jobs) == (action, "the app", 0)
+    assert entry.details.items() >= details.items()
 
 
 @pytest.mark.parametrize("action", ON_SCHEDULES)
@@ -216,7 +248,7 @@ def test_a_word_to_an_operation_is_recorded_under_the_name_of_who_said_it(app, d
 
 def test_every_action_is_tried_here():
     by_hand = {"publish_jobs"}
-    tried = {*ON_JOBS, *ON_QUEUES, *ON_SCHEDULES, *ON_WORKERS, *ON_OPERATIONS, *by_hand}
+    tried = {*ON_JOBS, *ON_QUEUES, *ON_RULES, *ON_SCHEDULES, *ON_WORKERS, *ON_OPERATIONS, *by_hand}
     assert tried == ACTIONS.keys()
 
 
@@ -405,7 +437,7 @@ def test_in_a_task_it_is_the_task(make_app, database):
     app = make_app()
     put(database, "waits")
 
-    @app.task(name="tidy")
+    @app.task(name="tidy", shared=False)
     def tidy() -> None:
         jobs(app).filter(id="waits").cancel()
 

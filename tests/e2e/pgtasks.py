@@ -277,11 +277,11 @@ def paced(tenant: str) -> str:
     return tenant
 
 
-@app.task(name="shared", rate=Rate("200/s", name="shared"))
+@app.task(name="shared", rate=Rate("200/s", name="shared"), shared=False)
 def shared() -> None: ...
 
 
-@app.task(name="again", bind=True, concurrency=Concurrency(1, by="tenant"), cost=1)
+@app.task(name="again", bind=True, concurrency=Concurrency(1, by="tenant"), cost=1, shared=False)
 def again(self: Any, tenant: str) -> int:
     """Retries itself, fails, and snoozes, before it ends."""
     if self.request.attempt == 1:

@@ -30,9 +30,10 @@ from .rows import Rows, assert_finished
 QUIET = {"broker_transport_options": {"poll_interval": 300.0}}
 
 #: A claim, or the writing of outcomes, waits for the table.
-WAITS = """
+WAITS = r"""
     SELECT 1 FROM pg_stat_activity
-    WHERE wait_event_type = 'Lock' AND query ~ '^(--[^\\n]*\\n)*WITH (alive|settled) AS'
+    WHERE wait_event_type = 'Lock'
+      AND query ~ '^(--[^\n]*\n)*(WITH (alive|settled) AS|INSERT INTO [^ ]+arrivals)'
 """
 
 

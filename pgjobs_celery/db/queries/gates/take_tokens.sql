@@ -29,24 +29,25 @@ WITH flow AS MATERIALIZED (
   CROSS JOIN LATERAL (
     SELECT m.cost,
            CASE WHEN (f.flow).algorithm = 'bucket'
-                THEN pg_catalog.floor(f.most - least(
-                  greatest(coalesce((c.gate).full_at, 0) - c.now, 0) * (f.flow).amount / (f.flow).period, 1e9)
-                  + 1e-6)::bigint
+                THEN pg_catalog.floor(f.most::double precision - least(
+                  greatest(coalesce((c.gate).full_at, 0) - c.now, 0) * (f.flow).amount::double precision
+                  / (f.flow).period, 1e9) + 1e-6::double precision)::bigint
                 -- With what was taken for the time to come.
                 ELSE f.most - (
                   SELECT coalesce(pg_catalog.sum(u.count), 0)
                   FROM unnest((c.gate).times, (c.gate).counts) AS u (at, count)
-                  WHERE u.at > c.now - (f.flow).period AND u.at < c.now + (f.flow).period * 1.02)::bigint
+                  WHERE u.at > c.now - (f.flow).period AND u.at < c.now + (f.flow).period * 1.02::double precision)::bigint
            END AS free,
            CASE WHEN (f.flow).amount = 0 THEN 'infinity'
                 WHEN (f.flow).algorithm = 'bucket'
-                THEN coalesce((c.gate).full_at, c.now) - (f.most - m.cost) * (f.flow).period / (f.flow).amount
+                THEN coalesce((c.gate).full_at, c.now) - (f.most - m.cost)::double precision
+                     * (f.flow).period / (f.flow).amount::double precision
                 -- Once this one has passed, only later ones count.
                 ELSE (SELECT pg_catalog.min(t.at) + (f.flow).period
                       FROM (
                         SELECT u.at, pg_catalog.sum(u.count) OVER (ORDER BY u.at DESC) - u.count AS later
                         FROM unnest((c.gate).times, (c.gate).counts) AS u (at, count)
-                        WHERE u.at > c.now - (f.flow).period AND u.at < c.now + (f.flow).period * 1.02
+                        WHERE u.at > c.now - (f.flow).period AND u.at < c.now + (f.flow).period * 1.02::double precision
                       ) AS t
                       WHERE t.later <= f.most - m.cost)
            END AS opens
@@ -67,7 +68,8 @@ WITH flow AS MATERIALIZED (
       counts = CASE WHEN (u.flow).algorithm = 'bucket' THEN '{}' ELSE n.counts END,
       full_at = CASE WHEN (u.flow).algorithm = 'bucket'
                      THEN greatest(coalesce((u.gate).full_at, 0), u.now)
-                          + u.cost * (u.flow).period / (u.flow).amount END
+                          + u.cost::double precision * (u.flow).period
+                            / (u.flow).amount::double precision END
   FROM granted AS u
   CROSS JOIN seen AS s
   CROSS JOIN LATERAL (
@@ -80,7 +82,8 @@ WITH flow AS MATERIALIZED (
         FROM unnest((u.gate).times, (u.gate).counts) AS e (at, count)
         WHERE e.at > u.now - (u.flow).period
         UNION ALL
-        SELECT pg_catalog.ceil((u.now + u.delay) * 100 / (u.flow).period) * (u.flow).period / 100, u.cost
+        SELECT pg_catalog.ceil((u.now + u.delay) * 100::double precision / (u.flow).period)
+               * (u.flow).period / 100::double precision, u.cost
       ) AS y
       GROUP BY y.at
     ) AS w

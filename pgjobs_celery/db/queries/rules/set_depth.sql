@@ -7,4 +7,4 @@ ON CONFLICT (queue) DO UPDATE
 SET max_depth = excluded.max_depth,
     on_full = excluded.on_full,
     full_wait = excluded.full_wait,
-    by_hand = ARRAY(SELECT DISTINCT pg_catalog.unnest(l.by_hand || excluded.by_hand))
+    by_hand = ARRAY(SELECT DISTINCT pg_catalog.unnest(pg_catalog.array_cat(l.by_hand, excluded.by_hand)))

@@ -4,4 +4,4 @@ VALUES (%(queue)s, %(fair_by)s, %(ageing)s::float8, ARRAY['fair_by', 'ageing'])
 ON CONFLICT (queue) DO UPDATE
 SET fair_by = excluded.fair_by,
     ageing = excluded.ageing,
-    by_hand = ARRAY(SELECT DISTINCT pg_catalog.unnest(l.by_hand || excluded.by_hand))
+    by_hand = ARRAY(SELECT DISTINCT pg_catalog.unnest(pg_catalog.array_cat(l.by_hand, excluded.by_hand)))
