@@ -8,7 +8,6 @@ heart beating. A pool that runs something is asked nothing more; so it costs a l
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ from ..broker.message import Message
 from ..job.outcome import discarded, error_from
 from ..job.rows import ClaimKey
 from ..printable import guarded
+from ..scopes.frames import frame_of
 from .losses import raised
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def is_idle(worker: threading.Thread) -> bool:
     Its innermost frame is then the executor's own loop. The executor's count of idle threads is of
     no use: one that takes a job just as it is about to wait is counted as idle from then on.
     """
-    frame = sys._current_frames().get(worker.ident or 0)
+    frame = frame_of(worker)
     return frame is None or frame.f_code is _LOOP
 
 

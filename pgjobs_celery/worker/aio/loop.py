@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
 import traceback
 import weakref
@@ -14,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from ...printable import guarded
+from ...scopes.frames import frame_of
 from ...scopes.steady import monotonic
 from .run import make_task
 
@@ -129,5 +129,5 @@ class LoopThread:
                 told = 0.0
 
     def _stack(self) -> str:
-        frame: FrameType | None = sys._current_frames().get(self._thread.ident or 0)
+        frame: FrameType | None = frame_of(self._thread)
         return "".join(traceback.format_stack(frame, 15)) if frame else ""
