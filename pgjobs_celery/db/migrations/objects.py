@@ -34,9 +34,15 @@ class Drift(NamedTuple):
     found: str | None
 
 
-def read_objects(rows: Iterable[tuple[str, ...]]) -> Objects:
-    """The objects in rows of kind, name and definition."""
-    return {(kind, name): _plain(kind, definition) for kind, name, definition in rows}
+def read_objects(rows: Iterable[tuple[str, ...]], schema: str = "pgjobs") -> Objects:
+    """The objects in rows of kind, name and definition; as if the schema's name were ``pgjobs``."""
+    place = re.escape(schema)
+    # The body of a function in PL/pgSQL is kept as it was written, with the name in it.
+    named = re.compile(rf'(?:"{place}"|\b{place})\.(?=(?:jobs|arrivals)\b)')
+    return {
+        (kind, name): _plain(kind, named.sub("pgjobs.", definition))
+        for kind, name, definition in rows
+    }
 
 
 @cache

@@ -9,7 +9,6 @@ nothing.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -286,12 +285,8 @@ class Looks:
             return status(connection, self.schema)
 
     def describe_schema(self) -> Objects:
-        """Every object of the schema; bodies of functions that name it as if it were ``pgjobs``."""
-        name = re.escape(self.schema)
-        named = re.compile(rf'(?:"{name}"|\b{name})\.(?=(?:jobs|arrivals)\b)')
-        return read_objects(
-            [(*row[:-1], named.sub("pgjobs.", row[-1])) for row in self._fetch("describe_schema")]
-        )
+        """Every object of the schema."""
+        return read_objects(self._fetch("describe_schema"), self.schema)
 
     def list_missing_rights(self, found: Status) -> list[tuple[str, str]]:
         """Table, sequence, function or schema, and the privilege on it that a worker lacks."""
