@@ -31,6 +31,7 @@ ACTIONS = {
     "share_queue": "a queue was made to serve its keys in turn, or not any more",
     "weigh_key": "a key of a queue was given another weight",
     "bound_queue": "a queue was given another maximum depth, or none",
+    "drop_jobs": "the oldest jobs of a full queue were cancelled to make room for newer ones",
     "reset_queue": "the rules of a queue that were set by hand were taken away",
     "set_flow": "a rate or a limit was set by hand",
     "reset_flow": "a rate or a limit that was set by hand was taken away",

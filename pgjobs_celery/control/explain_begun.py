@@ -18,6 +18,8 @@ RESCUE_SECONDS = 30.0
 #: The texts and types of errors by which the rows tell why they ended.
 REVOKED_BEFORE, DUPLICATE, EXPIRED = "revoked before it was published", "a duplicate of", "expired"
 UNKNOWN_TASK, WORKER_LOST = "NotRegistered", "WorkerLostError"
+#: The type of the error of a job that was cancelled for a newer one.
+DROPPED = "QueueFull"
 
 #: The reported states that an earlier attempt may have left; any other the running task reports.
 LEFT_BEHIND = ("RETRY", "PENDING", "SUCCESS")
@@ -192,6 +194,17 @@ def _cancelled(job: JobFacts, doer: Doer | None) -> Explanation:
             f"It expired before a worker began it, and was cancelled at {_end(job)}.{limit}",
             _again(job),
             expires_at=job.expires_at,
+            **details,
+        )
+    if job.error.get("type") == DROPPED and job.cancel_reason is None:
+        whose = f" of {doer.actor}" if doer else ""
+        return explanation(
+            job,
+            "dropped",
+            f"Queue {job.queue} was full at {_end(job)}, and this job, which had waited longest,"
+            f" was cancelled for a newer one{whose}: {message}. Start workers for the queue, give"
+            " it another max_depth, or have its publishers wait or be refused (on_full).",
+            _again(job),
             **details,
         )
     why = f": {reason}" if reason and reason != "revoked" else ", without a reason"

@@ -74,6 +74,7 @@ KINDS = {
     "cancelled": "it was cancelled",
     "duplicate": "another job stands for it, since it was published",
     "superseded": "another job took over its unique key",
+    "dropped": "its queue was full, and it was cancelled for a newer job",
     "revoked_before_publishing": "its id was revoked before it was published",
     "waits_for_chord": "it is the body of a chord whose header has not finished",
     "no_row": "its row was deleted after it was found, or is not committed yet",

@@ -82,7 +82,7 @@ class OneQueue:
 
         One with 100,000 jobs delays another's one job by no more than one turn. Order and priority
         hold among the jobs of one value. ``ageing``: after so many seconds of waiting a job counts
-        as one rank more urgent; it is kept, and no claim uses it yet.
+        as one rank more urgent.
         """
         age = None if ageing is None else seconds("ageing", ageing)
         if age == 0:

@@ -223,6 +223,11 @@ class QueueRules(NamedTuple):
     #: How long a publisher waits for room, in seconds.
     full_wait: float = FULL_WAIT
 
+    @property
+    def choice(self) -> str | None:
+        """``on_full`` of a queue that may be full; None of any other."""
+        return None if self.max_depth is None else self.on_full
+
     def rows(self, queue: str) -> list[FlowRow]:
         """The rules, as workers register them."""
         rows = []

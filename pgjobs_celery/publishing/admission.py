@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..control.acting import begin_action
+from ..control.app import program_app
 from ..db.database import Database
 from ..errors import QueueFull
 from ..job.flow_options import DROP_OLDEST, WAIT
@@ -112,8 +114,10 @@ def _admit(database: Database, queue: str, count: int, depth: Depth) -> None:
     while not room.take(database, queue, count, depth):
         if depth.on_full == DROP_OLDEST and count <= depth.max_depth:
             missing = count - (depth.max_depth - room.depth)
+            details = {"max_depth": depth.max_depth}
+            action = begin_action("drop_jobs", program_app(), queue=queue, details=details)
             with database.joining():
-                database.flow_rules.drop_oldest(queue, missing, depth.max_depth)
+                database.flow_rules.drop_oldest(queue, missing, depth.max_depth, action)
             return
         left = deadline - time.monotonic()
         # Where the caller's transaction is open, what it holds may be what keeps others from

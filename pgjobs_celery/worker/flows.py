@@ -1,4 +1,4 @@
-"""Register the rates and limits that a worker's code declares, where all workers read them."""
+"""Register the rules that a worker's code declares, where all workers and publishers read them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def register_flows(app: Any, database: Database, settings: Settings) -> None:
     """
     rows, known = declared(app, settings)
     retired = known - {row.flow for row in rows}
-    fair = {name: rules.fair for name, rules in settings.queue_rules.items()}
     try:
-        database.flow.register_flows(rows, sorted(retired), fair)
+        database.flow.register_flows(rows, sorted(retired), settings.queue_rules)
     except (*CONNECTION_ERRORS, *REFUSALS, PgJobsError) as error:
         logger.warning("the rates and limits of this worker's code are not registered: %s", error)
 

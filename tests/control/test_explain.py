@@ -281,6 +281,7 @@ CASES: list[tuple[Facts, str, str]] = [
         "Job b took over its unique key",
     ),
     (Facts(ended("cancelled", "enough", superseded_by="b")), "cancelled", "begun: enough."),
+    (Facts(ended("cancelled", "dropped", "QueueFull")), "dropped", "Queue mail was full at 2026"),
     (
         Facts(ended("cancelled", "revoked before it was published", has_message=False)),
         "revoked_before_publishing",

@@ -24,6 +24,7 @@ from pgjobs_celery.db.rows.claims import Pending
 from pgjobs_celery.db.rows.results import Origin
 from pgjobs_celery.db.rows.unique_jobs import Conflict, Guard
 from pgjobs_celery.db.sql import QUERIES
+from pgjobs_celery.job.flow_options import QueueRules
 from pgjobs_celery.job.outcome import Outcome, Result, error_entry
 from pgjobs_celery.job.rows import Bucket, Fence
 from pgjobs_celery.job.states import FINAL, State
@@ -321,7 +322,7 @@ def unpark_jobs(after: str | None) -> AboutAll:
 
 def lane_jobs(db: Database) -> None:
     """Of a queue that is fair: what stands in its line comes into lanes, and stays available."""
-    db.flow.register_flows((), (), {"q": "kwargs.key"})
+    db.flow.register_flows((), (), {"q": QueueRules(fair="kwargs.key")})
     db.run([db.call("lane_jobs", queue="q", flow="q", limit=100)])
 
 

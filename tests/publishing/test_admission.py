@@ -16,7 +16,18 @@ import pytest
 from celery import Celery, _state, chain, group
 from celery.app.task import Context
 
-from pgjobs_celery import PgTask, QueueFull, bulk, enqueue_many, jobs, using
+from pgjobs_celery import (
+    PgTask,
+    QueueFull,
+    acting_as,
+    audit,
+    bulk,
+    enqueue_many,
+    jobs,
+    queues,
+    using,
+)
+from pgjobs_celery.config import read_settings
 from pgjobs_celery.control.app import database_of
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import InvalidOption, NotAllPublished
@@ -24,6 +35,7 @@ from pgjobs_celery.job.rows import Fence, Run
 from pgjobs_celery.publishing.admission import _follows, admit
 from pgjobs_celery.publishing.insertion import Insertion
 from pgjobs_celery.publishing.laning import known_rules
+from pgjobs_celery.worker.flows import register_flows
 
 from ..conftest import Connection
 from ..support.rows import new_job
@@ -237,6 +249,71 @@ def test_the_job_that_waits_longest_is_dropped_with_a_trace(
         task.delay(4)
         task.delay(5)
     assert waiting(connection) == [3, 4, 5]
+
+
+def test_a_batch_that_drops_jobs_is_in_the_audit_once(make_task: Make, connection: Connection):
+    task = make_task(max_depth=3, on_full="drop_oldest")
+    results = [task.delay(number) for number in range(3)]
+    with acting_as("the importer"), bulk():
+        task.delay(3)
+        task.delay(4)
+    (entry,) = audit(task.app).list()
+    assert (entry.action, entry.actor, entry.queue) == ("drop_jobs", "the importer", "celery")
+    assert (entry.jobs, entry.task_ids) == (2, [each.id for each in results[:2]])
+    assert entry.details == {"max_depth": 3}
+    assert audit(task.app).list(job=results[1].id) == [entry]
+    job = jobs(task.app).get(results[1])
+    assert job is not None
+    why = job.explain()
+    assert why.kind == "dropped"
+    assert "for a newer one of the importer: dropped for a newer job" in why.text
+
+
+def test_a_callers_transaction_takes_back_what_it_has_dropped(
+    make_task: Make, connection: Connection, database_url: str
+):
+    task = make_task(max_depth=1, on_full="drop_oldest")
+    task.delay(0)
+    with psycopg.connect(parse_url(database_url)) as own:
+        with using(own):
+            task.delay(1)
+        own.rollback()
+    assert waiting(connection) == [0]
+    assert audit(task.app).list() == []
+
+
+def test_a_depth_that_a_worker_declares_holds_for_publishers_that_do_not(
+    make_task: Make, connection: Connection
+):
+    worker = make_task(max_depth=2, on_full="wait", wait=0.1, fair="number", ageing=60).app
+    publisher = make_task()
+    database = database_of(publisher.app)
+
+    def start(app: Celery) -> None:
+        register_flows(app, database, read_settings(app.conf))
+        known_rules(database).expire()
+
+    start(worker)
+    publisher.delay(0)
+    publisher.delay(1)
+    with pytest.raises(QueueFull, match="its max_depth is 2"):
+        publisher.delay(2)
+    queue = queues(publisher.app).get("celery")
+    assert (queue.max_depth, queue.on_full, queue.full_wait) == (2, "wait", 0.1)
+    assert (queue.fair_by, queue.ageing) == ("kwargs.number", 60.0)
+    # The hand's word counts before the code's, and after a reset that of the next worker.
+    queues(publisher.app)["celery"].max_depth(3)
+    start(worker)
+    publisher.delay(2)
+    assert queues(publisher.app).get("celery").max_depth == 3
+    queues(publisher.app)["celery"].reset()
+    assert queues(publisher.app).get("celery").max_depth is None
+    start(worker)
+    assert queues(publisher.app).get("celery").max_depth == 2
+    start(make_task(fair="number").app)
+    queue = queues(publisher.app).get("celery")
+    assert (queue.max_depth, queue.on_full, queue.full_wait) == (None, None, None)
+    assert (queue.fair_by, queue.ageing) == ("kwargs.number", None)
 
 
 def test_of_the_least_urgent_one_is_dropped_whether_in_a_lane_or_not(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: How many task ids a row names: 36 bytes and an entry of an index each. A batch has up to 1,000.
 NAMED = 100
 #: The actions that end jobs: a job that no row names is found by the time of its end.
-ENDING = ("cancel_jobs", "purge_queue", "delete_queue")
+ENDING = ("cancel_jobs", "purge_queue", "delete_queue", "drop_jobs")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from ...job.flow import FlowRow, queue_part, rank_of
+from ...job.flow_options import WAIT, QueueRules
 from ...job.rows import Bucket, Claim
 
 if TYPE_CHECKING:
@@ -94,12 +95,15 @@ class Flow:
         self._session = session
 
     def register_flows(
-        self, rows: Sequence[FlowRow], retired: Sequence[str], fair: Mapping[str, str | None]
+        self,
+        rows: Sequence[FlowRow],
+        retired: Sequence[str],
+        queues: Mapping[str, QueueRules],
     ) -> None:
         """Have these rules of the code hold, and not those of the ``retired`` flows any more.
 
-        ``fair``: by which path each of these queues is fair; None for not. What was set by hand
-        stays.
+        ``queues``: whether each of these is fair, and how many jobs may wait in it. What was set
+        by hand stays.
         """
         calls = [
             self._session.call(
@@ -114,10 +118,17 @@ class Flow:
             ),
             self._session.call("retire_flows", flows=list(retired)),
         ]
-        if fair:
+        if queues:
+            rules = list(queues.values())
             calls.append(
                 self._session.call(
-                    "register_fair", queues=list(fair), paths=[fair[queue] for queue in fair]
+                    "register_queues",
+                    queues=list(queues),
+                    paths=[each.fair for each in rules],
+                    ageings=[each.ageing for each in rules],
+                    depths=[each.max_depth for each in rules],
+                    choices=[each.choice for each in rules],
+                    waits=[each.full_wait if each.choice == WAIT else None for each in rules],
                 )
             )
         self._session.run(calls)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...job.flow import FlowRow
 from .. import notify
+from .audit import Action, Audit
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -40,6 +41,7 @@ class FlowRules:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._audit = Audit(session)
 
     def list_rules(self) -> tuple[list[FlowBy], list[QueueRow]]:
         """All flows, and the queues that have rules; in one round trip.
@@ -74,13 +76,18 @@ class FlowRules:
         rows = self._session.retrying(lambda: self._session.run(calls))
         return int(rows[1][0][0])
 
-    def drop_oldest(self, queue: str, count: int, max_depth: int) -> list[str]:
-        """Cancel the jobs of a queue that wait longest; their ids."""
+    def drop_oldest(
+        self, queue: str, count: int, max_depth: int, action: Action | None = None
+    ) -> list[str]:
+        """Cancel the jobs of a queue that wait longest, with one row in the audit; their ids."""
         calls = [
             self._session.call("pin_plans"),
             self._session.call("drop_oldest", queue=queue, count=count, max_depth=max_depth),
         ]
-        ids = [task_id for (task_id,) in self._session.run(calls)[1]]
+        with self._audit.acting():
+            ids = [task_id for (task_id,) in self._session.run(calls)[1]]
+            if ids and action is not None:
+                self._audit.record_action(action, jobs=len(ids), task_ids=ids)
         if ids:
             wake = self._session.call(
                 "wake_waiters",

@@ -14,7 +14,7 @@ WITH of_job AS MATERIALIZED (
     CASE WHEN j.errors #>> '{-1,at}'::text[] ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+[-+][0-9:]+$'::text
          THEN (j.errors #>> '{-1,at}'::text[])::timestamptz END)
   WHERE j.task_id = %(job)s::text
-    AND b.action IN ('cancel_jobs', 'purge_queue', 'delete_queue')
+    AND b.action IN ('cancel_jobs', 'purge_queue', 'delete_queue', 'drop_jobs')
     AND b.jobs > pg_catalog.cardinality(b.task_ids)
 )
 SELECT a.id, least(greatest(a.at, t.first), t.last), a.action, a.actor, a.via, a.client, a.role,
