@@ -87,6 +87,12 @@ FILTER_OPTIONS: dict[str, Any] = {
     "stamps": _json("--stamps", "An object: a stamp, and the values of which it has one."),
     "error": _many("--error", "The type of the exception that it failed with: ValueError"),
     "fingerprint": _many("--fingerprint", "The problem, as celery pgjobs failures names it"),
+    "lane": click.option(
+        "--lane",
+        multiple=True,
+        help="A rate, limit or pause: rate/queue/mail, or share; repeated: all of them.",
+    ),
+    "key": _many("--key", "A key by which rates, limits or turns count it"),
 }
 
 

@@ -15,6 +15,7 @@ from kombu.utils import json as kombu_json
 from ..errors import InvalidOption, UnknownOption
 from ..job.checks import did_you_mean, is_number
 from ..job.fingerprint import type_of
+from ..job.flow import PAUSE, RATE, RUNNING, SHARE, key_text
 from ..job.options import MOST_ATTEMPTS, check_text, normalise_tags
 from ..job.states import BY_CELERY_NAME, FINAL, State
 
@@ -263,6 +264,30 @@ def seconds(name: str, value: Any) -> float:
     return float(value)
 
 
+def _lane(name: str, value: Any) -> frozenset[str]:
+    """Flows and gates, all of which the lane names: "rate/queue/mail", "rate/queue/mail=7", "share"
+    and "share=7"; or all of a lane, as a job has it."""
+    lines = {line for each in _many(value) for line in text(name, each).split("\n")}
+    if not lines:
+        raise InvalidOption(f"{name} must not be empty: {value!r}")
+    for line in lines:
+        kind, is_path, rest = line.partition("/")
+        is_flow = is_path and rest and kind in (RATE, RUNNING, PAUSE)
+        if not (is_flow or line + "=" == SHARE or line.startswith(SHARE)):
+            raise InvalidOption(
+                f"{name} names flows as `celery pgjobs flows list` does, such as rate/queue/mail or"
+                f" running/task/export, one key of it (rate/queue/mail=7), or share: not {line!r}"
+            )
+    return frozenset(lines)
+
+
+def _key(name: str, value: Any) -> str:
+    """A key as lanes have it."""
+    if value is None or value == "":
+        raise InvalidOption(f"{name} must not be {value!r}")
+    return key_text(text(name, value) if isinstance(value, str) else value)
+
+
 def _array(name: str, value: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)):
         raise InvalidOption(f"{name} must be a list, not {value!r}: [{value!r}]?")
@@ -349,4 +374,6 @@ FILTERS: dict[str, Filter] = {
     "stamps": Filter(_stamps, _both_objects),
     "error": Filter(_any_of(_error), _common),
     "fingerprint": Filter(_any_of(text), _common),
+    "lane": Filter(_lane, _all_of),
+    "key": Filter(_any_of(_key), _common),
 }

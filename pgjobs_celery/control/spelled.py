@@ -112,8 +112,10 @@ def as_sql(filters: Filters, schema: str = "pgjobs", limit: int = 100) -> str:
     conditions = [
         condition
         for name, value in filters.given.items()
+        if name not in ("lane", "key")
         for condition in _conditions(name, value, place)
     ]
+    conditions += _lanes(filters.given.get("lane"), filters.given.get("key"))
     lines = [
         "SELECT id, task_id, task, queue, state, attempt, inserted_at, args, kwargs",
         f"FROM {place}.job_details",
@@ -153,6 +155,24 @@ def _conditions(name: str, value: Any, schema: str) -> list[str]:
         return [_any_of(name, [str(number) for number in sorted(value)])]
     column = "left(fingerprint, -11)" if name == "error" else _COLUMNS.get(name, name)
     return [_any_of(column, [_text(each) for each in _texts(value)])]
+
+
+def _lanes(lines: Iterable[str] | None, keys: Iterable[str] | None) -> list[str]:
+    """A condition for each line of the lane that is asked for, or for a key in any of them."""
+    if lines is None and keys is None:
+        return []
+    name, key = "split_part(l.line, '=', 1)", "substr(l.line, strpos(l.line, '=') + 1)"
+    with_key = ""
+    if keys is not None:
+        with_key = (
+            f"strpos(l.line, '=') > 0 AND {_any_of(key, [_text(each) for each in sorted(keys)])}"
+        )
+    each_line = [f"{_text(line)} IN (l.line, {name})" for line in sorted(lines or ())]
+    return [
+        "EXISTS (SELECT FROM unnest(string_to_array(lane, chr(10))) AS l (line)"
+        f" WHERE {' AND '.join(filter(None, (condition, with_key)))})"
+        for condition in each_line or [""]
+    ]
 
 
 def _any_of(column: str, literals: list[str]) -> str:

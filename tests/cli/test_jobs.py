@@ -65,7 +65,7 @@ def test_every_filter_is_an_option(run, database, connection):
     connection.execute(
         "UPDATE pgjobs.jobs SET tags = '{mail,urgent}', meta = '{\"a\": 1}', attempted_by = 'w', "
         "attempt = 2, inserted_at = now() - interval '90 minutes', finished_at = now(), "
-        "state = 'completed' WHERE task_id = 'a'"
+        "state = 'completed', priority = 256, lane = E'rate/task/x=7\\nshare=8' WHERE task_id = 'a'"
     )
     for options in (
         ("--id", "a", "--id", "none"), ("--state", "completed", "--state", "discarded"),
@@ -73,6 +73,7 @@ def test_every_filter_is_an_option(run, database, connection):
         ("--attempt", "1-"), ("--attempt", "1-2"), ("--older-than", "1h"),
         ("--newer-than", "2h", "--attempt", "2"), ("--finished-after", "1.5m"), ("--worker", "w"),
         ("--args", "[1]", "--kwargs", '{"y": 2}', "--older-than", "5400"),
+        ("--lane", "rate/task/x", "--key", "7"), ("--key", "8", "--lane", "share=8"),
         ("--group", "g", "--parent", "p", "--root", "r", "--task", "tasks.add", "--worker", "w"),
     ):  # fmt: skip
         done = run("jobs", "--json", *options)

@@ -58,6 +58,9 @@ ID = "6c8b3c1e-2b9c-4f57-9f0e-2f8c4a1d0b11"
         ({"worker": "celery@web1"}, {"worker": ["celery@web1"]}),
         ({"group": ID, "parent": UUID(ID)}, {"group": [ID], "parent": [ID]}),
         ({"root": ID}, {"root": [ID]}),
+        ({"lane": "rate/queue/mail=7\nshare=7"}, {"lane": ["rate/queue/mail=7", "share=7"]}),
+        ({"lane": ["share", "pause/tag/x"]}, {"lane": ["pause/tag/x", "share"]}),
+        ({"key": [7, "a"]}, {"key": ["7", "a"]}),
     ],
 )  # fmt: skip
 def test_a_filter_takes_what_names_the_thing(given, taken):
@@ -97,6 +100,11 @@ def test_dates_and_uuids_are_looked_for_as_celery_writes_them():
         ({"attempt": -1}, "between 0 and"),
         ({"attempt": range(0, 9, 2)}, "without gaps"),
         ({"older_than": -1}, "between 0 and"),
+        ({"lane": []}, "must not be empty"),
+        ({"lane": "mail"}, "such as rate/queue/mail or"),
+        ({"lane": "shares=7"}, "such as rate/queue/mail or"),
+        ({"key": ""}, "must not be ''"),
+        ({"key": [None]}, "must not be None"),
         ({"newer_than": float("nan")}, "between 0 and"),
         ({"finished_before": float("inf")}, "between 0 and"),
         ({"older_than": "2h"}, "seconds or a timedelta"),
@@ -118,6 +126,8 @@ def test_an_unknown_filter_is_named_with_the_nearest():
     [
         ({"queue": ["a", "b"]}, {"queue": ["b", "c"]}, {"queue": ["b"]}),
         ({"tags": "a"}, {"tags": "b"}, {"tags": ["a", "b"]}),
+        ({"lane": "rate/a"}, {"lane": "share"}, {"lane": ["rate/a", "share"]}),
+        ({"key": [7, 8]}, {"key": "8"}, {"key": ["8"]}),
         ({"args": [1]}, {"args": [2]}, {"args": "[1, 2]"}),
         ({"kwargs": {"a": 1}}, {"kwargs": {"a": 1, "b": 2}}, {"kwargs": '{"a": 1, "b": 2}'}),
         ({"attempt": range(2, 9)}, {"attempt": range(4, 20)}, {"attempt_from": 4, "attempt_to": 8}),

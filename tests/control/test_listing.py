@@ -380,7 +380,13 @@ def test_cursors_and_words_go_along_the_keys(filled):
 
 def test_every_filter_is_tried_on_a_full_table(filled):
     for name in FILTERS:
-        value: Any = {"state": "discarded", "tags": "x", "args": [1], "attempt": 3}.get(name, "x")
+        value: Any = {
+            "state": "discarded",
+            "tags": "x",
+            "args": [1],
+            "attempt": 3,
+            "lane": "share",
+        }.get(name, "x")
         value = {"x": 1} if name in ("kwargs", "meta", "stamps") else value
         value = 60.0 if name.endswith(("than", "before", "after")) else value
         list_page(filled, Filters().narrow(**{name: value}), seconds=0)

@@ -180,6 +180,16 @@ VALUES: dict[str, Any] = {
     "args": st.lists(JSON, min_size=1, max_size=3),
     **dict.fromkeys(("kwargs", "meta", "stamps"), OBJECTS),
     "attempt": SPANS | st.lists(NUMBERS, min_size=1, max_size=3),
+    "lane": st.lists(
+        st.builds(
+            "{}{}".format,
+            st.sampled_from(["rate/x", "running/y=", "share=", "pause/task/z"]),
+            WORDS,
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    "key": st.lists(WORDS.filter(bool), min_size=1, max_size=3),
     **dict.fromkeys(("older_than", "newer_than", "finished_before", "finished_after"), AGES),
 }
 GIVEN = st.fixed_dictionaries({}, optional={name: VALUES.get(name, NAMES) for name in FILTERS})

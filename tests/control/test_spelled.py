@@ -42,6 +42,8 @@ SEARCHES = {
     "stamps": "stamps.release:[7,8]",
     "error": "error:ValueError,KeyError",
     "fingerprint": "fingerprint:ValueError-0123456789",
+    "lane": 'lane:rate/queue/mail,"share"',
+    "key": "key:7,8 lane:rate/queue/mail",
 }
 
 
@@ -57,6 +59,11 @@ def some(database: Database, connection: Connection) -> None:
             body=b'[[7, "it\'s"], {"user": {"id": 7, "x": 1}}, {}]', message=message,
         )
     )  # fmt: skip
+    connection.execute(
+        "UPDATE pgjobs.jobs SET priority = 256, lane = CASE task_id WHEN 'a' THEN"
+        " E'rate/queue/mail=7\nshare=9' ELSE E'rate/queue/mail=9\nshare=7' END"
+        " WHERE task_id IN ('a', 'b')"
+    )
     connection.execute(
         "UPDATE pgjobs.jobs SET tags = '{vip,eu,x}', meta = '{\"a\": \"-\"}' WHERE task_id = 'd'"
     )

@@ -54,6 +54,18 @@ WHERE (%(after)s::bigint IS NULL OR j.id > %(after)s::bigint)
        OR j.fingerprint >= %(error_first)s::text
           AND j.fingerprint < %(error_last)s::text
           AND pg_catalog.left(j.fingerprint, -11) = ANY (%(error)s::text[]))
+  -- A key is that of each flow which is named, or else of any.
+  AND (%(lane)s::text[] IS NULL AND %(key)s::text[] IS NULL
+       OR j.lane IS NOT NULL
+          AND NOT EXISTS (
+            SELECT FROM unnest(coalesce(%(lane)s::text[], ARRAY[''::text])) AS w (line)
+            WHERE NOT EXISTS (
+              SELECT FROM unnest(pg_catalog.string_to_array(j.lane, pg_catalog.chr(10))) AS l (line)
+              WHERE w.line IN (''::text, l.line, pg_catalog.split_part(l.line, '='::text, 1))
+                AND (%(key)s::text[] IS NULL
+                     OR position('='::text IN l.line) > 0
+                        AND pg_catalog.substr(l.line, position('='::text IN l.line) + 1)
+                            = ANY (%(key)s::text[])))))
 ORDER BY CASE WHEN %(newest)s::boolean THEN j.id END DESC,
          CASE WHEN NOT %(newest)s::boolean THEN j.id END
 LIMIT %(limit)s::bigint
