@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import cycle
 
@@ -30,6 +30,8 @@ CONF = {
 }
 #: Of a worker that is told to leave softly: it waits until the limits of all that runs are over.
 SOFT = {"worker_soft_shutdown_timeout": LIMIT + 1.0}
+#: What the pool ``custom`` is. Others are forked by a process that has no such setting.
+CUSTOM = {"CELERY_CUSTOM_WORKER_POOL": "pgjobs_celery.worker.aio:TaskPool"}
 
 #: How often each fault comes in a long round. What is not named comes once.
 OFTEN = {"kill a child": 3, "kill a worker": 2, "deploy": 2, "cut all connections": 2}
@@ -37,6 +39,9 @@ OFTEN = {"kill a child": 3, "kill a worker": 2, "deploy": 2, "cut all connection
 
 class Chaos:
     """Two workers at a time, and what can be done to them and to their system."""
+
+    app = "tests.chaos.tasks"
+    queues: Sequence[str] = ()
 
     def __init__(
         self, system: System, start: StartWorker, env: dict[str, str], dice: random.Random
@@ -148,12 +153,14 @@ class Chaos:
         return worker
 
     def _add(self, *, soft: bool) -> None:
+        pool = "prefork" if soft else next(self._pools)
         worker = self._start(
-            pool="prefork" if soft else next(self._pools),
+            pool=pool,
             concurrency=6,
             conf={**CONF, **(SOFT if soft else {}), **self._system.conf},
-            env={**self._env, "CELERY_CUSTOM_WORKER_POOL": "pgjobs_celery.worker.aio:TaskPool"},
-            app="tests.chaos.tasks",
+            env={**self._env, **(CUSTOM if pool == "custom" else {})},
+            app=self.app,
+            queues=self.queues,
             wait=False,
         )
         self._workers.append(worker)

@@ -16,7 +16,7 @@ import psycopg.rows
 Row = dict[str, Any]
 
 #: The kinds that run at least once, whatever happens, and so must come to a good end.
-LATE = {"late", "waiting_late", "scheduled", "retrying", "chained"}
+LATE = {"late", "waiting_late", "scheduled", "retrying", "chained", "burst"}
 
 
 class Run(NamedTuple):

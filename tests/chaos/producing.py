@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +28,8 @@ CANCEL = (
 class Producer(threading.Thread):
     """Publishes until it is stopped; ``published`` says what kind each acknowledged job is of."""
 
+    kinds: Mapping[str, float] = KINDS
+
     def __init__(
         self, app: Celery, connect: Callable[[], psycopg.Connection[Any]], seed: int, pause: float
     ) -> None:
@@ -47,13 +49,18 @@ class Producer(threading.Thread):
 
     def run(self) -> None:
         while not self._stopped.wait(self._pause):
-            (kind,) = self._dice.choices(list(KINDS), list(KINDS.values()))
+            (kind,) = self._dice.choices(list(self.kinds), list(self.kinds.values()))
             try:
-                ids = getattr(self, f"publish_{kind}")()
+                ids = self.publish(kind)
             except Exception:  # whatever it was: nothing was acknowledged
                 self.failed += 1
             else:
                 self.published.update(dict.fromkeys(ids, kind))
+
+    def publish(self, kind: str) -> list[str]:
+        """Publish one of a kind; returns the ids of its jobs."""
+        ids: list[str] = getattr(self, f"publish_{kind}")()
+        return ids
 
     def publish_early(self) -> list[str]:
         return [tasks.early.apply_async((self._duration(),)).id]

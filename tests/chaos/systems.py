@@ -57,6 +57,11 @@ class System:
             "hold all locks": self.hold_locks,
         }
 
+    @property
+    def log(self) -> str:
+        """The server's."""
+        return self._server.log.read_text(errors="replace")
+
     def connect(self, **parameters: Any) -> psycopg.Connection[Any]:
         """A connection of the test's own, to the server itself."""
         return psycopg.connect(parse_url(self._server.url), autocommit=True, **parameters)
