@@ -58,9 +58,9 @@ WHERE (%(after)s::bigint IS NULL OR j.id > %(after)s::bigint)
   AND (%(lane)s::text[] IS NULL AND %(key)s::text[] IS NULL
        OR j.lane IS NOT NULL
           AND NOT EXISTS (
-            SELECT FROM unnest(coalesce(%(lane)s::text[], ARRAY[''::text])) AS w (line)
+            SELECT FROM pg_catalog.unnest(coalesce(%(lane)s::text[], ARRAY[''::text])) AS w (line)
             WHERE NOT EXISTS (
-              SELECT FROM unnest(pg_catalog.string_to_array(j.lane, pg_catalog.chr(10))) AS l (line)
+              SELECT FROM pg_catalog.unnest(pg_catalog.string_to_array(j.lane, pg_catalog.chr(10))) AS l (line)
               WHERE w.line IN (''::text, l.line, pg_catalog.split_part(l.line, '='::text, 1))
                 AND (%(key)s::text[] IS NULL
                      OR position('='::text IN l.line) > 0
