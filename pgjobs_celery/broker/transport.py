@@ -343,12 +343,9 @@ class Transport(base.Transport):
         self._end_cancelled()
 
     def _end_cancelled(self) -> None:
-        """Keep cancelled jobs from beginning, and end those that must be terminated."""
-        node = self._node
-        if node.pool is not None:
-            for cancellation in node.find_cancelled():
-                if not any(channel.jobs.drop(cancellation) for channel in self.channels):
-                    node.pool.end(cancellation)
+        self._node.end_cancelled(
+            lambda cancellation: any(channel.jobs.drop(cancellation) for channel in self.channels)
+        )
 
     def _hear(self, notification: str) -> None:
         """Act on a notification."""

@@ -167,6 +167,16 @@ class Node:
         held = list(self.holdings)
         return self.database.held.find_cancelled(self.id, held) if held else []
 
+    def end_cancelled(self, drop: Callable[[Cancellation], bool] = lambda _: False) -> None:
+        """Keep cancelled jobs from beginning, and end those that must be terminated.
+
+        ``drop`` is asked first: True for a job that waited in a channel, and does no more.
+        """
+        if self.pool is not None:
+            for cancellation in self.find_cancelled():
+                if not drop(cancellation):
+                    self.pool.end(cancellation)
+
     @property
     def is_fenced(self) -> bool:
         """True when others may be about to take our jobs: no other may be begun."""

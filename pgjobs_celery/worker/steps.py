@@ -43,6 +43,7 @@ from .hooks import (
     guard_messages,
 )
 from .inspection import answer_for_rows
+from .leaving import Hearing
 from .logs import JobFields, json_formatter, write_json
 from .overseer import Overseer
 from .pool import WorkerPool
@@ -72,6 +73,7 @@ class Tracking(bootsteps.StartStopStep):
             signals.worker_shutting_down.connect(self._hurry, dispatch_uid="pgjobs-hurry")
         channel_database = getattr(consumer.app.connection_for_read().transport, "database", None)
         self._node = None if channel_database is None else get_node(channel_database)
+        self._hearing = None if self._node is None else Hearing(self._node)
         late = track_tasks(consumer.app)
         if (node := self._node) is not None:
             chords = watch_chords(consumer.app, node.database)
@@ -101,6 +103,8 @@ class Tracking(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """The pool runs."""
         self._pool.start()
+        if self._hearing is not None:
+            self._hearing.stop()
         guard_added_queues(consumer)
         if not self._is_told:
             self._is_told = True
@@ -124,6 +128,8 @@ class Tracking(bootsteps.StartStopStep):
         """
         channel: Any = getattr(consumer.task_consumer, "channel", None)
         if hasattr(channel, "let_go"):
+            if self._hearing is not None:
+                self._hearing.start()
             self._sent += channel.let_go()
             with contextlib.suppress(*CONNECTION_ERRORS):  # the node goes on trying
                 channel.node.flush()
@@ -139,6 +145,8 @@ class Tracking(bootsteps.StartStopStep):
 
     def shutdown(self, consumer: Any) -> None:
         """The pool has ended: what it has not begun, or not ended, goes back as well."""
+        if self._hearing is not None:
+            self._hearing.stop()
         for request in self._pool.cancelled:
             request.settle_cancelled()
         count = sum(request.is_put_back for request in self._pool.cancelled)
