@@ -49,12 +49,16 @@ def leave(worker: Worker, way: str) -> None:
     wait_for(lambda: words.lower() in worker.log.lower())
 
 
-def verify(worker: Worker, rows: Rows, result: Any, way: str, **how: Any) -> None:
-    """Cancelled now, the job ends; and so does a worker that has waited for it."""
+def cancel(rows: Rows, result: Any, **how: Any) -> None:
+    """Cancel the job, which must end by that."""
     jobs(result.app).filter(id=result.id).cancel("too late", **how)
 
     row = rows.wait(result.id)
     assert (row["state"], row["cancel_reason"]) == ("cancelled", "too late")
+
+
+def verify_end(worker: Worker, way: str) -> None:
+    """A worker that has waited for its last task leaves."""
     if way == "warm":
         assert worker.process.wait(30) == 0
     else:
@@ -78,10 +82,9 @@ def test_a_coroutine_is_told(
         wait_for(lambda: f"wait[{result.id}] received" in leaving.log)
         leave(leaving, way)
 
-        verify(leaving, rows, result, way, terminate=terminate)
-
-    wait_for(lambda: "wait: cancelled" in leaving.log)
-    assert "wait: cleaned up" in leaving.log
+        cancel(rows, result, terminate=terminate)
+        wait_for(lambda: "wait: cleaned up" in leaving.log)
+        verify_end(leaving, way)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,8 @@ def test_a_task_is_told_when_it_asks(
     wait_for((tmp_path / "started").exists)
     leave(leaving, way)
 
-    verify(leaving, rows, result, way)
+    cancel(rows, result)
+    verify_end(leaving, way)
 
 
 def test_the_process_of_a_task_is_killed(
@@ -108,4 +112,5 @@ def test_the_process_of_a_task_is_killed(
     wait_for((tmp_path / "started").exists)
     leave(leaving, way)
 
-    verify(leaving, rows, result, way, terminate=True)
+    cancel(rows, result, terminate=True)
+    verify_end(leaving, way)
