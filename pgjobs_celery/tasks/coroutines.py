@@ -266,7 +266,9 @@ def _run_here(carried: Carried, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return _own_loop().run(coroutine)
 
 
-def _outcome_here(carried: Carried, coroutine: Coroutine[Any, Any, Any]) -> Any:
+def _outcome_here(
+    carried: Carried, coroutine: Coroutine[Any, Any, Any]
+) -> tuple[Any, BaseException | None]:
     try:
         return _run_here(carried, coroutine), None
     except BaseException as error:
@@ -294,19 +296,25 @@ def _in_gevents_threads(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
     context = contextvars.copy_context()
     # gevent prints what a function of its pool raises.
-    returned, error = gevent.get_hub().threadpool.apply(
-        context.run, (_outcome_here, Carried(), coroutine)
+    return _result_of(
+        gevent.get_hub().threadpool.apply(context.run, (_outcome_here, Carried(), coroutine))
     )
-    if error is not None:
-        raise error
-    return returned
 
 
 def _in_eventlets_threads(coroutine: Coroutine[Any, Any, Any]) -> Any:
     from eventlet import tpool
 
     context = contextvars.copy_context()
-    return tpool.execute(context.run, _run_here, Carried(), coroutine)
+    # A BaseException (a sleep, a cancellation, sys.exit()) ends eventlet's thread, and nobody hears
+    # of it.
+    return _result_of(tpool.execute(context.run, _outcome_here, Carried(), coroutine))
+
+
+def _result_of(outcome: tuple[Any, BaseException | None]) -> Any:
+    returned, error = outcome
+    if error is not None:
+        raise error
+    return returned
 
 
 @functools.cache

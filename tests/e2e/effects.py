@@ -9,18 +9,22 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
+from uuid import uuid4
 
 import psycopg
+import sqlalchemy
 from celery import Celery
 from celery.exceptions import Ignore, Reject
 from celery.signals import task_failure, task_postrun, task_retry, task_success
+from sqlalchemy import orm
 
 from pgjobs_celery import Cancel, Discard, PgTask, Snooze
 from pgjobs_celery.db.dsn import parse_url
 
-from ..support.callers import open_kind
-from .tasks import URL, append
+from ..support.callers import open_kind, sqlalchemy_url
+from .tasks import URL, append, wait_for_file
 
 app = Celery(
     "effects", broker=URL, backend=URL, task_cls="pgjobs_celery:PgTask", set_as_current=False
@@ -113,6 +117,48 @@ async def book_slowly(self: PgTask, started: str) -> None:
             await connection.execute(BOOK, [self.request.id, self.request.attempt, "slowly"])
             append(started, "started")
             await connection.execute("SELECT pg_sleep(60)")
+
+
+@app.task(bind=True, base=Quick, name="effects.book_beside")
+def book_beside(self: PgTask, begun: str, release: str, fails: bool = False) -> None:
+    """Stands in its block, over a connection of the program's pool, until it is let go."""
+    with orm.Session(engine()) as session, self.transaction(session) as tx:
+        session.execute(
+            sqlalchemy.text("INSERT INTO ledger (job, attempt, note) VALUES (:job, :n, 'beside')"),
+            {"job": self.request.id, "n": self.request.attempt},
+        )
+        follow.delay(self.request.id)
+        append(begun, self.request.id)
+        wait_for_file(release)
+        if fails and self.request.attempt == 1:
+            raise ValueError("in the block")
+        tx.complete(self.request.id)
+
+
+@cache
+def engine() -> Any:
+    """One for the process, with a pool, as programs have it."""
+    return sqlalchemy.create_engine(sqlalchemy_url(str(URL), "psycopg"), pool_size=10)
+
+
+@app.task(bind=True, base=Quick, name="effects.book_often", max_attempts=1000)
+def book_often(self: PgTask) -> None:
+    """A step, a row and a follower, with waits at which the process may be killed."""
+    token = self.step("token", lambda: uuid4().hex)
+    with connect() as connection, self.transaction(connection) as tx:
+        connection.execute(BOOK, [self.request.id, self.request.attempt, token])
+        connection.execute("SELECT pg_sleep(0.02)")
+        follow.delay(self.request.id)
+        tx.complete(token)
+    with connect() as connection:
+        connection.execute("SELECT pg_sleep(0.02)")
+
+
+@app.task(bind=True, base=Quick, name="effects.limited_greenlet", time_limit=1, max_attempts=1)
+def limited_greenlet(self: PgTask) -> None:
+    with connect() as connection, self.transaction(connection):
+        connection.execute(BOOK, [self.request.id, self.request.attempt, "limited"])
+        connection.execute("SELECT pg_sleep(60)")
 
 
 @app.task(bind=True, base=Quick, name="effects.ignored", ignore_result=True)

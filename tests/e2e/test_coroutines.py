@@ -26,7 +26,9 @@ APP = "tests.e2e.coroutine_tasks"
 CUSTOM = {"CELERY_CUSTOM_WORKER_POOL": "pgjobs_celery.worker.aio:TaskPool"}
 
 #: The pools that are Celery's own.
-OTHERS = ["prefork", "threads", "solo"] + (["gevent"] if find_spec("gevent") else [])
+OTHERS = [
+    "prefork", "threads", "solo", *(each for each in ("gevent", "eventlet") if find_spec(each))
+]  # fmt: skip
 
 
 def start(worker: StartWorker, **options: Any) -> Worker:

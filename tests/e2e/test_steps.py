@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ def url(module_url: str) -> str:
     return module_url
 
 
-POOLS = ["prefork", "threads", "solo", "gevent", "aio"]
+POOLS = [
+    *("prefork", "threads", "solo", "aio"),
+    *(each for each in ("gevent", "eventlet") if find_spec(each)),
+]
 
 
 @pytest.fixture(scope="module", params=POOLS, autouse=True)

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
 from ...errors import CannotJoin, InvalidOption
+from ...scopes.greenlets import patched_by
 from ..connection import Call, Row
 from .base import Caller, callers
 
@@ -19,6 +20,13 @@ class AsyncCaller(Caller):
     """A connection that only its event loop may use."""
 
     def __init__(self) -> None:
+        if (patched := patched_by()) is not None:
+            # The thread that publishes would be a greenlet of the loop's own, and wait for ever.
+            raise CannotJoin(
+                f"an asyncio connection cannot be taken part in where {patched} has put greenlets "
+                "in the place of threads: use psycopg.connect() or a Session of SQLAlchemy's, or "
+                "another pool"
+            )
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
