@@ -22,9 +22,11 @@ from .audit_admin import ActionAdmin
 from .filters import MOST, UNFINISHED, CappedPaginator, QueueFilter, StateFilter, TaskFilter
 from .models import Job
 from .place import jobs_database, place_of_page
+from .queues_admin import QueueAdmin
+from .rules_admin import PauseAdmin, RuleAdmin
 
 # Django looks for pages in this module.
-__all__ = ["ActionAdmin", "JobAdmin"]
+__all__ = ["ActionAdmin", "JobAdmin", "PauseAdmin", "QueueAdmin", "RuleAdmin"]
 
 #: Read only where one job is looked at: these may be large.
 LARGE = ("body", "message", "result", "traceback", "errors", "children")

@@ -54,6 +54,14 @@ class ActionManager(models.Manager.from_queryset(JobQuerySet)):  # type: ignore[
         return JobQuerySet(self.model, using=self._db or jobs_alias(), hints=self._hints)
 
 
+class NoRows(models.Manager):  # type: ignore[misc]
+    """For models that stand for permissions and pages of the admin: none is read by the ORM."""
+
+    def get_queryset(self) -> Any:
+        """None: ``queues(app)`` and ``flows(app)`` read them."""
+        return JobQuerySet(self.model, using=self._db or jobs_alias(), hints=self._hints).none()
+
+
 class Job(models.Model):  # type: ignore[misc]
     """A job in any state. docs/reference/schema.md explains the columns."""
 
@@ -155,5 +163,60 @@ class Action(models.Model):  # type: ignore[misc]
 
     def __str__(self) -> str:
         return f"{self.action} by {self.actor}"
+
+    save = save_base = delete = asave = adelete = refuse
+
+
+class Queue(models.Model):  # type: ignore[misc]
+    """A queue with its rules, as a page of the admin."""
+
+    name = models.TextField(primary_key=True)
+
+    objects = NoRows()
+
+    class Meta:
+        managed = False
+        default_permissions = ("view", "change")
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+    save = save_base = delete = asave = adelete = refuse
+
+
+class Rule(models.Model):  # type: ignore[misc]
+    """A rate, or a limit of how many run at once, as a page of the admin."""
+
+    name = models.TextField(primary_key=True)
+
+    objects = NoRows()
+
+    class Meta:
+        managed = False
+        verbose_name = "rate or limit"
+        verbose_name_plural = "rates and limits"
+        default_permissions = ("view", "change")
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+    save = save_base = delete = asave = adelete = refuse
+
+
+class Pause(models.Model):  # type: ignore[misc]
+    """A pause of a task, a tag or a key, as a page of the admin."""
+
+    #: ``task:<name>``, ``tag:<name>`` or ``key:<queue>:<key>``.
+    name = models.TextField(primary_key=True)
+
+    objects = NoRows()
+
+    class Meta:
+        managed = False
+        verbose_name_plural = "pauses of tasks, tags and keys"
+        default_permissions = ("view", "change")
+
+    def __str__(self) -> str:
+        return str(self.name)
 
     save = save_base = delete = asave = adelete = refuse

@@ -161,3 +161,36 @@ def app(url: str) -> Iterator[Celery]:
     producer["app"] = app = new_app()
     yield app
     close_app(app)
+
+
+@pytest.fixture(scope="module")
+def rendering(django_url: str) -> Iterator[None]:
+    """What a page was made of is kept with it."""
+    from django.test.utils import setup_test_environment, teardown_test_environment
+
+    setup_test_environment()
+    yield
+    teardown_test_environment()
+
+
+@pytest.fixture
+def sign_in(url: str, rendering: None) -> Iterator[Any]:
+    """A browser in which a member of the staff with these permissions is signed in."""
+    from django.contrib.auth.models import Permission, User
+    from django.test import Client
+
+    def enter(*permissions: str) -> Any:
+        user = User.objects.create_user("ada", is_staff=True, is_superuser=not permissions)
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    yield enter
+    User.objects.all().delete()
+
+
+@pytest.fixture
+def admin(sign_in: Any) -> Any:
+    """The browser of who may do everything."""
+    return sign_in()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -19,39 +18,6 @@ from ..support.rows import states
 pytest.importorskip("django")
 
 LIST = "/admin/pgjobs/job/"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rendering(django_url: str) -> Iterator[None]:
-    """What a page was made of is kept with it."""
-    from django.test.utils import setup_test_environment, teardown_test_environment
-
-    setup_test_environment()
-    yield
-    teardown_test_environment()
-
-
-@pytest.fixture
-def sign_in(url: str) -> Any:
-    """A browser in which a member of the staff with these permissions is signed in."""
-    from django.contrib.auth.models import Permission, User
-    from django.test import Client
-
-    def sign_in(*permissions: str) -> Client:
-        user = User.objects.create_user("ada", is_staff=True, is_superuser=not permissions)
-        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-        client = Client()
-        client.force_login(user)
-        return client
-
-    yield sign_in
-    User.objects.all().delete()
-
-
-@pytest.fixture
-def admin(sign_in: Any) -> Any:
-    """The browser of who may do everything."""
-    return sign_in()
 
 
 NAMES = (

@@ -186,7 +186,8 @@ def test_permissions_are_those_that_mean_something(url: str):
 
     permissions = Permission.objects.filter(content_type__app_label="pgjobs")
     assert {permission.codename for permission in permissions} == {
-        "view_job", "change_job", "delete_job", "view_action",
+        "view_job", "change_job", "delete_job", "view_action", "view_queue", "change_queue",
+        "view_rule", "change_rule", "view_pause", "change_pause",
     }  # fmt: skip
 
 

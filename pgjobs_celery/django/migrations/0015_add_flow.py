@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.db import migrations
 
 from ...db.migrations.files import load_migrations
-from ..operations import RunFile, before
+from ..models import Pause, Queue, Rule
+from ..operations import RunFile, before, declare_model
 
 BEFORE = next(str(file) for file in load_migrations() if file.version == before(15))
 
@@ -15,4 +16,4 @@ class Migration(migrations.Migration):  # type: ignore[misc]
 
     atomic = False
     dependencies = (("pgjobs", BEFORE),)
-    operations = (RunFile(15),)
+    operations = (RunFile(15), *map(declare_model, (Queue, Rule, Pause)))
