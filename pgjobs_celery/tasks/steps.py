@@ -47,6 +47,9 @@ class StepMemory(Protocol):
     def pass_wait(self, wait: Wait) -> Passed:
         """Pass a wait that is over, or note it."""
 
+    def restore(self, memories: dict[str, Memory]) -> None:
+        """Remember this alone: a transaction of the task without rows was rolled back."""
+
 
 class RowSteps:
     """The memory of a job that has a row."""
@@ -92,6 +95,9 @@ class RowSteps:
             raise self._lost()
         return passed
 
+    def restore(self, memories: dict[str, Memory]) -> None:
+        """Nothing: rows are rolled back by themselves."""
+
     def require_no_transaction(self) -> None:
         """Raise CannotJoin in a transaction of the caller's."""
         database = self._database
@@ -125,6 +131,10 @@ class LocalSteps:
     def record(self, name: str, memory: Memory) -> None:
         """Remember it here."""
         self.memories[name] = memory
+
+    def restore(self, memories: dict[str, Memory]) -> None:
+        """Remember this alone."""
+        self.memories = dict(memories)
 
     def pass_wait(self, wait: Wait) -> Passed:
         """Never waits."""

@@ -30,6 +30,7 @@ from ..publishing.using import using
 from ..results.backend import PgBackend
 from ..results.handover import decide, note_committed, undecide
 from ..scopes.threads import in_thread
+from .captured import CapturedEffects, captured_effects
 from .running_job import running_job
 from .successors import forget_successors, publish_successors
 
@@ -65,6 +66,7 @@ class TaskTransaction:
         self._own: Any = None
         self._effects = Effects()
         self._is_publishing = False
+        self._captured: CapturedEffects | None = None
         #: The claim to complete; None where only the transaction counts: called by hand, eager, or
         #: in a test that runs the job itself.
         self._held: HeldClaim | None = None
@@ -94,7 +96,7 @@ class TaskTransaction:
             self._effects.is_open = False
             self._own.__exit__(type(error), error, error.__traceback__)
             raise
-        self._is_publishing = True
+        self._publishes()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
@@ -132,7 +134,7 @@ class TaskTransaction:
         await self._own.__aenter__()
         try:
             await self._using.__aenter__()
-            self._is_publishing = True
+            self._publishes()
             await in_thread(self._require_home)
         except BaseException as error:
             self._effects.is_open = False
@@ -292,14 +294,26 @@ class TaskTransaction:
 
     # Its end
 
+    def _publishes(self) -> None:
+        self._is_publishing = True
+        if self._held is None:
+            self._captured = captured_effects(self._task.app, self._request)
+        if self._captured is not None:
+            self._captured.begin()
+
+    def _stop_publishing(self, error: BaseException | None) -> None:
+        self._is_publishing = False
+        if self._captured is not None:
+            self._captured.end(error)
+
     def _leave(self, error: BaseException | None) -> None:
         if self._is_publishing:
-            self._is_publishing = False
+            self._stop_publishing(error)
             self._using.__exit__(*_info(error))
 
     async def _aleave(self, error: BaseException | None) -> None:
         if self._is_publishing:
-            self._is_publishing = False
+            self._stop_publishing(error)
             await self._using.__aexit__(*_info(error))
 
     def _roll_back(self, error: BaseException) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from pgjobs_celery import PgTask
+from pgjobs_celery import PgTask, using
+from pgjobs_celery.testing import (
+    advance,
+    assert_enqueued,
+    drain_queue,
+    refute_enqueued,
+    testing,
+)
 from pgjobs_celery.testing.running.rows import RowDraining
 
 from ..conftest import Connection, close_app
@@ -110,3 +117,31 @@ def test_a_hook_that_raises_comes_after_the_commit(run: Run, connection: Connect
 
     found = run(body)
     assert (found["state"], found["errors"], count(connection)) == ("completed", [], 1)
+
+
+@pytest.mark.parametrize("mode", ["manual", "real"])
+def test_in_the_transaction_of_a_test(mode: str, run: Run, connection: Connection, app: Celery):
+    """As ``TestCase`` and pytest-django's ``db`` have it: all of it is rolled back."""
+
+    @app.task(name="in_test", base=PgTask, bind=True, shared=False, max_attempts=2)
+    def in_test(self: PgTask) -> None:
+        with self.transaction("default") as tx:
+            book()
+            app.tasks["add"].delay(1, 2)
+            if self.request.attempt == 1:
+                raise ValueError
+            tx.complete(7)
+
+    with testing(app, mode), db.transaction.atomic(), using("default"):
+        in_test.delay()
+        assert drain_queue() == {"retried": 1}
+        refute_enqueued("add")
+        advance(3600)
+        assert drain_queue() == {"completed": 1}
+        assert_enqueued("add", count=1)
+        with db.connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM bookings")
+            assert cursor.fetchone() == (1,)
+        db.transaction.set_rollback(True)
+    assert count(connection) == 0
+    assert connection.execute("SELECT count(*) AS n FROM pgjobs.jobs").fetchone() == {"n": 0}

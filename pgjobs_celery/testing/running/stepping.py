@@ -42,6 +42,11 @@ class CapturedSteps:
         """Remember a step."""
         self._job.memories[name] = memory
 
+    def restore(self, memories: dict[str, Memory]) -> None:
+        """Remember this alone."""
+        self._job.memories.clear()
+        self._job.memories.update(memories)
+
     def pass_wait(self, wait: Wait) -> Passed:
         """Pass a wait that is over; otherwise the job waits."""
         memory = self._memories.take_signal(self._task_id, wait)
