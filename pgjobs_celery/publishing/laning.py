@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from kombu.compression import decompress
 from kombu.utils import json as kombu_json
 
 from ..config import read_flow_settings
@@ -326,11 +327,13 @@ def find_laner(
 
 
 def read_arguments(message: Mapping[str, Any]) -> Arguments:
-    """The arguments in a message, where it is plain JSON; none where they cannot be read."""
+    """The arguments in a message, where it is JSON; none where they cannot be read."""
     headers, body = message["headers"], message["body"]
     found: Any = None
-    if message["content-type"] == "application/json" and not headers.get("compression"):
+    if message["content-type"] == "application/json":
         try:
+            if headers.get("compression"):
+                body = decompress(body, headers["compression"])
             found = kombu_json.loads(body)
         except Exception:  # kombu may fail on the value behind a marker
             found = None

@@ -16,11 +16,13 @@ from celery.contrib.django.task import DjangoTask
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import TimeoutError
 
-from pgjobs_celery import adelay, bulk, enqueue_many, jobs, using
+from pgjobs_celery import adelay, bulk, enqueue_many, jobs, queues, using
 from pgjobs_celery.config import Options
+from pgjobs_celery.control.app import database_of
 from pgjobs_celery.db.database import get_database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import CannotJoin, NotCommitted
+from pgjobs_celery.publishing.laning import known_rules
 
 from ..broker.test_transport_processes import in_child
 from ..conftest import Connection, close_app
@@ -46,6 +48,24 @@ def undone(**options: Any) -> Iterator[None]:
 def name_of_cause(error: BaseException) -> str:
     """The driver's own error, which Django's is raised from."""
     return type(error.__cause__).__name__
+
+
+def test_what_is_published_in_a_transaction_has_its_lane(app: Celery, connection: Connection):
+    queues(app)["mail"].fair("x")
+    known_rules(database_of(app)).expire()
+    add = app.tasks["add"]
+    with transaction.atomic():
+        add.apply_async((7, 1), queue="mail")
+        add.apply_async(kwargs={"x": 8, "y": 1}, queue="mail")
+        with bulk():
+            add.apply_async((9, 1), queue="mail")
+    with undone():
+        add.apply_async((10, 1), queue="mail")
+    rows = connection.execute("SELECT lane, priority FROM pgjobs.jobs ORDER BY seq").fetchall()
+    # The program's own app is not the current one here, so that parameters have no names.
+    assert [(row["lane"], row["priority"]) for row in rows] == [
+        ("share=7", 256), ("share=8", 256), ("share=9", 256),
+    ]  # fmt: skip
 
 
 def count(connection: Connection) -> int:

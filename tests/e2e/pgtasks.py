@@ -277,6 +277,12 @@ def paced(tenant: str) -> str:
     return tenant
 
 
+@app.task(name="swapped", bind=True, shared=False)
+def swapped(self: Any, tenant: str) -> None:
+    """Another task runs in its place."""
+    raise self.replace(paced.s(tenant))
+
+
 @app.task(name="shared", rate=Rate("200/s", name="shared"), shared=False)
 def shared() -> None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from celery import Celery, chain, group
+from celery import Celery, chain, chord, group
 
 from pgjobs_celery import bulk, rate
 
@@ -60,6 +60,24 @@ def test_the_steps_of_a_canvas_pass_their_gates(
     assert steps.apply_async().get(timeout=60) == "c"
     lanes = {row["lane"] for row in rows.select("SELECT lane FROM pgjobs.jobs")}
     assert lanes == {f"rate/task/paced={tenant}" for tenant in "abc"}
+
+
+def test_what_a_worker_publishes_for_tasks_passes_their_gates(
+    worker: StartWorker, pgtask_app: Celery, rows: Rows
+) -> None:
+    worker(app="tests.e2e.pgtasks", pool="threads", concurrency=2)
+    results = [
+        pgtasks.swapped.delay("replaced"),
+        chord([pgtasks.add.s(1, 1), pgtasks.add.s(1, 2)], pgtasks.paced.si("body")).apply_async(),
+    ]
+    assert [result.get(timeout=60) for result in results] == ["replaced", "body"]
+    pgtasks.add.apply_async((1, 2), link=pgtasks.paced.si("link"))
+    pgtasks.add.apply_async((1, "x"), link_error=pgtasks.paced.si("errback"), max_attempts=1)
+    rows.wait_count(completed=7, discarded=1)
+    lanes = rows.select("SELECT lane FROM pgjobs.jobs WHERE task = 'paced' ORDER BY lane")
+    assert [row["lane"] for row in lanes] == [
+        f"rate/task/paced={each}" for each in ("body", "errback", "link", "replaced")
+    ]
 
 
 def test_code_outside_of_jobs_takes_of_the_same_tokens(
