@@ -108,9 +108,14 @@ class ClaimPlan:
         if queue in self._blocked and queue in self._floors:
             self._freed.add(queue)
 
-    def look_again(self) -> None:
-        """Something may be ready anywhere, below the floors as well: look at everything at once."""
-        self._echoes = 0
+    def look_again(self, *, has_news: bool = True) -> None:
+        """Something may be ready anywhere, below the floors as well: look at everything at once.
+
+        Without news time has passed and nothing else: the look is not repeated, and the next finds
+        what was locked.
+        """
+        if has_news:
+            self._echoes = 0
         self._next_full = float("-inf")
         self.is_dry = not self._queues
         self._blocked.clear()

@@ -104,9 +104,9 @@ class JobFeed:
                 self._plan.expect(time.monotonic(), queue)
             self._lanes.expect(time.monotonic(), queue)
 
-    def look_again(self) -> None:
-        """Look at everything: time has passed, or a notification may have been lost."""
-        self._plan.look_again()
+    def look_again(self, *, has_news: bool = True) -> None:
+        """Look at everything; without news time has passed, or a notification may be lost."""
+        self._plan.look_again(has_news=has_news)
         self._lanes.look_again()
 
     def look_once_more(self) -> None:

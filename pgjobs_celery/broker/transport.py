@@ -337,7 +337,7 @@ class Transport(base.Transport):
         self._sleep.poll(must_check=is_full)
         self._node.limits.expire()
         for channel in self.channels:
-            channel.jobs.look_again()
+            channel.jobs.look_again(has_news=not self.options.listen)
             if is_full or not self.options.listen:
                 channel.mailbox.look_again()
         self._end_cancelled()
@@ -364,7 +364,7 @@ class Transport(base.Transport):
                 channel.mailbox.expect(name)
         elif kind == notify.QUEUE:
             self._node.limits.expire()
-            self._node.services.expect_resume()
+            self._node.services.expect_due()
             for channel in self.channels:
                 channel.jobs.look_again()
 

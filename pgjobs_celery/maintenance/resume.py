@@ -43,14 +43,12 @@ def unpark(database: Database, until: float = float("inf")) -> int:
 
 
 class Resume(Service):
-    """Resume queues, tasks, tags and keys whose pause is over."""
+    """Resume queues, tasks, tags and keys whose pause is over, when told (Stage sees it)."""
 
     name = "resume"
-    #: How late a pause may be ended of which no notification told, in seconds.
-    interval = 5.0
     #: How often jobs are looked for that are parked without a pause, in seconds: its row was
     #: deleted by hand.
-    net = 60.0
+    interval = 60.0
     #: Seconds after which the other services have their turn.
     turn = 1.0
     #: When to go on after a batch, and at a time that has passed, in seconds.
@@ -58,17 +56,12 @@ class Resume(Service):
 
     def __init__(self) -> None:
         self._delay = 0.0
-        self._net_at = 0.0
 
     def run(self, database: Database) -> dict[str, int]:
         """Resume what is due, and put back what was parked."""
-        queues, jobs = database.rules.resume_due(), 0
-        end = database.rules.next_pause_end()
-        is_over = end is not None and end <= 0
-        if is_over or time.monotonic() >= self._net_at:
-            jobs = unpark(database, time.monotonic() + self.turn)
-            self._net_at = time.monotonic() + self.net
-            end = database.rules.next_pause_end()
+        queues = database.rules.resume_due()
+        jobs = unpark(database, time.monotonic() + self.turn)
+        end = database.claims.look_ahead().pause
         self._delay = self.interval if end is None else min(max(end, self.pause), self.interval)
         return {"queues": len(queues), "jobs": jobs}
 

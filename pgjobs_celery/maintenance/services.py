@@ -30,14 +30,13 @@ class Services:
         self._database = database
         self.settle = Settle(ledger, flush)
         self.post = Post()
-        self._stage = Stage()
+        self._stage = Stage(on_pause_over=lambda: self._loop.hurry(self._resume))
         self._reap = Reap()
         self._resume = Resume()
         self._rescue = Rescue(on_buried=lambda: self._loop.hurry(self._reap))
         if not database.options.listen:
             # No notification tells of a job that is due before the others.
             self._stage.interval = min(self._stage.interval, database.options.poll)
-            self._resume.interval = self._stage.interval
         #: None while this process claims nothing.
         self.heartbeat: Heartbeat | None = None
         self._complete: Service | None = None
@@ -89,12 +88,8 @@ class Services:
         self._loop.expect(self.settle)
 
     def expect_due(self) -> None:
-        """A job was scheduled: it may be due before the one that was the nearest."""
+        """A job was scheduled, or a pause set or ended, before the one that was the nearest."""
         self._loop.hurry(self._stage)
-
-    def expect_resume(self) -> None:
-        """A pause was set or ended: one may be over before the one that was the nearest."""
-        self._loop.hurry(self._resume)
 
     def send(self, event: Routed) -> None:
         """Send an event, soon and with others."""

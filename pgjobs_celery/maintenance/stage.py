@@ -1,8 +1,9 @@
-"""Make jobs available when they are due."""
+"""Make jobs available when they are due, and notice pauses that are over."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .loop import Service
@@ -24,19 +25,28 @@ class Stage(Service):
     #: When to look again while another worker is moving what is due, in seconds.
     pause = 0.05
 
-    def __init__(self) -> None:
+    def __init__(self, on_pause_over: Callable[[], None] = lambda: None) -> None:
+        self._on_pause_over = on_pause_over
         self._delay = 0.0
 
     def run(self, database: Database) -> dict[str, int]:
         """Move what is due, batch by batch."""
         until = time.monotonic() + self.turn
-        total = self._stage(database, until)
+        # One look for all that has its time: an idle worker does little else.
+        ahead = database.claims.look_ahead()
+        total = self._stage(database, ahead.job, until)
         # Behind it: jobs that are due do not wait for whatever keeps signals from being looked at.
-        return {"staged": total + self._wake(database, until)}
+        if ahead.has_signals:
+            total += self._wake(database, until)
+        if ahead.pause is not None:
+            if ahead.pause <= 0:
+                self._on_pause_over()
+            else:
+                self._delay = min(self._delay, ahead.pause)
+        return {"staged": total}
 
-    def _stage(self, database: Database, until: float) -> int:
+    def _stage(self, database: Database, due: float | None, until: float) -> int:
         total = 0
-        due = database.claims.next_due()
         while due is not None and due <= 0 and time.monotonic() < until:
             count = sum(database.claims.stage_jobs(self.batch).values())
             total += count
@@ -56,5 +66,5 @@ class Stage(Service):
         return total
 
     def next_delay(self) -> float:
-        """Until the nearest due time, as the database's clock has it."""
+        """Until the nearest due time, or end of a pause, as the database's clock has it."""
         return self._delay

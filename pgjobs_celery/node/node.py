@@ -258,9 +258,9 @@ class Node:
         return self.limits.places(self.holdings.queues())
 
     def _read_limits(self) -> Mapping[str, int]:
-        self.parking.refresh(self.database)
-        self.limits.sorted = self.database.flow.list_sorted()
-        return self.database.limits.list_limits()
+        look = self.database.limits.look_at_limits()
+        self.parking.is_needed, self.limits.sorted = look.has_pauses, look.sorted
+        return look.shared
 
     def configure(self, name: str, settings: Settings, event_exchange: str | None = None) -> None:
         """Be the node of a Celery worker of this name, which tells of itself over that exchange."""

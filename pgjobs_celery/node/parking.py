@@ -28,10 +28,6 @@ class Parking:
         #: The last claim took jobs that were parked, so that others may stand behind them.
         self._has_parked = False
 
-    def refresh(self, database: Database) -> None:
-        """Learn whether a pause holds."""
-        self.is_needed = bool(database.rules.list_pauses())
-
     def together(self, database: Database) -> AbstractContextManager[None]:
         """The transaction of a claim and of what is parked of it, while a pause is known."""
         return database.transaction() if self.is_needed else nullcontext()

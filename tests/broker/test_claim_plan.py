@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pgjobs_celery.broker.claim_plan import (
+    ECHOES,
     FULL_LOOK_INTERVAL,
     FULL_LOOK_SPACING,
     LANES_AHEAD,
@@ -233,6 +234,26 @@ def test_what_a_floor_hides_is_found_right_after_the_claim_that_missed_it(job):
     assert line.run() == [job]
     assert line.looks[-1] == [Bucket("a")]
     assert line.now - since < 0.5
+
+
+def test_a_look_for_news_is_repeated_and_one_for_time_that_has_passed_is_not():
+    line = Line(["a"])
+    looks = []
+    for has_news in (True, False):
+        line.plan.look_again(has_news=has_news)
+        line.looks.clear()
+        assert line.run() == []
+        looks.append(len(line.looks))
+    assert looks == [1 + len(ECHOES), 1]
+
+
+def test_a_look_for_time_that_has_passed_does_not_end_the_repeats():
+    line = Line(["a"])
+    line.claim(5)
+    line.plan.look_again(has_news=False)
+    line.looks.clear()
+    assert line.run() == []
+    assert len(line.looks) == 1 + len(ECHOES) - 1
 
 
 def test_a_plan_without_queues_expects_nothing():

@@ -79,6 +79,12 @@ def test_no_statement_on_lanes_scans_a_table(filled, name):
     assert not scanned.intersection(OURS), plan
 
 
+def test_a_look_ahead_reads_the_small_tables_and_what_is_new(filled):
+    plan = Plan(filled, "look_ahead")
+    scanned = {node["Relation Name"] for node in plan.nodes if node["Node Type"] == "Seq Scan"}
+    assert scanned <= {"limits", "pauses"}, plan
+
+
 def test_a_claim_from_lanes_walks_their_indexes_from_its_floors(filled):
     plan = Plan(filled, "claim_lanes", **STATEMENTS["claim_lanes"])
     read = [

@@ -280,7 +280,7 @@ def test_the_list_is_of_what_was_declared_to_stay_and_what_is_set(database):
         ("declared", None),
         ("limited", 2),
     ]
-    assert database.limits.list_limits() == {"limited": 2}
+    assert database.limits.look_at_limits().shared == {"limited": 2}
 
 
 # -- races ---------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from . import tasks
 from .conftest import StartWorker
 from .rows import Rows
 
-#: For how long an idle worker is watched, in seconds.
-WATCH = 8.0
+#: For how long an idle worker is watched, in seconds: a multiple of its intervals of 2 and 5.
+WATCH = 10.0
 
 
 def sessions(rows: Rows) -> int:
@@ -93,8 +93,8 @@ def test_an_idle_worker_is_quiet(
     finally:
         connection.execute(sql.SQL("ALTER DATABASE {} RESET log_statement").format(database))
     # These share the transaction of a claim, or of what follows.
-    shared = {"pin_plans", "find_laned"}
+    shared = {"pin_plans", "find_laned", "look_ahead"}
     seen = Counter(name for name in said if name.rstrip(":") not in shared)
     print(f"an idle worker: {seen.total() / WATCH:.2f} transactions a second: {seen}")
-    assert 0 < seen.total() / WATCH < 2.75
+    assert 0 < seen.total() / WATCH < 2.3
     assert sessions(rows) - before <= 3

@@ -191,7 +191,7 @@ def test_a_key_of_a_lane_is_parked_and_goes_back_to_its_lane(
     )
     database.rules.pause_jobs("key", "7", "mail", None, None, begin_action("pause_jobs"))
     parking = Parking()
-    parking.refresh(database)
+    parking.is_needed = database.limits.look_at_limits().has_pauses
     assert parking.is_needed
     with parking.together(database):
         turn = parking.park(database, node, claims)

@@ -97,3 +97,32 @@ def test_whoever_waits_for_the_queue_is_woken(database, connection, stage):
         assert listener.wait(5) | listener.wait(0.2) == {"jone", "jtwo"}
     finally:
         listener.close()
+
+
+def test_pauses_that_are_over_are_told_of_and_the_next_run_is_at_the_end_of_one(
+    database, connection
+):
+    told = []
+    stage = Stage(on_pause_over=lambda: told.append("over"))
+    connection.execute(
+        "INSERT INTO pgjobs.pauses (kind, name, until)"
+        " VALUES ('task', 'a', now() + interval '2 s'), ('task', 'for good', NULL)"
+    )
+    stage.run(database)
+    assert 1 < stage.next_delay() <= 2
+    assert told == []
+    connection.execute(
+        "INSERT INTO pgjobs.limits (queue, paused_at, paused_until) VALUES ('q', now(), now())"
+    )
+    stage.run(database)
+    assert told == ["over"]
+
+
+def test_signals_and_waits_are_seen_while_they_are_new(database, connection):
+    assert database.claims.look_ahead().has_signals is False
+    connection.execute(
+        "INSERT INTO pgjobs.signals (task_id, name, payload) VALUES ('a', 'approved', 'x')"
+    )
+    assert database.claims.look_ahead().has_signals is True
+    database.steps.wake_waiting(10)
+    assert database.claims.look_ahead().has_signals is False

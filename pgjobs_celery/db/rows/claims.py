@@ -66,6 +66,17 @@ class Turn(NamedTuple):
     laned: list[str] | None = None
 
 
+class Ahead(NamedTuple):
+    """What is due next. Times are seconds from now, 0 or less for what is due; None for never."""
+
+    #: The next job.
+    job: float | None
+    #: The next end of a pause, of a queue or of jobs.
+    pause: float | None
+    #: Signals have come, or jobs have begun to wait for some.
+    has_signals: bool
+
+
 class Claims:
     """Statements on job rows that workers claim, one method each."""
 
@@ -201,6 +212,12 @@ class Claims:
             1
         ]
         return rows[0][0] if rows else None
+
+    def look_ahead(self) -> Ahead:
+        """What is due next, of all that a worker does at its time or when told."""
+        names = ("pin_plans", "next_due", "look_ahead")
+        _, due, rest = self._session.run([self._session.call(name) for name in names])
+        return Ahead(due[0][0] if due else None, *rest[0])
 
     def rescue_jobs(self, *, dead: bool = True, bound: int = 0) -> Rescued:
         """Take from nodes that are past their lease what they held, and wake who waits for it.

@@ -133,10 +133,6 @@ class Flow:
             )
         self._session.run(calls)
 
-    def list_sorted(self) -> frozenset[str]:
-        """The queues whose rules put each of their jobs into a lane; some as flows name them."""
-        return frozenset(name for (name,) in self._session.fetch("list_sorted"))
-
     def weigh_lanes(self, queue: str, key: str, weight: float) -> None:
         """Have the lanes of a key take so many turns where others take one, from now on."""
         self._session.run(

@@ -37,6 +37,17 @@ class QueueRow(NamedTuple):
     full_wait: float | None = None
 
 
+class LimitsLook(NamedTuple):
+    """All that a worker must know before it claims."""
+
+    #: The queues that are limited for all workers together, and to how many jobs.
+    shared: dict[str, int]
+    #: The queues whose rules put each of their jobs into a lane; some as flows name them.
+    sorted: frozenset[str] = frozenset()
+    #: A pause of a task, a tag or a key holds.
+    has_pauses: bool = False
+
+
 class QueueLimits:
     """Statements on the limits of queues, one method each."""
 
@@ -94,9 +105,14 @@ class QueueLimits:
         rows = self._session.fetch("get_limits", queue=queue)
         return QueueRow(queue, *rows[0]) if rows else QueueRow(queue)
 
-    def list_limits(self) -> dict[str, int]:
-        """The queues that are limited for all workers together, and to how many jobs."""
-        return dict(self._session.fetch("list_limits"))
+    def look_at_limits(self) -> LimitsLook:
+        """All that a worker must know before it claims."""
+        rows = self._session.fetch("look_at_limits")
+        return LimitsLook(
+            {queue: limit for queue, limit, _ in rows if limit is not None},
+            frozenset(queue for queue, _, is_sorted in rows if is_sorted),
+            any(queue is None for queue, _, _ in rows),
+        )
 
     def list_queues(self) -> list[QueueRow]:
         """The queues that were declared to stay, and those that are paused or limited; by name."""

@@ -227,11 +227,6 @@ class Rules:
             self.announce()
         return queues
 
-    def next_pause_end(self) -> float | None:
-        """In how many seconds the next pause is over; None without one that ends."""
-        end: float | None = self._session.fetch("next_pause_end")[0][0]
-        return end
-
     def announce(self) -> None:
         """Have every worker look at the rules, awake or not, and publishers of this process."""
         self._session.rules_changes += 1

@@ -1,9 +1,0 @@
--- In how many seconds the next pause is over, of a queue or of jobs; NULL without one that ends.
-SELECT extract(epoch FROM pg_catalog.min(e.at) - pg_catalog.now())::float8
-FROM (
-  SELECT l.paused_until FROM pgjobs.limits AS l
-  WHERE l.paused_until IS NOT NULL AND pg_catalog.isfinite(l.paused_until)
-  UNION ALL
-  SELECT p.until FROM pgjobs.pauses AS p
-  WHERE p.until IS NOT NULL AND pg_catalog.isfinite(p.until)
-) AS e (at)
