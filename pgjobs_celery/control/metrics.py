@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..db.deadline import answered_by
-from ..job.pauses import KINDS
+from ..job.pauses import KINDS, kinds_of
 from ..maintenance.history import OTHER, RUNTIMES, WAITS
 from ..scopes.steady import monotonic
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..db.database import Database
     from ..db.rows.metrics import Key, Line, Server, WorkerRow
 
+#: How many parked jobs are counted.
+PARKED = 10_000
 #: How many jobs of a lane are counted.
 WAITING_DEPTH = 100
 #: How long the database may take for all of it, in seconds.
@@ -93,6 +95,14 @@ METRICS: dict[str, Metric] = {
         "gauge", _FLOW, "Jobs that wait in lanes of a rule, counted up to 100 in each of 1,000."
     ),
     "pgjobs_flow_waiting_keys": Metric("gauge", _FLOW, "Keys of a rule for which jobs wait."),
+    "pgjobs_paused_jobs": Metric(
+        "gauge", ("kind",), "Jobs that are parked for pauses of tasks, tags and keys, up to 10,000."
+    ),
+    "pgjobs_throttled": Metric(
+        "counter",
+        (*_QUEUE, "reason"),
+        "Looks of workers at a queue that left jobs waiting for a token, or for a job to end.",
+    ),
     "celery_worker_up": Metric("gauge", _WORKER, "1 while the worker is within its lease."),
     "celery_worker_tasks_active": Metric("gauge", _WORKER, "Jobs that the worker holds."),
     "celery_active_worker_count": Metric("gauge", _QUEUE, "Live workers that consume the queue."),
@@ -222,6 +232,8 @@ def add_totals(reading: Reading, totals: Iterable[tuple[Key, dict[int, int], flo
             for bucket, count in counts.items():
                 histogram.counts[min(bucket, len(bounds))] += count
             histogram.sum += seconds
+        if key.kind == "throttled":
+            reading.put("pgjobs_throttled", sum(counts.values()), key.queue, key.exception)
         for name in _COUNTERS.get(key.kind, ()):
             if name == "celery_task_failed":
                 labels = (*labels, key.exception)
@@ -288,6 +300,11 @@ def add_flows(reading: Reading, database: Database, limit: int) -> None:
     kinds = Counter(pause.kind for pause in database.rules.list_pauses())
     for kind in KINDS:
         reading.put("pgjobs_pauses", kinds[kind], kind)
+        reading.put("pgjobs_paused_jobs", 0, kind)
+    paused = reading.values["pgjobs_paused_jobs"]
+    for lane, jobs in database.rules.count_parked(PARKED).items() if kinds else ():
+        for kind in kinds_of(lane):
+            paused[kind,] += jobs
     rules = database.rules.list_rules(limit=limit)
     if not rules:
         return

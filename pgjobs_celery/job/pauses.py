@@ -48,6 +48,12 @@ def parked(lane: str | None, pauses: Sequence[Pause]) -> str:
     return lane_text([*gates, *(pause.gate for pause in pauses)], share) or ""
 
 
+def kinds_of(lane: str) -> set[str]:
+    """The kinds of pauses that jobs in this lane are parked for."""
+    gates = read_lane(lane).gates
+    return {gate.split("/", 2)[1] for gate in gates if gate.startswith(f"{PAUSE}/")}
+
+
 def unparked(lane: str, holding: Collection[str]) -> str | None:
     """The lane without the gates of pauses that do not hold any more; None where it has no other.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .fold import Fold
@@ -14,6 +14,7 @@ from .rescue import Rescue
 from .resume import Resume
 from .settle import Ledger, Settle
 from .stage import Stage
+from .throttle import Throttle
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -26,13 +27,20 @@ if TYPE_CHECKING:
 class Services:
     """The services of one node. Thread-safe, but for starting and stopping."""
 
-    def __init__(self, database: Database, ledger: Ledger, flush: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        flush: Callable[[], None],
+        throttled: Mapping[tuple[str, str], int],
+    ) -> None:
         self._database = database
         self.settle = Settle(ledger, flush)
         self.post = Post()
         self._stage = Stage(on_pause_over=lambda: self._loop.hurry(self._resume))
         self._reap = Reap()
         self._resume = Resume()
+        self._throttle = Throttle(throttled)
         self._rescue = Rescue(on_buried=lambda: self._loop.hurry(self._reap))
         if not database.options.listen:
             # No notification tells of a job that is due before the others.
@@ -58,6 +66,8 @@ class Services:
         self._watch.add(watch)
         self._loop.add(self.settle)
         self._loop.add(self.post)
+        self._throttle.limit = settings.metrics_limit
+        self._loop.add(self._throttle)
         self._rescue.bound = settings.max_interruptions
         if settings.maintenance:
             for service in (self._stage, self._rescue, self._reap, self._resume):

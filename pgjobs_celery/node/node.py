@@ -81,7 +81,7 @@ class Node:
         #: How many outcomes were not written because others had the jobs by then.
         self.lost_claims = 0
         self.ledger = Ledger()
-        self.services = Services(database, self.ledger, self.flush)
+        self.services = Services(database, self.ledger, self.flush, self.lanes.throttled)
         self.holdings = Holdings()
         self.mailboxes = Mailboxes()
         self._watchers: WeakSet[Watcher] = WeakSet()

@@ -11,15 +11,21 @@ from prometheus_client import CollectorRegistry, generate_latest, openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from pgjobs_celery.control.flows import Flows
 from pgjobs_celery.control.metrics import METRICS, Reading, add_lines, as_data, read_metrics
 from pgjobs_celery.control.prometheus import Collector, exposition
 from pgjobs_celery.control.queues import Queues
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.rows.claims import Pending
 from pgjobs_celery.db.rows.metrics import Counted, Line
+from pgjobs_celery.job.flow import FlowRow
 from pgjobs_celery.job.outcome import completed, discarded, error_entry
 from pgjobs_celery.job.rows import Bucket
 from pgjobs_celery.maintenance.fold import lengths
+from pgjobs_celery.maintenance.throttle import Throttle
+from pgjobs_celery.node.lanes import KnownLanes
 from tests.maintenance.test_fold import Connection, Impatient
+from tests.support.lanes import put_laned, rule
 from tests.support.rows import put
 
 NODE = UUID(int=1)
@@ -169,3 +175,67 @@ def test_a_registry_of_prometheus_clients_own_takes_the_collector(database, fold
 def test_a_scrape_without_jobs_names_all_metrics(database, fold):
     text = exposition(read_metrics(database, 100))[0].decode()
     assert {family.name.removesuffix("_total") for family in read_text(text)} == set(METRICS)
+
+
+def test_looks_that_left_jobs_waiting_are_counted_by_queue_and_reason(database):
+    rule(database, FlowRow("rate/x", 1, 3600.0), FlowRow("running/y", 1))
+    put_laned(database, "rate/x", "a", "b", queue="mail")
+    put_laned(database, "running/y", "c", "d", queue="exports")
+    put(database, "e", queue="plain")
+    lanes = KnownLanes()
+    lanes.learn(database.claims.turn(NODE, Pending(), [Bucket("mail", is_laned=True)], 1), [])
+    assert not lanes.throttled  # a worker that is past its lease has not looked
+    database.nodes.beat_node(NODE, "celery@web", ["mail", "exports"], 3600.0)
+    throttle = Throttle(lanes.throttled)
+    throttle.limit = 100
+
+    def look(queue: str) -> list[str]:
+        """As a worker does, until a look finds nothing more."""
+        found = []
+        gates: tuple[str, ...] = ()
+        while True:
+            bucket = Bucket(queue, is_laned=True, gates=gates)
+            turn = database.claims.turn(NODE, Pending(), [bucket], 10)
+            if turn.lanes is None or not turn.lanes.gates:
+                lanes.learn(turn, [bucket])
+            found += [claim.queue for claim in turn.claims]
+            if turn.lanes is None or not (turn.claims or turn.lanes.gates):
+                return found
+            gates = turn.lanes.gates
+
+    assert look("mail") == ["mail"]
+    assert look("exports") == ["exports"]
+    assert look("mail") == []
+    throttle.run(database)
+    seen = dict(lanes.throttled)
+    assert set(seen) == {("mail", "rate"), ("exports", "running")}
+    assert seen["mail", "rate"] >= 2
+    throttle.run(database)  # nothing new
+    # Another worker.
+    other = Throttle({("mail", "rate"): 5, ("x" * 500, "rate"): 1, ("y", "rate"): 1})
+    other.limit = 3
+    other.run(database)
+    found = metrics_of(database)
+    name = "pgjobs_throttled_total"
+    assert value(found, name, queue_name="mail", reason="rate") == seen["mail", "rate"] + 5
+    assert value(found, name, queue_name="exports", reason="running") == seen["exports", "running"]
+    assert database.metrics.list_counted() == set()
+    others = [labels for sample, labels in found if sample == name]
+    assert len(others) <= 5
+
+
+def test_parked_jobs_are_counted_by_the_kind_of_their_pause(database):
+    assert value(metrics_of(database), "pgjobs_paused_jobs", kind="tag") == 0
+    Flows(database).pause(tag="vip")
+    Flows(database).pause(key="7", queue="mail")
+    put_laned(database, "pause/tag/vip", "a", "b", queue="celery")
+    put_laned(database, "pause/key/mail=7\npause/tag/vip\nshare=7", "c", queue="mail")
+    put_laned(database, "share=7", "d", queue="mail")
+    found = metrics_of(database)
+    for kind, jobs in (("task", 0), ("tag", 3), ("key", 1)):
+        assert value(found, "pgjobs_paused_jobs", kind=kind) == jobs
+
+
+def metrics_of(database: Database) -> Samples:
+    """A scrape of now."""
+    return samples(exposition(read_metrics(database, 100))[0].decode())

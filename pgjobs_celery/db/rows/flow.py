@@ -38,6 +38,8 @@ class LaneLook(NamedTuple):
     has_lanes: bool
     #: Gates to be made before the next look.
     gates: tuple[str, ...] = ()
+    #: Nothing was looked at, for this node is past its lease.
+    is_void: bool = False
 
 
 def lane_calls(
@@ -74,7 +76,7 @@ def read_lanes(queue: str, rows: Mapping[str, Sequence[Row]]) -> tuple[list[Clai
     claims.sort(key=lambda claim: (claim.priority, claim.seq))
     fate = next((row for row in rows["claim_lanes"] if row[0] is None), None)
     if fate is None:  # this node is past its lease
-        return claims, LaneLook(queue, False, 1.0, False, False, True)
+        return claims, LaneLook(queue, False, 1.0, False, False, True, is_void=True)
     taken, _, waits, has_lanes, left, is_full, gates = fate[1:8]
     is_behind = bool(rows["absorb_arrivals"] and rows["absorb_arrivals"][0][0])
     return claims, LaneLook(

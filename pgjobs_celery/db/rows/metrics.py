@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -203,6 +203,20 @@ class Metrics:
             micros=[amount.micros for amount in values],
             recent_counts=[amount.recent_number for amount in values],
             recent_micros=[amount.recent_micros for amount in values],
+        )
+
+    def add_throttled(self, counts: Mapping[tuple[str, str], int], limit: int, other: str) -> None:
+        """Add looks at lanes that left jobs waiting, by queue and reason.
+
+        Of more queues than ``limit`` the rest are counted as ``other``.
+        """
+        self._session.fetch(
+            "add_throttled",
+            queues=[queue for queue, _ in counts],
+            reasons=[reason for _, reason in counts],
+            counts=list(counts.values()),
+            limit=limit,
+            other=other,
         )
 
     def end_fold(self, watermark: str, candidate: str | None, holders: Sequence[str]) -> None:

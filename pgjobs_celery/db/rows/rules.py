@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -207,6 +208,18 @@ class Rules:
                 yield last
             if len(rows) < MOST_LANES:
                 return
+
+    def count_parked(self, most: int) -> dict[str, int]:
+        """How many jobs are parked in each lane; no further than ``most`` lanes, and jobs."""
+        found = list(islice(self.list_parked(), most))
+        if not found:
+            return {}
+        queues, lanes = (list(column) for column in zip(*found, strict=True))
+        calls = [
+            self._session.call("pin_plans"),
+            self._session.call("count_parked", queues=queues, lanes=lanes, most=most),
+        ]
+        return dict(self._session.run(calls)[1])
 
     def unpark_jobs(self, queue: str, lane: str, after: str | None) -> int:
         """Move up to BATCH jobs from one lane into another, or into none; how many."""
