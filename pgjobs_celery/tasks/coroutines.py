@@ -27,6 +27,7 @@ from ..errors import CoroutineCancelled
 from ..printable import guarded
 from ..publishing.carried import Carried
 from ..scopes.greenlets import patched_by
+from .executor import Executor
 from .plain import is_called_by_celery, is_coroutine, is_ours
 
 logger = guarded(logging.getLogger(__name__))
@@ -122,6 +123,7 @@ class ThreadLoop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(Executor())
         # Weakly: a thread that ends must close its loop at once, and not when garbage is collected.
         self._loop.set_exception_handler(functools.partial(_on_error, weakref.ref(self)))
         self._running: asyncio.Task[Any] | None = None

@@ -70,12 +70,38 @@ async def tsum(numbers: list[int]) -> int:
 
 @app.task(bind=True)
 async def publish_children(self: Any) -> list[str]:
-    """A job from the task, one from what it has begun, one from a thread."""
+    """A job from the task, one from what it has begun, two from threads."""
 
     async def begun() -> str:
         return str(add.delay(1, 1).id)
 
-    return [add.delay(1, 1).id, await asyncio.create_task(begun()), (await adelay(add, 1, 1)).id]
+    return [
+        add.delay(1, 1).id,
+        await asyncio.create_task(begun()),
+        (await adelay(add, 1, 1)).id,
+        (await asyncio.to_thread(add.delay, 1, 1)).id,
+    ]
+
+
+@app.task(bind=True)
+async def see_itself_in_threads(self: Any) -> list[bool]:
+    """Of threads that asyncio has for it: whether each sees this task."""
+
+    def look() -> bool:
+        time.sleep(0.01)
+        return bool(self.request.id == current_task.request.id == own)
+
+    own = self.request.id
+    loop = asyncio.get_running_loop()
+    begun = asyncio.create_task(asyncio.to_thread(look))
+    return [await asyncio.to_thread(look), await loop.run_in_executor(None, look), await begun]
+
+
+@app.task(bind=True)
+async def tell_progress(self: Any, release: str) -> None:
+    await asyncio.to_thread(self.update_state, state="PROGRESS", meta={"done": 1})
+    while not os.path.exists(release):
+        await asyncio.sleep(0.01)
 
 
 @app.task(bind=True, max_retries=3)

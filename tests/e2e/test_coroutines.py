@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +68,16 @@ def test_what_a_coroutine_publishes_has_it_as_parent(app: Celery, running: Worke
         job = jobs(app).get(child)
         assert job is not None
         assert (job.parent_id, job.root_id) == (result.id, result.id)
+
+
+def test_threads_that_a_coroutine_calls_see_its_task(app: Celery, running: Worker, tmp_path: Path):
+    results = [tasks.see_itself_in_threads.delay() for _ in range(10)]
+    progress = tasks.tell_progress.delay(str(tmp_path / "release"))
+
+    assert [each.get(timeout=20) for each in results] == [[True] * 3] * 10
+    wait_for(lambda: (progress.state, progress.info) == ("PROGRESS", {"done": 1}))
+    (tmp_path / "release").touch()
+    assert progress.get(timeout=20) is None
 
 
 def test_canvas_retries_and_replacements_are_as_elsewhere(app: Celery, running: Worker):
@@ -280,6 +291,8 @@ def test_coroutines_run_on_other_pools(app: Celery, worker: StartWorker, rows: R
 
     assert run(tasks.add, 1, 2) == 3
     assert run(tasks.look, 5) == [5, 5, 5]
+    if pool != "gevent":  # which has patched the threads away, and then does not end
+        assert run(tasks.see_itself_in_threads) == [True] * 3
     assert run(tasks.attempt_twice) == 2
     assert run(tasks.annotate, "plain") == {"done": 50, "of": 100}
     with pytest.raises(CoroutineCancelled):

@@ -15,6 +15,7 @@ from typing import Any
 from ...printable import guarded
 from ...scopes.frames import frame_of
 from ...scopes.steady import monotonic
+from ...tasks.executor import Executor
 from .run import make_task
 
 logger = guarded(logging.getLogger(__name__))
@@ -44,6 +45,7 @@ class LoopThread:
         self._holder = holder
         self.loop = new_loop()
         self.loop.set_task_factory(make_task)
+        self.loop.set_default_executor(Executor())
         #: Tasks that go on although they were told to end.
         self.given_up: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._beat = monotonic()
