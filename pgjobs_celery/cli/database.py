@@ -46,6 +46,9 @@ RIGHTS: dict[str, Rights] = {
         **_FLOWS,
         "steps": ("SELECT",), "waits": ("SELECT",),
     },
+    "queues explain": {
+        **_FLOWS, "nodes": ("SELECT",), "limits": ("SELECT",), "queues": ("SELECT",),
+    },
     "workers": {"jobs": ("SELECT",), "nodes": ("SELECT",), "queues": ("SELECT",)},
     "ready": {"nodes": ("SELECT",), "queues": ("SELECT",)},
     "metrics": dict.fromkeys(

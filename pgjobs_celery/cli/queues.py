@@ -259,6 +259,25 @@ def depth(
 
 @queues.command()
 @click.argument("queue")
+@json_option
+@database_options
+@click.pass_context
+def explain(
+    ctx: click.Context, queue: str, *, as_json: bool, url: str | None, schema: str | None
+) -> None:
+    """Say whether a queue is full, why its publishers are refused, and what to do about it."""
+    with one_queue(ctx, queue, url, schema) as control:
+        found = control.explain()
+    if as_json:
+        echo_json(asdict(found))
+        return
+    echo(found.text)
+    if found.remedy:
+        echo(f"\n  {found.remedy}")
+
+
+@queues.command()
+@click.argument("queue")
 @database_options
 @click.pass_context
 def reset(ctx: click.Context, queue: str, url: str | None, schema: str | None) -> None:

@@ -9,6 +9,7 @@ from ..errors import InvalidOption
 from ..job.checks import LARGEST_INTEGER, did_you_mean, is_whole_number
 from ..job.flow import QUEUE, RATE, RUNNING, check_path, check_weight, flow_name, named_path
 from .acting import begin_action
+from .explain_queue import QueueExplanation, explain_queue
 from .filters import seconds
 from .flows import Flows, read_key
 from .until import read_until
@@ -143,6 +144,13 @@ class OneQueue:
         """Let workers claim from it again, at once; False if it was not paused."""
         action = begin_action("resume_queue", self._app, queue=self.name)
         return self._limits.resume_queue(self.name, action)
+
+    def explain(self) -> QueueExplanation:
+        """Whether it is full, what a publisher of one job more meets, and what to do about it.
+
+        >>> print(queues(app)["mail"].explain().text)
+        """
+        return explain_queue(self._database, self.name)
 
     def reset(self) -> None:
         """Forget what was set by hand, but for a pause, the limit of all its jobs and weights.

@@ -36,7 +36,8 @@ READING = [
     ("workers", "--json"), ("top",), ("top", "--json"), ("schedules", "list"),
     ("ready", "--worker", "node1"),
     ("schedules", "show", "entry"), ("schedules", "check"),
-    ("queues", "list"), ("flows", "list"), ("flows", "show", "rate/stripe"),
+    ("queues", "list"), ("queues", "explain", "celery"),
+    ("flows", "list"), ("flows", "show", "rate/stripe"),
     ("audit",), ("audit", "--json", "--job", "a"), ("history",), ("history", "--by", "queue"),
 ]  # fmt: skip
 WRITING = [
@@ -135,6 +136,8 @@ def test_what_a_command_asks_for_is_enough_and_no_more(
     if words[0] == "resume" or words[:2] == ("schedules", "resume"):
         connection.execute("INSERT INTO pgjobs.limits (queue, paused_at) VALUES ('mail', now())")
         connection.execute("UPDATE pgjobs.schedules SET paused_at = now()")
+    if words[:2] == ("queues", "explain"):
+        connection.execute("INSERT INTO pgjobs.limits (queue, max_depth) VALUES ('celery', 1)")
     if words[:2] == ("schedules", "repair"):
         connection.execute("UPDATE pgjobs.schedules SET next_run_at = 'infinity'")
     if words[:2] == ("limit", "celery"):
