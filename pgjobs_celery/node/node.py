@@ -353,15 +353,17 @@ class Node:
         self, pending: Pending, buckets: Sequence[Bucket], limit: int, late: Sequence[str] | None
     ) -> Turn:
         limited = {bucket.queue for bucket in buckets}.intersection(self.limits.shared)
+        ended = self.lanes.ended(pending, buckets)
 
         def take(pending: Pending) -> Turn:
             with self.parking.together(self.database):
                 turn = self.database.claims.turn(
                     self.id, pending, buckets, limit, late, name=self.name, limited=limited,
-                    bound=self.settings.max_interruptions,
+                    bound=self.settings.max_interruptions, ended=ended,
                 )  # fmt: skip
                 turn = self.parking.park(self.database, self.id, turn)
             self.limits.learn(turn.places, (claim.queue for claim in turn.claims))
+            self.lanes.forget(pending)  # before what the turn has claimed: a retry may be among it
             self.lanes.learn(turn, buckets)
             return turn
 

@@ -43,6 +43,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     },
     "make_gates": {"gates": ["rate/task/t=1"], "space": 1},
     "find_laned": {"queues": ["q", "r"]},
+    "find_freed": {"ids": [1, 2, 3], "limit": 500},
     "tell_lanes": {"ids": [1, 2, 3]},
     "lane_jobs": {"queue": "q", "flow": "q", "limit": 500},
     "weigh_lanes": {"queue": "q", "share": "share=1", "weight": 2.0},

@@ -345,6 +345,30 @@ def test_a_limit_of_each_worker_counts_each_by_itself(database):
     assert len(claim(database, 5, node=B)) == 1
 
 
+@pytest.mark.parametrize("by", ["kwargs.key", None])
+def test_who_waits_for_the_place_of_a_job_that_ends_is_woken(database, by):
+    """And nobody where none waits for it, or the lanes are looked at with the outcome."""
+    rule(database, FlowRow(RUNNING, 1, by=by), FlowRow("running/task/own", 1, scope="worker"))
+    put_laned(database, RUNNING if by is None else gate_name(RUNNING, "a"), "a1", "a2")
+    put_laned(database, gate_name(RUNNING, "b"), "b1", queue="r")
+    put_laned(database, "running/task/own", "o1", "o2", queue="own")
+    held = [
+        claims[0] for queue in ("q", "r", "own") if (claims := look(database, 1, queue=queue)[0])
+    ]
+    for queue in ("q", "r", "own"):
+        assert look(database, 1, queue=queue)[0] == []
+    listener = database.listen_for_work()
+    try:
+        listener.announce(["q", "r", "own"])
+        pending = Pending(outcomes=[completed(each) for each in held])
+        turn = database.claims.turn(A, pending, ended=[each.id for each in held])
+        assert turn.lost == []
+        assert listener.wait(5) | listener.wait(0.2) == {"bq"}
+    finally:
+        listener.close()
+    assert claim(database, 1, node=B) == ["a2"]
+
+
 def test_limits_of_the_queue_hold_for_its_lanes(database):
     database.limits.limit_queue("q", 2)
     put_laned(database, share("a"), *names("x", 5))

@@ -139,6 +139,27 @@ def test_no_key_has_two_that_run_though_claims_are_cut_off(
         assert most_at_once(spans(path)) == 1
 
 
+def test_who_waits_for_a_place_is_told_when_another_worker_frees_it(
+    worker: StartWorker, app: Celery, rows: Rows, tmp_path: Path
+) -> None:
+    queues(app)["narrow"].concurrency(1, by="args.0")
+    # No look comes before its time: it is told, or this is over.
+    conf = {"broker_transport_options": {"poll_interval": 600}}
+    started, release = str(tmp_path / "started"), tmp_path / "release"
+    leaving = worker(pool="threads", concurrency=1, queues=["narrow"], conf=conf)
+    tasks.hold.apply_async((started, str(release)), queue="narrow")
+    rows.wait_count(executing=1)
+    worker(pool="threads", concurrency=1, queues=["narrow"], conf=conf)
+    following = tasks.hold.apply_async((started, str(release)), queue="narrow")
+    shut = "SELECT FROM pgjobs.lanes WHERE shut_until = 'infinity'"
+    wait_for(lambda: rows.select(shut), 30)
+    # It takes nothing more, so that the other one must.
+    leaving.send(signal.SIGTERM)
+    wait_for(lambda: "Warm shutdown" in leaving.log, 30)
+    release.touch()
+    assert following.get(timeout=30) == "released"
+
+
 def test_no_second_has_more_starts_than_the_rate_of_its_queue(
     worker: StartWorker, app: Celery, rows: Rows, url: str
 ) -> None:

@@ -15,7 +15,7 @@ from ...job.states import State
 from .. import notify
 from ..connection import CONNECTION_ERRORS, Call
 from ..notify import waiter
-from .flow import LaneLook, find_calls, lane_calls, read_lanes
+from .flow import MOST_SHUT, LaneLook, find_calls, lane_calls, read_lanes
 from .messages import Messages
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Claims:
         name: str = "",
         limited: Collection[str] = (),
         bound: int = 0,
+        ended: Sequence[int] = (),
     ) -> Turn:
         """Write what is ``pending``, then take up to ``limit`` ready jobs, each for one attempt.
 
@@ -122,6 +123,7 @@ class Claims:
         bucket only; from one that is limited and not named here nothing is taken. Workers that wait
         for a queue that was full and is not any more are woken. Jobs with steps may be interrupted
         up to ``bound`` times without losing an attempt. A bucket of lanes is the only one.
+        ``ended``: the outcomes' jobs that came from other lanes; who waits there is woken.
         """
         outcomes = pending.outcomes
         lanes = next((bucket for bucket in buckets if bucket.is_laned and limit > 0), None)
@@ -141,7 +143,10 @@ class Claims:
             if all(bucket.floor == FIRST_PLACE for bucket in buckets):
                 queues = sorted({bucket.queue for bucket in buckets})
                 calls["find_laned"] = find_calls(self._session, queues)
+        if ended:
+            calls["find_freed"] = self._session.call("find_freed", ids=list(ended), limit=MOST_SHUT)
         rows = dict(zip(calls, self._session.run(list(calls.values())), strict=True))
+        self._wake([queue for (queue,) in rows.get("find_freed", ())])
         settled = {row[0]: State(row[1]) for row in rows.get("settle_jobs", ())}
         look = None
         if lanes:
@@ -284,12 +289,15 @@ class Claims:
 
     def _wake_refused(self, places: Mapping[str, Slots], taken: Mapping[str, int]) -> None:
         """Wake who may have been refused by a queue that was full and has places now."""
-        wakes = [
-            # As if a job had been put back, for which everything is looked at again.
-            [self._session.wake(notify.BACK, queue)]
+        self._wake(
+            queue
             for queue, (free, before) in places.items()
             if before <= 0 < free - taken.get(queue, 0)
-        ]
+        )
+
+    def _wake(self, queues: Iterable[str]) -> None:
+        """As if a job had been put back there, for which everything is looked at again."""
+        wakes = [[self._session.wake(notify.BACK, queue)] for queue in queues]
         # The claims are committed, and must not be lost for a wake-up.
         with contextlib.suppress(*CONNECTION_ERRORS):
             if wakes:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: How many arrivals a claim reads, how many jobs it sorts into lanes, and how many lanes it opens.
 MOST_ARRIVALS, MOST_SORTED, MOST_OPENED = 2000, 500, 1000
+#: Among how many lanes that wait for the end of a job one is looked for whose place is free.
+MOST_SHUT = 500
 #: The advisory locks under which rows of gates are made.
 GATES = 0x7067_6A67
 #: A row of a result without an id tells of the look.
