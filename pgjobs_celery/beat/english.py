@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidOption
@@ -19,7 +19,8 @@ _FIELDS = {
     "minute": (0, 60), "hour": (0, 24), "day_of_month": (1, 31), "month_of_year": (1, 12),
     "day_of_week": (0, 7),
 }  # fmt: skip
-_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+_UNITS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
+_SHORT = {"day": "d", "hour": "h", "minute": "min", "second": "s"}
 #: Celery's events, as people call them.
 _EVENTS = {
     f"{time}_{kind}": f"{kind} {time}"
@@ -50,26 +51,42 @@ def describe(spec: Mapping[str, Any]) -> str:
     return ""
 
 
+def short_interval(seconds: float) -> str:
+    """An interval for a narrow column, exact to the microsecond; empty where it cannot be one.
+
+    >>> short_interval(0.5), short_interval(300), short_interval(5400)
+    ('0.5 s', '5 min', '1 h 30 min')
+    """
+    return " ".join(f"{_number(count)} {_SHORT[unit]}" for count, unit in _parts(seconds))
+
+
 def _interval(seconds: float, *, relative: bool) -> str:
-    if not 0 < seconds < 1e11:
+    words = [_count(*part) for part in _parts(seconds)]
+    if not words:
         return ""
-    rest = round(seconds, 6)
-    words = []
-    for unit, size in _UNITS[:-1]:
-        count = int(rest // size)
-        rest = round(rest - count * size, 6)
-        if count:
-            words.append(_count(count, unit))
-    if rest:
-        words.append(_count(rest, "second"))
     text = " ".join(words)
     if text.startswith("1 ") and len(words) == 1:
         text = text[2:]
     return f"Every {text}{', by the clock' if relative else ''}"
 
 
+def _parts(seconds: float) -> Iterator[tuple[float, str]]:
+    """Days, hours, minutes and seconds, those that are not 0."""
+    rest = round(seconds, 6) if 0 < seconds < 1e11 else 0
+    for unit, size in _UNITS.items():
+        count = rest if unit == "second" else rest // size
+        rest = round(rest - count * size, 6)
+        if count:
+            yield count, unit
+
+
 def _count(count: float, unit: str) -> str:
-    return f"{count:g} {unit}{'' if count == 1 else 's'}"
+    return f"{_number(count)} {unit}{'' if count == 1 else 's'}"
+
+
+def _number(count: float) -> str:
+    """Without an exponent, and without zeros at its end."""
+    return f"{count:f}".rstrip("0").rstrip(".")
 
 
 def _solar(event: str, lat: float, lon: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import datetime, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from ..job.states import State
@@ -53,7 +53,10 @@ def readable(spec: Mapping[str, Any]) -> str:
             fields = [",".join(map(str, w)) if isinstance(w, list) else str(w) for w in words]
             return f"crontab {' '.join(fields)}"
         if kind == "interval":
-            return f"every {timedelta(seconds=spec['every'])}"
+            # Every celery command imports this module; only this one needs the words.
+            from ..beat.english import short_interval
+
+            return f"every {short_interval(spec['every'])}"
         if kind == "solar":
             return f"{spec['event']} at {spec['lat']:g}, {spec['lon']:g}"
         return str(spec["repr"])

@@ -8,7 +8,7 @@ from celery.schedules import crontab, schedule, solar
 
 from pgjobs_celery.beat import english
 from pgjobs_celery.beat.cron import cron
-from pgjobs_celery.beat.english import describe
+from pgjobs_celery.beat.english import describe, short_interval
 from pgjobs_celery.beat.form import write_when
 from pgjobs_celery.beat.spec import to_spec
 
@@ -69,6 +69,24 @@ def test_a_crontab(fields, words):
 )
 def test_an_interval(seconds, words):
     assert describe(to_spec(schedule(seconds))) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.5, "0.5 s"),
+        (0.000001, "0.000001 s"),
+        (59.123456, "59.123456 s"),
+        (30, "30 s"),
+        (300, "5 min"),
+        (90.25, "1 min 30.25 s"),
+        (90061, "1 d 1 h 1 min 1 s"),
+        (0, ""),
+        (1e11, ""),
+    ],
+)
+def test_an_interval_in_a_narrow_column(seconds, words):
+    assert short_interval(seconds) == words
 
 
 def test_an_interval_that_goes_by_the_clock():
