@@ -12,7 +12,7 @@ import click
 from ..printable import one_line
 from .database import database_options, find_database, reported, rights_of
 from .filters import read_duration
-from .output import echo, echo_json, failure, show_table
+from .output import echo, echo_json, failure, json_option, show_table
 
 if TYPE_CHECKING:
     from ..db.rows.audit import AuditEntry
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="0: all of them."
 )
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@json_option
 @click.pass_context
 def audit(
     ctx: click.Context,

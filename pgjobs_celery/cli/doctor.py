@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .database import database_options, find_database, reported
-from .output import echo, echo_json
+from .output import echo, echo_json, json_option
 
 if TYPE_CHECKING:
     from ..control.doctor.findings import Report
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("doctor")
 @database_options
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@json_option
 @click.pass_context
 def doctor(ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool) -> None:
     """Say what is wrong with the database and the app; exit with 1 for an error or a warning."""

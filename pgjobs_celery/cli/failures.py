@@ -12,7 +12,7 @@ import click
 from ..errors import InvalidOption
 from ..printable import one_line
 from .database import database_options, find_database, reported, rights_of
-from .output import echo, echo_json, failure, show_table
+from .output import echo, echo_json, failure, json_option, show_table
 
 if TYPE_CHECKING:
     from ..control.failures import Change, Comparison
@@ -48,7 +48,7 @@ def _moment(flag: str, help: str) -> Callable[[F], F]:
 @click.option(
     "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="0: all of them."
 )
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@json_option
 @click.pass_context
 def failures(
     ctx: click.Context,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .database import database_options
-from .output import echo, echo_json, failure, show_table
-from .queues import connected, json_option, read_rate, rule_options
+from .output import echo, echo_json, failure, json_option, show_table
+from .queues import connected, read_rate, rule_options
 
 if TYPE_CHECKING:
     from ..control.flows import Flow, Flows, KeyState

@@ -17,7 +17,7 @@ from ..printable import one_line
 from .database import database_options, find_database, reported, rights_of
 from .filters import FILTER_OPTIONS, filter_options, read_duration
 from .job_views import actions_of, as_data, described, jobs_of, print_table, result_of, steps_of
-from .output import echo, echo_json, echo_lines, failure
+from .output import echo, echo_json, echo_lines, failure, json_option
 from .signal import send_signal
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def action(name: str, done: str) -> Callable[[F], click.Command]:
         run.__click_params__ = getattr(act, "__click_params__", [])  # type: ignore[attr-defined]
         command: Any = run
         for option in (
-            click.option("--json", "as_json", is_flag=True, help="For machines."),
+            json_option,
             click.option("--yes", "-y", is_flag=True, help="Do not ask."),
             click.option("--all", "is_all", is_flag=True, help="Every job: there is no filter."),
             filter_options,
@@ -84,7 +84,7 @@ def action(name: str, done: str) -> Callable[[F], click.Command]:
     "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="0: all of them."
 )
 @click.option("--oldest-first", is_flag=True, help="The newest come first otherwise.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@json_option
 @click.pass_context
 def list_jobs(
     ctx: click.Context,
@@ -118,7 +118,7 @@ def not_there(id: str) -> click.ClickException:
 
 @click.command("show")
 @database_options
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@json_option
 @click.argument("given", metavar="ID")
 @click.pass_context
 def show(
@@ -138,7 +138,7 @@ def show(
 
 @click.command("explain")
 @database_options
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@json_option
 @click.argument("given", metavar="ID")
 @click.pass_context
 def explain(

@@ -43,7 +43,7 @@ from . import top as cli_top
 from . import web as cli_web
 from . import workers as cli_workers
 from .database import RIGHTS, database_options, find_database, reported
-from .output import echo, echo_json, echo_lines, readable, show_table
+from .output import echo, echo_json, echo_lines, json_option, readable, show_table
 
 
 @click.group()
@@ -135,7 +135,7 @@ def migrate(
 
 @pgjobs.command()
 @database_options
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@json_option
 @click.pass_context
 def status(ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool) -> None:
     """Show what each queue holds, how long the oldest has waited, what is paused or limited."""

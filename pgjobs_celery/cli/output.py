@@ -14,6 +14,9 @@ import click
 
 from ..printable import one_line, printable, printable_lines, to_json
 
+#: The choice of :func:`echo_json`.
+json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
+
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print one line."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .database import database_options, find_database, reported, rights_of
 from .filters import read_duration
-from .output import echo, echo_json, show_table
+from .output import echo, echo_json, json_option, show_table
 
 if TYPE_CHECKING:
     from ..control.one_queue import OneQueue
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from ..db.rights import Rights
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
 def read_limit(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
@@ -132,129 +131,95 @@ def list_queues(ctx: click.Context, *, as_json: bool, url: str | None, schema: s
         echo("Rates, and limits by key: celery pgjobs flows list")
 
 
-@queues.command()
-@click.argument("queue")
-@click.argument("rate", callback=read_rate, metavar="RATE|none")
-@rule_options
-@database_options
-@click.pass_context
-def rate(
-    ctx: click.Context,
-    /,
-    queue: str,
-    rate: str | None,
-    url: str | None,
-    schema: str | None,
-    **rule: Any,
-) -> None:
+def rule_command(*options: Callable[[Any], Any]) -> Callable[[Callable[..., str]], click.Command]:
+    """A command on the rules of one queue, with these arguments and options besides.
+
+    The function gets the queue and what was given, and returns what is printed.
+    """
+
+    def decorate(function: Callable[..., str]) -> click.Command:
+        @click.pass_context
+        @wraps(function)
+        def run(
+            ctx: click.Context, /, queue: str, url: str | None, schema: str | None, **given: Any
+        ) -> None:
+            with controlled(ctx, url, schema) as control:
+                echo(function(control[queue], **given))
+
+        command: Any = run
+        shared: list[Callable[[Any], Any]] = [click.argument("queue"), *options, database_options]
+        for option in reversed(shared):
+            command = option(command)
+        return queues.command()(command)
+
+    return decorate
+
+
+@rule_command(click.argument("rate", callback=read_rate, metavar="RATE|none"), rule_options)
+def rate(queue: OneQueue, rate: str | None, **rule: Any) -> str:
     """Begin at most so many jobs of a queue in a time: 100/m, 7/10s; none: as many as may be."""
-    with one_queue(ctx, queue, url, schema) as control:
-        control.rate(rate, **rule)
-        each = f" of each {rule['by']}" if rule["by"] else ""
-        echo(f"{queue} begins {'any number' if rate is None else rate}{each}")
+    queue.rate(rate, **rule)
+    each = f" of each {rule['by']}" if rule["by"] else ""
+    return f"{queue.name} begins {'any number' if rate is None else rate}{each}"
 
 
-@queues.command()
-@click.argument("queue")
-@click.argument("number", callback=read_limit, metavar="N|none")
-@by_option
-@click.option("--scope", type=click.Choice(["global", "worker"]), default="global")
-@database_options
-@click.pass_context
-def concurrency(
-    ctx: click.Context,
-    queue: str,
-    number: int | None,
-    by: str | None,
-    scope: str,
-    url: str | None,
-    schema: str | None,
-) -> None:
-    """Run at most N jobs of a queue at once, of each value of --by; none: any number."""
-    with one_queue(ctx, queue, url, schema) as control:
-        control.concurrency(number, by=by, scope=scope)
-        each = f" of each {by}" if by else ""
-        where = " on each worker" if scope == "worker" else ""
-        echo(f"{queue} runs {'any number' if number is None else number} at once{each}{where}")
-
-
-@queues.command()
-@click.argument("queue")
-@click.argument("path")
-@click.option("--ageing", metavar="TIME", callback=read_duration, help="One rank per so much wait.")
-@database_options
-@click.pass_context
-def fair(
-    ctx: click.Context,
-    queue: str,
-    path: str,
-    ageing: float | None,
-    url: str | None,
-    schema: str | None,
-) -> None:
-    """Serve the values of an argument (kwargs.tenant_id) in turn."""
-    with one_queue(ctx, queue, url, schema) as control:
-        control.fair(path, ageing)
-        echo(f"{queue} serves each {path} in turn")
-
-
-@queues.command()
-@click.argument("queue")
-@database_options
-@click.pass_context
-def unfair(ctx: click.Context, queue: str, url: str | None, schema: str | None) -> None:
-    """Serve the jobs of a queue in their order again."""
-    with one_queue(ctx, queue, url, schema) as control:
-        control.unfair()
-        echo(f"{queue} has one line")
-
-
-@queues.command()
-@click.argument("queue")
-@click.argument("key")
-@click.argument("weight", callback=read_weight, metavar="WEIGHT|none")
-@database_options
-@click.pass_context
-def weight(
-    ctx: click.Context,
-    queue: str,
-    key: str,
-    weight: float | None,
-    url: str | None,
-    schema: str | None,
-) -> None:
-    """Give a key of a fair queue so many turns where others have one; none: one."""
-    with one_queue(ctx, queue, url, schema) as control:
-        control.weight(key, weight)
-        echo(f"{key} has weight {1 if weight is None else f'{weight:g}'} in {queue}")
-
-
-@queues.command()
-@click.argument("queue")
-@click.argument("number", callback=read_limit, metavar="N|none")
-@click.option(
-    "--on-full",
-    type=click.Choice(["raise", "wait", "drop_oldest"]),
-    default="raise",
-    show_default=True,
-    help="A publisher's choice where so many wait.",
+@rule_command(
+    click.argument("number", callback=read_limit, metavar="N|none"),
+    by_option,
+    click.option("--scope", type=click.Choice(["global", "worker"]), default="global"),
 )
-@click.option("--wait", metavar="TIME", callback=read_duration, help="For how long it waits.")
-@database_options
-@click.pass_context
-def depth(
-    ctx: click.Context,
-    queue: str,
-    number: int | None,
-    on_full: str,
-    wait: float | None,
-    url: str | None,
-    schema: str | None,
-) -> None:
+def concurrency(queue: OneQueue, number: int | None, by: str | None, scope: str) -> str:
+    """Run at most N jobs of a queue at once, of each value of --by; none: any number."""
+    queue.concurrency(number, by=by, scope=scope)
+    each = f" of each {by}" if by else ""
+    where = " on each worker" if scope == "worker" else ""
+    return f"{queue.name} runs {'any number' if number is None else number} at once{each}{where}"
+
+
+@rule_command(
+    click.argument("path"),
+    click.option(
+        "--ageing", metavar="TIME", callback=read_duration, help="One rank per so much wait."
+    ),
+)
+def fair(queue: OneQueue, path: str, ageing: float | None) -> str:
+    """Serve the values of an argument (kwargs.tenant_id) in turn."""
+    queue.fair(path, ageing)
+    return f"{queue.name} serves each {path} in turn"
+
+
+@rule_command()
+def unfair(queue: OneQueue) -> str:
+    """Serve the jobs of a queue in their order again."""
+    queue.unfair()
+    return f"{queue.name} has one line"
+
+
+@rule_command(
+    click.argument("key"),
+    click.argument("weight", callback=read_weight, metavar="WEIGHT|none"),
+)
+def weight(queue: OneQueue, key: str, weight: float | None) -> str:
+    """Give a key of a fair queue so many turns where others have one; none: one."""
+    queue.weight(key, weight)
+    return f"{key} has weight {1 if weight is None else f'{weight:g}'} in {queue.name}"
+
+
+@rule_command(
+    click.argument("number", callback=read_limit, metavar="N|none"),
+    click.option(
+        "--on-full",
+        type=click.Choice(["raise", "wait", "drop_oldest"]),
+        default="raise",
+        show_default=True,
+        help="A publisher's choice where so many wait.",
+    ),
+    click.option("--wait", metavar="TIME", callback=read_duration, help="For how long it waits."),
+)
+def depth(queue: OneQueue, number: int | None, on_full: str, wait: float | None) -> str:
     """Let at most N jobs of a queue wait; none: any number."""
-    with one_queue(ctx, queue, url, schema) as control:
-        control.max_depth(number, on_full, wait)
-        echo(f"{queue} holds {'any number' if number is None else f'at most {number}'} that wait")
+    queue.max_depth(number, on_full, wait)
+    return f"{queue.name} holds {'any number' if number is None else f'at most {number}'} that wait"
 
 
 @queues.command()
@@ -266,8 +231,8 @@ def explain(
     ctx: click.Context, queue: str, *, as_json: bool, url: str | None, schema: str | None
 ) -> None:
     """Say whether a queue is full, why its publishers are refused, and what to do about it."""
-    with one_queue(ctx, queue, url, schema) as control:
-        found = control.explain()
+    with controlled(ctx, url, schema) as control:
+        found = control[queue].explain()
     if as_json:
         echo_json(asdict(found))
         return
@@ -276,15 +241,11 @@ def explain(
         echo(f"\n  {found.remedy}")
 
 
-@queues.command()
-@click.argument("queue")
-@database_options
-@click.pass_context
-def reset(ctx: click.Context, queue: str, url: str | None, schema: str | None) -> None:
+@rule_command()
+def reset(queue: OneQueue) -> str:
     """Forget the rules of a queue that were set by hand, but for its pause and its limit."""
-    with one_queue(ctx, queue, url, schema) as control:
-        control.reset()
-        echo(f"{queue} has the rules of the code")
+    queue.reset()
+    return f"{queue.name} has the rules of the code"
 
 
 @contextmanager
@@ -313,12 +274,3 @@ def controlled(ctx: click.Context, url: str | None, schema: str | None) -> Itera
 
     with connected(ctx, url, schema) as (database, app):
         yield Queues(database, app)
-
-
-@contextmanager
-def one_queue(
-    ctx: click.Context, queue: str, url: str | None, schema: str | None
-) -> Iterator[OneQueue]:
-    """The rules of one queue of that database."""
-    with controlled(ctx, url, schema) as control:
-        yield control[queue]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .database import RIGHTS, database_options, find_database, reported
-from .output import echo, echo_json
+from .output import echo, echo_json, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @database_options
 @click.option("--worker", metavar="NAME", help="Its name; default: every worker of this host.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@json_option
 @click.pass_context
 def ready(
     ctx: click.Context, *, url: str | None, schema: str | None, worker: str | None, as_json: bool

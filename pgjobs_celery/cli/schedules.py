@@ -15,7 +15,7 @@ from ..job.checks import did_you_mean
 from .database import reported, rights_of
 from .filters import read_duration, read_json
 from .jobs import moment
-from .output import echo, echo_json, failure
+from .output import echo, echo_json, failure, json_option
 from .schedule_views import as_data, print_entries, when
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ ARGUMENTS = (
     "name", "task", "schedule", "args", "kwargs", "missed", "missed_limit", "next_run_at",
 )  # fmt: skip
 
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 names_argument = click.argument("names", nargs=-1, required=True, metavar="NAME...")
 
 

@@ -10,7 +10,7 @@ import click
 from ..errors import InvalidOption
 from ..printable import one_line
 from .database import database_options, find_database, reported, rights_of
-from .output import echo, echo_json, failure
+from .output import echo, echo_json, failure, json_option
 
 if TYPE_CHECKING:
     from ..job.steps import Key
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--key", is_flag=True, help="ADDRESS is the key that the job waits with.")
 @click.option("--payload", metavar="JSON", default="null", show_default=True)
 @click.option("--first", is_flag=True, help="Only if none of this name was sent there before.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@json_option
 @click.argument("address")
 @click.argument("name")
 @click.pass_context

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .database import database_options, find_database, reported, rights_of
-from .output import echo, echo_json, readable, show_table
+from .output import echo, echo_json, json_option, readable, show_table
 
 if TYPE_CHECKING:
     from ..control.workers import Worker
@@ -23,7 +23,7 @@ ANSWER_SECONDS = 10.0
 
 @click.command("workers")
 @database_options
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@json_option
 @click.pass_context
 def workers(ctx: click.Context, *, url: str | None, schema: str | None, as_json: bool) -> None:
     """Show the workers: pool, queues, lease, versions, and what each runs and for how long."""

@@ -112,6 +112,18 @@ class Session(Joining):
         )
         return made
 
+    def wake_waiters(self, task_ids: Sequence[str]) -> Call:
+        """The statement that tells those who wait for these results, as :meth:`wake` does."""
+        return self.call(
+            "wake_waiters",
+            channel=notify.result_channel(self.schema),
+            kind=notify.RESULT,
+            space=notify.SLEEPERS,
+            is_joined=self.is_joined,
+            task_ids=task_ids,
+            waiters=[notify.waiter(task_id) for task_id in task_ids],
+        )
+
     def run(self, *transactions: Sequence[Call]) -> list[list[Row]]:
         """Run each transaction, all in one flush; the rows of each call, in order.
 

@@ -13,7 +13,6 @@ from psycopg import errors as pg
 from ...job.job import Job
 from ...job.states import State
 from .. import notify
-from ..notify import waiter
 from .audit import Action, Audit, Changed
 
 if TYPE_CHECKING:
@@ -110,15 +109,7 @@ class Matches:
             if any(job.state is State.EXECUTING for job in changed):
                 yield self._session.wake(notify.CANCEL)
             if ids := [job.task_id for job in changed if job.state is State.CANCELLED]:
-                yield self._session.call(
-                    "wake_waiters",
-                    channel=notify.result_channel(self._session.schema),
-                    kind=notify.RESULT,
-                    space=notify.SLEEPERS,
-                    is_joined=self._session.is_joined,
-                    task_ids=ids,
-                    waiters=[waiter(task_id) for task_id in ids],
-                )
+                yield self._session.wake_waiters(ids)
 
         values = {"reason": reason, "signal": signal}
         return self._act("cancel_jobs", {**filters, **values}, until, on_batch, action, wakes)

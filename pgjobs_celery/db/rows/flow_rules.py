@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...job.flow import FlowRow
-from .. import notify
 from .audit import Action, Audit
 
 if TYPE_CHECKING:
@@ -89,14 +88,5 @@ class FlowRules:
             if ids and action is not None:
                 self._audit.record_action(action, jobs=len(ids), task_ids=ids)
         if ids:
-            wake = self._session.call(
-                "wake_waiters",
-                channel=notify.result_channel(self._session.schema),
-                kind=notify.RESULT,
-                space=notify.SLEEPERS,
-                is_joined=self._session.is_joined,
-                task_ids=ids,
-                waiters=[notify.waiter(task_id) for task_id in ids],
-            )
-            self._session.run([wake])
+            self._session.run([self._session.wake_waiters(ids)])
         return ids
