@@ -70,7 +70,7 @@ help: ## Show what there is to do
 	@echo "PGJOBS_DSN (demo, bench) and PGJOBS_TEST_DSN (test) name a PostgreSQL server to use instead"
 	@echo "of the embedded one: postgresql://user@host/database"
 
-demo: .venv/demo ## Run 250 real tasks on an embedded PostgreSQL (KEEP=1: leave it running, with a web page)
+demo: .venv/demo ## Run 253 real tasks on an embedded PostgreSQL (KEEP=1: leave it running, with a web page)
 	@$(PY) examples/quickstart/run.py $(if $(filter-out 0 no false,$(KEEP)),--keep)
 
 demo-stop: ## Stop the server and the page that make demo KEEP=1 left running, and remove the data
