@@ -35,6 +35,14 @@ def test_the_login_names_the_visitor(open_page):
     assert "alice" in open_page(login=lambda request: User("alice")).get("/").text
 
 
+def test_two_pages_of_a_process_share_nothing_but_the_code_of_their_templates(open_page):
+    shop, archive = open_page(title="Shop"), open_page(title="Archive")
+    for _ in range(2):
+        assert "Shop" in shop.get("/").text
+        assert "Archive" in archive.get("/").text
+        assert "Shop" not in archive.get("/").text
+
+
 def test_several_sources_are_chosen_by_name(url, open_page):
     browser = open_page({"shop": url, "archive": url})
 
