@@ -22,18 +22,15 @@ from ..job.envelope import (
     time_to_live,
     to_job,
 )
-from ..job.held_claim import held_claim
 from ..job.idempotency import digest_arguments
 from ..job.options import RELAXED
-from ..job.progress import progress_of
 from ..printable import guarded
 from ..publishing.admission import admit
 from ..publishing.batch import Batch, batches, find_batch, take_part
 from ..publishing.insertion import Insertion, insert
 from ..publishing.laning import put_into_lane
 from ..publishing.receipt import current_receipt
-from ..publishing.replacement import take_mark
-from ..publishing.run import current_request, publishing_run
+from ..publishing.run import find_origin
 from .host import HostedChannel
 from .topology import NO_ROUTE, NOT_FOUND, refusal
 
@@ -115,7 +112,7 @@ class Publisher(HostedChannel):
         self, message: dict[str, Any], queue: str, exchange: str, routing_key: str
     ) -> Insertion:
         """A task for one queue as a job, with the run that publishes it."""
-        predecessor = take_mark(message["headers"], self.database.key)
+        origin = find_origin(message["headers"], self.database.key)
         options = job_options(message)
         job = to_job(
             message,
@@ -127,18 +124,15 @@ class Publisher(HostedChannel):
             max_body_size=self.options.max_body_size,
             timezone=_timezone,
         )
-        request = current_request()
-        held = held_claim(request)
         unique = options.unique
-        if held is not None and request.id == job.task_id:
+        if origin.is_retry(job.task_id):
             unique = None
-            # Where its retry must be recorded, see retries.py.
-            progress_of(request).retried_in = self.database
+            origin.note_retry(self.database)
             if job.eta is not None:
                 # retry(countdown=...), which Celery has turned into a time by this machine's clock.
                 job = job._replace(delay=(job.eta - datetime.now(timezone.utc)).total_seconds())
         job = put_into_lane(self.database, job, options, message)
-        run = publishing_run(request, held, job, predecessor, self.database.key)
+        run = origin.run_of(job, self.database.key)
         relaxed = (
             job.queue in self.options.relaxed_queues
             if options.durability is None

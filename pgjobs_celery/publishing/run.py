@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery._state import get_current_task
 
-from ..job.held_claim import HeldClaim
+from ..db.database import Database
+from ..job.held_claim import HeldClaim, held_claim
 from ..job.progress import progress_of
 from ..job.rows import NO_RUN, Fence, NewJob, Run
+from .replacement import take_mark
+
+
+class Origin(NamedTuple):
+    """The run of a task that publishes; None outside of tasks."""
+
+    request: Any
+    #: The claim of that run.
+    held: HeldClaim | None
+    #: The claim of the run that has replaced itself by this job and others, the last with its id.
+    predecessor: Fence | None
+
+    def is_retry(self, task_id: str) -> bool:
+        """True if the task that runs publishes its own job again."""
+        return self.held is not None and self.request.id == task_id
+
+    def note_retry(self, database: Database) -> None:
+        """Say where the retry must be recorded, see retries.py."""
+        progress_of(self.request).retried_in = database
+
+    def run_of(self, job: NewJob, key: str) -> Run:
+        """The claims under which ``job`` is published to the database with this key."""
+        request, held, predecessor = self
+        if held is None:
+            return Run(predecessor) if predecessor else NO_RUN
+        is_again = request.id == job.task_id
+        is_child = request.id == job.parent_id
+        # Under another URL it may be another database, where the task holds nothing.
+        is_here = held.key == key
+        return Run(
+            holder=held.fence if is_again else predecessor,
+            parent=held.fence if is_child and is_here else None,
+            is_repeated=(is_child and bool((request.delivery_info or {}).get("redelivered")))
+            or (is_again and progress_of(request).was_lost),
+            # Where its predecessor has ended already it is inserted as any other.
+            is_holder_only=is_again and is_here,
+            is_own=is_again or predecessor == held.fence,
+        )
 
 
 def current_request() -> Any:
@@ -17,26 +56,7 @@ def current_request() -> Any:
     return task.request if task else None
 
 
-def publishing_run(
-    request: Any, held: HeldClaim | None, job: NewJob, predecessor: Fence | None, key: str
-) -> Run:
-    """The claims under which ``job`` is published to the database with this key.
-
-    ``held`` is the claim of the task that runs, whose request is ``request``. ``predecessor`` is
-    the claim of the run that has replaced itself by this job and others, the last with its id.
-    """
-    if held is None:
-        return Run(predecessor) if predecessor else NO_RUN
-    is_again = request.id == job.task_id
-    is_child = request.id == job.parent_id
-    # Under another URL it may be another database, where the task holds nothing.
-    is_here = held.key == key
-    return Run(
-        holder=held.fence if is_again else predecessor,
-        parent=held.fence if is_child and is_here else None,
-        is_repeated=(is_child and bool((request.delivery_info or {}).get("redelivered")))
-        or (is_again and progress_of(request).was_lost),
-        # Where its predecessor has ended already it is inserted as any other.
-        is_holder_only=is_again and is_here,
-        is_own=is_again or predecessor == held.fence,
-    )
+def find_origin(headers: dict[str, Any], key: str) -> Origin:
+    """The origin of a message for the database with this key; its mark is taken off."""
+    request = current_request()
+    return Origin(request, held_claim(request), take_mark(headers, key))
