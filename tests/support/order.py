@@ -9,6 +9,7 @@ LONGEST = (
     "tests/docs/test_examples.py",
     "tests/web/browser/test_acting.py",
     "tests/web/browser/test_pages.py",
+    "tests/web/test_security.py",
     "tests/e2e/test_quickstart.py",
     "tests/e2e/test_stalls.py",
     "tests/e2e/test_chord_faults.py",
