@@ -194,12 +194,9 @@ def make_migrated(make_database: Callable[..., str]) -> Callable[[], str]:
 
 
 @pytest.fixture(scope="session")
-def database_url(make_database: Callable[[], str]) -> str:
+def database_url(make_migrated: Callable[[], str]) -> str:
     """A migrated database that all tests of this run share."""
-    url = make_database()
-    with migrations.session(parse_url(url)) as connection:
-        migrations.migrate(connection, "pgjobs")
-    return url
+    return make_migrated()
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from pgjobs_celery.beat.django_celery_beat import Imported, import_entries
 from pgjobs_celery.beat.next_tick import next_tick
 from pgjobs_celery.beat.schedules import Schedules
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.rows.django_celery_beat import read_django_entries
 from pgjobs_celery.errors import PgJobsError
 from pgjobs_celery.job.states import State
@@ -81,12 +80,9 @@ ENTRIES = [
 
 
 @pytest.fixture(scope="module")
-def django_url(make_database: Callable[[], str]) -> str:
+def django_url(make_migrated: Callable[[], str]) -> str:
     """A database with our tables and Django's."""
-    url = make_database()
-    with migrations.session(parse_url(url)) as connection:
-        migrations.migrate(connection, "pgjobs")
-    return url
+    return make_migrated()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from psycopg.rows import dict_row
 
 from pgjobs_celery import bulk, using
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.node.nodes import close_nodes
 
 from ..conftest import Connection, close_app
@@ -161,12 +160,9 @@ def test_children_forked_while_threads_publish_lose_nothing(
 
 
 @pytest.fixture
-def own_url(make_database: Callable[[], str]) -> str:
+def own_url(make_migrated: Callable[[], str]) -> str:
     """The URL of a database to which nobody else is connected."""
-    url = make_database()
-    with migrations.session(parse_url(url)) as connection:
-        migrations.migrate(connection, "pgjobs")
-    return url
+    return make_migrated()
 
 
 def count_own(url: str) -> int:

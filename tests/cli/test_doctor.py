@@ -19,8 +19,6 @@ from pgjobs_celery.beat.schedules import Schedules
 from pgjobs_celery.cli import doctor as cli
 from pgjobs_celery.control.doctor.findings import CODES, Report, finding
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 from tests.support.celery_process import run_celery
 from tests.support.doctoring import OF_THE_SUITE
 from tests.support.rows import put
@@ -99,12 +97,10 @@ def test_another_schema_of_another_database(run: Run, url: str) -> None:
 
 
 def test_the_entries_are_those_of_the_database_that_is_examined(
-    run: Run, make_app: Callable[..., Celery], make_database: Callable[[], str], url: str
+    run: Run, make_app: Callable[..., Celery], make_migrated: Callable[[], str], url: str
 ) -> None:
     """Not those of the database that the app is set to."""
-    other = make_database()
-    with migrations.session(parse_url(other)) as connection:
-        migrations.migrate(connection, "pgjobs")
+    other = make_migrated()
     Schedules(make_app("doctored", broker_url=other)).put("typo", "shop.typo", 60)
     assert "schedule_wrong" not in found(run("--json"))
     assert found(run("--json", "--url", other))["schedule_wrong"]["subject"] == "typo"

@@ -24,7 +24,7 @@ from pgjobs_celery.db.migrations.objects import (
     to_json,
 )
 from pgjobs_celery.db.rows.doctor import Looks
-from tests.support.doctoring import codes, cure, look, migrated
+from tests.support.doctoring import codes, cure, look
 
 #: What a DBA, a restore or a hand may do to the schema, and what the doctor calls it.
 CAUSES = [
@@ -74,8 +74,8 @@ CAUSES = [
 
 
 @pytest.fixture(scope="module")
-def conninfo(make_database: Callable[[], str]) -> str:
-    return migrated(make_database())
+def conninfo(make_migrated: Callable[[], str]) -> str:
+    return parse_url(make_migrated())
 
 
 @pytest.fixture
@@ -157,9 +157,9 @@ def test_tables_of_your_own_in_the_schema_are_your_own(
 
 
 def test_a_table_that_is_gone_is_one_finding(
-    make_database: Callable[[], str],
+    make_migrated: Callable[[], str],
 ) -> None:
-    conninfo = migrated(make_database())
+    conninfo = parse_url(make_migrated())
     database = Database(conninfo, Options())
     with psycopg.connect(conninfo, autocommit=True) as hand:
         hand.execute("DROP TABLE pgjobs.entries")

@@ -21,7 +21,7 @@ from pgjobs_celery.control.flows import Flows
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.job.rows import Bucket
-from tests.support.doctoring import codes, cure, look, migrated
+from tests.support.doctoring import codes, cure, look
 from tests.support.rows import new_job, put
 from tests.support.waiting import wait_for
 
@@ -277,8 +277,8 @@ def test_many_findings_of_one_kind_are_a_few(database: Database, connection: Con
 
 
 @pytest.fixture(scope="module")
-def apart(make_database: Callable[[], str]) -> str:
-    return migrated(make_database())
+def apart(make_migrated: Callable[[], str]) -> str:
+    return parse_url(make_migrated())
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from pgjobs_celery.control.failures import (
 from pgjobs_celery.control.problems import Failures, Problem
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.errors import InvalidOption
 from pgjobs_celery.job.recorded import read_entry
 from tests.db.test_plans import Plan
@@ -31,10 +30,8 @@ from tests.support.failing import NOW, ODD, entry, put_failed
 
 
 @pytest.fixture(scope="module")
-def conninfo(make_database: Callable[[], str]) -> str:
-    conninfo = parse_url(make_database())
-    with migrations.session(conninfo) as session:
-        migrations.migrate(session, "pgjobs")
+def conninfo(make_migrated: Callable[[], str]) -> str:
+    conninfo = parse_url(make_migrated())
     with psycopg.connect(conninfo, autocommit=True) as connection:
         for n in range(20):
             put_failed(connection, f"old {n}", 600 + n, entry("KeyError", f"'{n}'", "charge"))

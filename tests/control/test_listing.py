@@ -20,7 +20,6 @@ from pgjobs_celery.control.search import parse
 from pgjobs_celery.db.connection import prepared
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.sql import statement
 from pgjobs_celery.errors import InvalidOption
 from pgjobs_celery.job.states import State
@@ -297,10 +296,8 @@ def test_odd_rows_are_listed_too(database, connection):
 
 
 @pytest.fixture(scope="module")
-def filled(make_database: Callable[[], str]) -> Iterator[Database]:
-    conninfo = parse_url(make_database())
-    with migrations.session(conninfo) as session:
-        migrations.migrate(session, "pgjobs")
+def filled(make_migrated: Callable[[], str]) -> Iterator[Database]:
+    conninfo = parse_url(make_migrated())
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(FILL)
         connection.execute("VACUUM ANALYZE pgjobs.jobs")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pgjobs_celery.config import Options
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.migrations.files import load_migrations
 from pgjobs_celery.db.migrations.objects import FILE, to_json
 from pgjobs_celery.db.rows.doctor import Looks
 from pgjobs_celery.embedded import EmbeddedServer
-from tests.support.doctoring import migrated
 
 if __name__ == "__main__":
     with EmbeddedServer(settings={"fsync": "off"}) as server:
-        with Looks(Database(migrated(server.url), Options())) as looks:
+        conninfo = parse_url(server.url)
+        with migrations.session(conninfo) as connection:
+            migrations.migrate(connection, "pgjobs")
+        with Looks(Database(conninfo, Options())) as looks:
             found = looks.describe_schema()
         FILE.write_text(to_json(load_migrations()[-1].version, found))

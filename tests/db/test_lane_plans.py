@@ -11,7 +11,6 @@ import pytest
 from pgjobs_celery.config import Options
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.job.flow import FlowRow
 from tests.db.test_plans import TABLES, Plan
 from tests.support.lanes import A, rule
@@ -52,10 +51,8 @@ STATEMENTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module", params=TABLES)
-def filled(request: pytest.FixtureRequest, make_database: Callable[[], str]) -> Iterator[Database]:
-    conninfo = parse_url(make_database())
-    with migrations.session(conninfo) as session:
-        migrations.migrate(session, "pgjobs")
+def filled(request: pytest.FixtureRequest, make_migrated: Callable[[], str]) -> Iterator[Database]:
+    conninfo = parse_url(make_migrated())
     with psycopg.connect(conninfo, autocommit=True) as connection:
         for table in MANY:
             connection.execute(f"ALTER TABLE pgjobs.{table} SET (autovacuum_enabled = off)")  # type: ignore[call-overload]

@@ -21,7 +21,6 @@ from pgjobs_celery.db import notify
 from pgjobs_celery.db.connection import prepared
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.rows import filtered as matches
 from pgjobs_celery.db.sql import statement
 from pgjobs_celery.job.outcome import completed
@@ -511,11 +510,9 @@ def test_sleeping_workers_are_woken_for_what_becomes_ready(database, connection,
 
 
 @pytest.fixture(scope="module")
-def filled(make_database: Callable[[], str]) -> Iterator[Database]:
+def filled(make_migrated: Callable[[], str]) -> Iterator[Database]:
     """200,000 jobs."""
-    conninfo = parse_url(make_database())
-    with migrations.session(conninfo) as session:
-        migrations.migrate(session, "pgjobs")
+    conninfo = parse_url(make_migrated())
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("ALTER TABLE pgjobs.jobs SET (autovacuum_enabled = off)")
         connection.execute(FILL)

@@ -17,7 +17,6 @@ from pgjobs_celery import Unique, bulk, jobs, using
 from pgjobs_celery.db import notify
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.errors import CannotJoin
 from pgjobs_celery.job.states import State
 
@@ -353,11 +352,9 @@ def count(connection: Connection, table: str) -> int:
 
 
 def test_a_task_of_another_database_is_refused(
-    kind: Open, app: Celery, connection: Connection, make_database: Callable[[], str]
+    kind: Open, app: Celery, connection: Connection, make_migrated: Callable[[], str]
 ):
-    url = make_database()
-    with migrations.session(parse_url(url)) as session:
-        migrations.migrate(session, "pgjobs")
+    url = make_migrated()
     other = Celery("other", broker=url, backend=url, set_as_current=False)
 
     async def work() -> None:

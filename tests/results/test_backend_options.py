@@ -215,12 +215,10 @@ def test_retries_end_after_as_many_as_are_set(make_backend: MakeBackend):
 
 
 def test_a_result_waits_for_a_server_that_comes_back(
-    make_backend: MakeBackend, make_database: Callable[[], str]
+    make_backend: MakeBackend, make_migrated: Callable[[], str]
 ):
     """``result_backend_always_retry``: refused connections first, then a server."""
-    url = make_database()
-    with migrations.session(parse_url(url)) as connection:
-        migrations.migrate(connection, "pgjobs")
+    url = make_migrated()
     backend = make_backend(
         url, result_backend_always_retry=True, result_backend_base_sleep_between_retries_ms=1,
         result_backend_max_sleep_between_retries_ms=50,

@@ -11,8 +11,6 @@ from pgjobs_celery.control.doctor.doctor import doctor
 from pgjobs_celery.control.doctor.findings import KNOWN, Finding
 from pgjobs_celery.control.doctor.thresholds import Thresholds
 from pgjobs_celery.db.database import Database
-from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 
 #: True of the suite's own server, which is made to be fast.
 OF_THE_SUITE = ("fsync_off",)
@@ -43,11 +41,3 @@ def cure(connection: psycopg.Connection[Any], remedy: str) -> None:
     is_body = "CREATE OR REPLACE" in text or "CREATE FUNCTION" in text
     for statement in [text] if is_body else filter(None, map(str.strip, text.split(";"))):
         connection.execute(sql.SQL(statement))
-
-
-def migrated(url: str) -> str:
-    """Migrate the database of a URL; its connection string."""
-    conninfo = parse_url(url)
-    with migrations.session(conninfo) as connection:
-        migrations.migrate(connection, "pgjobs")
-    return conninfo

@@ -262,14 +262,11 @@ def test_nothing_is_looked_at_once_the_last_visitor_has_gone(serve, connection, 
 
 
 def test_a_lost_database_is_told_with_its_time_and_so_is_its_return(
-    make_database, server_url, serve
+    make_migrated, server_url, serve
 ):
-    from pgjobs_celery.db.migrations import migrate as migrations
 
-    own = make_database()
+    own = make_migrated()
     name = urlsplit(own).path[1:]
-    with migrations.session(parse_url(own)) as session:
-        migrations.migrate(session, "pgjobs")
     page = serve(own)
     visitor = page.visit_and_settle()
     with psycopg.connect(server_url, autocommit=True) as admin:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.web import dashboard
 
@@ -25,11 +23,9 @@ TALL = ("jobs",)
 
 @pytest.mark.e2e
 def test_no_statement_of_any_page_reads_all_jobs(
-    server: EmbeddedServer, make_database: Callable[[], str], tmp_path: Path
+    server: EmbeddedServer, make_migrated: Callable[[], str], tmp_path: Path
 ):
-    url = make_database()
-    with migrations.session(parse_url(url)) as connection:
-        migrations.migrate(connection, "pgjobs")
+    url = make_migrated()
     with shop_at_work(url, tmp_path, finished=FINISHED, ready=READY, queues=QUEUES) as fleet:
         pass
     plans = Plans(server.log)
