@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -22,13 +23,10 @@ from pgjobs_celery.db import notify
 from pgjobs_celery.db.connection import prepared
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.sql import QUERIES
 from pgjobs_celery.job.outcome import completed
 from pgjobs_celery.job.rows import Bucket
 from tests.support.rows import alive, new_job
-
-pytestmark = pytest.mark.usefixtures("living_nodes")
 
 A = UUID(int=1)
 
@@ -52,18 +50,38 @@ FROM (
 TABLES = ["empty", "small", "full", "stale"]
 
 
+@pytest.fixture(scope="module")
+def stale(make_migrated: Callable[[], str]) -> str:
+    """A database with many rows, to be copied: to write them takes several times as long."""
+    url = make_migrated()
+    with psycopg.connect(parse_url(url), autocommit=True) as connection:
+        put_one(connection)
+        connection.execute(FILL)
+    return url
+
+
+def put_one(connection: psycopg.Connection[Any]) -> None:
+    """Have the statistics speak of one row, and stay so."""
+    connection.execute("ALTER TABLE pgjobs.jobs SET (autovacuum_enabled = off)")
+    connection.execute("INSERT INTO pgjobs.jobs (task_id, task, queue) VALUES ('', '', '')")
+    connection.execute("VACUUM ANALYZE pgjobs.jobs")
+
+
 @pytest.fixture(scope="module", params=TABLES)
-def filled(request: pytest.FixtureRequest, make_database: Callable[[], str]) -> Iterator[Database]:
-    conninfo = parse_url(make_database())
-    with migrations.session(conninfo) as session:
-        migrations.migrate(session, "pgjobs")
+def filled(
+    request: pytest.FixtureRequest,
+    make_migrated: Callable[[], str],
+    make_database: Callable[[str], str],
+) -> Iterator[Database]:
+    if request.param in ("full", "stale"):
+        template = urlsplit(request.getfixturevalue("stale")).path.strip("/")
+        conninfo = parse_url(make_database(template))
+    else:
+        conninfo = parse_url(make_migrated())
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("ALTER TABLE pgjobs.jobs SET (autovacuum_enabled = off)")
-        if request.param in ("small", "stale"):
-            connection.execute("INSERT INTO pgjobs.jobs (task_id, task, queue) VALUES ('', '', '')")
-            connection.execute("VACUUM ANALYZE pgjobs.jobs")
-        if request.param in ("full", "stale"):
-            connection.execute(FILL)
+        if request.param == "small":
+            put_one(connection)
         if request.param == "full":
             connection.execute("VACUUM ANALYZE pgjobs.jobs")
     database = Database(conninfo, Options())
@@ -382,13 +400,20 @@ def test_jobs_like_one_are_looked_for_among_the_newest_ends(filled):
 
 
 def test_a_job_at_the_end_of_a_long_line_is_explained_quickly(filled):
-    """Nor does the server compile the statements, which took a second each up to PostgreSQL 17."""
+    """Nor does the server compile the statements, which took a second each up to PostgreSQL 17.
+
+    It takes less than half as long as counting to a million, here and on a busy machine.
+    """
     filled.nodes.beat_node(A, "n", ["celery", "other"], 3600.0)
     found = explain(filled, "t199979")
     assert found is None or found.details["ahead_is_more"] is True
+    with psycopg.connect(filled.conninfo) as connection:
+        connection.execute("SET LOCAL jit = off")
+        series = "SELECT count(*) FROM generate_series(1, 1000000)"
+        measure = fastest(lambda: connection.execute(series), times=3)
     taken = fastest(lambda: explain(filled, "t199979"), times=3)
-    print(f"explained in {taken:.1f} ms")
-    assert taken < 400
+    print(f"explained in {taken:.1f} ms, counted to a million in {measure:.1f} ms")
+    assert taken < 2 * measure
 
 
 #: What the doctor asks of jobs, and the indexes of jobs by which it finds its rows.
@@ -430,12 +455,11 @@ def fastest(work: Callable[[], object], times: int = 7) -> float:
     return min(taken) * 1000
 
 
-def test_a_worker_that_began_on_an_empty_table_claims_as_fast_on_a_full_one(make_database):
+def test_a_worker_that_began_on_an_empty_table_claims_as_fast_on_a_full_one(make_migrated):
     """The plan is cached when the statement first runs; without pins this took 90 ms a claim."""
-    conninfo = parse_url(make_database())
-    with migrations.session(conninfo) as session:
-        migrations.migrate(session, "pgjobs")
+    conninfo = parse_url(make_migrated())
     database = Database(conninfo, Options(pool_size=1))
+    alive(database, A)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("ALTER TABLE pgjobs.jobs SET (autovacuum_enabled = off)")
         for _ in range(12):
@@ -474,6 +498,7 @@ def put_many(connection: psycopg.Connection, count: int) -> None:
     )
 
 
+@pytest.mark.usefixtures("living_nodes")
 def test_claims_are_hot_updates(database, connection):
     put_many(connection, 2000)
     updates, hot = hot_updates(connection, database)
@@ -495,7 +520,7 @@ def old_snapshot(database: Database) -> Iterator[None]:
         yield
 
 
-@pytest.mark.usefixtures("old_snapshot")
+@pytest.mark.usefixtures("living_nodes", "old_snapshot")
 def test_a_floor_takes_a_claim_past_100000_dead_entries(database, connection):
     put_many(connection, 100_000)
     connection.execute("UPDATE pgjobs.jobs SET state = 'completed', finished_at = now()")
