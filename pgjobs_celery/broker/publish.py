@@ -125,7 +125,7 @@ class Publisher(HostedChannel):
             timezone=_timezone,
         )
         unique = options.unique
-        if origin.is_retry(job.task_id):
+        if origin.task_id == job.task_id:
             unique = None
             origin.note_retry(self.database)
             if job.eta is not None:

@@ -14,17 +14,14 @@ from .replacement import take_mark
 
 
 class Origin(NamedTuple):
-    """The run of a task that publishes; None outside of tasks."""
+    """The run of a task that publishes; the first three are None outside of tasks."""
 
     request: Any
-    #: The claim of that run.
+    #: The claim of that run, and the id of its task: who publishes that one retries it.
     held: HeldClaim | None
+    task_id: str | None
     #: The claim of the run that has replaced itself by this job and others, the last with its id.
     predecessor: Fence | None
-
-    def is_retry(self, task_id: str) -> bool:
-        """True if the task that runs publishes its own job again."""
-        return self.held is not None and self.request.id == task_id
 
     def note_retry(self, database: Database) -> None:
         """Say where the retry must be recorded, see retries.py."""
@@ -32,11 +29,11 @@ class Origin(NamedTuple):
 
     def run_of(self, job: NewJob, key: str) -> Run:
         """The claims under which ``job`` is published to the database with this key."""
-        request, held, predecessor = self
+        request, held, task_id, predecessor = self
         if held is None:
             return Run(predecessor) if predecessor else NO_RUN
-        is_again = request.id == job.task_id
-        is_child = request.id == job.parent_id
+        is_again = task_id == job.task_id
+        is_child = task_id == job.parent_id
         # Under another URL it may be another database, where the task holds nothing.
         is_here = held.key == key
         return Run(
@@ -59,4 +56,5 @@ def current_request() -> Any:
 def find_origin(headers: dict[str, Any], key: str) -> Origin:
     """The origin of a message for the database with this key; its mark is taken off."""
     request = current_request()
-    return Origin(request, held_claim(request), take_mark(headers, key))
+    held = held_claim(request) if request is not None else None
+    return Origin(request, held, request.id if held else None, take_mark(headers, key))
