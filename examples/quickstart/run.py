@@ -324,9 +324,9 @@ def tell(job: AsyncResult, row: dict[str, Any]) -> str:
     if row["state"] == "completed" and row["attempt"] > 1:
         return f"{row['attempt'] - 1} errors, then {job.result['zone']} {_day(job.result)}"
     if row["state"] == "completed":
-        waited = row["attempted_at"] - row["inserted_at"]
+        late = (row["attempted_at"] - row["scheduled_at"]) / timedelta(seconds=1)
         first = f"{job.result['zone']} {_day(job.result)}"
-        return f"began after {waited / timedelta(seconds=1):.2f} s: {first}"
+        return f"began {late:.2f} s after its time: {first}"
     if row["state"] == "discarded":
         return f"{type(job.result).__name__}: {job.result}"
     return f"result.state is {job.state}"
