@@ -39,7 +39,7 @@ def program_app() -> Any:
 
 
 def note_app(app: Any) -> None:
-    """An app has tasks: it is the program's if no thread has said so."""
+    """An app has tasks: it is the program's if no thread has made it its current app."""
     global _program
     if _program is None or _program() is None:
         _program = weakref.ref(app)

@@ -62,8 +62,8 @@ def explain_executing(job: JobFacts, doer: Doer | None = None) -> Explanation:
         why = f" ({job.cancel_reason})" if job.cancel_reason else ""
         told = f" It was told to stop{by(doer)}{why} at {when(job.cancel_requested_at, job.now)}."
         details["cancelled_by"] = doer and doer.actor
-    has_said = job.reported_state not in (None, *LEFT_BEHIND)
-    runs = "It runs" if has_said else "It runs or is about to"
+    has_reported = job.reported_state not in (None, *LEFT_BEHIND)
+    runs = "It runs" if has_reported else "It runs or is about to"
     return explanation(
         job,
         "running",

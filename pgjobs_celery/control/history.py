@@ -255,7 +255,7 @@ def table(database: Database, window: Window, kind: str) -> dict[str, Measured]:
 def lines(
     database: Database, window: Window, kind: str, *, step: int = 0, failures: int = 0
 ) -> dict[str, Line]:
-    """Each task, or each queue, in steps of so many seconds; the window's own if none is said.
+    """Each task, or each queue, in steps of so many seconds; the window's own if none is given.
 
     Only those of which ``failures`` jobs failed at least.
     """

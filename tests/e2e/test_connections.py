@@ -89,12 +89,12 @@ def test_an_idle_worker_is_quiet(
         wait_for(lambda: time.monotonic() - began > 1, message="the rest of its start")
         began, start = time.monotonic(), len(server.log.read_text())
         wait_for(lambda: time.monotonic() - began > WATCH, WATCH + 5)
-        said = re.findall(r"LOG:  (?:execute|statement:?) (\S+)", server.log.read_text()[start:])
+        ran = re.findall(r"LOG:  (?:execute|statement:?) (\S+)", server.log.read_text()[start:])
     finally:
         connection.execute(sql.SQL("ALTER DATABASE {} RESET log_statement").format(database))
     # These share the transaction of a claim, or of what follows.
     shared = {"pin_plans", "find_laned", "look_ahead"}
-    seen = Counter(name for name in said if name.rstrip(":") not in shared)
+    seen = Counter(name for name in ran if name.rstrip(":") not in shared)
     print(f"an idle worker: {seen.total() / WATCH:.2f} transactions a second: {seen}")
     assert 0 < seen.total() / WATCH < 2.3
     assert sessions(rows) - before <= 3
