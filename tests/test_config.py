@@ -14,7 +14,13 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgjobs_celery.config import Options, Settings, read_options, read_settings
+from pgjobs_celery.config import (
+    Options,
+    Settings,
+    read_options,
+    read_setting,
+    read_settings,
+)
 from pgjobs_celery.errors import InvalidOption, UnknownOption
 
 # -- transport options ---------------------------------------------------------------------------
@@ -286,3 +292,20 @@ def test_rows_with_results_are_kept_as_long_as_results_are(backend):
 def test_a_setting_that_cannot_be_used_says_why(values, complaint):
     with pytest.raises(InvalidOption, match=complaint):
         read_settings(values)
+
+
+@pytest.mark.parametrize(
+    ("given", "namespace"),
+    [
+        ({"pgjobs_step_max_size": 7}, None),
+        ({"PGJOBS_STEP_MAX_SIZE": "7"}, None),
+        ({"CELERY_PGJOBS_STEP_MAX_SIZE": 7}, "CELERY"),
+        ({"celery_pgjobs_step_max_size": 7}, "CELERY"),
+        ({}, None),
+    ],
+)
+def test_one_setting_alone_is_what_all_of_them_say(given: dict[str, Any], namespace: str | None):
+    app = Celery(set_as_current=False)
+    app.config_from_object(given, namespace=namespace)
+    app.conf.task_default_queue  # noqa: B018 - reads them
+    assert read_setting(app.conf, "step_max_size") == read_settings(app.conf).step_max_size

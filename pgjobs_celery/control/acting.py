@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import current_task
 
-from ..config import read_settings
+from ..config import read_setting
 from ..db.rows.audit import Action
 from ..errors import InvalidOption
 from .app import find_app
@@ -76,7 +76,7 @@ def find_actor(app: Any, via: str) -> str:
     """The name to record: that of :func:`acting_as`, of ``pgjobs_actor``, or what runs here."""
     if (name := _acting.get()) is not None:
         return name
-    chosen = None if app is None else read_settings(app.conf).actor
+    chosen = None if app is None else read_setting(app.conf, "actor")
     if callable(chosen):
         chosen = chosen()
     if chosen is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kombu.exceptions import SerializationError
 
-from ..config import Settings, read_settings
+from ..config import read_setting
 from ..db.database import Database
 from ..errors import InvalidOption, StepNotRemembered
 from ..job.steps import Key, Signal, check_name
@@ -93,7 +93,7 @@ class _Coding:
 
     def __init__(self, conf: Any) -> None:
         self._serializer = "json" if conf is None else serializer_of(conf)
-        self._limit = (Settings() if conf is None else read_settings(conf)).step_max_size
+        self._limit: int = read_setting(conf or {}, "step_max_size")
 
     def signal(self, to: Any, name: str, payload: Any = None) -> Signal:
         check_name(name, "the name of a signal")

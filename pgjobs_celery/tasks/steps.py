@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from kombu.exceptions import ContentDisallowed, SerializationError
 
-from ..config import read_settings
+from ..config import read_setting
 from ..db.database import Database
 from ..db.rows.steps import Passed
 from ..errors import (
@@ -236,7 +236,7 @@ class StepRun:
                 "something else, or nothing"
             ) from error
         if self._limit is None:
-            self._limit = read_settings(self._conf).step_max_size
+            self._limit = int(read_setting(self._conf, "step_max_size"))
         if len(encoded) > self._limit:
             raise StepNotRemembered(
                 f"step {name!r} has returned {len(encoded):,} bytes, more than "

@@ -120,15 +120,16 @@ class Steps:
         )
         ids = [each.task_id for each in signals if each.task_id is not None]
         audit = session.call("record_action", **action.values(len(signals), ids))
-        if is_first:
-            with Audit(session).acting():
-                sent = len(session.run([call])[0])
-                if sent:
-                    session.run([audit])
-        else:
-            sent = len(session.run([call, audit])[0])
+        wake = session.wake(notify.DUE)
+        if not is_first:
+            # In one flush, the second after the first's commit.
+            return len(session.run([call, audit], [wake])[0])
+        with Audit(session).acting():
+            sent = len(session.run([call])[0])
+            if sent:
+                session.run([audit])
         if sent:
-            session.run([session.wake(notify.DUE)])
+            session.run([wake])
         return sent
 
     def wake_waiting(self, limit: int) -> tuple[dict[str, int], bool]:
