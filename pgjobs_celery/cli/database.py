@@ -54,6 +54,7 @@ RIGHTS: dict[str, Rights] = {
     "metrics": dict.fromkeys(
         (
             *("totals", "lines", "fold", "queues", "limits", "nodes", "schedules", "jobs"),
+            *("waits", "signals"),
             *("flows", "gates", "lanes", "pauses"),
         ),
         ("SELECT",),

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ..db.database import Database
-    from ..db.rows.metrics import Key, Line, Server, WorkerRow
+    from ..db.rows.metrics import Key, Line, Server, Waiting, WorkerRow
 
 #: How many parked jobs are counted.
 PARKED = 10_000
 #: How many jobs of a lane are counted.
 WAITING_DEPTH = 100
+#: How many jobs that sleep or wait are counted, and how many signals.
+WAITS_DEPTH = 10_000
 #: How long the database may take for all of it, in seconds.
 ANSWER_SECONDS = 10.0
 
@@ -77,6 +79,18 @@ METRICS: dict[str, Metric] = {
     "pgjobs_jobs": Metric("gauge", (*_QUEUE, "state"), "Jobs that have not ended, by state."),
     "pgjobs_oldest_ready_seconds": Metric(
         "gauge", _QUEUE, "For how long the oldest job has been due that may be claimed."
+    ),
+    "pgjobs_jobs_waiting": Metric(
+        "gauge",
+        (*_TASK, "for"),
+        "Jobs that sleep (for=sleep) or wait for a signal (for=signal), counted up to 10,000.",
+    ),
+    "pgjobs_signals_kept": Metric(
+        "gauge", (), "Signals that no job has taken, counted up to 10,000."
+    ),
+    "pgjobs_signals_sent": Metric("counter", (), "Signals that were sent."),
+    "pgjobs_steps_done": Metric(
+        "counter", (), "Steps, sleeps and waits of jobs that were remembered."
     ),
     "pgjobs_queue_paused": Metric("gauge", _QUEUE, "1 while the queue is paused."),
     "pgjobs_queue_limit": Metric(
@@ -209,10 +223,13 @@ def read_metrics(database: Database, limit: int) -> Reading:
         workers = rows.list_workers()
         lateness = rows.list_lateness()
         server = rows.look_at_server()
+        waits, kept = rows.count_waits(WAITS_DEPTH), rows.count_signals(WAITS_DEPTH)
         add_flows(reading, database, limit)
     queues = shown_queues(lines, limit)
     add_lines(reading, lines, queues)
     add_workers(reading, workers, lines, queues)
+    add_waits(reading, waits, queues)
+    reading.put("pgjobs_signals_kept", kept)
     for app, entries, paused, late in lateness:
         reading.put("pgjobs_schedule_entries", entries - paused, app, "active")
         reading.put("pgjobs_schedule_entries", paused, app, "paused")
@@ -322,6 +339,15 @@ def add_flows(reading: Reading, database: Database, limit: int) -> None:
             values[line.flow,] += more
 
 
+def add_waits(reading: Reading, waits: Iterable[Waiting], queues: set[str]) -> None:
+    """Show the jobs that sleep or wait; of queues that are not shown apart, together."""
+    values = reading.values["pgjobs_jobs_waiting"]
+    for wait in waits:
+        queue = wait.queue if wait.queue in queues else OTHER
+        labels = (wait.task, queue, "signal" if wait.is_for_signal else "sleep")
+        values[labels] = values.get(labels, 0) + wait.jobs
+
+
 def add_server(reading: Reading, server: Server) -> None:
     """Show the server and the table."""
     for name, value in {
@@ -335,6 +361,8 @@ def add_server(reading: Reading, server: Server) -> None:
         "pgjobs_max_connections": server.max_connections,
         "pgjobs_fold_age_seconds": server.fold_age,
         "pgjobs_count_age_seconds": server.count_age,
+        "pgjobs_steps_done": server.steps,
+        "pgjobs_signals_sent": server.signals,
     }.items():
         reading.put(name, value)
 

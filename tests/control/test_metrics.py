@@ -12,21 +12,32 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from pgjobs_celery.control.flows import Flows
-from pgjobs_celery.control.metrics import METRICS, Reading, add_lines, as_data, read_metrics
+from pgjobs_celery.control.metrics import (
+    METRICS,
+    OTHER,
+    Reading,
+    add_lines,
+    add_waits,
+    as_data,
+    read_metrics,
+)
 from pgjobs_celery.control.prometheus import Collector, exposition
 from pgjobs_celery.control.queues import Queues
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.rows.audit import Action
 from pgjobs_celery.db.rows.claims import Pending
-from pgjobs_celery.db.rows.metrics import Counted, Line
+from pgjobs_celery.db.rows.metrics import Counted, Line, Waiting
 from pgjobs_celery.job.flow import FlowRow
 from pgjobs_celery.job.outcome import completed, discarded, error_entry
 from pgjobs_celery.job.rows import Bucket
+from pgjobs_celery.job.steps import Signal
 from pgjobs_celery.maintenance.fold import lengths
 from pgjobs_celery.maintenance.throttle import Throttle
 from pgjobs_celery.node.lanes import KnownLanes
 from tests.maintenance.test_fold import Connection, Impatient
 from tests.support.lanes import put_laned, rule
 from tests.support.rows import put
+from tests.support.waiting import wait_for
 
 NODE = UUID(int=1)
 
@@ -239,3 +250,33 @@ def test_parked_jobs_are_counted_by_the_kind_of_their_pause(database):
 def metrics_of(database: Database) -> Samples:
     """A scrape of now."""
     return samples(exposition(read_metrics(database, 100))[0].decode())
+
+
+def test_jobs_that_wait_their_signals_and_steps_are_shown(database, connection):
+    put(database, "a", "b", "c", "d")
+    put(database, "e", queue="mail")
+    connection.execute(
+        "INSERT INTO pgjobs.waits (job, step, name)"
+        " SELECT id, 'step', CASE WHEN task_id = 'a' THEN NULL ELSE 'go' END FROM pgjobs.jobs"
+        " WHERE task_id <> 'd'"
+    )
+    database.steps.send_signals(
+        [Signal("a", None, "stop", None, None)] * 2, "me", Action("signal_job", "me", "program", "")
+    )
+    connection.execute(
+        "INSERT INTO pgjobs.steps (job, name, attempt) SELECT id, 'charge', 1 FROM pgjobs.jobs"
+    )
+
+    def look() -> Reading:
+        return read_metrics(database, 100)
+
+    before = look().values
+    assert before["pgjobs_jobs_waiting"] == {
+        ("tasks.add", OTHER, "sleep"): 1, ("tasks.add", OTHER, "signal"): 3,
+    }  # fmt: skip
+    assert before["pgjobs_signals_kept"] == {(): 2}
+    # The server's statistics follow within a second.
+    wait_for(lambda: look().values["pgjobs_steps_done"][()] >= 5)
+    wait_for(lambda: look().values["pgjobs_signals_sent"][()] >= 2)
+    add_waits(reading := Reading(), [Waiting("add", "mail", True, 3)], {"mail"})
+    assert reading.values["pgjobs_jobs_waiting"] == {("add", "mail", "signal"): 3}

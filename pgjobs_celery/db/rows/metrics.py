@@ -135,6 +135,18 @@ class Server(NamedTuple):
     max_connections: int
     fold_age: float | None
     count_age: float | None
+    #: How many steps and signals were written since the server's statistics began.
+    steps: int
+    signals: int
+
+
+class Waiting(NamedTuple):
+    """How many jobs of a task sleep, or wait for a signal."""
+
+    task: str
+    queue: str
+    is_for_signal: bool
+    jobs: int
 
 
 class Metrics:
@@ -270,6 +282,14 @@ class Metrics:
         """How late the entries of each app are, of MOST_APPS at most."""
         rows = self._session.fetch("list_lateness", limit=MOST_APPS)
         return [Lateness(*row) for row in rows]
+
+    def count_waits(self, depth: int) -> list[Waiting]:
+        """The jobs that sleep or wait, up to so many."""
+        return [Waiting(*row) for row in self._session.fetch("count_waits", depth=depth)]
+
+    def count_signals(self, depth: int) -> int:
+        """The signals that no job has taken, up to so many."""
+        return int(self._session.fetch("count_signals", depth=depth)[0][0])
 
     def look_at_server(self) -> Server:
         """The server, as far as jobs depend on it."""

@@ -24,4 +24,6 @@ SELECT
   (SELECT extract(epoch FROM pg_catalog.clock_timestamp() - f.folded_at)::float8
    FROM pgjobs.fold AS f WHERE pg_catalog.isfinite(f.folded_at)),
   (SELECT extract(epoch FROM pg_catalog.clock_timestamp() - f.counted_at)::float8
-   FROM pgjobs.fold AS f WHERE pg_catalog.isfinite(f.counted_at))
+   FROM pgjobs.fold AS f WHERE pg_catalog.isfinite(f.counted_at)),
+  pg_catalog.pg_stat_get_tuples_inserted('pgjobs.steps'::regclass::oid),
+  pg_catalog.pg_stat_get_tuples_inserted('pgjobs.signals'::regclass::oid)
