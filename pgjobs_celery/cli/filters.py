@@ -93,6 +93,7 @@ FILTER_OPTIONS: dict[str, Any] = {
         help="A rate, limit or pause: rate/queue/mail, or share; repeated: all of them.",
     ),
     "key": _many("--key", "A key by which rates, limits or turns count it"),
+    "idempotency_key": _many("--idempotency-key", "The key that it was published with"),
 }
 
 

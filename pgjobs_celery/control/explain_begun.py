@@ -179,7 +179,8 @@ def _cancelled(job: JobFacts, doer: Doer | None) -> Explanation:
         details["other"] = job.superseded_by
         if message.startswith(DUPLICATE):
             text = f"It never stood in line: it is a duplicate of job {job.superseded_by}, which"
-            text += f" had its unique key when this one was published at {_end(job)}."
+            text += " had its unique key, or its idempotency key, when this one was published"
+            text += f" at {_end(job)}."
             return explanation(job, "duplicate", text, other, **details)
         if message.startswith("superseded by"):
             text = f"Job {job.superseded_by} took over its unique key, and stands for it: this one"

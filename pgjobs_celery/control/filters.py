@@ -16,6 +16,7 @@ from ..errors import InvalidOption, UnknownOption
 from ..job.checks import did_you_mean, is_number
 from ..job.fingerprint import type_of
 from ..job.flow import PAUSE, RATE, RUNNING, SHARE, key_text
+from ..job.idempotency import check_key
 from ..job.options import MOST_ATTEMPTS, check_text, normalise_tags
 from ..job.states import BY_CELERY_NAME, FINAL, State
 
@@ -26,7 +27,9 @@ GREATEST_AGE = 10.0**11
 DUE = frozenset({State.SCHEDULED, State.RETRYABLE})
 
 #: Filters that an index of ours leads to.
-INDEXED = frozenset({"id", "root", "finished_before", "finished_after", "error", "fingerprint"})
+INDEXED = frozenset(
+    {"id", "root", "finished_before", "finished_after", "error", "fingerprint", "idempotency_key"}
+)
 
 #: How many characters of the filters the audit keeps.
 LONGEST_WORDS = 2000
@@ -204,6 +207,11 @@ def _name(name: str, value: Any) -> str:
     return text(name, value if isinstance(value, str) else getattr(value, "name", value))
 
 
+def _idempotency_key(name: str, value: Any) -> str:
+    """A key as it was given to ``apply_async()``: as text, or as a UUID."""
+    return check_key(value)
+
+
 def _error(name: str, value: Any) -> str:
     """The type of an exception, by its name or itself."""
     if isinstance(value, BaseException):
@@ -376,4 +384,5 @@ FILTERS: dict[str, Filter] = {
     "fingerprint": Filter(_any_of(text), _common),
     "lane": Filter(_lane, _all_of),
     "key": Filter(_any_of(_key), _common),
+    "idempotency_key": Filter(_any_of(_idempotency_key), _common),
 }

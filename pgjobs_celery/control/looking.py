@@ -232,7 +232,7 @@ def measure(rows: Listing, filters: Filters) -> Ways:
 def is_few(filters: Filters, ways: Ways) -> bool:
     """True if an index leads to few, so that all of them can be looked at."""
     given, depth = filters.given, depth_of(filters)
-    if "id" in given or ways.ready + ways.due + ways.ended < depth:
+    if "id" in given or "idempotency_key" in given or ways.ready + ways.due + ways.ended < depth:
         return True
     if not given.keys().isdisjoint({"error", "fingerprint"}) and ways.failed < depth:
         return True

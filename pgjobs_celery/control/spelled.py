@@ -153,6 +153,9 @@ def _conditions(name: str, value: Any, schema: str) -> list[str]:
         return [f"{name} BETWEEN {value.start} AND {value.stop - 1}"] if value else ["false"]
     if name == "attempt":
         return [_any_of(name, [str(number) for number in sorted(value)])]
+    if name == "idempotency_key":
+        keys = _any_of("key", [_text(each) for each in _texts(value)])
+        return [f"task_id IN (SELECT task_id FROM {schema}.receipts WHERE {keys})"]
     column = "left(fingerprint, -11)" if name == "error" else _COLUMNS.get(name, name)
     return [_any_of(column, [_text(each) for each in _texts(value)])]
 

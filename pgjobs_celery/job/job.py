@@ -63,3 +63,5 @@ class Job:
     lane: str | None = None
     #: How many tokens of a rate its start takes.
     cost: int = 1
+    #: The idempotency key that it was published with.
+    idempotency_key: str | None = None

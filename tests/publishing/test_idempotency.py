@@ -18,6 +18,10 @@ from celery import Celery, chain
 
 from pgjobs_celery import PgTask, Unique, bulk, jobs, using
 from pgjobs_celery.config import Settings
+from pgjobs_celery.control.filters import Filters
+from pgjobs_celery.control.search import Search, parse
+from pgjobs_celery.control.spelled import as_cli, as_sql
+from pgjobs_celery.db.connection import prepared
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import IdempotencyMismatch, InvalidOption, MessageRefused, NotAllPublished
@@ -358,3 +362,54 @@ def test_without_a_key_nothing_of_it_is_asked(app: Celery, connection: Connectio
     assert "idempotency" not in " ".join(
         row["message"] for row in connection.execute("SELECT message FROM pgjobs.jobs")
     )
+
+
+# Found by its key
+
+
+def test_a_job_is_found_by_its_key(app: Celery):
+    first, other = publish(app), publish(app, "evt_2")
+    shipped = publish(app, task="ship")
+    found = jobs(app).filter(idempotency_key="evt_1")
+    assert [(job.task_id, job.idempotency_key) for job in found] == [
+        (first.id, "evt_1"), (shipped.id, "evt_1"),
+    ]  # fmt: skip
+    assert found.count() == 2
+    assert [job.task_id for job in found.filter(task="pay")] == [first.id]
+    assert jobs(app).filter(idempotency_key=["evt_2", "evt_3"]).first().task_id == other.id
+    for nothing in ({"id": other.id, "idempotency_key": "evt_1"}, {"idempotency_key": "evt_9"}):
+        assert not jobs(app).filter(**nothing).exists()
+    assert jobs(app).filter(task="ship", idempotency_key="evt_1").cancel() == [shipped.id]
+    assert jobs(app).get(other.id).idempotency_key == "evt_2"
+
+
+def test_a_selection_by_a_key_is_the_same_elsewhere(app: Celery, connection: Connection):
+    first = publish(app, "it's a key, of two")
+    publish(app, "evt_2")
+    filters = Filters().narrow(idempotency_key="it's a key, of two")
+    text = str(Search(filters))
+    assert text == 'idempotency_key:"it\'s a key, of two"'
+    assert parse(text).filters == filters
+    rows = connection.execute(as_sql(filters)).fetchall()  # type: ignore[arg-type]
+    assert [row["task_id"] for row in rows] == [first.id]
+    assert as_cli(filters) == ("celery pgjobs jobs --idempotency-key 'it'\"'\"'s a key, of two'")
+    with pytest.raises(InvalidOption):
+        jobs(app).filter(idempotency_key=7)
+
+
+def test_a_key_is_found_among_many_by_an_index(app: Celery, connection: Connection, url: str):
+    connection.execute(
+        "INSERT INTO pgjobs.receipts (task, key, task_id, expires_at)"
+        " SELECT 'task' || n % 5, 'evt_' || n, 'id' || n, now() + interval '1 day'"
+        " FROM generate_series(1, 20000) AS n"
+    )
+    connection.execute("ANALYZE pgjobs.receipts")
+    first = publish(app, "evt_77")
+    query = prepared("find_keyed", "pgjobs").sql.decode()
+    plan = connection.execute(
+        "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
+        + query.replace("$1", "'{evt_77}'").replace("$2", "NULL")  # type: ignore[arg-type]
+    ).fetchone()
+    assert plan is not None
+    assert plan["QUERY PLAN"][0]["Plan"]["Shared Hit Blocks"] < 100
+    assert [job.task_id for job in jobs(app).filter(idempotency_key="evt_77")] == [first.id]

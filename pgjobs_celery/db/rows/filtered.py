@@ -14,6 +14,7 @@ from ...job.job import Job
 from ...job.states import State
 from .. import notify
 from .audit import Action, Audit, Changed
+from .receipts import by_id
 
 if TYPE_CHECKING:
     from ..connection import Call, Row
@@ -188,8 +189,9 @@ class Matches:
             yield self._session.wake(notify.BACK, queue)
 
     def _read(self, name: str, values: Parameters) -> list[Row]:
-        calls = [self._session.call("plan_anew"), self._session.call(name, **values)]
         with self._session.joining():
+            values = by_id(self._session, values)
+            calls = [self._session.call("plan_anew"), self._session.call(name, **values)]
             return self._session.retrying(lambda: self._session.run(calls)[1])
 
     def _act(
@@ -211,6 +213,7 @@ class Matches:
         way would end, it always does.
         """
         with self._session.joining():
+            values = by_id(self._session, values)
             changed: list[str] = []
             after, size = action.through if action is not None else None, BATCH
             within = action.within if action is not None else None
@@ -275,7 +278,7 @@ def _to_job(row: Row) -> Job:
     (id, task_id, task, queue, state, attempt, max_attempts, priority, tags, meta, args, kwargs,
      errors, inserted_at, scheduled_at, attempted_at, finished_at, attempted_by, root_id, parent_id,
      group_id, cancel_requested_at, cancel_reason, superseded_by, retries,
-     has_own_limit, fingerprint, lane, cost) = row  # fmt: skip
+     has_own_limit, fingerprint, lane, cost, idempotency_key) = row  # fmt: skip
     return Job(
         task_id=task_id,
         task=task,
@@ -306,6 +309,7 @@ def _to_job(row: Row) -> Job:
         fingerprint=fingerprint,
         lane=lane,
         cost=1 if cost is None else cost,
+        idempotency_key=idempotency_key,
     )
 
 

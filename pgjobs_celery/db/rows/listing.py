@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...job.states import State
+from .receipts import by_id
 
 if TYPE_CHECKING:
     from ..connection import Row
@@ -194,8 +195,9 @@ class Listing:
 
     def _read(self, name: str, values: Parameters) -> list[Row]:
         session = self._session
-        calls: Sequence[Any] = [session.call("plan_lists"), session.call(name, **values)]
         with session.joining():
+            values = by_id(session, values)
+            calls: Sequence[Any] = [session.call("plan_lists"), session.call(name, **values)]
             return session.retrying(lambda: session.run(calls)[1])
 
 

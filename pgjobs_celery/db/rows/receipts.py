@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import PgJobsError
 
@@ -74,6 +74,27 @@ class Receipts:
         """Have a key lead to that job, which stands for the one that was published with it."""
         self._session.fetch("redirect_receipt", task=task, key=key, task_id=task_id)
 
+    def find_keyed(self, keys: Sequence[str], tasks: Sequence[str] | None = None) -> set[str]:
+        """The task ids of the jobs that were published with one of these keys."""
+        session = self._session
+        call = session.call("find_keyed", keys=list(keys), tasks=tasks and list(tasks))
+        with session.joining():
+            rows = session.retrying(lambda: session.run([call])[0])
+        return {task_id for (task_id,) in rows}
+
     def prune_receipts(self, limit: int) -> int:
         """Delete receipts whose time is over; how many."""
         return int(self._session.fetch("prune_receipts", limit=limit)[0][0])
+
+
+def by_id(session: Session, filters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Filters as the statements take them: idempotency keys give way to the ids of their jobs.
+
+    Only who asks for a key needs the right to read receipts.
+    """
+    keys = filters.get("idempotency_key")
+    if keys is None:
+        return filters
+    found = Receipts(session).find_keyed(keys, filters["task"])
+    given = filters["id"]
+    return {**filters, "id": sorted(found if given is None else found.intersection(given))}

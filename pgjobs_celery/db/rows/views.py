@@ -55,6 +55,7 @@ class ShownJob(NamedTuple):
     redelivered: bool
     acks_late: bool
     is_unique: bool
+    idempotency_key: str | None
     inserted_at: datetime
     scheduled_at: datetime
     due_at: datetime | None

@@ -11,7 +11,7 @@ SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.p
        CASE WHEN j.cancel_requested_at BETWEEN t.first AND t.last THEN j.cancel_requested_at END,
        j.cancel_reason, j.superseded_by,
        e.message #>> '{headers,retries}', e.message #>> '{headers,pgjobs,max_attempts}' IS NOT NULL,
-       j.fingerprint, j.lane, j.cost
+       j.fingerprint, j.lane, j.cost, e.message #>> '{headers,pgjobs,idempotency_key}'
 FROM matched AS m
 JOIN pgjobs.jobs AS j ON j.id = m.id
 CROSS JOIN LATERAL (SELECT pgjobs.body_json(j.body) AS body OFFSET 0) AS b

@@ -17,6 +17,8 @@ SELECT j.id, j.task_id, j.task, j.queue, j.state, j.attempt, j.max_attempts, j.p
             THEN j.errors::text END,
        j.root_id, j.parent_id, j.group_id, j.attempted_by, j.cancel_reason, j.cancel_signal,
        j.superseded_by, j.redelivered, j.acks_late, j.unique_key IS NOT NULL,
+       pgjobs.body_json(pg_catalog.convert_to(j.message, 'UTF8'))
+         #>> '{headers,pgjobs,idempotency_key}',
        least(greatest(j.inserted_at, t.first), t.last),
        least(greatest(j.scheduled_at, t.first), t.last),
        CASE WHEN j.due_at IS NOT NULL THEN least(greatest(j.due_at, t.first), t.last) END,
