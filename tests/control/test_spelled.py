@@ -44,6 +44,7 @@ SEARCHES = {
     "fingerprint": "fingerprint:ValueError-0123456789",
     "lane": 'lane:rate/queue/mail,"share"',
     "key": "key:7,8 lane:rate/queue/mail",
+    "idempotency_key": "idempotency_key:evt_1,evt_2",
 }
 
 
@@ -76,6 +77,11 @@ def some(database: Database, connection: Connection) -> None:
     connection.execute(
         "UPDATE pgjobs.jobs SET inserted_at = now() - interval '1 day', state = 'completed',"
         " finished_at = now() - interval '1 day', attempt = 5 WHERE task_id = 'f'"
+    )
+    connection.execute(
+        "INSERT INTO pgjobs.receipts (task, key, task_id, expires_at)"
+        " SELECT task, 'evt_1', task_id, now() + interval '1 day' FROM pgjobs.jobs"
+        " WHERE task_id = 'e'"
     )
 
 
