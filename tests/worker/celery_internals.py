@@ -38,6 +38,7 @@ CONNECTION = "kombu.connection:Connection"
 APP = "celery.app.base:Celery"
 BACKEND = "celery.backends.base:Backend"
 
+PIPES = "tests/worker/test_pipes.py"
 STALLS = "tests/e2e/test_stalls.py"
 POOL_SIZES = "tests/e2e/test_pool_sizes.py"
 LAST_WORDS = "tests/e2e/test_last_words.py"
@@ -178,6 +179,11 @@ INTERNALS = [
              "tells by its sentinel that a child has left", LAST_WORDS),
     Internal(f"{ASYNPOOL}:AsynPool", "_fileno_to_outq", USED, "the children by their pipes",
              STALLS),
+    Internal(f"{ASYNPOOL}:AsynPool", "_create_write_handlers", REPLACED,
+             "makes `_quick_put` anew for each event loop", PIPES),
+    Internal(f"{ASYNPOOL}:AsynPool", "_quick_put", REPLACED,
+             "a child that waits wakes for each of Celery's two writes of a task; one takes it "
+             "there whole", PIPES),
     Internal(f"{ASYNPOOL}:AsynPool", "_busy_workers", USED,
              "a child that was sent a task stays busy through a flush",
              SENT),
@@ -194,8 +200,8 @@ INTERNALS = [
     Internal(ASYNPOOL, "_write_to", USED, "the child that it was sent to", POOL_SIZES),
     Internal(ASYNPOOL, "_scheduled_for", USED, "the child that it is being sent to", POOL_SIZES),
     Internal(ASYNPOOL, "_payload", USED,
-             "a task without one could not be sent, and the pool would wait for it",
-             HOSTILE),
+             "a task without one could not be sent, and the pool would wait for it; its two parts "
+             "are written as one", PIPES),
     Internal("billiard.queues:_SimpleQueue", "_reader", USED, "a child's pipe, our end", STALLS),
     Internal("billiard.queues:_SimpleQueue", "_writer", USED, "a child's pipe, its end", SHUTDOWN),
     Internal("billiard.pool", "ExceptionInfo", REPLACED,
