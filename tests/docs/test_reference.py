@@ -94,7 +94,8 @@ def test_all_that_a_worker_has_is_described():
 
 def test_every_metric_is_described_with_its_labels():
     headings = (
-        "Tasks", "Queues", "Rates, limits by key and pauses", "Workers and schedules", "Database",
+        "Tasks", "Queues", "Steps, sleeps and signals", "Rates, limits by key and pauses",
+        "Workers and schedules", "Database",
     )  # fmt: skip
     shown = {
         row[0]: (row[1], tuple(re.findall(r"\w+", row[2])))
