@@ -145,6 +145,21 @@ class Flows:
         action = begin_action("set_flow", self._app, queue=queue_of(flow), details=details)
         self._rules.set_rule(rule, action)
 
+    def change(
+        self, name: str, limit: str | int | None, *, by: str | None, burst: int | None = None
+    ) -> None:
+        """As :meth:`set`, for a form with these fields: the rule keeps what it has besides.
+
+        That is its scope and, unless a burst comes or goes, its algorithm.
+        """
+        rules = self._rules.list_rules([read_flow(name)])
+        rule = rules[0] if rules else None
+        algorithm = None
+        if rule is not None and rule.period is not None and (burst is None) == (rule.burst is None):
+            algorithm = rule.algorithm
+        scope = GLOBAL if rule is None else rule.scope
+        self.set(name, limit, by=by, burst=burst, algorithm=algorithm, scope=scope)
+
     def reset(self, name: str) -> bool:
         """Let the rule of the code count again; False if none was set by hand."""
         flow = read_flow(name)

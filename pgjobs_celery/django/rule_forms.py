@@ -184,7 +184,7 @@ def _set(flows: Flows, flow: str, limit: Any, by: str | None, **options: Any) ->
     if limit is None and rule is not None and rule.source == HAND:
         flows.reset(flow)
     elif limit is not None or rule is not None:
-        flows.set(flow, limit, by=by, scope=rule.scope if rule else GLOBAL, **options)
+        flows.change(flow, limit, by=by, **options)
 
 
 class RuleForm(CheckedForm):

@@ -7,6 +7,7 @@ from shlex import quote
 
 from markupsafe import Markup
 
+from ..job.spelling import write_duration
 from .values import visible
 
 #: Stands where there is no value.
@@ -140,8 +141,18 @@ def copied(text: str) -> str:
     return text if text.replace("\n", "").isprintable() else ""
 
 
+def spelled(seconds: float) -> str:
+    """A duration for a field, with its unit: as forms and the command line read it.
+
+    >>> spelled(90.0), spelled(120.0)
+    ('90s', '2m')
+    """
+    text = write_duration(seconds)
+    return f"{text}s" if text[-1].isdigit() else text
+
+
 FILTERS = {
     "duration": duration, "count": count, "rate": rate, "moment": moment, "since": since,
     "minute": minute, "visible": visible, "shell": quote, "python": repr,
-    "copied": copied,
+    "copied": copied, "spelled": spelled,
 }  # fmt: skip

@@ -91,6 +91,7 @@ def test_an_action_is_for_its_role_and_those_above_it(
         ("share_queue", {"by": "kwargs.tenant_id"}),
         ("weigh_key", {"key": "7", "weight": "3"}),
         ("bound_queue", {"depth": "9", "on_full": "wait"}),
+        ("reset_queue", {}),
         ("pause_jobs", {"key": "7", "until": "2h"}),
         ("pause_jobs", {"key": "tasks.add", "kind": "task"}),
     ],

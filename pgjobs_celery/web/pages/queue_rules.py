@@ -9,6 +9,7 @@ from ...control.flows import Flows
 from ...control.queues import Queues
 from ...errors import InvalidOption
 from ...job.flow import QUEUE, RATE, RUNNING, flow_name
+from ...job.flow_options import WAIT
 from ...job.pauses import KEY
 from ...job.spelling import read_duration
 from ..routes import Act
@@ -45,7 +46,7 @@ def rate(visit: Visit) -> Response:
     if not limit:
         return _reset(visit, queue, RATE)
     burst = _number(visit, "burst")
-    queue.rate(limit, by=by, burst=burst)
+    _flows(visit).change(flow_name(RATE, QUEUE, queue.name), limit, by=by, burst=burst)
     each = f" of each value of {by}" if by else ""
     options = (f" --by {quote(by)}" if by else "") + (f" --burst {burst}" if burst else "")
     return _done(
@@ -63,7 +64,7 @@ def running(visit: Visit) -> Response:
         return _reset(visit, queue, RUNNING)
     if not by:
         raise InvalidOption("a limit of each key needs an argument: kwargs.customer_id")
-    queue.concurrency(number, by=by)
+    _flows(visit).change(flow_name(RUNNING, QUEUE, queue.name), number, by=by)
     return _done(
         visit,
         f"Queue {queue.name} runs {number:,} at once of each value of {by}.",
@@ -79,11 +80,13 @@ def share(visit: Visit) -> Response:
         return _done(
             visit, f"Queue {queue.name} has one line.", f"queues unfair {quote(queue.name)}"
         )
-    queue.fair(by)
+    ageing = _field(visit, "ageing")
+    queue.fair(by, read_duration(ageing) if ageing else None)
+    option = f" --ageing {quote(ageing)}" if ageing else ""
     return _done(
         visit,
         f"Queue {queue.name} serves the values of {by} in turn.",
-        f"queues fair {quote(queue.name)} {quote(by)}",
+        f"queues fair {quote(queue.name)} {quote(by)}{option}",
     )
 
 
@@ -107,7 +110,8 @@ def bound(visit: Visit) -> Response:
     """At most so many of its jobs wait; an empty field takes the bound away."""
     queue, number = _queue(visit), _number(visit, "depth")
     on_full = _field(visit, "on_full") or "raise"
-    queue.max_depth(number, on_full)
+    wait = _field(visit, "wait") if on_full == WAIT else ""
+    queue.max_depth(number, on_full, read_duration(wait) if wait else None)
     if number is None:
         return _done(
             visit,
@@ -117,7 +121,19 @@ def bound(visit: Visit) -> Response:
     return _done(
         visit,
         f"At most {number:,} jobs may wait in queue {queue.name}.",
-        f"queues depth {quote(queue.name)} {number} --on-full {on_full}",
+        f"queues depth {quote(queue.name)} {number} --on-full {on_full}"
+        + (f" --wait {quote(wait)}" if wait else ""),
+    )
+
+
+def reset(visit: Visit) -> Response:
+    """The rules of the code count again."""
+    queue = _queue(visit)
+    queue.reset()
+    return _done(
+        visit,
+        f"What was set by hand for queue {queue.name} is forgotten.",
+        f"queues reset {quote(queue.name)}",
     )
 
 
@@ -191,6 +207,7 @@ ROUTES = (
     Act("/queues/share", share, "share_queue"),
     Act("/queues/weigh", weigh, "weigh_key"),
     Act("/queues/bound", bound, "bound_queue"),
+    Act("/queues/reset", reset, "reset_queue"),
     Act("/queues/pause-jobs", pause, "pause_jobs"),
     Act("/queues/resume-jobs", resume, "resume_jobs"),
 )

@@ -59,6 +59,7 @@ DEEDS = [
     Deed("share_queue", QUEUE, (RULES, "text=Set shares",)),
     Deed("weigh_key", QUEUE, (RULES, "#rule-key := 7", "#rule-weight := 3", "text=Set weight")),
     Deed("bound_queue", QUEUE, (RULES, "text=Set depth",)),
+    Deed("reset_queue", QUEUE, (RULES, "text=Reset to the rules",)),
     Deed("pause_jobs", QUEUE, (RULES, "#rule-pause := nobody", "text=Pause these")),
     Deed("resume_jobs", QUEUE, ("text=Resume key",)),
     Deed("job_retry", JOB + "{failed}", ("main button:text-is('Retry')",), "retry_jobs"),
