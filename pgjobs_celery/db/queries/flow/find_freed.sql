@@ -39,7 +39,7 @@ OR EXISTS (
       AND l.shut_until = 'infinity'
     LIMIT %(limit)s::bigint
   ) AS l
-  WHERE l.gates && e.gates
+  WHERE l.gates OPERATOR(pg_catalog.&&) e.gates
 )
 -- Lanes whose common gate is shut are not marked.
 OR EXISTS (
@@ -48,5 +48,5 @@ OR EXISTS (
     SELECT r.commons FROM pgjobs.rounds AS r WHERE r.queue = e.queue ORDER BY r.turn DESC LIMIT 1
   ) AS r
   CROSS JOIN LATERAL pg_catalog.unnest(r.commons) AS c (common)
-  WHERE pg_catalog.string_to_array(c.common, E'\n') && e.gates
+  WHERE pg_catalog.string_to_array(c.common, E'\n') OPERATOR(pg_catalog.&&) e.gates
 )
