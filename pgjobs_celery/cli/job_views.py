@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from ..job.exceptions import is_endless
 from ..job.states import State
 from ..printable import one_line
 from .output import show_table
@@ -97,6 +98,8 @@ def described(data: dict[str, Any]) -> Iterator[str]:
     last = errors[-1] if errors else {}
     if data.get("traceback") and str(last.get("traceback")).strip() == data["traceback"].strip():
         del data["traceback"]  # it comes with the errors
+    if (due := data.get("scheduled_at")) and is_endless(datetime.fromisoformat(due)):
+        data["scheduled_at"] = "no timeout"
     width = max(len(name) for name in data)
     for name, value in data.items():
         if value not in (None, [], (), {}):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from ..job.exceptions import is_endless
 from ..job.states import State
 
 #: A difference that is no wait: the clocks of a publisher and the server, or the flow of things.
@@ -94,7 +95,8 @@ def _moments(job: Timed, tries: Sequence[Try], now: datetime) -> Iterator[Moment
     if published is not None:
         yield Moment("published", published)
     due = job.due_at or job.scheduled_at
-    if due is not None and published is not None and due - published > NOTHING:
+    is_due_once = due is not None and not is_endless(due, now)
+    if is_due_once and due is not None and published is not None and due - published > NOTHING:
         yield Moment("due", due, is_ahead=due > now)
     for each in _complete(job, tries):
         number, worker = each.number, each.worker

@@ -17,6 +17,7 @@ from django.utils.html import format_html, format_html_join
 from ..control.acting import ADMIN, acting_through, begin_action
 from ..control.app import find_app
 from ..control.jobs import ACTS_ON, Selection
+from ..job.exceptions import is_endless
 from ..job.rows import HIGHEST_RANK
 from .audit_admin import ActionAdmin
 from .filters import MOST, UNFINISHED, CappedPaginator, QueueFilter, StateFilter, TaskFilter
@@ -54,7 +55,7 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
 
     list_display = (
         *("task_id", "task", "state", "queue", "attempts", "words"),
-        *("inserted_at", "scheduled_at", "attempted_at", "finished_at"),
+        *("inserted_at", "scheduled", "attempted_at", "finished_at"),
     )
     list_display_links = ("task_id",)
     list_filter = (StateFilter, QueueFilter, TaskFilter)
@@ -70,7 +71,7 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
         ("Attempts", {"fields": ("attempts", "attempted_by", "attempted_at", "redelivered")}),
         (
             "Times",
-            {"fields": ("inserted_at", "scheduled_at", "due_at", "expires_at", "finished_at")},
+            {"fields": ("inserted_at", "scheduled", "due", "expires_at", "finished_at")},
         ),
         ("Notes", {"fields": ("words", "notes", "rank", "lane", "cost")}),
         (
@@ -78,7 +79,10 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
             {"fields": ("root_id", "parent_id", "group_id", "group_index", "superseded_by")},
         ),
     )
-    readonly_fields = ("arguments", "returned", "failures", "attempts", "words", "notes", "rank")
+    readonly_fields = (
+        *("arguments", "returned", "failures", "attempts", "words", "notes", "rank"),
+        *("scheduled", "due"),
+    )
 
     # Look
 
@@ -150,6 +154,16 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
     def rank(self, job: Job) -> int:
         """Its own priority; the row of a job in a lane has another."""
         return int(job.priority) & HIGHEST_RANK
+
+    @admin.display(description="scheduled at")  # type: ignore[untyped-decorator]
+    def scheduled(self, job: Job) -> Any:
+        """When it may run; a job that waits without a timeout has no such time."""
+        return "no timeout" if is_endless(job.scheduled_at) else job.scheduled_at
+
+    @admin.display(description="due at")  # type: ignore[untyped-decorator]
+    def due(self, job: Job) -> Any:
+        """When it leaves the state in which it waits, in the same way."""
+        return "no timeout" if is_endless(job.due_at) else job.due_at
 
     def arguments(self, job: Job) -> str:
         """The arguments of its call, if they can be read."""

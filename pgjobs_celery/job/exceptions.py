@@ -19,6 +19,20 @@ from .checks import is_number
 REPLACED = "Replaced by new task"
 #: The longest delay, in seconds: a hundred years, well within PostgreSQL's range of times.
 LONGEST_DELAY = 100 * 365 * 86_400.0
+#: What is due later than that is a wait without a timeout: it was due in LONGEST_DELAY once.
+_ENDLESS = timedelta(seconds=LONGEST_DELAY / 2)
+
+
+def is_endless(due: datetime | None, now: datetime | None = None) -> bool:
+    """True for the due time of a job that waits without a timeout: nobody wants to see that.
+
+    >>> is_endless(datetime.now(timezone.utc) + timedelta(seconds=LONGEST_DELAY))
+    True
+    """
+    if due is None:
+        return False
+    aware = due if due.tzinfo else due.replace(tzinfo=timezone.utc)
+    return aware - (now or datetime.now(timezone.utc)) > _ENDLESS
 
 
 class TaskEnd(Exception):

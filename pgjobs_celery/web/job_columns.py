@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from ..job.exceptions import is_endless
 from ..job.states import State
 from .job_view import BLIND, chosen_repr, parameters, spelled_again
 from .values import visible
@@ -172,6 +173,8 @@ def _when(job: ListedJob) -> tuple[str, datetime | None]:
     if job.state is State.EXECUTING:
         return "since", job.attempted_at
     if job.state in (State.SCHEDULED, State.RETRYABLE):
+        if is_endless(job.scheduled_at):
+            return "waits, no timeout", None
         return "runs", job.scheduled_at
     return "ready", job.scheduled_at
 

@@ -7,6 +7,7 @@ from shlex import quote
 
 from markupsafe import Markup
 
+from ..job.exceptions import is_endless
 from ..job.spelling import write_duration
 from .values import visible
 
@@ -112,6 +113,11 @@ def moment(value: datetime | None, now: datetime | None = None) -> Markup:
     )
 
 
+def due(value: datetime | None, now: datetime | None = None) -> Markup | str:
+    """When a job runs, as :func:`moment`; that of one which waits without a timeout is no time."""
+    return "no timeout" if is_endless(value, now) else moment(value, now)
+
+
 def since(value: datetime | None, now: datetime | None = None) -> Markup:
     """How long ago a time was, as a duration; the script keeps it up to date."""
     if value is None:
@@ -153,6 +159,6 @@ def spelled(seconds: float) -> str:
 
 FILTERS = {
     "duration": duration, "count": count, "rate": rate, "moment": moment, "since": since,
-    "minute": minute, "visible": visible, "shell": quote, "python": repr,
+    "due": due, "minute": minute, "visible": visible, "shell": quote, "python": repr,
     "copied": copied, "spelled": spelled,
 }  # fmt: skip

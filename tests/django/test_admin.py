@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -84,6 +85,20 @@ def test_the_list_shows_jobs_newest_first_and_narrows_them(app: Celery, admin: A
     assert "?task=once" in text
     assert "?queue=mail" in text
     assert 'href="/admin/pgjobs/job/add/"' not in text
+
+
+def test_a_wait_without_a_timeout_is_shown_as_such(app: Celery, admin: Any, connection: Connection):
+    from pgjobs_celery.django.models import Job
+
+    app.tasks["add"].apply_async((1, 1), countdown=60)
+    connection.execute(
+        "UPDATE pgjobs.jobs SET due_at = now() + interval '100 years',"
+        " scheduled_at = now() + interval '100 years'"
+    )
+    for address in (LIST, f"{LIST}{Job.objects.get().pk}/change/"):
+        text = admin.get(address).content.decode()
+        assert "no timeout" in text
+        assert str(datetime.now(timezone.utc).year + 100) not in text
 
 
 def test_one_job_is_shown_with_what_it_was_called_with_and_why_it_failed(

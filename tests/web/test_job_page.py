@@ -11,6 +11,8 @@ from html import unescape
 from typing import Any
 
 import pytest
+from celery.bin.celery import celery
+from click.testing import CliRunner
 
 pytest.importorskip("starlette", reason="the extra web is not installed")
 
@@ -18,6 +20,7 @@ from celery import Celery, chain, chord
 
 from pgjobs_celery.control.acting import acting_as
 from pgjobs_celery.control.jobs import jobs
+from pgjobs_celery.job.exceptions import LONGEST_DELAY
 from pgjobs_celery.job.outcome import snoozed
 from pgjobs_celery.job.rows import Bucket, Fence
 from pgjobs_celery.job.steps import Kind, Memory, Wait
@@ -466,7 +469,7 @@ def test_a_row_of_any_kind_has_a_page(database, viewer, connection):
         assert viewer.get("/job", params={"id": "x"}).status_code == 200, (column, value)
 
 
-def waiting_job(database: Any) -> None:
+def waiting_job(database: Any, delay: float = 3600.0) -> None:
     """A job that has done steps, and waits for a signal."""
     put(database, "a", body=json.dumps([["ann"], {"password": "hunter2-word"}, {}]).encode())
     alive(database, A)
@@ -482,14 +485,28 @@ def waiting_job(database: Any) -> None:
         memory = Memory(Kind.STEP, json.dumps(value).encode(), "application/json")
         assert database.steps.record_step(claim.id, fence, name, memory)
     database.steps.pass_wait(claim.id, fence, Wait(SCRIPT, SCRIPT, "order-7"))
-    database.claims.settle_jobs(A, [snoozed(claim, 3600.0)])
+    database.claims.settle_jobs(A, [snoozed(claim, delay)])
+
+
+def test_a_wait_without_a_timeout_is_not_due_in_a_hundred_years(database, viewer, url):
+    waiting_job(database, LONGEST_DELAY)
+    page = shown(viewer.get("/job", params={"id": "a"}))
+    assert "It has waited" in page
+    assert "and has no timeout" in page
+    listed = shown(viewer.get("/jobs", params={"col": ["when", "due"]}))
+    assert "waits, no timeout" in listed
+    said = CliRunner().invoke(celery, ["pgjobs", "show", "--url", url, "a"]).output
+    assert re.search("scheduled_at +no timeout", said)
+    for text in (page, listed, said):
+        assert not re.search(r"36,?\d\d\d d|21\d\d-", text), text
 
 
 def test_steps_are_listed_with_their_values_and_no_secret(database, viewer):
     waiting_job(database)
     page = viewer.get("/job", params={"id": "a"})
     text = shown(page)
-    assert "It waits for signal" in text
+    assert "It waits for signal" in text  # the explanation
+    assert "It has waited" in text
     assert '"charge"' in text or "charge step" in text
     assert "7" in text
     for secret in ("sk-123456", "tok-abcdef", "hunter2-word"):
@@ -506,9 +523,10 @@ def test_a_signal_is_sent_by_who_may_and_recorded(database, open_page):
     page = operator.post_form("/job/signal", page="/job?id=a", **fields)
     assert "Signal approved was sent." in shown(page)
     assert "celery -A proj pgjobs signal --payload" in shown(page)
+    assert "signals were sent to jobs: approved" in shown(page)
+    wrong = operator.post_form("/job/signal", page="/job?id=a", **{**fields, "payload": "{by: x}"})
+    assert "No signal was sent: its payload is not JSON." in shown(wrong)
     again = operator.post_form("/job/signal", page="/job?id=a", **fields, first="1")
     assert "A signal approved was sent before." in shown(again)
-    wrong = operator.post_form("/job/signal", id="a", name="approved", payload="{")
-    assert "the payload is not JSON" in shown(wrong)
     (entry,) = database.audit.list_actions(limit=9)
     assert (entry.action, entry.via, entry.task_ids) == ("signal_job", "web", ["a"])

@@ -98,7 +98,8 @@ def signal(visit: Visit) -> Response:
     try:
         payload = json.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidOption("the payload is not JSON: a text stands in quotes") from None
+        words = "No signal was sent: its payload is not JSON. A text stands in quotes."
+        return visit.redirect(visit.back(), words, is_error=True)
     source = visit.source
     was_sent = send(
         source.database, source.app, [(task_id, name, payload)], first=bool(_text(visit, "first"))
