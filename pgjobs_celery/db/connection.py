@@ -272,29 +272,7 @@ class Connection:
         """As :meth:`run`, as a generator that yields when it has to wait for the socket."""
         pgconn = self._pgconn
         self._busy = True
-        pgconn.enter_pipeline_mode()
-        expected: list[tuple[bool, bytes | None]] = []  # a command: are its rows wanted; its name
-        if self._prepare:
-            # Apart from the transactions: one that fails must not take along what others need.
-            for query in (call.prepared for transaction in transactions for call in transaction):
-                if query.name not in self._known:
-                    pgconn.send_prepare(query.name, query.sql)
-                    pgconn.pipeline_sync()
-                    expected += [(False, query.name), (False, None)]
-                    self._known.add(query.name)
-        for transaction in transactions:
-            for query, values, formats, _ in transaction:
-                if not self._prepare:
-                    pgconn.send_query_params(
-                        query.sql, values, param_formats=formats, result_format=_BINARY
-                    )
-                else:
-                    pgconn.send_query_prepared(
-                        query.name, values, param_formats=formats, result_format=_BINARY
-                    )
-                expected.append((True, None))
-            pgconn.pipeline_sync()
-            expected.append((False, None))
+        expected = self._send(transactions)
         while pgconn.flush():
             if (yield Wait.RW) & Ready.R:
                 pgconn.consume_input()
@@ -326,6 +304,44 @@ class Connection:
                 ) from failed
             raise failed
         return rows
+
+    def _send(self, transactions: Sequence[Sequence[Call]]) -> list[tuple[bool, bytes | None]]:
+        """Put all of it into the pipeline; what comes back.
+
+        Of each command, whether its rows are wanted, and the name of the statement it prepares.
+        """
+        pgconn = self._pgconn
+        # To prepare a statement locks its tables until the transaction ends. So inside of one each
+        # is prepared at its turn: locks are taken in an order that knows no deadlock.
+        is_inside = pgconn.transaction_status != pq.TransactionStatus.IDLE
+        pgconn.enter_pipeline_mode()
+        expected: list[tuple[bool, bytes | None]] = []
+        if self._prepare and not is_inside:
+            # Apart from the transactions: one that fails must not take along what others need.
+            for query in (call.prepared for transaction in transactions for call in transaction):
+                if query.name not in self._known:
+                    pgconn.send_prepare(query.name, query.sql)
+                    pgconn.pipeline_sync()
+                    expected += [(False, query.name), (False, None)]
+                    self._known.add(query.name)
+        for transaction in transactions:
+            for query, values, formats, _ in transaction:
+                if not self._prepare:
+                    pgconn.send_query_params(
+                        query.sql, values, param_formats=formats, result_format=_BINARY
+                    )
+                else:
+                    if is_inside and query.name not in self._known:
+                        pgconn.send_prepare(query.name, query.sql)
+                        expected.append((False, query.name))
+                        self._known.add(query.name)
+                    pgconn.send_query_prepared(
+                        query.name, values, param_formats=formats, result_format=_BINARY
+                    )
+                expected.append((True, None))
+            pgconn.pipeline_sync()
+            expected.append((False, None))
+        return expected
 
     def _load(self, result: pq.abc.PGresult) -> list[Row]:
         if not result.ntuples:

@@ -283,6 +283,35 @@ def test_the_list_is_of_what_was_declared_to_stay_and_what_is_set(database):
     assert database.limits.look_at_limits().shared == {"limited": 2}
 
 
+def test_a_claim_in_a_transaction_of_a_new_connection_locks_in_the_order_of_others(database):
+    """While a pause is known, claims are. To prepare all of its statements first locked the nodes
+    before the limits, and a change of limits locks them the other way round."""
+    put(database, "a", queue="q")
+    database.limits.limit_queue("q", 5)
+    new = Database(database.conninfo, Options())
+
+    def claim() -> list[Claim]:
+        with new.transaction():
+            return new.claims.turn(A, Pending(), [Bucket("q")], 1, limited=["q"]).claims
+
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(database.conninfo) as changing,
+        psycopg.connect(database.conninfo, autocommit=True) as watching,
+    ):
+        changing.execute("SELECT FROM pgjobs.limits WHERE queue = 'q' FOR UPDATE")
+        claiming = pool.submit(claim)
+        waits = (
+            "SELECT FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        wait_for(lambda: watching.execute(waits).fetchall(), 20)
+        changing.execute("LOCK TABLE pgjobs.nodes IN EXCLUSIVE MODE NOWAIT")
+        changing.commit()
+        assert len(claiming.result(timeout=20)) == 1
+    new.close()
+
+
 # -- races ---------------------------------------------------------------------------------------
 
 
