@@ -160,7 +160,7 @@ def rate(queue: OneQueue, rate: str | None, **rule: Any) -> str:
     """Begin at most so many jobs of a queue in a time: 100/m, 7/10s; none: as many as may be."""
     queue.rate(rate, **rule)
     each = f" of each {rule['by']}" if rule["by"] else ""
-    return f"{queue.name} begins {'any number' if rate is None else rate}{each}"
+    return f"{queue.name} begins {'any number' if rate is None else f'at most {rate}'}{each}"
 
 
 @rule_command(
@@ -238,7 +238,7 @@ def explain(
         return
     echo(found.text)
     if found.remedy:
-        echo(f"\n  {found.remedy}")
+        echo(f"Try: {found.remedy}")
 
 
 @rule_command()

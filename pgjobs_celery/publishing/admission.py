@@ -136,14 +136,14 @@ def _is_held(database: Database) -> bool:
 
 
 def _refusal(queue: str, count: int, depth: int, rule: Depth) -> QueueFull:
-    jobs = "a job" if count == 1 else f"{count} jobs"
+    jobs = "another" if count == 1 else f"{count} more"
     waits = (
         f"{min(depth, rule.max_depth)}{' or more' if depth > rule.max_depth else ''} of its jobs"
     )
     waits += " waits" if depth == 1 else " wait"
     return QueueFull(
         f"queue {queue!r} is full: {waits}, its max_depth is {rule.max_depth}, "
-        f"and {jobs} more cannot be published. Start workers for it, publish later, or raise "
+        f"and {jobs} cannot be published. Start workers for it, publish later, or raise "
         "max_depth (pgjobs_queues, or queues(app) at run time). What keeps it from emptying: "
         f"celery pgjobs queues explain {quote(queue)}",
         queue,

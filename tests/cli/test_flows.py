@@ -30,7 +30,10 @@ def run(url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_the_rules_of_a_queue_are_set_and_listed(run, database):
     for words, told in [
-        ("rate mail 100/m --burst 20 --by kwargs.tenant_id", "mail begins 100/m of each kwargs"),
+        (
+            "rate mail 100/m --burst 20 --by kwargs.tenant_id",
+            "begins at most 100/m of each kwargs",
+        ),
         (
             "concurrency mail 2 --by kwargs.tenant_id",
             "mail runs 2 at once of each kwargs.tenant_id",
@@ -119,3 +122,17 @@ def test_what_cannot_be_set_is_one_line(run, database, words, complaint):
     done = run(*words.split())
     assert done.exit_code != 0
     assert complaint in " ".join(done.output.split())
+
+
+def test_a_queue_that_is_full_is_explained(run, database):
+    run("queues", "depth", "mail", "1")
+    put(database, "a", queue="mail")
+    done = run("queues", "explain", "mail")
+    assert done.exit_code == 0, done.output
+    text, remedy = done.output.splitlines()
+    assert text.endswith("No live worker consumes it: start one.")
+    assert remedy == "Try: celery -A proj worker --queues mail"
+    found = json.loads(run("queues", "explain", "mail", "--json").output)
+    assert (found["kind"], found["depth"], found["max_depth"]) == ("full", 1, 1)
+    run("queues", "depth", "mail", "5")
+    assert run("queues", "explain", "mail").output.startswith("Queue mail has room for 4 more")

@@ -14,7 +14,11 @@ PAGE = "/queue?name=mail"
 
 def test_the_rules_of_a_queue_are_changed_and_shown(admin, database):
     for path, fields, told in [
-        ("rate", {"limit": "100/m", "by": "kwargs.tenant_id"}, "begins 100/m of each value"),
+        (
+            "rate",
+            {"limit": "100/m", "by": "kwargs.tenant_id"},
+            "at most 100/m of each value",
+        ),
         ("running", {"limit": "2", "by": "kwargs.tenant_id"}, "runs 2 at once of each value"),
         ("share", {"by": "kwargs.tenant_id", "ageing": "2m"}, "--ageing 2m"),
         ("share", {"by": "kwargs.tenant_id"}, "serves the values of kwargs.tenant_id in turn"),

@@ -51,7 +51,7 @@ def rate(visit: Visit) -> Response:
     options = (f" --by {quote(by)}" if by else "") + (f" --burst {burst}" if burst else "")
     return _done(
         visit,
-        f"Queue {queue.name} begins {limit}{each}.",
+        f"Queue {queue.name} begins at most {limit}{each}.",
         f"queues rate {quote(queue.name)} {quote(limit)}{options}",
     )
 
