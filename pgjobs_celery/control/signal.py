@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
+from celery.result import ResultSet
 from kombu.exceptions import SerializationError
 
 from ..config import read_setting
@@ -28,10 +29,11 @@ SIZE = 1000
 def signal(app: Any, to: Any, name: str, payload: Any = None, *, first: bool = False) -> bool:
     """Send a signal to a job; True once it is there, False if ``first`` and it is not the first.
 
-    ``to`` is a task id, a handle on a result, or a :class:`~pgjobs_celery.Key`, which one job has
-    named in ``wait_for(name, key=...)``. A job that waits goes on; for one that does not yet, the
-    signal is kept, also where the job is not published yet. Several of a name are taken one by one,
-    in their order. With ``first``, nothing is sent where one of that name was sent to that address.
+    ``to`` is a task id, any handle on a result, a job of ``jobs(app)``, or a
+    :class:`~pgjobs_celery.Key`, which one job has named in ``wait_for(name, key=...)``. A job that
+    waits goes on; for one that does not yet, the signal is kept, also where the job is not
+    published yet. Several of a name are taken one by one, in their order. With ``first``, nothing
+    is sent where one of that name was sent to that address.
     Within :func:`~pgjobs_celery.using` it is sent with the commit. The audit records it.
 
     Raises InvalidOption for what cannot be an address or a name, and StepNotRemembered for a
@@ -119,6 +121,11 @@ def address_of(to: Any) -> tuple[str | None, str | None]:
     """The task id or the key that a signal goes to; raises InvalidOption for neither."""
     if isinstance(to, Key):
         return None, check_name(str(to), "a key")
+    if isinstance(to, ResultSet):
+        raise InvalidOption(
+            f"a signal goes to one job, and {to!r:.80} is a group of them: "
+            "signal_many(app, [(each, name) for each in result.results])"
+        )
     id = getattr(to, "task_id", None) or getattr(to, "id", None) or to
     if not isinstance(id, str):
         raise InvalidOption(

@@ -9,8 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 from celery import Celery
+from celery.result import AsyncResult, GroupResult
 
-from pgjobs_celery import Key, audit, jobs, signal, signal_many, using
+from pgjobs_celery import Key, PgTask, audit, jobs, signal, signal_many, using
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.rows.steps import Passed
@@ -296,3 +297,19 @@ def test_a_payload_that_cannot_be_kept_is_refused(app):
         signal(app, "a", "x", object())
     with pytest.raises(StepNotRemembered, match="pgjobs_step_max_size"):
         signal(app, "a", "x", "x" * 300_000)
+
+
+def test_a_signal_goes_to_whatever_stands_for_a_job(app, database, connection):
+    @app.task(name="ship", base=PgTask, shared=False)
+    def ship() -> None: ...
+
+    result = ship.delay()
+    for to in (result, ship.AsyncResult(result.id), AsyncResult(result.id, app=app),
+               app.AsyncResult(result.id), jobs(app).get(result.id), result.id):  # fmt: skip
+        assert signal(app, to, "approved")
+    assert ship.AsyncResult(result.id).signal("approved")
+    sent = connection.execute("SELECT task_id FROM pgjobs.signals").fetchall()
+    assert [row["task_id"] for row in sent] == [result.id] * 7
+    group_of = GroupResult("a group", [result], app=app)
+    with pytest.raises(InvalidOption, match="group"):
+        signal(app, group_of, "approved")
