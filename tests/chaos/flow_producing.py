@@ -32,9 +32,10 @@ class FlowProducer(Producer):
 
     def publish(self, kind: str) -> list[str]:
         if time.monotonic() >= self._next_look:
-            with self._connect() as connection:
+            self._next_look = time.monotonic() + 0.5
+            with suppress(psycopg.OperationalError), self._connect() as connection:
                 ((count,),) = connection.execute(WAITING).fetchall()
-            self._is_full, self._next_look = count >= MOST_WAITING, time.monotonic() + 0.5
+                self._is_full = count >= MOST_WAITING
         return [] if self._is_full else super().publish(kind)
 
     def publish_late(self) -> list[str]:
