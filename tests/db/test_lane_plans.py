@@ -47,6 +47,13 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "lane_jobs": {"queue": "q", "flow": "q", "limit": 500},
     "weigh_lanes": {"queue": "q", "share": "share=1", "weight": 2.0},
     "open_queue": {"queue": "q"},
+    "count_parked": {
+        "queues": ["q"], "lanes": ["rate/task/t=1\nshare=1"], "most": 10_000,
+    },
+    "register_queues": {
+        "queues": ["q"], "paths": ["kwargs.key"], "ageings": [60.0], "depths": [10],
+        "choices": ["wait"], "waits": [5.0],
+    },
 }  # fmt: skip
 
 
