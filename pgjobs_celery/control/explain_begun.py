@@ -174,18 +174,8 @@ def _cancelled(job: JobFacts, doer: Doer | None) -> Explanation:
             f"{COMMAND} delete {quote(job.task_id)}",
             **details,
         )
-    if job.superseded_by is not None:
-        other = f"{COMMAND} explain {quote(job.superseded_by)}"
-        details["other"] = job.superseded_by
-        if message.startswith(DUPLICATE):
-            text = f"It never stood in line: it is a duplicate of job {job.superseded_by}, which"
-            text += " had its unique key, or its idempotency key, when this one was published"
-            text += f" at {_end(job)}."
-            return explanation(job, "duplicate", text, other, **details)
-        if message.startswith("superseded by"):
-            text = f"Job {job.superseded_by} took over its unique key, and stands for it: this one"
-            text += f" was cancelled at {_end(job)} when it was about to come back into line."
-            return explanation(job, "superseded", text, other, **details)
+    if (other := _other(job, message, details)) is not None:
+        return other
     # The queue's own limit says more than the one word that Celery's expiry is.
     if job.cancel_reason is None and (message == EXPIRED or message.startswith(f"{EXPIRED}: its")):
         limit = f" It had to begin by {when(job.expires_at, job.now)}." if job.expires_at else ""
@@ -218,6 +208,25 @@ def _cancelled(job: JobFacts, doer: Doer | None) -> Explanation:
         worker=job.attempted_by,
         **details,
     )
+
+
+def _other(job: JobFacts, message: str, details: dict[str, Any]) -> Explanation | None:
+    """A job that gave way to another one; None for any other."""
+    if job.superseded_by is None:
+        return None
+    details["other"] = job.superseded_by
+    if message.startswith(DUPLICATE):
+        kind = "duplicate"
+        text = f"It never stood in line: it is a duplicate of job {job.superseded_by}, which"
+        text += " had its unique key, or its idempotency key, when this one was published"
+        text += f" at {_end(job)}."
+    elif message.startswith("superseded by"):
+        kind = "superseded"
+        text = f"Job {job.superseded_by} took over its unique key, and stands for it: this one"
+        text += f" was cancelled at {_end(job)} when it was about to come back into line."
+    else:
+        return None
+    return explanation(job, kind, text, f"{COMMAND} explain {quote(job.superseded_by)}", **details)
 
 
 def _by(job: JobFacts) -> str:

@@ -125,7 +125,6 @@ class Claims:
         up to ``bound`` times without losing an attempt. A bucket of lanes is the only one.
         ``ended``: the outcomes' jobs that came from other lanes; who waits there is woken.
         """
-        outcomes = pending.outcomes
         lanes = next((bucket for bucket in buckets if bucket.is_laned and limit > 0), None)
         locked = sorted({*limited, *pending.freed, *([lanes.queue] if lanes else ())})
         calls = {"pin_plans": self._session.call("pin_plans")}
@@ -141,8 +140,7 @@ class Claims:
             is_alone = len(calls) == 1
             calls["claim_jobs"] = self._claim(node, name, buckets, limit, late, locked, is_alone)
             if all(bucket.floor == FIRST_PLACE for bucket in buckets):
-                queues = sorted({bucket.queue for bucket in buckets})
-                calls["find_laned"] = find_calls(self._session, queues)
+                calls["find_laned"] = find_calls(self._session, sorted({b.queue for b in buckets}))
         if ended:
             calls["find_freed"] = self._session.call("find_freed", ids=list(ended), limit=MOST_SHUT)
         rows = dict(zip(calls, self._session.run(list(calls.values())), strict=True))
@@ -156,7 +154,7 @@ class Claims:
             order = {bucket.queue: index for index, bucket in reversed(list(enumerate(buckets)))}
             claims.sort(key=lambda claim: (claim.priority, order[claim.queue], claim.seq))
         laned = [queue for (queue,) in rows["find_laned"]] if "find_laned" in rows else None
-        lost = [outcome for outcome in outcomes if outcome.id not in settled]
+        lost = [outcome for outcome in pending.outcomes if outcome.id not in settled]
         if not locked:
             return Turn(claims, lost, settled, {}, look, laned)
         places = {queue: Slots(*row) for queue, *row in rows["free_slots"] if row[0] is not None}
