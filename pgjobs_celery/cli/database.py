@@ -44,7 +44,7 @@ RIGHTS: dict[str, Rights] = {
     "explain": {
         "jobs": ("SELECT",), "nodes": ("SELECT",), "limits": ("SELECT",), "groups": ("SELECT",),
         **_FLOWS,
-        "steps": ("SELECT",), "waits": ("SELECT",),
+        "steps": ("SELECT",), "waits": ("SELECT",), "signals": ("SELECT",),
     },
     "queues explain": {
         **_FLOWS, "nodes": ("SELECT",), "limits": ("SELECT",), "queues": ("SELECT",),

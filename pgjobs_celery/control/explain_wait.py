@@ -29,11 +29,14 @@ def explain_wait(facts: Facts) -> Explanation | None:
             **details,
         )
     key = f" (key {json.dumps(wait.key)})" if wait.key is not None else ""
+    kept = (
+        f" Signals that it does not wait for are kept: {', '.join(wait.kept)}." if wait.kept else ""
+    )
     ends = f"times out {when(wait.until, job.now)}" if wait.until else "and has no timeout"
     return explanation(
         job,
         "waits_for_signal",
-        f"It waits for signal {wait.signal}{key}{since}, {ends}.{done}",
+        f"It waits for signal {wait.signal}{key}{since}, {ends}.{done}{kept}",
         f"{COMMAND} signal {quote(job.task_id)} {quote(wait.signal)}",
         **details,
     )

@@ -352,7 +352,7 @@ STEPS = [
     (
         "explain_steps",
         {"task_id": "t7", "limit": 9},
-        {"jobs_task_id_key", "waits_pkey", "steps_pkey"},
+        {"jobs_task_id_key", "waits_pkey", "steps_pkey", "signals_task_id", "signals_key"},
     ),
     (
         "wake_waiting",

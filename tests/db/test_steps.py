@@ -280,6 +280,11 @@ def test_what_a_job_has_done_and_waits_for_can_be_seen(app, database, connection
     assert found.text.startswith('It waits for signal approved (key "order-7") since ')
     assert found.text.endswith("Steps done: charge.")
     assert found.remedy == "celery -A proj pgjobs signal a approved"
+    signal(app, "a", "aproved")
+    signal(app, Key("order-7"), "paid")
+    signal(app, Key("order-7"), "approved")  # is taken in a moment
+    found = job.explain()
+    assert found.text.endswith("Signals that it does not wait for are kept: aproved, paid.")
     connection.execute("UPDATE pgjobs.waits SET name = NULL, key = NULL")
     assert jobs(app).get("a").explain().kind == "asleep"
 

@@ -154,6 +154,8 @@ class WaitFacts(NamedTuple):
     until: datetime | None
     #: The names of the newest, in their order.
     done: list[str]
+    #: Those of signals that were sent to it, and that it does not wait for.
+    kept: Sequence[str] = ()
 
 
 class ChordFacts(NamedTuple):
