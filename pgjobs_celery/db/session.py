@@ -201,6 +201,10 @@ class Session(Joining):
             self._local.connection = connection
             try:
                 yield
+                if connection.psycopg.closed:
+                    # Something in the block may have overlooked it, as a wake-up does, and psycopg
+                    # would leave without a COMMIT and without a word.
+                    raise psycopg.OperationalError("the connection was lost in a transaction")
             finally:
                 self._local.connection = None
 

@@ -312,6 +312,30 @@ def test_a_claim_in_a_transaction_of_a_new_connection_locks_in_the_order_of_othe
     new.close()
 
 
+def test_a_connection_that_is_lost_by_a_wake_up_in_a_transaction_does_not_pass_for_a_commit(
+    database, connection, monkeypatch
+):
+    """While a pause is known, what a turn writes is committed after its wake-ups."""
+    put(database, "a", queue="q")
+    database.limits.limit_queue("q", 1)
+    turn = database.claims.turn(A, Pending(), [Bucket("q")], 1, limited=["q"])
+    (held,) = turn.claims
+    wake = database.wake
+
+    def cut(*args: Any) -> Any:
+        with database.connection() as own:
+            connection.execute(
+                "SELECT pg_terminate_backend(%s, 5000)", [own.psycopg.info.backend_pid]
+            )
+        return wake(*args)
+
+    monkeypatch.setattr(database, "wake", cut)
+    pending = Pending(outcomes=[completed(held)], freed=["q"])
+    with pytest.raises(psycopg.OperationalError), database.transaction():
+        database.claims.turn(A, pending)
+    assert states(connection) == {"a": "executing"}
+
+
 # -- races ---------------------------------------------------------------------------------------
 
 
