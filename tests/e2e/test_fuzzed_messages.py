@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 
 from ..conftest import Connection
 from ..support.waiting import wait_for
-from . import tasks
+from . import async_add, tasks
 from .conftest import StartWorker, Worker
 from .rows import Rows
 
 POOLS = [
     pool
-    for pool in ("prefork", "threads", "solo", "gevent", "eventlet")
-    if pool in ("prefork", "threads", "solo") or find_spec(pool)
+    for pool in ("prefork", "threads", "solo", "gevent", "eventlet", "custom")
+    if pool in ("prefork", "threads", "solo") or find_spec("greenlet" if pool == "custom" else pool)
 ]
 #: How many messages each pool gets, and how many at a time.
 MESSAGES, BATCH = int(os.environ.get("PGJOBS_FUZZ", "200")), 100
@@ -139,8 +139,12 @@ def running(module_worker: StartWorker) -> Iterator[dict[str, Worker]]:
     """One worker in each pool, which all leave in peace at the end."""
     conf = {"task_default_rate_limit": None}
     workers = {
-        pool: module_worker(pool=pool, queues=[pool], concurrency=2, conf=conf) for pool in POOLS
-    }
+        pool: module_worker(
+            **(async_add.OPTIONS if pool == "custom" else {"pool": pool}),
+            queues=[pool], concurrency=2, conf=conf,
+        )
+        for pool in POOLS
+    }  # fmt: skip
     yield workers
     assert {pool: worker.stop() for pool, worker in workers.items()} == dict.fromkeys(POOLS, 0)
 

@@ -11,20 +11,23 @@ from celery.exceptions import TimeoutError
 
 from ..conftest import Connection
 from ..support.waiting import wait_for
-from . import tasks
+from . import async_add, tasks
 from .conftest import StartWorker, Worker
 from .hostile import MESSAGES, ROWS, broadcast, pairs_of_rows, write_rows
 from .rows import FINAL, Row, Rows
+
+#: What a pool needs.
+NEEDED = {"gevent": "gevent", "eventlet": "eventlet", "custom": "greenlet"}
 
 POOLS = [
     pytest.param(
         pool,
         marks=pytest.mark.skipif(
-            pool in ("gevent", "eventlet") and find_spec(pool) is None,
-            reason=f"{pool} is not installed",
+            pool in NEEDED and find_spec(NEEDED[pool]) is None,
+            reason=f"{NEEDED.get(pool)} is not installed",
         ),
     )
-    for pool in ("prefork", "threads", "solo", "gevent", "eventlet")
+    for pool in ("prefork", "threads", "solo", *NEEDED)
 ]
 
 
@@ -37,7 +40,8 @@ def url(module_url: str) -> str:
 @pytest.fixture(scope="module", params=POOLS)
 def running(module_worker: StartWorker, request: pytest.FixtureRequest) -> Iterator[Worker]:
     """One worker in each pool, for all tests; it must leave in peace."""
-    started = module_worker(pool=request.param, mingle=True)
+    options = async_add.OPTIONS if request.param == "custom" else {"pool": request.param}
+    started = module_worker(**options, mingle=True)
     yield started
     assert started.stop() == 0
 
