@@ -180,6 +180,7 @@ def make_messages(count: int) -> list[Made]:
     return made
 
 
+@pytest.mark.timeout(300)
 def test_no_message_stops_a_worker(
     running: dict[str, Worker], app: Celery, rows: Rows, connection: Connection
 ) -> None:
