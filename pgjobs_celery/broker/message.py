@@ -204,7 +204,7 @@ class Message(BaseMessage):
     def give_back(self) -> bool:
         """Put the job back in line; False if it has begun or will, or its outcome is known."""
         with _fate:
-            if self.is_settled or (self.is_tracked and (self.is_started or self.was_sent)):
+            if self.is_settled or (self.is_tracked and not self._take_from_pool()):
                 return False
             self._close()
         if self.claim is not None:
@@ -217,11 +217,12 @@ class Message(BaseMessage):
         request = self.request() if self.request and self.is_kept else None
         return bool(request and request.may_run_later)
 
-    @property
-    def was_sent(self) -> bool:
-        """A child that has been sent the task will run it, though it has not reported that yet."""
+    def _take_from_pool(self) -> bool:
+        """False if the task has begun, or a child that was sent it will run it."""
+        if self.is_started:
+            return False
         request = self.request() if self.request else None
-        return bool(request and request.was_sent())
+        return request is None or bool(request.take_back())
 
     def _decode(self) -> Any:
         try:

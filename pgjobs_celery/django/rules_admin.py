@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.shortcuts import redirect
 
 from ..control.app import find_app
 from ..control.flows import Flows
@@ -138,7 +139,7 @@ class PauseAdmin(RowAdmin):
 
     def change_view(self, request: Any, object_id: str, *args: Any, **kwargs: Any) -> Any:
         """There is no page of one."""
-        return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
 
     def save_model(self, request: Any, obj: Pause, form: PauseForm, change: bool) -> None:
         """Pause the jobs."""

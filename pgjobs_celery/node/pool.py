@@ -31,5 +31,5 @@ class Pool(Protocol):
     def cancel(self, request: Any) -> None:
         """Note that the pool was told to end this request's task."""
 
-    def has_sent(self, result: Any) -> bool:
-        """True once a child was sent the task for which the pool gave us ``result``."""
+    def take_back(self, request: Any, result: Any) -> bool:
+        """Keep a task from a child; False if one has it. ``result`` is the one the pool gave."""

@@ -13,7 +13,7 @@ from typing import Any
 import celery
 from billiard.pool import RUN
 from celery.concurrency import ALIASES
-from celery.worker.state import requests
+from celery.worker.state import requests, task_ready
 
 from ..db.rows.nodes import About
 from ..db.rows.results import possible_ids
@@ -129,10 +129,31 @@ class WorkerPool:
         """The buckets that hold requests for their rate limits."""
         return [bucket for bucket in self._consumer.task_buckets.values() if bucket]
 
-    def has_sent(self, result: Any) -> bool:
-        """True once a child was sent that for which the pool gave us ``result``; the child will run
-        it, whatever becomes of us."""
-        return self._processes is not None and _was_sent(self._processes, result)
+    def take_back(self, request: Any, result: Any) -> bool:
+        """Keep a task from being sent to a child; False if one was, or is just being, sent it: the
+        child will run it, whatever becomes of us.
+
+        Where tasks run in this process, they ask before they begin (``Message.begin``).
+        """
+        processes = self._processes
+        if processes is None:
+            return True
+        if result._accepted:
+            return False
+        try:
+            processes.outbound_buffer.remove(result)
+        except ValueError:
+            # In nobody's hands once Celery has flushed it.
+            return processes._cache.get(result._job) is not result
+        result.discard()
+        # In its turn, for it may begin another task, and we may be in a signal handler.
+        self._consumer.hub.call_soon(self._give_place_back, request)
+        return True
+
+    def _give_place_back(self, request: Any) -> None:
+        task_ready(request)
+        if (semaphore := self._consumer.controller.semaphore) is not None:
+            semaphore.release()
 
 
 def pool_name(pool: Any) -> str:

@@ -130,6 +130,8 @@ class JobRequest(CancelledRequest, LostRequest):
             # Celery gives its place in the pool back for this error; the job goes back in line.
             raise TaskRevokedError(self.id)
         self._track()
+        if claim_of(self._message) is not None and self._message.is_settled:
+            raise TaskRevokedError(self.id)  # it was given back while it waited for a place
         try:
             return super().execute_using_pool(TracingPool(pool), **kwargs)
         except TaskRevokedError:

@@ -115,11 +115,14 @@ class TrackedRequest(Base):
         """True if other code than the pool has it, and may run it on another connection."""
         return False
 
-    def was_sent(self) -> bool:
-        """True once the task is on its way to a process of the pool, which will run it."""
+    def take_back(self) -> bool:
+        """Keep the task from beginning in a process of the pool; False if one was sent it."""
         pool = self._message.channel.node.pool
-        sent = self._apply_result and self._apply_result()
-        return bool(sent and pool and pool.has_sent(sent))
+        result = self._apply_result and self._apply_result()
+        if result:
+            return pool is None or bool(pool.take_back(self, result))
+        # It is being handed to the pool just now, by what a signal handler has interrupted.
+        return not (pool and pool.has_processes)
 
     def _is_in_pool(self) -> bool:
         """True if the task runs, or a process will run it that cannot be told not to."""
