@@ -160,7 +160,7 @@ QUEUES = [
     ["rate", EVIL, "5/m"], ["concurrency", EVIL, "3", "--by", f"kwargs.{EVIL}"],
     ["fair", EVIL, f"kwargs.{EVIL}"], ["weight", EVIL, EVIL, "3"], ["depth", EVIL, "9"],
     ["pause", EVIL, "--key", EVIL], ["pause", "--task", EVIL], ["pause", "--tag", EVIL],
-    ["list"], ["list", "--json"],
+    ["list"], ["list", "--json"], ["explain", EVIL], ["explain", EVIL, "--json"],
 ]  # fmt: skip
 FLOWS = [
     ["set", f"rate/{EVIL}", "3/s"], ["set", f"rate/task/{EVIL}", EVIL], ["list"],

@@ -132,6 +132,7 @@ class JobRequest(CancelledRequest, LostRequest):
         self._track()
         if claim_of(self._message) is not None and self._message.is_settled:
             raise TaskRevokedError(self.id)  # it was given back while it waited for a place
+        self._is_being_sent = True
         try:
             return super().execute_using_pool(TracingPool(pool), **kwargs)
         except TaskRevokedError:
@@ -146,6 +147,8 @@ class JobRequest(CancelledRequest, LostRequest):
                 set_aside(self._message, error)
             # Celery gives its place in the pool back for this error.
             raise TaskRevokedError(self.id) from error
+        finally:
+            self._is_being_sent = False
 
     def on_accepted(self, pid: int, time_accepted: float) -> Any:
         """The task begins."""

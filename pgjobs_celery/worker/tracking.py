@@ -32,6 +32,8 @@ class TrackedRequest(Base):
     is_put_back = False
     #: Its process has stored how it failed, and was lost.
     _is_stored = False
+    #: It is being handed to the pool.
+    _is_being_sent = False
 
     def _track(self) -> None:
         """The pool has it: from here on the request reports what becomes of the job."""
@@ -121,8 +123,8 @@ class TrackedRequest(Base):
         result = self._apply_result and self._apply_result()
         if result:
             return pool is None or bool(pool.take_back(self, result))
-        # It is being handed to the pool just now, by what a signal handler has interrupted.
-        return not (pool and pool.has_processes)
+        # A signal handler may have interrupted what hands it to the pool.
+        return not (self._is_being_sent and self._has_processes())
 
     def _is_in_pool(self) -> bool:
         """True if the task runs, or a process will run it that cannot be told not to."""

@@ -19,9 +19,10 @@ from pgjobs_celery.control.doctor.server import decide_link, decide_server
 from pgjobs_celery.control.doctor.thresholds import DEFAULT
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import Target, parse_url
+from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.db.rows.doctor import Link, Looks
 from pgjobs_celery.embedded import EmbeddedServer
-from tests.support.doctoring import codes, cure, look, migrated
+from tests.support.doctoring import codes, cure, look
 from tests.support.poolers import transaction_pooler
 from tests.support.waiting import wait_for
 
@@ -47,6 +48,14 @@ CAUSES = [
     ("ALTER ROLE postgres SET default_transaction_read_only = on",
      "read_only", "default_transaction_read_only"),
 ]  # fmt: skip
+
+
+def migrated(url: str) -> str:
+    """Migrate the database of a URL; its connection string."""
+    conninfo = parse_url(url)
+    with migrations.session(conninfo) as connection:
+        migrations.migrate(connection, "pgjobs")
+    return conninfo
 
 
 @pytest.fixture(scope="module")

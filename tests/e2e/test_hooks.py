@@ -15,8 +15,10 @@ from ..support.waiting import wait_for
 from . import hooked
 from .conftest import StartWorker, Worker, producing
 from .rows import FINAL, Row, Rows, assert_finished, errors
-from .test_hostile_messages import POOLS
+from .test_hostile_messages import POOLS as ALL_POOLS
 
+#: The pool for coroutines runs these tasks in threads, as threads do.
+POOLS = [pool for pool in ALL_POOLS if pool != "custom"]
 #: In each of these the task has returned: nothing that comes afterwards changes that.
 AFTER_SUCCESS = ("on_success", "after_return", "signal.task_success", "signal.task_postrun")
 
