@@ -52,9 +52,10 @@ def test_a_worker_needs_at_most_three_connections(
         return rows.count() == {"completed": 2500}
 
     wait_for(is_drained, 60)
-    # A thread that has waited for 50 ms opens one more, as on a machine that stands still.
-    assert 1 <= max(seen) <= 5
-    assert seen.most_common(1)[0][0] <= 3
+    # A thread that has waited for 50 ms opens one more: a busy machine's worker has one for each of
+    # the threads that write, its heartbeat and what listens. It never has one for each task.
+    assert 1 <= min(seen) <= 3
+    assert max(seen) <= 5
 
 
 def test_a_pool_child_connects_only_to_publish(
