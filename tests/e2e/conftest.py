@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,6 +48,8 @@ class Worker:
         self.process = process
         self.pid = process.pid
         self._log = log
+        #: All of its processes have ended.
+        self._is_gone = False
 
     @property
     def log(self) -> str:
@@ -63,9 +66,21 @@ class Worker:
 
     def kill(self) -> None:
         """``kill -9`` the worker with all its children, as a crash of the machine would."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self._is_gone:
+            return  # by now the number may be that of a server's session
+        if self.process.poll() is None or self._has_left_children():
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
+        self._is_gone = True
+
+    def _has_left_children(self) -> bool:
+        python = os.path.realpath(sys.executable)
+        for each in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if os.getpgid(each.pid) == self.pid and os.path.realpath(each.exe()) == python:
+                    return True
+        return False
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = STOP_LIMIT) -> int:
         """Ask the worker to leave, wait until it has, and return its exit code.

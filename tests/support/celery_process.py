@@ -141,7 +141,10 @@ class CeleryProcess(subprocess.Popen[Any]):
     def _try_wait(self, flags: int) -> tuple[int, int]:
         """The process id and how it ended, as of ``os.waitpid()``."""
         if self._ended is None:
-            return super()._try_wait(flags)  # type: ignore[misc,no-any-return]
+            pid, status = super()._try_wait(flags)  # type: ignore[misc]
+            if pid == self.pid:
+                self.dismiss_guard()  # another session may get the number
+            return pid, status
         try:
             told = self._ended.recv(64, socket.MSG_DONTWAIT if flags & os.WNOHANG else 0)
         except BlockingIOError:
@@ -152,7 +155,10 @@ class CeleryProcess(subprocess.Popen[Any]):
 
     def _internal_poll(self, *args: Any, **options: Any) -> int | None:
         if self._ended is None:
-            return super()._internal_poll(*args, **options)  # type: ignore[misc,no-any-return]
+            code = super()._internal_poll(*args, **options)  # type: ignore[misc]
+            if code is not None:
+                self.dismiss_guard()
+            return code  # type: ignore[no-any-return]
         if self.returncode is None:
             pid, status = self._try_wait(os.WNOHANG)
             if pid:
