@@ -167,56 +167,41 @@ class Action(models.Model):  # type: ignore[misc]
     save = save_base = delete = asave = adelete = refuse
 
 
-class Queue(models.Model):  # type: ignore[misc]
+class Page(models.Model):  # type: ignore[misc]
+    """Something with a name that is a page of the admin, and no row."""
+
+    name = models.TextField(primary_key=True)
+
+    objects = NoRows()
+
+    class Meta:
+        abstract = True
+        managed = False
+        default_permissions = ("view", "change")
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+    save = save_base = delete = asave = adelete = refuse
+
+
+class Queue(Page):
     """A queue with its rules, as a page of the admin."""
 
-    name = models.TextField(primary_key=True)
-
-    objects = NoRows()
-
-    class Meta:
-        managed = False
-        default_permissions = ("view", "change")
-
-    def __str__(self) -> str:
-        return str(self.name)
-
-    save = save_base = delete = asave = adelete = refuse
+    class Meta(Page.Meta):
+        pass
 
 
-class Rule(models.Model):  # type: ignore[misc]
+class Rule(Page):
     """A rate, or a limit of how many run at once, as a page of the admin."""
 
-    name = models.TextField(primary_key=True)
-
-    objects = NoRows()
-
-    class Meta:
-        managed = False
+    class Meta(Page.Meta):
         verbose_name = "rate or limit"
         verbose_name_plural = "rates and limits"
-        default_permissions = ("view", "change")
-
-    def __str__(self) -> str:
-        return str(self.name)
-
-    save = save_base = delete = asave = adelete = refuse
 
 
-class Pause(models.Model):  # type: ignore[misc]
-    """A pause of a task, a tag or a key, as a page of the admin."""
+class Pause(Page):
+    """A pause, named ``task:<name>``, ``tag:<name>`` or ``key:<queue>:<key>``, as such a page."""
 
-    #: ``task:<name>``, ``tag:<name>`` or ``key:<queue>:<key>``.
-    name = models.TextField(primary_key=True)
-
-    objects = NoRows()
-
-    class Meta:
-        managed = False
+    class Meta(Page.Meta):
         verbose_name_plural = "pauses of tasks, tags and keys"
-        default_permissions = ("view", "change")
-
-    def __str__(self) -> str:
-        return str(self.name)
-
-    save = save_base = delete = asave = adelete = refuse
