@@ -18,7 +18,7 @@ from .rows import FINAL, Row, Rows, assert_finished, errors
 from .test_hostile_messages import POOLS as ALL_POOLS
 
 #: The pool for coroutines runs these tasks in threads, as threads do.
-POOLS = [pool for pool in ALL_POOLS if pool != "custom"]
+POOLS = [pool for pool in ALL_POOLS if pool.values != ("custom",)]
 #: In each of these the task has returned: nothing that comes afterwards changes that.
 AFTER_SUCCESS = ("on_success", "after_return", "signal.task_success", "signal.task_postrun")
 
