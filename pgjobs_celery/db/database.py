@@ -252,8 +252,13 @@ def known_databases() -> list[Database]:
 
 
 def find_database(key: str) -> Database | None:
-    """The Database with this key, if this process or the one it was forked from has used it."""
-    return next((each for each in known_databases() if each.key == key), None)
+    """The Database with this key, if this process or the one it was forked from has used it.
+
+    Of several, for apps with other options, that whose transaction this thread is in: no other one
+    sees what was written there.
+    """
+    found = [each for each in known_databases() if each.key == key]
+    return next((each for each in found if each.is_in_transaction), found[0] if found else None)
 
 
 def _leave_aliases() -> None:

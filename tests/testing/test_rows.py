@@ -13,6 +13,8 @@ from celery import Celery, chord, group
 from kombu import Exchange, Queue
 
 from pgjobs_celery import PgTask, jobs, using
+from pgjobs_celery.config import Options
+from pgjobs_celery.db import database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import UnknownTask
 from pgjobs_celery.testing import advance, drain_queue, due, perform_job, testing
@@ -61,7 +63,18 @@ def test_rows_are_run_and_say_what_became_of_them(app, ran):
     assert drain_queue() == {}
 
 
-def test_within_a_transaction_all_of_it_is_part_of_that(app, rolled_back, ran, connection):
+@pytest.fixture
+def of_another_app(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The same database is known already, by an app with other options."""
+    monkeypatch.setattr(database, "_databases", {})
+    others = database.get_database(parse_url(url), Options(pool_size=3))
+    yield
+    others.close()
+
+
+def test_within_a_transaction_all_of_it_is_part_of_that(
+    of_another_app, app, rolled_back, ran, connection
+):
     @app.task
     def second(what):
         ran.append(what)
