@@ -14,6 +14,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ GROWTH = 4 * 1024 * 1024
 UNFINISHED = "SELECT task, state, attempt FROM pgjobs.jobs WHERE finished_at IS NULL LIMIT 20"
 CONNECTIONS = (
     "SELECT count(*) AS n FROM pg_stat_activity "
-    "WHERE datname = current_database() AND application_name = 'pgjobs-celery'"
+    "WHERE datname = current_database() AND application_name = 'pgjobs-celery' "
+    "AND backend_start > %s"
 )
 WRONG = (
     "SELECT task, state, count(*) AS n FROM pgjobs.jobs WHERE attempted_by = %s "
@@ -102,6 +104,8 @@ def test_a_worker_holds_nothing_after_all_kinds_of_ends(
 ) -> None:
     tasks.app.conf.update(broker_url=url, result_backend=url)
     load = Load(random.Random(SEED))
+    # Tests before this one may have left connections of this process, for seconds.
+    began = connection.execute("SELECT clock_timestamp() AS now").fetchall()[0]["now"]
     with running_workers(url, tmp_path) as start:
         staying = start(app="tests.soak.tasks", pool="custom", env=CUSTOM, concurrency=100)
         leaver = Leaver(start)
@@ -115,7 +119,7 @@ def test_a_worker_holds_nothing_after_all_kinds_of_ends(
             load.wait()
             rest(connection)
             counts.append(take_census(staying))
-            connections.append(count_connections(connection))
+            connections.append(count_connections(connection, began))
         workers = [staying, leaver.worker, *leaver.gone]
         said = [line for each in workers for line in each.log.splitlines()]
         wrong = wrong_ends(connection, staying)
@@ -157,9 +161,9 @@ def take_census(worker: Worker) -> dict[str, Any]:
     return counted
 
 
-def count_connections(connection: Connection) -> int:
-    """How many connections the workers and this process have."""
-    return int(connection.execute(CONNECTIONS).fetchall()[0]["n"])
+def count_connections(connection: Connection, began: datetime) -> int:
+    """How many connections the workers and this process have, of those since then."""
+    return int(connection.execute(CONNECTIONS, (began,)).fetchall()[0]["n"])
 
 
 def wrong_ends(connection: Connection, worker: Worker) -> list[Any]:
