@@ -12,6 +12,8 @@ BENCH_SETTINGS
     Other settings of Celery's as JSON.
 BENCH_HITS
     The folder in which tasks note that they started.
+BENCH_RATE
+    The rate of the task ``limited``, for each key.
 BENCH_READY_FD
     A pipe that is told when the worker is ready.
 
@@ -33,6 +35,7 @@ from benchmarks.hits import record
 TRANSPORT_ALIASES["free"] = "benchmarks.free:Transport"
 
 HITS = os.environ.get("BENCH_HITS", "")
+RATE = os.environ.get("BENCH_RATE", "100/10s")
 
 app = Celery(  # type: ignore[no-untyped-call]
     "benchmarks",
@@ -100,6 +103,11 @@ if importlib.util.find_spec("pgjobs_celery"):
     @app.task(name="keyed", base=PgTask, rate=Rate("1000000/s", by="args.1"))
     def keyed(index: int, key: int) -> None:
         """As plain, with a rate for each key."""
+        record(HITS, index)
+
+    @app.task(name="limited", base=PgTask, rate=Rate(RATE, by="args.1"))
+    def limited(index: int, key: int) -> None:
+        """As keyed, with a rate that does limit."""
         record(HITS, index)
 
 

@@ -85,13 +85,14 @@ def unique(count: int) -> None:
 @cli.command()
 @click.argument("task")
 @click.argument("count", type=int)
-def keys(task: str, count: int) -> None:
-    """Publish COUNT tasks that have a thousand keys in turn."""
+@click.option("--keys", default=1_000, help="How many keys there are.")
+def keys(task: str, count: int, keys: int) -> None:
+    """Publish COUNT tasks that have these keys in turn."""
     from pgjobs_celery import bulk
 
     with bulk():
         for index in range(count):
-            app.tasks[task].delay(index, index % 1_000)
+            app.tasks[task].delay(index, index % keys)
     click.echo(json.dumps({}))
 
 

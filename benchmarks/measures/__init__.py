@@ -8,6 +8,7 @@ from benchmarks.measures.drain import Drain
 from benchmarks.measures.enqueue import Enqueue
 from benchmarks.measures.eta import Eta
 from benchmarks.measures.events import Events
+from benchmarks.measures.exact import Exactness
 from benchmarks.measures.flow import Flow
 from benchmarks.measures.idle import Idle
 from benchmarks.measures.latency import Latency
@@ -45,6 +46,8 @@ MEASURES: tuple[Measure, ...] = (
     Idle(),
     Uniqueness(),
     Flow(),
+    Exactness(keys=1_000, limit=10),
+    Exactness(keys=100, limit=100),
     *(
         Waiting(Pool(pool, concurrency), tasks, seconds)
         for tasks, seconds, concurrency in (
