@@ -29,8 +29,16 @@ SISTERS = {"pgjobs-relaxed", "redis-aof-no", "redis-aof-everysec", "rabbitmq", "
 #: Each runs a worker; ``redis`` and ``arq`` do not: they would flush two databases of the server.
 HERE = [name for name in SYSTEMS if name not in {"redis", "arq", *SISTERS}]
 
+#: Enough tasks for a worker's CPU to be seen, which is counted in hundredths of a second.
 FEW = dataclasses.replace(
-    Scale.quick(), tasks=30, enqueued=30, published=50, remote=5, shrink=100, first=20, patience=100
+    Scale.quick(),
+    tasks=200,
+    enqueued=30,
+    published=50,
+    remote=5,
+    shrink=100,
+    first=20,
+    patience=100,
 )
 
 
