@@ -217,15 +217,15 @@ def test_no_command_shows_what_a_terminal_obeys(
 ) -> None:
     run = {name for words in commands() for name in (tuple(words[:1]), tuple(words[:2]))}
     assert {*names(cli.pgjobs)} <= run
-    said = ""
+    printed = ""
     for words in commands():
         if words[0] == "maintain":
             continue  # its log is that of a worker, below
         done = CliRunner().invoke(celery, ["-A", "cli_evil", "pgjobs", *words])
         assert done.exception is None or isinstance(done.exception, SystemExit), (words, done)
         assert_harmless(done.output)
-        said += done.output
-    assert said.count("PWNED") > 100
+        printed += done.output
+    assert printed.count("PWNED") > 100
 
 
 def test_what_commands_print_goes_through_one_place() -> None:
@@ -273,11 +273,11 @@ def test_each_logger_of_ours_writes_one_line(logged: Any) -> None:
     found = list(loggers())
     assert len(found) > 15
     for logger in found:
-        said = logged(
+        printed = logged(
             logger, lambda logger=logger: logger.error("of %s: %s", EVIL, ValueError(EVIL))
         )
-        assert_harmless(said)
-        assert said.count("\n") == 1, logger
+        assert_harmless(printed)
+        assert printed.count("\n") == 1, logger
 
         def fail(logger: logging.Logger = logger) -> None:
             try:
@@ -285,9 +285,9 @@ def test_each_logger_of_ours_writes_one_line(logged: Any) -> None:
             except ValueError:
                 logger.exception("it failed, and said %s", EVIL)
 
-        said = logged(logger, fail)
-        assert_harmless(said.replace("\nFORGED", "\n FORGED"))
-        assert "Traceback" in said
+        printed = logged(logger, fail)
+        assert_harmless(printed.replace("\nFORGED", "\n FORGED"))
+        assert "Traceback" in printed
 
 
 def test_what_can_be_printed_is_logged_as_it_is(logged: Any) -> None:

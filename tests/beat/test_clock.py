@@ -32,7 +32,7 @@ def test_it_begins_elsewhere_at_the_same_moment_for_all(given):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"origin": "2027-03-28T00:00:00"}, "with its offset"),
         ({"origin": "tomorrow"}, "with its offset"),
@@ -44,8 +44,8 @@ def test_it_begins_elsewhere_at_the_same_moment_for_all(given):
         ({"speed": "fast"}, "a number"),
     ],
 )
-def test_what_makes_no_clock_is_refused(given, said):
-    with pytest.raises(InvalidOption, match=said):
+def test_what_makes_no_clock_is_refused(given, message):
+    with pytest.raises(InvalidOption, match=message):
         read_clock({f"pgjobs_beat_clock_{name}": value for name, value in given.items()})
 
 

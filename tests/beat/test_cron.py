@@ -210,7 +210,7 @@ def test_an_expression_has_five_fields(expression, expected):
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         ("", "not a cron expression"),
         ("* * *", "not a cron expression"),
@@ -221,8 +221,8 @@ def test_an_expression_has_five_fields(expression, expected):
         ("R * * * *", "another time in each process"),
     ],
 )
-def test_what_is_no_expression_is_refused(expression, said):
-    with pytest.raises(InvalidOption, match=said):
+def test_what_is_no_expression_is_refused(expression, message):
+    with pytest.raises(InvalidOption, match=message):
         parse(expression)
 
 

@@ -168,7 +168,7 @@ def test_every_entry_is_taken_over_or_it_is_said_why_not(control, django_url):
         "nightly, disabled": "left out",
         "celery.backend_cleanup": "not needed",
     }
-    for name, said in {
+    for name, note in {
         "elsewhere": r"'a cron\(\) in Asia/Kolkata'",
         "elsewhere, listed": r"a cron\(\) in America/New_York: when the clocks change",
         "elsewhere, both days": "in Asia/Tokyo, the app in Europe/Berlin",
@@ -184,7 +184,7 @@ def test_every_entry_is_taken_over_or_it_is_said_why_not(control, django_url):
         "nightly": "is in beat_schedule",
         "nightly, disabled": "pause it once a beat has started",
     }.items():
-        assert re.search(said, str(outcomes[name].notes)), name
+        assert re.search(note, str(outcomes[name].notes)), name
 
 
 def test_an_entry_is_here_what_it_is_there(control, django_url):
@@ -301,7 +301,7 @@ def test_to_expire_after_0_seconds_is_never_to_expire(control, django_url, conne
 
 
 @pytest.mark.parametrize(
-    ("column", "at", "left_out", "said"),
+    ("column", "at", "left_out", "note"),
     [
         ("last_run_at", "infinity", False, "its last_run_at is infinity, and is not taken over"),
         ("last_run_at", "0044-03-15 12:00:00+00 BC", False, "BC, and is not taken over"),
@@ -313,7 +313,7 @@ def test_to_expire_after_0_seconds_is_never_to_expire(control, django_url, conne
     ],
 )
 def test_a_time_that_python_cannot_hold_is_that_entrys_own_matter(
-    control, django_url, connection, column, at, left_out, said
+    control, django_url, connection, column, at, left_out, note
 ):
     connection.execute(
         f"UPDATE django_celery_beat_periodictask SET {column} = %s WHERE name = 'interval of days'",
@@ -322,7 +322,7 @@ def test_a_time_that_python_cannot_hold_is_that_entrys_own_matter(
     outcomes = take_over(control, django_url)
     odd = outcomes.pop("interval of days")
     assert odd.action == ("left out" if left_out else "added")
-    assert said in "; ".join(odd.notes)
+    assert note in "; ".join(odd.notes)
     assert outcomes["interval"].action == "added"
     assert (control.get("interval of days") is None) is left_out
     assert read_django_entries(parse_url(django_url))

@@ -121,7 +121,7 @@ def test_what_is_wrong_with_an_entry_is_said_and_stops_no_other(
         )
     )
     tick(beat)
-    for said in (
+    for warning in (
         "there is no key 'shedule'; did you mean 'schedule'?",
         "task must be text, not None",
         "its name must have 1 to 1,000 bytes",
@@ -134,7 +134,7 @@ def test_what_is_wrong_with_an_entry_is_said_and_stops_no_other(
         "is due at once",
         "NUL",
     ):
-        assert said in caplog.text
+        assert warning in caplog.text
     assert entries(connection).keys() == {
         *("object", "lazy", "exchange", "tags", "good", "also good")
     }

@@ -159,14 +159,14 @@ def test_pools_hand_out_connections_that_work(url: str, connection: Connection):
 
 
 @pytest.mark.parametrize(
-    ("url", "said", "advice"),
+    ("url", "reason", "advice"),
     [
         ("pgjobs://app:hush-hush@127.0.0.1:1/app", "app@127.0.0.1:1/app", "is the server running"),
         ("pgjobs://app:hush-hush@no-such-host.invalid/app", "no-such-host.invalid", "host name"),
         ("pgjobs://app:hush-hush@/app?host=/nowhere", "/nowhere", "socket directory"),
     ],
 )
-def test_a_server_that_is_not_there_is_named_with_the_remedy(url: str, said: str, advice: str):
+def test_a_server_that_is_not_there_is_named_with_the_remedy(url: str, reason: str, advice: str):
     broker = kombu.Connection(url)
     with pytest.raises(broker.connection_errors) as raised:
         broker.transport.establish_connection()
@@ -174,7 +174,7 @@ def test_a_server_that_is_not_there_is_named_with_the_remedy(url: str, said: str
     with pytest.raises(kombu.exceptions.OperationalError) as ensured:
         broker.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
     for error in (str(raised.value), str(ensured.value)):
-        assert said in error
+        assert reason in error
         assert advice in error
         assert SECRET not in error
 
@@ -233,9 +233,9 @@ def stranger(server: EmbeddedServer, url: str, connection: Connection) -> Iterat
 
 
 def test_a_wrong_password_is_called_that_and_not_shown(stranger: str):
-    for wrong, said in ((f":{SECRET}-wrong@", "authentication failed"), ("@", "no password")):
+    for wrong, reason in ((f":{SECRET}-wrong@", "authentication failed"), ("@", "no password")):
         broker = kombu.Connection(stranger.replace(f":{SECRET}@", wrong))
-        with pytest.raises(broker.connection_errors, match=f"{said}.*password") as raised:
+        with pytest.raises(broker.connection_errors, match=f"{reason}.*password") as raised:
             broker.transport.establish_connection()
         assert SECRET not in str(raised.value)
 

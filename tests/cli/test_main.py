@@ -318,23 +318,23 @@ def test_a_server_that_is_down_is_one_line_with_host_and_user(celery):
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         url = f"pgjobs://app:{PASSWORD}@127.0.0.1:{port}/app"
-        said = the_error(celery("-b", url, "pgjobs", "migrate"))
-    assert f"app@127.0.0.1:{port}/app" in said
-    assert "is the server running" in said
+        message = the_error(celery("-b", url, "pgjobs", "migrate"))
+    assert f"app@127.0.0.1:{port}/app" in message
+    assert "is the server running" in message
 
 
 def test_a_host_that_does_not_exist_is_one_line(celery):
     url = f"pgjobs://app:{PASSWORD}@nowhere.invalid/app"
-    said = the_error(celery("-b", url, "pgjobs", "status"))
-    assert "app@nowhere.invalid/app" in said
-    assert "check the host name" in said
+    message = the_error(celery("-b", url, "pgjobs", "status"))
+    assert "app@nowhere.invalid/app" in message
+    assert "check the host name" in message
 
 
 def test_a_missing_database_names_the_createdb_command(celery, server_url):
     url = url_of(server_url, dbname="pgjobs_mig_nowhere")
-    said = the_error(celery("-b", url, "pgjobs", "migrate"))
-    assert "pgjobs_mig_nowhere" in said
-    words = said.partition("createdb ")[2].split()
+    message = the_error(celery("-b", url, "pgjobs", "migrate"))
+    assert "pgjobs_mig_nowhere" in message
+    words = message.partition("createdb ")[2].split()
     assert words[-1] == "pgjobs_mig_nowhere"
     assert "-U" in words
     assert str(conninfo_to_dict(parse_url(url))["user"]) in words
@@ -343,10 +343,10 @@ def test_a_missing_database_names_the_createdb_command(celery, server_url):
 def test_a_wrong_password_is_one_line_without_the_password(celery):
     with refusing_server() as port:
         url = f"pgjobs://app:{PASSWORD}@127.0.0.1:{port}/app"
-        said = the_error(celery("-b", url, "pgjobs", "migrate"))
-    assert "password authentication failed" in said
-    assert "check the user and the password in the URL" in said
-    assert f"app@127.0.0.1:{port}/app" in said
+        message = the_error(celery("-b", url, "pgjobs", "migrate"))
+    assert "password authentication failed" in message
+    assert "check the user and the password in the URL" in message
+    assert f"app@127.0.0.1:{port}/app" in message
 
 
 def test_a_role_without_rights_is_told_what_to_grant(celery, bare_database, db):

@@ -148,8 +148,8 @@ def test_what_a_command_asks_for_is_enough_and_no_more(
     assert done.exit_code == 0, done.output
     if words in READING:
         assert not re.search("INSERT|UPDATE|DELETE|SEQUENCE", "; ".join(statements))
-    said = " ".join(statements).replace("GRANT SELECT ON pgjobs.migrations ", "")
-    assert "migrations" not in said
+    grants = " ".join(statements).replace("GRANT SELECT ON pgjobs.migrations ", "")
+    assert "migrations" not in grants
 
 
 def test_each_command_with_rights_of_its_own_is_run_here() -> None:

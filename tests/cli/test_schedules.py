@@ -219,11 +219,11 @@ def test_an_app_with_its_jobs_elsewhere_is_one_line(run, app):
 def check(run: Callable[..., Result]) -> dict[str, list[str]]:
     """What is said, by rule."""
     done = run("check", "--json")
-    said: dict[str, list[str]] = {}
+    reported: dict[str, list[str]] = {}
     for finding in json.loads(done.output):
-        said.setdefault(finding["rule"], []).append(f"{finding['name']}: {finding['text']}")
-    assert done.exit_code == (1 if said else 0)
-    return said
+        reported.setdefault(finding["rule"], []).append(f"{finding['name']}: {finding['text']}")
+    assert done.exit_code == (1 if reported else 0)
+    return reported
 
 
 def test_what_is_as_it_should_be_is_not_mentioned(run, app, control):
@@ -248,14 +248,14 @@ def test_what_may_not_be_meant_is_named(run, app, control):
     app.conf.beat_schedule = {
         **app.conf.beat_schedule, "new": {"task": "shop.report", "schedule": 60},
     }  # fmt: skip
-    said = check(run)
-    assert said.keys() == {"days", "task", "missed", "unknown"}
-    assert said["days"][0].startswith("days: '0 9 1 * 1' is due on the days of the month and")
-    assert said["task"][0].endswith("did you mean 'shop.report'?")
-    lost, many = said["missed"]
+    reported = check(run)
+    assert reported.keys() == {"days", "task", "missed", "unknown"}
+    assert reported["days"][0].startswith("days: '0 9 1 * 1' is due on the days of the month and")
+    assert reported["task"][0].endswith("did you mean 'shop.report'?")
+    lost, many = reported["missed"]
     assert lost.startswith("lost: a tick that no beat is there for within 60 s is left out")
     assert many.startswith("many: it is due every 5 s, and when no beat was there up to 100 jobs")
-    assert said["unknown"] == ["new: is in beat_schedule, and no beat has started with it yet"]
+    assert reported["unknown"] == ["new: is in beat_schedule, and no beat has started with it yet"]
     assert "days: days: '0 9 1 * 1'" in run("check").output
 
 
@@ -278,9 +278,9 @@ def test_an_entry_that_beat_leaves_out_is_named(run, app):
         "range": {"task": "shop.report", "schedule": "61 * * * *"},
         7: {"task": "shop.report", "schedule": 60},
     }
-    said = check(run)
-    assert said.keys() == {"wrong"}
-    number, key, never, none, range_ = said["wrong"]
+    reported = check(run)
+    assert reported.keys() == {"wrong"}
+    number, key, never, none, range_ = reported["wrong"]
     assert number == "7: beat leaves it out: its name must be text, not 7"
     assert key.endswith("there is no key 'schedul'; did you mean 'schedule'?")
     assert never.startswith("never: beat leaves it out: ")
@@ -289,7 +289,7 @@ def test_an_entry_that_beat_leaves_out_is_named(run, app):
 
 
 @pytest.mark.parametrize(
-    ("zone", "given", "said"),
+    ("zone", "given", "reported"),
     [
         ("Europe/Berlin", crontab(minute=30, hour=2), "due at 03:30+0200 and not at 03:00+0200"),
         ("Europe/Berlin", crontab(minute=0), "not due at 02:00+0100"),
@@ -303,16 +303,18 @@ def test_an_entry_that_beat_leaves_out_is_named(run, app):
         ("UTC", crontab(minute=0), None),
     ],
 )
-def test_what_a_change_of_the_clocks_does_to_a_crontab_is_named(run, app, zone, given, said):
+def test_what_a_change_of_the_clocks_does_to_a_crontab_is_named(run, app, zone, given, reported):
     app.conf.timezone = zone
     app.conf.beat_schedule = {"a": {"task": "shop.report", "schedule": given}}
     given.app = app
     start_beat(app)
     found = check(run)
-    if said is None:
+    if reported is None:
         assert found == {}
     else:
-        assert any(said in text and "when the clocks change" in text for text in found["clocks"])
+        assert any(
+            reported in text and "when the clocks change" in text for text in found["clocks"]
+        )
 
 
 def test_an_entry_that_cannot_be_read_here_is_named(run, control, connection):

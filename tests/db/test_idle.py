@@ -136,20 +136,20 @@ def few(url: str, connection: Connection) -> Iterator[str]:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
+def warned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
     """What this process says of a full server, as if for the first time."""
     monkeypatch.setattr(places, "_warned_at", -1e9)
     caplog.set_level(logging.WARNING)
     return lambda: [each.getMessage() for each in caplog.records if each.name == places.__name__]
 
 
-def test_a_full_server_is_waited_for_and_that_is_said_once(make: Any, few: str, said: Any):
+def test_a_full_server_is_waited_for_and_that_is_said_once(make: Any, few: str, warned: Any):
     holder = psycopg.connect(few)
     database = make(few, connect_timeout=30)
     listening = threading.Event()
 
     def release() -> None:
-        wait_for(said)
+        wait_for(warned)
         listening.set()
         holder.close()
 
@@ -158,12 +158,12 @@ def test_a_full_server_is_waited_for_and_that_is_said_once(make: Any, few: str, 
     assert database.fetch("ping")
     thread.join()
     assert listening.is_set()
-    (warning,) = said()
+    (warning,) = warned()
     assert "has no connection left: waiting for one, 30 s each time" in warning
     assert "raise max_connections" in warning
 
 
-def test_it_is_not_waited_for_longer_than_for_a_server(make: Any, few: str, said: Any):
+def test_it_is_not_waited_for_longer_than_for_a_server(make: Any, few: str, warned: Any):
     with psycopg.connect(few):
         database = make(few, connect_timeout=0.3)
         for _ in range(2):
@@ -171,23 +171,23 @@ def test_it_is_not_waited_for_longer_than_for_a_server(make: Any, few: str, said
                 database.fetch("ping")
         with pytest.raises(ConnectionFailed, match="too many"):
             database.listen_for_results()
-    assert len(said()) == 1
+    assert len(warned()) == 1
     assert database.fetch("ping")
 
 
-def test_one_that_another_thread_gives_back_will_do(make: Any, few: str, said: Any):
+def test_one_that_another_thread_gives_back_will_do(make: Any, few: str, warned: Any):
     database = make(few, connect_timeout=30)
     found: list[int] = []
     with database.connection() as held:
         thread = threading.Thread(target=lambda: found.append(pid(database)))
         thread.start()
-        wait_for(said)
+        wait_for(warned)
         session = held.psycopg.info.backend_pid
     thread.join()
     assert found == [session]
 
 
-def test_while_it_is_full_nothing_idle_is_kept(make: Any, few: str, said: Any, connection: Any):
+def test_while_it_is_full_nothing_idle_is_kept(make: Any, few: str, warned: Any, connection: Any):
     database = make(few, connect_timeout=0.2, idle_timeout=3600)
     with database.connection() as held:
         session = held.psycopg.info.backend_pid
@@ -196,13 +196,13 @@ def test_while_it_is_full_nothing_idle_is_kept(make: Any, few: str, said: Any, c
     wait_for(lambda: not is_there(connection, session))
 
 
-def test_a_task_waits_for_longer(make: Any, few: str, said: Any, make_app: Callable[..., Celery]):
+def test_a_task_waits_for_longer(make: Any, few: str, warned: Any, make_app: Callable[..., Celery]):
     database = make(few, connect_timeout=0.1)
     holder = psycopg.connect(few)
     task = make_app().task(database.fetch, name="task", shared=False)
 
     def release() -> None:
-        wait_for(said)
+        wait_for(warned)
         holder.close()
 
     thread = threading.Thread(target=release)
@@ -216,7 +216,7 @@ def test_a_task_waits_for_longer(make: Any, few: str, said: Any, make_app: Calla
         task.pop_request()
         _task_stack.pop()
         thread.join()
-    assert "60 s each time" in said()[0]
+    assert "60 s each time" in warned()[0]
 
 
 @pytest.mark.parametrize(

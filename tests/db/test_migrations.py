@@ -164,10 +164,10 @@ def test_a_failing_file_is_rolled_back_with_its_record_and_names_its_line(db, tm
     )
     with pytest.raises(MigrationFailed) as caught:
         migrate(db, "pgjobs", folder=folder)
-    said = str(caught.value)
-    assert "0002_create_b.sql line 4" in said
-    assert "pgjobs.nowhere" in said
-    assert "rolled back" in said
+    message = str(caught.value)
+    assert "0002_create_b.sql line 4" in message
+    assert "pgjobs.nowhere" in message
+    assert "rolled back" in message
     assert isinstance(caught.value.__cause__, psycopg.Error)
     assert tables(db) == ["a", "migrations"]
     assert status(db, "pgjobs").version == 1
@@ -281,10 +281,10 @@ def test_a_table_locked_by_a_long_transaction_ends_in_migration_locked(db, conne
         holder.execute("SELECT count(*) FROM pgjobs.jobs")
         with pytest.raises(MigrationLocked) as caught:
             migrate(db, "pgjobs", to=0, lock_timeout=0.2)
-    said = str(caught.value)
-    assert f"server process {holder.info.backend_pid}" in said
-    assert "pg_terminate_backend" in said
-    assert "--lock-timeout" in said
+    message = str(caught.value)
+    assert f"server process {holder.info.backend_pid}" in message
+    assert "pg_terminate_backend" in message
+    assert "--lock-timeout" in message
     assert "jobs" in tables(db)
     assert_unlocked(db)
     migrate(db, "pgjobs", to=0)

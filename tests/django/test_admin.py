@@ -54,7 +54,7 @@ def act(client: Any, action: str, chosen: list[Any], *, query: str = "", **value
     return client.post(LIST + query, form, follow=True)
 
 
-def said(page: Any) -> list[str]:
+def messages(page: Any) -> list[str]:
     """What the page says on top."""
     return [str(message) for message in page.context["messages"]]
 
@@ -130,7 +130,7 @@ def test_actions_say_how_many_they_changed_and_left(
     done = app.tasks["add"].delay(4, 4)
     app.backend.mark_as_done(done.id, 8)
     page = act(admin, "cancel_jobs", [*waiting, done], reason="not needed")
-    assert said(page) == [
+    assert messages(page) == [
         "3 jobs cancelled, or told to stop",
         "1 job left alone: to cancel is for those that are available, executing, retryable or "
         "scheduled",
@@ -140,8 +140,8 @@ def test_actions_say_how_many_they_changed_and_left(
         "not needed",
     }
     assert "not needed" in jobs(app).get(waiting[0]).errors[0]["message"]
-    assert said(act(admin, "retry_jobs", waiting[:2])) == ["2 jobs to run again"]
-    assert said(act(admin, "delete_jobs", [done])) == ["1 job deleted"]
+    assert messages(act(admin, "retry_jobs", waiting[:2])) == ["2 jobs to run again"]
+    assert messages(act(admin, "delete_jobs", [done])) == ["1 job deleted"]
     assert states(connection) == {
         waiting[0].id: "available", waiting[1].id: "available", waiting[2].id: "cancelled",
     }  # fmt: skip
@@ -156,7 +156,7 @@ def test_cancel_and_delete_ask_first(app: Celery, admin: Any, connection: Connec
     assert "Delete 1 job?" in page.content.decode()
     assert states(connection) == {result.id: "available"}
     asked = dict(re.findall(r'<input type="hidden" name="(\w+)" value="(\w+)">', str(page.content)))
-    assert said(admin.post(LIST, asked, follow=True)) == ["1 job deleted"]
+    assert messages(admin.post(LIST, asked, follow=True)) == ["1 job deleted"]
     assert states(connection) == {}
 
 
@@ -164,7 +164,7 @@ def test_all_that_a_filter_finds_can_be_chosen(app: Celery, admin: Any, connecti
     add = [app.tasks["add"].delay(n, n) for n in range(3)]
     once = app.tasks["once"].delay(7)
     page = act(admin, "cancel_jobs", add[:1], query="?task=add", select_across="1")
-    assert said(page) == ["3 jobs cancelled, or told to stop"]
+    assert messages(page) == ["3 jobs cancelled, or told to stop"]
     assert states(connection)[once.id] == "available"
 
 

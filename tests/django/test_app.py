@@ -273,9 +273,9 @@ def test_what_was_taken_back_without_django_is_applied_again(
         with migrations.session("django://default") as session:
             migrations.migrate(session, "pgjobs", down)
         assert empty_default() == (down, FILES)
-        said = command()
+        report = command()
         assert empty_default() == (VERSIONS[-1], FILES)
-        assert f"up   {FILES[-1]}" in said
+        assert f"up   {FILES[-1]}" in report
         assert "behind Django's records" not in command()
 
 

@@ -26,7 +26,7 @@ def mail(app: Celery) -> Celery:
     return app
 
 
-def said(page: Any) -> list[str]:
+def messages(page: Any) -> list[str]:
     """What the page says on top."""
     return [str(message) for message in page.context["messages"]]
 
@@ -80,7 +80,7 @@ def test_queues_are_paused_until_a_time_and_resumed(mail: Celery, admin: Any):
     assert "Pause mail?" in asked.content.decode()
     assert not queues(mail).get("mail").is_paused
     page = act(admin, QUEUES, "pause_queues", "mail", until="2h")
-    assert said(page) == ["1 queue paused."]
+    assert messages(page) == ["1 queue paused."]
     end = queues(mail).get("mail").paused_until
     assert end is not None
     assert timedelta(minutes=119) < end - datetime.now(timezone.utc) < timedelta(minutes=121)
@@ -89,10 +89,10 @@ def test_queues_are_paused_until_a_time_and_resumed(mail: Celery, admin: Any):
     assert end is not None
     assert end.year == 2199
     page = act(admin, QUEUES, "pause_queues", "mail", until="soon")
-    assert "'soon' is neither a duration" in said(page)[0]
+    assert "'soon' is neither a duration" in messages(page)[0]
     page = act(admin, QUEUES, "resume_queues", "mail")
-    assert said(page) == ["1 queue resumed."]
-    assert said(act(admin, QUEUES, "resume_queues", "mail")) == [
+    assert messages(page) == ["1 queue resumed."]
+    assert messages(act(admin, QUEUES, "resume_queues", "mail")) == [
         "0 queues resumed.",
         "1 queue not paused.",
     ]
@@ -107,7 +107,7 @@ def test_the_form_of_a_queue_sets_and_clears_its_rules(mail: Celery, admin: Any)
         "max_depth": 10, "on_full": "wait", "wait": 2,
     }  # fmt: skip
     page = change(admin, MAIL, **changes)
-    assert "was changed successfully" in said(page)[0]
+    assert "was changed successfully" in messages(page)[0]
     rules = queues(mail).get("mail")
     assert (rules.concurrency, rules.fair_by, rules.ageing) == (5, "kwargs.tenant_id", 60.0)
     assert (rules.max_depth, rules.on_full, rules.full_wait) == (10, "wait", 2.0)
@@ -141,7 +141,7 @@ def test_a_rate_of_the_code_is_cleared_by_hand(mail: Celery, admin: Any):
     assert rule is not None
     assert (rule.limit, rule.source) == (None, "hand")
     page = act(admin, QUEUES, "reset_queues", "mail")
-    assert said(page) == ["1 queue reset."]
+    assert messages(page) == ["1 queue reset."]
     rule = flows(mail).get("rate/queue/mail")
     assert rule is not None
     assert (rule.limit, rule.source) == ("5/s", "code")
@@ -177,7 +177,7 @@ def test_rules_of_tasks_and_names_are_set_and_taken_away(app: Celery, admin: Any
         {"flow": "rate/task/add", "limit": "100/m", "by": "x", "scope": "global"},
         follow=True,
     )
-    assert "was added successfully" in said(page)[0]
+    assert "was added successfully" in messages(page)[0]
     rule = flows(app).get("rate/task/add")
     assert rule is not None
     assert (rule.limit, rule.by, rule.algorithm) == ("100/m", "kwargs.x", "window")
@@ -200,7 +200,7 @@ def test_rules_of_tasks_and_names_are_set_and_taken_away(app: Celery, admin: Any
     listed = admin.get(RULES).content.decode()
     assert "5/s, burst 9" in listed
     page = act(admin, RULES, "reset_rules", "rate/task/add", "running/task/add")
-    assert said(page) == ["2 rules reset."]
+    assert messages(page) == ["2 rules reset."]
     assert [each.name for each in flows(app)] == []
 
 
@@ -212,7 +212,7 @@ def test_tasks_tags_and_keys_are_paused_and_resumed(app: Celery, admin: Any):
     ):
         form = {"kind": kind, "value": value, "queue": queue, "until": until}
         page = admin.post(f"{PAUSES}add/", form, follow=True)
-        assert "was added successfully" in said(page)[0], kind
+        assert "was added successfully" in messages(page)[0], kind
     found = [(each.kind, each.name, each.queue) for each in flows(app).pauses()]
     assert found == [("key", "7", "mail"), ("tag", "mail", ""), ("task", "add", "")]
     for wrong, field in (
@@ -226,7 +226,7 @@ def test_tasks_tags_and_keys_are_paused_and_resumed(app: Celery, admin: Any):
     assert "2199" in page.content.decode()
     names = [row.pk for row in page.context["cl"].result_list]
     assert names == ["key:mail:7", "tag:mail", "task:add"]
-    assert said(act(admin, PAUSES, "resume_jobs", *names)) == ["3 pauses ended."]
+    assert messages(act(admin, PAUSES, "resume_jobs", *names)) == ["3 pauses ended."]
     assert flows(app).pauses() == []
     assert actions(app)[-1] == ("resume_jobs", "ada", "admin")
 
@@ -250,7 +250,7 @@ def test_who_may_view_only_looks(mail: Celery, sign_in: Any):
 
 def test_who_may_change_acts(mail: Celery, sign_in: Any):
     editor = sign_in("change_queue", "change_rule", "change_pause")
-    assert said(act(editor, QUEUES, "pause_queues", "mail", until="")) == ["1 queue paused."]
+    assert messages(act(editor, QUEUES, "pause_queues", "mail", until="")) == ["1 queue paused."]
     change(editor, MAIL, limit=3)
     assert queues(mail).get("mail").concurrency == 3
     assert editor.get(f"{PAUSES}add/").status_code == 200

@@ -27,10 +27,10 @@ app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logg
 app.conf.update(json.loads(os.environ.get("PGJOBS_TEST_CONF", "{}")))
 
 
-def note_signal(signal: Signal, sender: Any, **said: Any) -> None:
+def note_signal(signal: Signal, sender: Any, **given: Any) -> None:
     """Write down what was sent: a line of JSON in the file that the environment names."""
     if path := os.environ.get("PGJOBS_TEST_SIGNALS"):
-        names = {name: value for name, value in said.items() if name in signal.providing_args}
+        names = {name: value for name, value in given.items() if name in signal.providing_args}
         append(path, json.dumps({"signal": signal.name, "sender": sender, **names}))
 
 

@@ -69,14 +69,14 @@ def test_workers_and_publishers_share_a_server_that_is_too_small(
             )
             for _ in range(PUBLISHERS)
         ]  # fmt: skip
-        said = [publisher.communicate(timeout=120) for publisher in publishers]
-        assert [publisher.returncode for publisher in publishers] == [0] * PUBLISHERS, said
-        published = [line for out, _ in said for line in out.split()]
+        outputs = [publisher.communicate(timeout=120) for publisher in publishers]
+        assert [publisher.returncode for publisher in publishers] == [0] * PUBLISHERS, outputs
+        published = [line for out, _ in outputs for line in out.split()]
         assert len(published) == PUBLISHERS * EACH
         # Each has published another one, from a child.
         wait_for(lambda: rows.count() == {"completed": 2 * len(published)}, 60, rows.count)
         assert all(worker.process.poll() is None for worker in workers)
-        logs = [worker.log for worker in workers] + [err for _, err in said]
+        logs = [worker.log for worker in workers] + [err for _, err in outputs]
         warned = [log.count("has no connection left") for log in logs]
         assert sum(warned) >= 1  # or the server was not too small
         assert max(warned) <= 4  # once for each process: a worker has three

@@ -77,13 +77,13 @@ def test_a_worker_whose_locks_are_held_works_and_says_why_it_polls(
     hold(nobody, WORK, f"{WORK}celery")
     started = worker(pool=pool)
     assert [tasks.add.delay(n, 1).get(timeout=LONG) for n in range(5)] == [1, 2, 3, 4, 5]
-    said = "another session holds 2 of the advisory locks"
-    wait_for(lambda: said in started.log, LONG, message=lambda: started.log)
+    warning = "another session holds 2 of the advisory locks"
+    wait_for(lambda: warning in started.log, LONG, message=lambda: started.log)
     assert tasks.add.apply_async((1, 2), countdown=0.1).get(timeout=LONG) == 3
     let_go(nobody)
     wait_for(lambda: "the advisory locks are free again" in started.log, LONG)
     assert tasks.add.delay(1, 2).get(timeout=LONG) == 3
-    assert started.log.count(said) == 1
+    assert started.log.count(warning) == 1
     hold_in_vain = "SELECT pg_try_advisory_lock(%s, hashtext(%s))"
     wait_for(lambda: nobody.execute(hold_in_vain, [SLEEPERS, WORK]).fetchone() == (False,), LONG)
     assert started.stop() == 0

@@ -92,10 +92,10 @@ def test_nonsense_for_remote_control_harms_no_worker(worker: StartWorker, app: C
     wait_for(answers)
     app.control.add_consumer("q", "x", "no-such-type", reply=True, timeout=10, limit=1)
     assert tasks.add.delay(1, 2).get(timeout=10) == 3
-    for said in (
+    for warning in (
         "Can't decode message body",
         "Control command error",
         "pidbox command error: KeyError('no_such_command')",
         "exchange 'x' cannot be of type no-such-type: use direct, fanout, topic",
     ):
-        assert said in started.log
+        assert warning in started.log

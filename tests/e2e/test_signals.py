@@ -27,8 +27,8 @@ def sent(worker: StartWorker, request: pytest.FixtureRequest, tmp_path: Path) ->
 def read(path: Path, task_id: str) -> list[dict[str, Any]]:
     """What was said of a job."""
     lines = path.read_text().splitlines() if path.exists() else []
-    said = [json.loads(line) for line in lines]
-    return [each for each in said if each["task_id"] == task_id]
+    events = [json.loads(line) for line in lines]
+    return [each for each in events if each["task_id"] == task_id]
 
 
 def test_signals_tell_what_the_rows_say(pgtask_app: Celery, rows: Rows, sent: Path):
@@ -45,24 +45,24 @@ def test_signals_tell_what_the_rows_say(pgtask_app: Celery, rows: Rows, sent: Pa
         row = rows.wait(result.id)
         assert row["state"] == state
         ends = 2 if state == "discarded" else 1
-        said = wait_for(
+        events = wait_for(
             lambda id=result.id, count=attempts + ends: (
                 found if len(found := read(sent, id)) >= count else None
             )
         )
-        assert [(each["signal"], each["attempt"]) for each in said] == [
+        assert [(each["signal"], each["attempt"]) for each in events] == [
             *(("job_claimed", attempt + 1) for attempt in range(attempts)),
             ("job_finished", attempts),
             *([("job_discarded", attempts)] if state == "discarded" else []),
         ]
-        assert {each["sender"] for each in said} == {task.name}
-        assert said[0]["queue"] == "celery"
-        assert said[0]["max_attempts"] == row["max_attempts"]
-        finished = said[attempts]
+        assert {each["sender"] for each in events} == {task.name}
+        assert events[0]["queue"] == "celery"
+        assert events[0]["max_attempts"] == row["max_attempts"]
+        finished = events[attempts]
         assert finished["state"] == state
         if state == "discarded":
             assert finished["error"]["type"] == "ValueError"
-            assert said[-1]["error"] == finished["error"]
+            assert events[-1]["error"] == finished["error"]
 
 
 def test_a_job_that_retries_or_replaces_itself_has_not_ended(
@@ -71,12 +71,12 @@ def test_a_job_that_retries_or_replaces_itself_has_not_ended(
     for task, args, attempts in ((pgtasks.retry, (2,), 3), (pgtasks.replace, (1,), 2)):
         result = task.apply_async(args)
         rows.wait(result.id)
-        said = wait_for(
+        events = wait_for(
             lambda id=result.id: (
                 found if (found := read(sent, id))[-1:] and "state" in found[-1] else None
             )
         )
-        assert [(each["signal"], each["attempt"]) for each in said] == [
+        assert [(each["signal"], each["attempt"]) for each in events] == [
             *(("job_claimed", attempt + 1) for attempt in range(attempts)),
             ("job_finished", attempts),
         ]

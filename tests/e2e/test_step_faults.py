@@ -110,16 +110,16 @@ def test_each_step_is_done_once_whatever_happens(
     print(f"{COUNT} jobs in {time.monotonic() - begun:.0f} s, {faults.counts}")
     states = rows.select("SELECT state, count(*) AS n FROM pgjobs.jobs GROUP BY state")
     assert {row["state"]: row["n"] for row in states} == {"completed": COUNT}
-    said = {result.id: result.get(timeout=10) for result in results}
+    returned = {result.id: result.get(timeout=10) for result in results}
     ledger = rows.select("SELECT task_id, token FROM public.ledger ORDER BY task_id")
     # Rows and memory agree: one for each job, and the one that it knows of.
     assert [(row["task_id"], row["token"]) for row in ledger] == sorted(
-        (id, tokens["book"]) for id, tokens in said.items()
+        (id, tokens["book"]) for id, tokens in returned.items()
     )
     # What a step has returned once, it returned in every later run.
     seen = rows.select("SELECT DISTINCT task_id, step, token FROM public.seen")
     assert {(row["task_id"], row["step"], row["token"]) for row in seen} == {
-        (id, step, token) for id, tokens in said.items() for step, token in tokens.items()
+        (id, step, token) for id, tokens in returned.items() for step, token in tokens.items()
     }
     print(summary(rows))
 

@@ -109,7 +109,7 @@ def reading_of(run: Run, task: Any, how: str, options: dict[str, Any], reading: 
     "task", [*TASKS, tasks.end_unstored_pgtask], ids=["early", "late", "PgTask"]
 )
 def test_what_was_stored_last_stands(run: Run, task: Any, request: pytest.FixtureRequest):
-    results = [run.send(task, how, said, **options) for how, options, said, _, _ in ENDS]
+    results = [run.send(task, how, reports, **options) for how, options, reports, _, _ in ENDS]
     run.until_done()
     if run.is_here:  # the next attempt of a PgTask may come after what was sent later
         rows: Rows = request.getfixturevalue("rows")
@@ -121,11 +121,11 @@ def test_what_was_stored_last_stands(run: Run, task: Any, request: pytest.Fixtur
         reading_of(run, task, how, options, reading) for how, options, _, reading, _ in ENDS
     ]
     assert [each.state for each in read] == readings
-    for (how, _, said, _, _), reading, each in zip(ENDS, readings, read, strict=True):
+    for (how, _, reports, _, _), reading, each in zip(ENDS, readings, read, strict=True):
         if reading in READY_STATES:
             continue
-        if said:
-            assert each.info == {"said": said[-1]}
+        if reports:
+            assert each.info == {"said": reports[-1]}
         elif reading == "RETRY":
             assert "first" in str(each.info)
         else:
@@ -142,7 +142,8 @@ def test_a_setting_reads_them_as_their_rows_end(run: Run, make_reader: Callable[
     if not run.is_here:
         pytest.skip("Redis has no such setting")
     results = [
-        run.send(tasks.end_unstored, how, said, **options) for how, options, said, _, _ in ENDS
+        run.send(tasks.end_unstored, how, reports, **options)
+        for how, options, reports, _, _ in ENDS
     ]
     run.until_done()
     app = make_reader(pgjobs_result_from_row=True)
@@ -202,7 +203,7 @@ def test_what_ends_a_job_from_outside_is_stored(run: Run, request: pytest.Fixtur
 
 def test_what_a_task_rejects_for_good_has_failed(run: Run):
     """As Celery has it from 5.7 on; with the other backends of older ones it is PENDING."""
-    results = [run.send(task, "reject", said) for task in TASKS for said in ([], ["MINE"])]
+    results = [run.send(task, "reject", reports) for task in TASKS for reports in ([], ["MINE"])]
     run.until_done()
     if run.is_here or celery.VERSION >= (5, 7):
         for result in results:

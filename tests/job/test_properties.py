@@ -139,9 +139,9 @@ def test_a_consumer_gets_them_and_so_it_does_of_a_message_that_is_no_job(
         drain(broker, inbox, 2)
     for message in inbox:
         assert {name: message.properties.get(name) for name in MINE} == MINE
-    said = {name: value for each in inbox for name, value in each.properties.items()}
-    assert said["my_time"] == datetime(2026, 1, 2, tzinfo=timezone.utc)
-    assert said["my_id"] == UUID(int=5)
+    merged = {name: value for each in inbox for name, value in each.properties.items()}
+    assert merged["my_time"] == datetime(2026, 1, 2, tzinfo=timezone.utc)
+    assert merged["my_id"] == UUID(int=5)
 
 
 class Unwilling:

@@ -129,14 +129,14 @@ def test_what_is_expected_brings_a_run_forward_and_never_puts_it_off(loop):
 
 
 @pytest.mark.parametrize(
-    ("error", "level", "said"),
+    ("error", "level", "text"),
     [
         (psycopg.OperationalError("cut"), logging.WARNING, "trying again until it is back: cut"),
         (SchemaMissing("no tables"), logging.ERROR, "no tables"),
         (ZeroDivisionError("zero"), logging.ERROR, "failed; trying again in 0.01 s"),
     ],
 )
-def test_a_service_that_fails_says_so_and_is_tried_again(loop, caplog, error, level, said):
+def test_a_service_that_fails_says_so_and_is_tried_again(loop, caplog, error, level, text):
     bad, good = Counting("bad", work=failing(error)), Counting("good")
     with caplog.at_level(logging.INFO, LOGGER):
         loop.add(bad)
@@ -146,7 +146,7 @@ def test_a_service_that_fails_says_so_and_is_tried_again(loop, caplog, error, le
         loop.stop()
     records = [record for record in caplog.records if "bad" in record.getMessage()]
     assert records[0].levelno == level
-    assert said in records[0].getMessage()
+    assert text in records[0].getMessage()
     assert bool(records[0].exc_info) is isinstance(error, ZeroDivisionError)
 
 

@@ -18,13 +18,13 @@ from tests.support.rows import alive, put
 
 def heard(signal: Signal, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What is sent from now on."""
-    said: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
 
     def note(**named: Any) -> None:
-        said.append({name: named[name] for name in signal.providing_args})
+        events.append({name: named[name] for name in signal.providing_args})
 
     signal.connect(note, weak=False)
-    return said
+    return events
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def _leave_nobody_listening(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_rescue_says_whom_it_found_dead_and_what_became_of_the_jobs(
     database, connection, monkeypatch
 ):
-    said = heard(signals.jobs_rescued, monkeypatch)
+    events = heard(signals.jobs_rescued, monkeypatch)
     node = UUID(int=7)
     alive(database, node)
     put(database, "a", "b")
@@ -44,25 +44,25 @@ def test_a_rescue_says_whom_it_found_dead_and_what_became_of_the_jobs(
     rescue = Rescue()
     rescue.tell()
     rescue.run(database)
-    assert said == []
+    assert events == []
     connection.execute("UPDATE pgjobs.nodes SET heartbeat_at = '-infinity'")
     connection.execute("UPDATE pgjobs.jobs SET acks_late = false WHERE task_id = 'b'")
     rescue.tell()
     rescue.run(database)
-    assert said == [{"nodes": ["node7"], "returned": 1, "discarded": 1}]
+    assert events == [{"nodes": ["node7"], "returned": 1, "discarded": 1}]
 
 
 def test_pruning_says_how_many(database, connection, monkeypatch):
-    said = heard(signals.jobs_pruned, monkeypatch)
+    events = heard(signals.jobs_pruned, monkeypatch)
     put(database, "a", "b", "c")
     prune = Prune(Settings())
     prune.run(database)
-    assert said == []
+    assert events == []
     connection.execute(
         "UPDATE pgjobs.jobs SET state = 'completed', finished_at = '-infinity' WHERE task_id <> 'c'"
     )
     prune.run(database)
-    assert said == [{"count": 2}]
+    assert events == [{"count": 2}]
 
 
 def test_a_receiver_that_raises_stops_nothing(database, connection):

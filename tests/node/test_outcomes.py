@@ -67,5 +67,5 @@ def test_an_outcome_that_the_server_refuses_is_set_aside_and_the_others_are_writ
     (error,) = row(connection, "bad")["errors"]
     assert (error["type"], error["attempt"]) == ("CheckViolation", 1)
     assert "nobody_is_bad" in error["message"]
-    said = [record.getMessage() for record in caplog.records]
-    assert f"job {by_id['worse'].id} cannot be set aside either" in said[-1]
+    messages = [record.getMessage() for record in caplog.records]
+    assert f"job {by_id['worse'].id} cannot be set aside either" in messages[-1]

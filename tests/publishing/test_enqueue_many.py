@@ -392,18 +392,18 @@ def test_who_publishes_in_his_own_way_is_asked_for_each(
 
     app = make_app()
     base: Any = PgTask if where == "unique" else None
-    said: dict[str, Any] = {"unique": True} if where == "unique" else {}
+    settings: dict[str, Any] = {"unique": True} if where == "unique" else {}
     if where == "task":
         base = type("Own", (Task,), {"apply_async": apply_async, "abstract": True})
     elif where == "expiry":
-        said["expires"] = 60
+        settings["expires"] = 60
     if where in ("library", "expiry", "unique", "option"):
         if where == "library":
             apply_async.__wrapped__ = real  # type: ignore[attr-defined]
         apply_async.__module__ = Task.__module__ if where != "library" else __name__
         monkeypatch.setattr(Task, "apply_async", apply_async)
 
-    @app.task(name="add", shared=False, **said, **({"base": base} if base else {}))
+    @app.task(name="add", shared=False, **settings, **({"base": base} if base else {}))
     def add(x: int) -> None: ...
 
     if where == "app":

@@ -121,7 +121,7 @@ def test_a_worker_holds_nothing_after_all_kinds_of_ends(
             counts.append(take_census(staying))
             connections.append(count_connections(connection, began))
         workers = [staying, leaver.worker, *leaver.gone]
-        said = [line for each in workers for line in each.log.splitlines()]
+        lines = [line for each in workers for line in each.log.splitlines()]
         wrong = wrong_ends(connection, staying)
     close_app(tasks.app)
     ended = connection.execute("SELECT count(*) AS n FROM pgjobs.jobs").fetchall()[0]["n"]
@@ -131,7 +131,7 @@ def test_a_worker_holds_nothing_after_all_kinds_of_ends(
         for name in counts[0]:
             print(f"  {name}: {[each[name] for each in counts]}")
     assert wrong == []
-    assert [line for line in said if any(word in line for word in FORBIDDEN)] == []
+    assert [line for line in lines if any(word in line for word in FORBIDDEN)] == []
     assert max(connections) <= CONNECTED
     assert grown(counts[0], counts[-1]) == {}
     if SECONDS >= 300:

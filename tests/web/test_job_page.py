@@ -495,9 +495,9 @@ def test_a_wait_without_a_timeout_is_not_due_in_a_hundred_years(database, viewer
     assert "and has no timeout" in page
     listed = shown(viewer.get("/jobs", params={"col": ["when", "due"]}))
     assert "waits, no timeout" in listed
-    said = CliRunner().invoke(celery, ["pgjobs", "show", "--url", url, "a"]).output
-    assert re.search("scheduled_at +no timeout", said)
-    for text in (page, listed, said):
+    printed = CliRunner().invoke(celery, ["pgjobs", "show", "--url", url, "a"]).output
+    assert re.search("scheduled_at +no timeout", printed)
+    for text in (page, listed, printed):
         assert not re.search(r"36,?\d\d\d d|21\d\d-", text), text
 
 
