@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from pgjobs_celery.embedded import EmbeddedServer
 from pgjobs_celery.node.nodes import close_nodes
 from pgjobs_celery.publishing.laning import forget_rules
 
+from .support.memory import find_memory
 from .support.order import in_order_of_work
 
 DSN = os.environ.get("PGJOBS_TEST_DSN", "")
@@ -55,6 +57,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # again, a quarter of a second each.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# All temporary folders, so those of every server as well: ``TMPDIR=/tmp`` has them on the disk.
+if "TMPDIR" not in os.environ and (memory := find_memory()):
+    os.environ["TMPDIR"] = str(memory)
+    tempfile.tempdir = None
 
 # A quarter of the time that it takes to import all tests goes into looking for garbage among them.
 gc.disable()
