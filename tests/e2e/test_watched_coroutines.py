@@ -58,8 +58,9 @@ def app(url: str) -> Iterator[Celery]:
 
 
 def read(file: Path) -> list[Line]:
-    """All that was written there so far."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    """All that was written there so far; a line may be on its way."""
+    written = file.read_text().rpartition("\n")[0] if file.exists() else ""
+    return [json.loads(line) for line in written.splitlines()]
 
 
 def ended(look: Callable[[], list[Line]], count: int) -> list[Line]:
