@@ -38,6 +38,7 @@ def trees() -> dict[Path, ast.Module]:
     }
 
 
+@cache
 def find_names() -> dict[str, set[str]]:
     """Each private name of another object than ``self``, with the modules that use it.
 
