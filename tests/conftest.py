@@ -110,10 +110,10 @@ Connection = psycopg.Connection[dict[str, Any]]
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Two processes for each processor (``-n logical``): half of the time is spent waiting."""
+    """Three processes for each processor (``-n logical``): most of the time is spent waiting."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return 2 * (os.cpu_count() or 1)
+    return 3 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(trylast=True)
