@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,23 @@ ROOT = Path(__file__).parents[2]
 #: read some of it while they are imported.
 LATE = (
     *("PG", "PYTEST_", "PYTHONPATH", "PYTHONUNBUFFERED", "COLUMNS", "PATH", "PSQLRC", "PAGER"),
-    *("CELERY_APP", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"),
+    *("CELERY_APP", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "CELERY_CUSTOM_WORKER_POOL"),
 )
+#: Pools whose patches come before all imports; each has a nursery of its own.
+PATCHED = ("gevent", "eventlet")
 
 
 class _Nursery:
-    """The process that forks for this one; started when it is needed first."""
+    """A process that forks for this one; started when it is needed first."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: str = "") -> None:
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PYTHONPATH")
         }
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._requests.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.nursery"],
+            [sys.executable, "-m", "tests.support.nursery", *([pool] if pool else [])],
             cwd=ROOT,
             env=self.environment,
             stdin=theirs,
@@ -75,7 +78,21 @@ class _Nursery:
         return all(name.startswith(LATE) for name in names)
 
 
-_nurseries: dict[int, _Nursery] = {}
+#: By the process that asks, and the pool whose patches are in it.
+_nurseries: dict[tuple[int, str], _Nursery] = {}
+
+
+def _nursery_of(arguments: Sequence[str]) -> _Nursery | None:
+    """The nursery that forks for a command, if there is any for it."""
+    pools = [value for option, value in pairwise(arguments) if option in ("--pool", "-P")]
+    pool = next((each for each in PATCHED if each in pools), "")
+    options = [given for given in arguments if given.startswith("-") or given == "flower"]
+    if any(word in given for given in options for word in WHOLE):
+        return None
+    key = (os.getpid(), pool)
+    if key not in _nurseries:
+        _nurseries[key] = _Nursery(pool)
+    return _nurseries[key]
 
 
 def _start_guard(session: int) -> subprocess.Popen[bytes]:
@@ -114,11 +131,8 @@ class CeleryProcess(subprocess.Popen[Any]):
         """Have the nursery fork, where it can."""
         environment = dict(os.environ if env is None else env)
         arguments = args[3:]
-        nursery = _nurseries.get(os.getpid())
-        if nursery is None:
-            nursery = _nurseries[os.getpid()] = _Nursery()
-        is_whole = any(word in given for given in arguments for word in WHOLE)
-        if is_whole or not nursery.is_open_to(environment):
+        nursery = _nursery_of(arguments)
+        if nursery is None or not nursery.is_open_to(environment):
             parts = (args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest)
             super()._execute_child(*parts)  # type: ignore[misc]
             if self._is_leader:

@@ -1,4 +1,4 @@
-"""Where temporary folders need no disk: a server's files are made, copied and removed all the time."""
+"""Where temporary folders need no disk: the files of servers come and go all the time."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""``python -m tests.support.nursery``: one process that has imported Celery, and forks for others.
+"""``python -m tests.support.nursery [POOL]``: it has imported Celery, and forks for others.
 
 Hundreds of ``celery`` commands are started by the tests, and to import Celery takes longer than
 what most of them do. A child of this process is what ``python -m tests.support.lean_celery`` is: a
 process of its own with its own arguments, environment, folder and files, in which Celery's main
-function is called next. See celery_process.py for who asks.
+function is called next. See celery_process.py for who asks. Greenlets' pools are patched in before
+anything of Celery is imported: for each of them there is a process of its own.
 
 Its standard input is a socket. Each message is a request: the arguments, environment and folder as
 JSON, and with it the file descriptors. The first is a socket as well, which is told the child's
@@ -16,10 +17,14 @@ import array
 import gc
 import json
 import os
-import signal
-import socket
 import sys
 from contextlib import suppress
+
+# From before anything is patched: this process must not wait by a hub, which forks would share.
+from os import fork, waitpid, write
+from select import select
+from signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGKILL, SIGTERM, set_wakeup_fd, signal
+from socket import CMSG_SPACE, socket, socketpair
 from typing import Any
 
 from . import lean_celery
@@ -33,24 +38,23 @@ LOW = 1 << 10
 class Nursery:
     """The children of this process, each with who is told of its end."""
 
-    def __init__(self, requests: socket.socket) -> None:
+    def __init__(self, requests: socket) -> None:
         self._requests = requests
-        self._askers: dict[int, socket.socket] = {}
+        self._wake, self._woken = socketpair()
+        self._askers: dict[int, socket] = {}
 
     def wait_for_child(self) -> dict[str, Any]:
         """Serve requests, and return in each child, with what it is to be."""
-        wake, woken = socket.socketpair()
+        woken = self._woken
         woken.setblocking(False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal(SIGCHLD, lambda *_: None)
         # Its end comes with its input's: only then the children are killed.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        import select
-
+        signal(SIGTERM, SIG_IGN)
+        set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
         while True:
-            ready, _, _ = select.select([self._requests, wake], [], [])
-            if wake in ready:
-                wake.recv(LONGEST)
+            ready, _, _ = select([self._requests, self._wake], [], [])
+            if self._wake in ready:
+                self._wake.recv(LONGEST)
                 self._bury()
             if self._requests not in ready:
                 continue
@@ -58,36 +62,36 @@ class Nursery:
             if request is None:
                 self._kill()
                 os._exit(0)
-            pid = os.fork()
+            pid = fork()
             if not pid:
                 return {**request, "descriptors": descriptors}
             asker, *others = descriptors
             for descriptor in others:
                 os.close(descriptor)
-            self._askers[pid] = socket.socket(fileno=asker)
+            self._askers[pid] = socket(fileno=asker)
 
     def _kill(self) -> None:
         """Kill all children, with their own where they lead a session."""
         for pid in self._askers:
             for kill in (os.killpg, os.kill):
                 with suppress(ProcessLookupError):
-                    kill(pid, signal.SIGKILL)
+                    kill(pid, SIGKILL)
 
     def _bury(self) -> None:
         """Tell how children have ended."""
         with suppress(ChildProcessError):
             while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = waitpid(-1, os.WNOHANG)
                 if not pid:
                     return
                 with self._askers.pop(pid) as asker, suppress(OSError):  # it has gone
                     asker.send(b"ended %d" % status)
 
 
-def _receive(requests: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+def _receive(requests: socket) -> tuple[dict[str, Any] | None, list[int]]:
     """The next request with its file descriptors; None when nobody is left to ask."""
     found = array.array("i")
-    text, ancillary, _, _ = requests.recvmsg(LONGEST, socket.CMSG_SPACE(MOST * found.itemsize))
+    text, ancillary, _, _ = requests.recvmsg(LONGEST, CMSG_SPACE(MOST * found.itemsize))
     for _, _, data in ancillary:
         found.frombytes(data)
     return (json.loads(text) if text else None), list(found)
@@ -95,16 +99,17 @@ def _receive(requests: socket.socket) -> tuple[dict[str, Any] | None, list[int]]
 
 def become(child: dict[str, Any]) -> None:
     """Make this fork what a process would be that was started so."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    set_wakeup_fd(-1)
+    signal(SIGCHLD, SIG_DFL)
+    signal(SIGTERM, SIG_DFL)
     import fcntl
 
+    _leave_hub()
     asker, *given = child["descriptors"]
     if child["session"]:
         os.setsid()
     os.chdir(child["folder"])
-    os.write(asker, b"started %d" % os.getpid())
+    write(asker, b"started %d" % os.getpid())
     # Out of the way first: one may have the number that another is to have.
     kept = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LOW) for descriptor in given]
     os.closerange(3, LOW)
@@ -122,6 +127,19 @@ def become(child: dict[str, Any]) -> None:
         *(path for path in sys.path[1:] if path not in python_path),
     ]
     sys.argv = [lean_celery.__file__, *child["arguments"]]
+    # Celery has read it while it was imported.
+    from celery.concurrency import ALIASES
+
+    ALIASES["custom"] = os.environ.get("CELERY_CUSTOM_WORKER_POOL")
+
+
+def _leave_hub() -> None:
+    """Let go of the hub that eventlet's patches have made: its file is every fork's."""
+    if "eventlet" in sys.modules:
+        from eventlet import hubs
+
+        hubs.get_hub().poll.close()
+        hubs.use_hub()
 
 
 def import_ours() -> None:
@@ -136,13 +154,17 @@ def import_ours() -> None:
 
 def main() -> None:
     """Import Celery, and serve; in a child run its ``celery``."""
+    nursery = Nursery(socket(fileno=os.dup(0)))
     gc.disable()
+    if pools := sys.argv[1:]:
+        from celery import maybe_patch_concurrency
+
+        maybe_patch_concurrency(["--pool", *pools])
     lean_celery.import_celery()
     import_ours()
     gc.freeze()
     gc.enable()
-    with socket.socket(fileno=os.dup(0)) as requests:
-        child = Nursery(requests).wait_for_child()
+    child = nursery.wait_for_child()
     become(child)
     from celery.__main__ import main as celery
 

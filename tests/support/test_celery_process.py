@@ -17,43 +17,54 @@ from .celery_process import ROOT, CeleryProcess
 from .waiting import wait_for
 
 APP = """
-import json, os, sys
-from celery import Celery
+import json, os, socket, sys
+from celery import Celery, concurrency
 app = Celery("proj")
 os.write(int(os.environ["PGJOBS_TO"]), json.dumps({
     "arguments": sys.argv, "folder": os.getcwd(), "path": sys.path, "session": os.getsid(0),
     "environment": {name: os.environ[name] for name in os.environ if name != "PYTHONPATH"},
     "files": sorted(set(os.listdir("/proc/self/fd"))), "pid": os.getpid(),
+    "patched": socket.socket.__module__, "custom": concurrency.ALIASES["custom"],
 }).encode())
 os.close(int(os.environ["PGJOBS_TO"]))
 """
 
 
-def start(folder: Path, descriptor: int, **options: Any) -> CeleryProcess:
+def start(folder: Path, descriptor: int, *arguments: str, **options: Any) -> CeleryProcess:
     (folder / "proj.py").write_text(APP)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PGJOBS_TO": str(descriptor)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PGJOBS_TO": str(descriptor),
+        "CELERY_CUSTOM_WORKER_POOL": "pgjobs_celery.worker.aio:TaskPool",
+    }
     return CeleryProcess(
-        ["-A", "proj", "report"], cwd=folder, env=environment, pass_fds=[descriptor],
+        ["-A", "proj", *(arguments or ("report",))],
+        cwd=folder, env=environment, pass_fds=[descriptor],
         stdout=subprocess.PIPE, start_new_session=True, **options,
     )  # fmt: skip
 
 
-def about(folder: Path) -> tuple[CeleryProcess, dict[str, Any]]:
+def about(folder: Path, *arguments: str) -> tuple[CeleryProcess, dict[str, Any]]:
     """A process that has ended, and what it told of itself."""
     reading, writing = os.pipe()
-    process = start(folder, writing)
+    process = start(folder, writing, *arguments)
     os.close(writing)
     with open(reading) as told:
         found = json.loads(told.read())
     output, _ = process.communicate(timeout=60)
-    assert b"software -> celery" in output
+    assert (b"Usage: " if arguments else b"software -> celery") in output
     return process, found
 
 
-def test_a_fork_has_all_that_a_process_has_that_is_started_anew(tmp_path, monkeypatch):
-    forked, found = about(tmp_path)
+@pytest.mark.parametrize("pool", ["", *celery_process.PATCHED])
+def test_a_fork_has_all_that_a_process_has_that_is_started_anew(tmp_path, monkeypatch, pool):
+    if pool:
+        pytest.importorskip(pool)
+    arguments = ("worker", "--pool", pool, "--help") if pool else ()
+    forked, found = about(tmp_path, *arguments)
     monkeypatch.setattr(celery_process, "LATE", ())
-    anew, expected = about(tmp_path)
+    anew, expected = about(tmp_path, *arguments)
     assert (forked.is_forked, anew.is_forked) == (True, False)
     assert (forked.pid, anew.pid) == (found.pop("pid"), expected.pop("pid"))
     assert (forked.pid, anew.pid) == (found.pop("session"), expected.pop("session"))
