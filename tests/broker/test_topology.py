@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +17,7 @@ from kombu.pidbox import Mailbox
 from pgjobs_celery.db.database import Database
 
 from ..conftest import Connection
+from ..support.celery_process import run_celery
 from ..support.consumers import (
     consuming,
     count_states,
@@ -129,8 +128,7 @@ def test_celery_lists_the_bindings(
     with kombu.Connection(broker) as connection:
         exchange = Exchange("bindings-x", "topic")
         Queue("bindings-q", exchange, routing_key="a.#")(connection.default_channel).declare()
-        command = [sys.executable, "-m", "celery", "-b", broker, "list", "bindings"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = run_celery("-b", broker, "list", "bindings", cwd=tmp_path)
         Queue("bindings-q", exchange)(connection.default_channel).delete()
     assert (done.returncode, done.stderr) == (0, "")
     found = [line.split() for line in done.stdout.splitlines()]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +14,7 @@ from click.testing import Result
 from pgjobs_celery import cron, jobs, schedules
 from pgjobs_celery.beat.schedules import Schedules
 
+from ..support.celery_process import run_celery
 from ..support.shop import make_shop, run_schedules, start_beat
 
 
@@ -200,8 +199,7 @@ def test_the_programs_own_are_not_deleted(run, app):
 
 
 def test_an_app_has_to_be_named(url, tmp_path):
-    command = [sys.executable, "-m", "celery", "-b", url, "pgjobs", "schedules", "list"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_celery("-b", url, "pgjobs", "schedules", "list", cwd=tmp_path)
     assert done.returncode == 2
     assert "name it with `celery -A proj`" in done.stderr
 

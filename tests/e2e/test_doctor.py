@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from celery import Celery, chord
@@ -13,6 +11,7 @@ from pgjobs_celery.db.database import Database
 from tests.support.doctoring import codes, look
 
 from ..conftest import Connection
+from ..support.celery_process import run_celery
 from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
@@ -30,8 +29,7 @@ def run(url: str, remedy: str) -> None:
     """Run a remedy of ours as it is printed."""
     words = shlex.split(remedy)
     assert words[:3] == ["celery", "-A", "proj"]
-    command = [sys.executable, "-m", "celery", "-b", url, "--result-backend", url, *words[3:]]
-    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    run_celery("-b", url, "--result-backend", url, *words[3:]).check_returncode()
 
 
 def test_a_busy_worker_is_well(

@@ -6,8 +6,6 @@ import json
 import os
 import pty
 import select
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ from billiard.exceptions import TimeLimitExceeded
 from celery import Celery
 from celery.events.state import State
 
-from ..support.celery_process import run_celery
+from ..support.celery_process import CeleryProcess, run_celery
 from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker, Worker
@@ -207,8 +205,8 @@ def test_celery_events_shows_what_happens(
 ) -> None:
     app.control.enable_events([running.name], reply=True, timeout=5)
     screen, terminal = pty.openpty()
-    events = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "tests.e2e.tasks", "events", *options],
+    events = CeleryProcess(
+        ["-A", "tests.e2e.tasks", "events", *options],
         cwd=ROOT,
         env={**os.environ, "PGJOBS_TEST_URL": url, "TERM": "xterm", "COLUMNS": "160"},
         stdin=terminal,
@@ -252,9 +250,9 @@ def test_three_idle_workers_answer_a_ping_at_once(
 
 @pytest.mark.skipif(celery.VERSION < (5, 7), reason="new in Celery 5.7")
 def test_beat_answers_a_ping(url: str, app: Celery, rows: Rows, tmp_path: Path) -> None:
-    beat = subprocess.Popen(
+    beat = CeleryProcess(
         [
-            *(sys.executable, "-m", "celery", "-A", "tests.e2e.tasks", "beat", "--pidfile", ""),
+            *("-A", "tests.e2e.tasks", "beat", "--pidfile", ""),
             *("--schedule", str(tmp_path / "schedule"), "--enable-remote-control"),
             *("--hostname", "beat@test"),
         ],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from celery import Celery
 
+from ..support.celery_process import run_celery
 from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker
@@ -120,10 +121,7 @@ def test_workers_in_a_test_suite_leave_nothing_behind(
 ) -> None:
     other = make_database()
     environment = {**os.environ, "PGJOBS_TEST_URL": url}
-    subprocess.run(
-        [sys.executable, "-m", "tests.support.lean_celery", "-b", other, "pgjobs", "migrate"],
-        env=environment, cwd=ROOT, check=True, capture_output=True, timeout=30,
-    )  # fmt: skip
+    run_celery("-b", other, "pgjobs", "migrate", env=environment).check_returncode()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", TEST_SUITE, url, other],
         env=environment, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60,

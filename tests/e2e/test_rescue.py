@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from ..support.celery_process import CeleryProcess, run_celery
 from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT
@@ -211,9 +211,8 @@ def maintenance_can_be_run_beside_the_workers(stage: Stage) -> None:
     scheduled = stage.task(tasks.add).apply_async((1, 2), countdown=1)
     wait_for((folder / "late").exists)
     victim.kill()
-    program = "tests.support.lean_celery"
-    command = [sys.executable, "-m", program, "pgjobs", "maintain", "--url", stage.url]
-    maintain = subprocess.Popen(
+    command = ["pgjobs", "maintain", "--url", stage.url]
+    maintain = CeleryProcess(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
@@ -226,9 +225,7 @@ def maintenance_can_be_run_beside_the_workers(stage: Stage) -> None:
     assert "is dead" in output
     assert "rescue: 1 put back in line" in output
     assert rows.nodes() == {}
-    once = subprocess.run(
-        [*command, "--once"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
-    )
+    once = run_celery(*command, "--once", cwd=ROOT, timeout=30)
     assert once.returncode == 0, once.stderr
 
 

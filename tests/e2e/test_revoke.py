@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from pgjobs_celery import jobs
 from pgjobs_celery.errors import InvalidOption, PgJobsError
 
 from ..conftest import Connection
+from ..support.celery_process import run_celery
 from ..support.waiting import wait_for
 from . import tasks
 from .conftest import StartWorker
@@ -117,9 +116,8 @@ def test_a_worker_that_runs_does_not_remember_what_somebody_has_put_back_in_line
 def test_the_command_line_revokes_without_a_worker(app: Celery, url: str, rows: Rows):
     one, two = (tasks.add.delay(1, 1) for _ in range(2))
     for words in (["revoke", one.id], ["terminate", "SIGKILL", two.id]):
-        command = [sys.executable, "-m", "celery", "-b", url, "control", "-t", "0.1", *words]
         # It complains that nobody has answered.
-        subprocess.run(command, capture_output=True, timeout=30, check=False)
+        run_celery("-b", url, "control", "-t", "0.1", *words, timeout=30)
     assert rows.count() == {"cancelled": 2}
 
 

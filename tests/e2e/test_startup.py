@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -15,6 +14,7 @@ from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.migrations import migrate as migrations
 from pgjobs_celery.embedded import EmbeddedServer
 
+from ..support.celery_process import run_celery
 from ..support.waiting import wait_for
 from . import tasks
 from .conftest import ROOT, StartWorker
@@ -105,18 +105,15 @@ def test_a_worker_goes_on_with_the_second_of_two_brokers(
 
 
 def test_an_unknown_setting_ends_the_worker(url: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "tests.e2e.tasks", "worker", "-P", "solo"],
+    done = run_celery(
+        *("-A", "tests.e2e.tasks", "worker", "-P", "solo"),
         cwd=ROOT,
         env={
             **os.environ,
             "PGJOBS_TEST_URL": url,
             "PGJOBS_TEST_CONF": '{"pgjobs_heartbeat_intervall": 3}',
         },
-        capture_output=True,
-        text=True,
         timeout=30,
-        check=False,
     )
     assert done.returncode != 0
     assert "pgjobs_heartbeat_interval" in done.stdout + done.stderr

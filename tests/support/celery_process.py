@@ -22,7 +22,17 @@ ROOT = Path(__file__).parents[2]
 #: its environment that the nursery does not have, a process is started anew: Python and Celery
 #: read some of it while they are imported.
 LATE = (
-    *("PG", "PYTEST_", "PYTHONPATH", "PYTHONUNBUFFERED", "COLUMNS", "PATH", "PSQLRC", "PAGER"),
+    *(
+        "PG",
+        "PYTEST_",
+        "PYTHONPATH",
+        "PYTHONUNBUFFERED",
+        "COLUMNS",
+        "TERM",
+        "PATH",
+        "PSQLRC",
+        "PAGER",
+    ),
     *("CELERY_APP", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "CELERY_CUSTOM_WORKER_POOL"),
 )
 #: Pools whose patches come before all imports; each has a nursery of its own.
