@@ -21,10 +21,12 @@ import pytest
 from celery import Celery
 
 from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.node.nodes import close_nodes
 
 from ..conftest import Connection, close_app, empty_database
 from ..support.celery_process import CeleryProcess
-from . import pgtasks, tasks
+from ..support.ledgers import Ledger
+from . import effects, pgtasks, tasks
 from .rows import Rows
 
 ROOT = Path(__file__).parents[2]
@@ -241,6 +243,20 @@ def pgtask_app(url: str) -> Iterator[Celery]:
     """The app whose every task is a PgTask, here as the producer."""
     with producing(pgtasks.app, url) as app:
         yield app
+
+
+@pytest.fixture(scope="module")
+def effects_app(module_url: str) -> Iterator[Celery]:
+    """The app whose tasks complete in their own transactions, for the tests of a module."""
+    with producing(effects.app, module_url) as app:
+        yield app
+    close_nodes()
+
+
+@pytest.fixture
+def ledger(connection: Connection) -> Ledger:
+    """What those tasks have written and published."""
+    return Ledger(connection)
 
 
 @pytest.fixture

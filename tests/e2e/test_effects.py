@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import chain, chord, group
 
-from pgjobs_celery.node.nodes import close_nodes
-
-from ..conftest import Connection, close_app
+from ..conftest import Connection
 from ..support.callers import KINDS
+from ..support.ledgers import Ledger
 from ..support.proxies import Proxy
 from ..support.waiting import wait_for
 from . import effects
@@ -30,29 +29,6 @@ AGAIN = ("fail", "kill within", "snooze", "retry", "break", "undo", "commit", "n
 #: What comes after the commit, and changes nothing.
 AFTER = ("fail after", "snooze after", "retry after", "replace after", "twice", "another",
          "kill after", "leave after", "cancel after", "reject after")  # fmt: skip
-
-
-class Ledger:
-    """The rows that the tasks have written, and the jobs that they have published."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        connection.execute(effects.LEDGER)  # type: ignore[arg-type]
-
-    def notes(self, task_id: object) -> list[tuple[int, str]]:
-        """The attempts that have written, and what they wrote."""
-        rows = self._connection.execute(
-            "SELECT attempt, note FROM ledger WHERE job = %s ORDER BY at", [str(task_id)]
-        )
-        return [(row["attempt"], row["note"]) for row in rows]
-
-    def followers(self, task_id: object) -> int:
-        """How many jobs it has published, its next steps included."""
-        row = self._connection.execute(
-            "SELECT count(*) AS n FROM pgjobs.jobs WHERE parent_id = %s AND task_id <> parent_id",
-            [str(task_id)],
-        ).fetchone()
-        return int(row["n"]) if row else 0
 
 
 @pytest.fixture(scope="module")
@@ -82,24 +58,6 @@ def running(module_worker: StartWorker, url: str, said: Path) -> dict[str, Worke
     }
 
 
-@pytest.fixture(scope="module")
-def app(url: str) -> Iterator[Any]:
-    effects.app.conf.update(broker_url=url, result_backend=url)
-    yield effects.app
-    close_app(effects.app)
-    close_nodes()
-
-
-@pytest.fixture
-def ledger(connection: Connection) -> Ledger:
-    return Ledger(connection)
-
-
-@pytest.fixture
-def rows(connection: Connection) -> Rows:
-    return Rows(connection)
-
-
 def signals_of(said: Path, task_id: str) -> list[list[Any]]:
     lines = [json.loads(line) for line in said.read_text().splitlines()]
     return [[name, state] for name, each, state, _ in lines if each == task_id]
@@ -108,7 +66,7 @@ def signals_of(said: Path, task_id: str) -> list[list[Any]]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("queue", ["prefork", "aio"])
 def test_rows_outcome_and_follower_come_together_over_every_connection(
-    kind: str, queue: str, app: Any, rows: Rows, ledger: Ledger
+    kind: str, queue: str, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     result = effects.book_anyhow.apply_async((kind,), {"fails": True}, queue=queue)
     row = rows.wait(result.id)
@@ -121,7 +79,7 @@ def test_rows_outcome_and_follower_come_together_over_every_connection(
 @pytest.mark.parametrize("queue", ["prefork", "threads"])
 @pytest.mark.parametrize("how", AGAIN)
 def test_an_attempt_that_fails_in_the_block_leaves_nothing(
-    how: str, queue: str, app: Any, rows: Rows, ledger: Ledger
+    how: str, queue: str, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     if how == "kill within" and queue == "threads":
         pytest.skip("kills the worker")
@@ -138,7 +96,7 @@ def test_an_attempt_that_fails_in_the_block_leaves_nothing(
     ("how", "state"), [("cancel", "cancelled"), ("discard", "discarded"), ("reject", "discarded")]
 )
 def test_an_end_in_the_block_leaves_nothing(
-    how: str, state: str, app: Any, rows: Rows, ledger: Ledger
+    how: str, state: str, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     result = effects.book.apply_async((how,), queue="prefork")
     assert rows.wait(result.id)["state"] == state
@@ -148,7 +106,7 @@ def test_an_end_in_the_block_leaves_nothing(
 @pytest.mark.parametrize("queue", ["prefork", "threads"])
 @pytest.mark.parametrize("how", AFTER)
 def test_nothing_after_the_commit_changes_the_outcome(
-    how: str, queue: str, app: Any, rows: Rows, ledger: Ledger, running: dict[str, Worker]
+    how: str, queue: str, effects_app: Any, rows: Rows, ledger: Ledger, running: dict[str, Worker]
 ):
     if how == "kill after" and queue == "threads":
         pytest.skip("kills the worker")
@@ -166,14 +124,16 @@ def test_nothing_after_the_commit_changes_the_outcome(
     assert rows.wait(link.options["task_id"])["state"] == "completed"
 
 
-def test_signals_are_those_of_a_success(app: Any, rows: Rows, said: Path):
+def test_signals_are_those_of_a_success(effects_app: Any, rows: Rows, said: Path):
     result = effects.book.apply_async(("",), queue="prefork")
     rows.wait(result.id)
     wait_for(lambda: len(signals_of(said, result.id)) == 2)
     assert signals_of(said, result.id) == [["task_success", None], ["task_postrun", "SUCCESS"]]
 
 
-def test_a_run_whose_claim_was_lost_ends_without_a_failure(app: Any, rows: Rows, said: Path):
+def test_a_run_whose_claim_was_lost_ends_without_a_failure(
+    effects_app: Any, rows: Rows, said: Path
+):
     result = effects.book.apply_async(("lose",), queue="prefork")
     rows.wait(result.id)
     wait_for(lambda: len(signals_of(said, result.id)) == 3)
@@ -184,7 +144,7 @@ def test_a_run_whose_claim_was_lost_ends_without_a_failure(app: Any, rows: Rows,
 
 @pytest.mark.parametrize("how", ["", "kill after", "fail after", "leave after"])
 def test_an_ignored_result_stays_ignored(
-    how: str, app: Any, rows: Rows, ledger: Ledger, running: dict[str, Worker]
+    how: str, effects_app: Any, rows: Rows, ledger: Ledger, running: dict[str, Worker]
 ):
     before = running["prefork"].log.count("is not ours any more")
     result = effects.ignored.apply_async((how,), queue="prefork")
@@ -196,7 +156,7 @@ def test_an_ignored_result_stays_ignored(
     assert running["prefork"].log.count("is not ours any more") == before
 
 
-def test_it_is_refused_before_the_body(app: Any, rows: Rows):
+def test_it_is_refused_before_the_body(effects_app: Any, rows: Rows):
     row = rows.wait(effects.early.apply_async(queue="prefork").id)
     assert row["state"] == "discarded"
     assert "belongs into the body" in row["errors"][0]["message"]
@@ -204,7 +164,7 @@ def test_it_is_refused_before_the_body(app: Any, rows: Rows):
 
 @pytest.mark.parametrize("queue", ["prefork", "aio"])
 def test_a_soft_time_limit_in_the_block_rolls_back(
-    queue: str, app: Any, rows: Rows, ledger: Ledger
+    queue: str, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     if queue == "aio":
         pytest.skip("its tasks that block have no limits")
@@ -214,7 +174,7 @@ def test_a_soft_time_limit_in_the_block_rolls_back(
 
 
 def test_a_hard_time_limit_after_the_commit_changes_nothing(
-    app: Any, rows: Rows, ledger: Ledger, running: dict[str, Worker]
+    effects_app: Any, rows: Rows, ledger: Ledger, running: dict[str, Worker]
 ):
     result = effects.overtime.apply_async(queue="prefork")
     rows.wait(result.id)
@@ -227,7 +187,7 @@ def test_a_hard_time_limit_after_the_commit_changes_nothing(
 
 @pytest.mark.parametrize("queue", ["prefork", "aio"])
 def test_a_job_that_is_terminated_in_the_block_leaves_nothing(
-    queue: str, app: Any, rows: Rows, ledger: Ledger, tmp_path: Path
+    queue: str, effects_app: Any, rows: Rows, ledger: Ledger, tmp_path: Path
 ):
     started = tmp_path / "started"
     result = effects.book_slowly.apply_async((str(started),), queue=queue)
@@ -277,7 +237,7 @@ def shape(row: dict[str, Any], task: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("queue", ["prefork", "threads", "aio"])
 def test_successors_are_those_that_celery_publishes(
-    queue: str, app: Any, rows: Rows, connection: Connection
+    queue: str, effects_app: Any, rows: Rows, connection: Connection
 ):
     """Fails when Celery's tracer publishes them in another way than tasks/successors.py does."""
     shapes = []
@@ -309,7 +269,9 @@ def test_successors_are_those_that_celery_publishes(
 
 
 @pytest.mark.parametrize("ignore", [False, True])
-def test_a_chord_counts_its_members_and_gets_their_values(ignore: bool, app: Any, rows: Rows):
+def test_a_chord_counts_its_members_and_gets_their_values(
+    ignore: bool, effects_app: Any, rows: Rows
+):
     header = [effects.keep.s(n).set(queue="prefork", ignore_result=ignore) for n in range(5)]
     assert chord(header, effects.follow.s()).apply_async().get(timeout=30) == [0, 1, 2, 3, 4]
 
@@ -331,7 +293,7 @@ CUTS: dict[str, tuple[Cut, int]] = {
 @pytest.mark.parametrize("queue", ["prefork", "threads"])
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_commit_that_is_cut_off_is_resolved(
-    cut: str, queue: str, url: str, app: Any, rows: Rows, ledger: Ledger
+    cut: str, queue: str, url: str, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     inflict, attempt = CUTS[cut]
     with Proxy(url) as proxy:
@@ -352,7 +314,7 @@ def test_a_commit_that_is_cut_off_is_resolved(
     ["psycopg-async", "sqlalchemy-psycopg2-session", "sqlalchemy-async-asyncpg-session"],
 )
 def test_so_it_is_over_other_connections(
-    kind: str, queue: str, cut: str, url: str, app: Any, rows: Rows, ledger: Ledger
+    kind: str, queue: str, cut: str, url: str, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     inflict, attempt = CUTS[cut]
     with Proxy(url) as proxy:
@@ -366,7 +328,7 @@ def test_so_it_is_over_other_connections(
 
 
 def test_a_worker_that_is_killed_after_the_commit_has_completed_the_job(
-    module_worker: StartWorker, app: Any, rows: Rows, ledger: Ledger, url: str
+    module_worker: StartWorker, effects_app: Any, rows: Rows, ledger: Ledger, url: str
 ):
     worker = module_worker(
         app="tests.e2e.effects", pool="solo", queues=["alone"], conf={"pgjobs_lease": 3.0}
@@ -383,7 +345,7 @@ def test_a_worker_that_is_killed_after_the_commit_has_completed_the_job(
 
 
 def test_a_cold_shutdown_after_the_commit_does_not_put_the_job_back(
-    module_worker: StartWorker, app: Any, rows: Rows, ledger: Ledger
+    module_worker: StartWorker, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     worker = module_worker(app="tests.e2e.effects", queues=["cold"])
     result = effects.book.apply_async(("linger",), queue="cold")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,15 @@ import pytest
 from celery import chord
 
 from pgjobs_celery import bulk
-from pgjobs_celery.node.nodes import close_nodes
 
-from ..conftest import Connection, close_app
 from ..support.callers import DRIVERS, KINDS
+from ..support.ledgers import Ledger
 from ..support.proxies import Proxy
 from ..support.waiting import wait_for
 from . import effects
 from .conftest import StartWorker, Worker
 from .rows import Rows
-from .test_effects import AFTER, AGAIN, CUTS, Ledger, canvas
+from .test_effects import AFTER, AGAIN, CUTS, canvas
 from .test_greenlets import POOLS
 from .test_rescue import QUICK
 
@@ -46,27 +44,9 @@ def running(module_worker: StartWorker, pool: str) -> Worker:
     )
 
 
-@pytest.fixture(scope="module")
-def app(url: str) -> Iterator[Any]:
-    effects.app.conf.update(broker_url=url, result_backend=url)
-    yield effects.app
-    close_app(effects.app)
-    close_nodes()
-
-
-@pytest.fixture
-def ledger(connection: Connection) -> Ledger:
-    return Ledger(connection)
-
-
-@pytest.fixture
-def rows(connection: Connection) -> Rows:
-    return Rows(connection)
-
-
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "async" not in kind])
 def test_rows_outcome_and_follower_come_together_over_every_connection(
-    kind: str, pool: str, app: Any, rows: Rows, ledger: Ledger
+    kind: str, pool: str, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     result = effects.book_anyhow.apply_async((kind,), {"fails": True}, queue=pool)
     row = rows.wait(result.id)
@@ -76,7 +56,7 @@ def test_rows_outcome_and_follower_come_together_over_every_connection(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DRIVERS if "async" in kind])
-def test_a_connection_of_asyncio_is_refused(kind: str, pool: str, app: Any, rows: Rows):
+def test_a_connection_of_asyncio_is_refused(kind: str, pool: str, effects_app: Any, rows: Rows):
     """It would wait for the loop that it holds up."""
     result = effects.book_anyhow.apply_async((kind,), queue=pool, max_attempts=1)
     row = rows.wait(result.id)
@@ -86,7 +66,7 @@ def test_a_connection_of_asyncio_is_refused(kind: str, pool: str, app: Any, rows
 
 @pytest.mark.parametrize("how", [how for how in AGAIN if not how.startswith("kill")])
 def test_an_attempt_that_fails_in_the_block_leaves_nothing(
-    how: str, pool: str, app: Any, rows: Rows, ledger: Ledger
+    how: str, pool: str, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     result = effects.book.apply_async((how,), queue=pool)
     row = rows.wait(result.id)
@@ -98,7 +78,7 @@ def test_an_attempt_that_fails_in_the_block_leaves_nothing(
 
 @pytest.mark.parametrize("how", [how for how in AFTER if not how.startswith("kill")])
 def test_nothing_after_the_commit_changes_the_outcome(
-    how: str, pool: str, app: Any, rows: Rows, ledger: Ledger
+    how: str, pool: str, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     result = effects.book.apply_async((how,), queue=pool)
     rows.wait(result.id)
@@ -110,7 +90,7 @@ def test_nothing_after_the_commit_changes_the_outcome(
 
 
 def test_blocks_stand_side_by_side_and_do_not_mix(
-    pool: str, app: Any, rows: Rows, ledger: Ledger, tmp_path: Path
+    pool: str, effects_app: Any, rows: Rows, ledger: Ledger, tmp_path: Path
 ):
     begun, release = tmp_path / "begun", tmp_path / "release"
     results = [
@@ -128,7 +108,7 @@ def test_blocks_stand_side_by_side_and_do_not_mix(
         assert rows.get(result.id)["attempt"] == attempt
 
 
-def test_successors_are_published_in_the_block(pool: str, app: Any, rows: Rows):
+def test_successors_are_published_in_the_block(pool: str, effects_app: Any, rows: Rows):
     assert canvas(effects.keep, pool).apply_async().get(timeout=30) == 5
     header = [effects.keep.s(n).set(queue=pool) for n in range(5)]
     assert chord(header, effects.follow.s()).apply_async().get(timeout=30) == [0, 1, 2, 3, 4]
@@ -136,7 +116,7 @@ def test_successors_are_published_in_the_block(pool: str, app: Any, rows: Rows):
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_commit_that_is_cut_off_is_resolved(
-    cut: str, pool: str, url: str, app: Any, rows: Rows, ledger: Ledger
+    cut: str, pool: str, url: str, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     inflict, attempt = CUTS[cut]
     with Proxy(url) as proxy:
@@ -149,7 +129,7 @@ def test_a_commit_that_is_cut_off_is_resolved(
 
 
 def test_a_job_that_is_terminated_in_the_block_leaves_nothing(
-    pool: str, app: Any, rows: Rows, ledger: Ledger, tmp_path: Path
+    pool: str, effects_app: Any, rows: Rows, ledger: Ledger, tmp_path: Path
 ):
     begun = tmp_path / "begun"
     result = effects.book_beside.apply_async((str(begun), str(tmp_path / "never")), queue=pool)
@@ -164,7 +144,9 @@ def test_a_job_that_is_terminated_in_the_block_leaves_nothing(
     assert (ledger.notes(result.id), ledger.followers(result.id)) == ([], 0)
 
 
-def test_a_time_limit_in_the_block_leaves_nothing(pool: str, app: Any, rows: Rows, ledger: Ledger):
+def test_a_time_limit_in_the_block_leaves_nothing(
+    pool: str, effects_app: Any, rows: Rows, ledger: Ledger
+):
     if pool == "eventlet":
         pytest.skip("has no time limits")
     result = effects.limited_greenlet.apply_async(queue=pool)
@@ -174,7 +156,7 @@ def test_a_time_limit_in_the_block_leaves_nothing(pool: str, app: Any, rows: Row
 
 
 def test_a_worker_that_is_killed_again_and_again_books_once(
-    pool: str, module_worker: StartWorker, app: Any, rows: Rows, ledger: Ledger
+    pool: str, module_worker: StartWorker, effects_app: Any, rows: Rows, ledger: Ledger
 ):
     queue = f"killed-{pool}"
 
