@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -97,3 +98,22 @@ class Producer(threading.Thread):
 
     def _duration(self) -> float:
         return self._dice.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.01, 0.05, 0.2])
+
+
+@contextmanager
+def publishing(
+    kind: type[Producer],
+    app: Celery,
+    connect: Callable[[], psycopg.Connection[Any]],
+    seed: int,
+    beside: Sequence[Any] = (),
+) -> Iterator[list[Producer]]:
+    """Two producers of a kind for the length of the block, and whatever else begins and stops."""
+    producers = [kind(app, connect, seed * 100 + number, pause=0.01) for number in range(2)]
+    for each in (*producers, *beside):
+        each.start()
+    try:
+        yield producers
+    finally:
+        for each in (*producers, *beside):
+            each.stop()

@@ -23,7 +23,7 @@ from ..support.waiting import wait_for
 from . import tasks
 from .breaking import LEASE, Chaos
 from .oracle import Oracle, describe, read_rows, rescue_times
-from .producing import Producer
+from .producing import Producer, publishing
 from .systems import SYSTEMS, PooledPolling, Replicated, System, running_system
 
 #: 0 for the short run.
@@ -50,16 +50,8 @@ def test_nothing_is_lost_and_nothing_repeats_by_accident(
         tasks.app.conf.update(broker_url=system.url, result_backend=system.url, **system.conf)
         with running_workers(system.url, tmp_path) as start:
             chaos = Chaos(system, start, {"PGJOBS_CHAOS_ORACLE": str(oracle)}, dice)
-            producers = [
-                Producer(tasks.app, system.connect, SEED * 100 + n, pause=0.01) for n in range(2)
-            ]
-            for producer in producers:
-                producer.start()
-            try:
+            with publishing(Producer, tasks.app, system.connect, SEED) as producers:
                 break_things(chaos, dice)
-            finally:
-                for producer in producers:
-                    producer.stop()
             wait_until_finished(system)
         close_app(tasks.app)
         published = {k: v for producer in producers for k, v in producer.published.items()}

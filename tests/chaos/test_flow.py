@@ -27,6 +27,7 @@ from .breaking import Chaos
 from .flow_oracle import FlowOracle
 from .flow_producing import FlowProducer, Pauser
 from .oracle import Oracle, read_rows
+from .producing import publishing
 from .systems import Pooled, System, running_system
 from .test_chaos import DRAIN, SECONDS, SEED, break_things, wait_until_finished
 
@@ -84,18 +85,9 @@ def test_no_rule_is_broken_whatever_breaks(
         flow.set_rules()
         with running_workers(system.url, tmp_path) as start:
             chaos = FlowChaos(system, start, {"PGJOBS_CHAOS_ORACLE": str(seen_by_tasks)}, dice)
-            producers = [
-                FlowProducer(flow.app, system.connect, SEED * 100 + n, pause=0.01) for n in range(2)
-            ]
             pauser = Pauser(SEED, lambda: dice.uniform(0.2, 2.5))
-            threads = [*producers, pauser]
-            for thread in threads:
-                thread.start()
-            try:
+            with publishing(FlowProducer, flow.app, system.connect, SEED, [pauser]) as producers:
                 break_things(chaos, dice)
-            finally:
-                for thread in threads:
-                    thread.stop()
             wait_until_finished(system)
             forgotten(system)
         close_app(flow.app)
