@@ -27,6 +27,7 @@ from psycopg.errors import error_from_result
 from psycopg.waiting import Ready, Wait
 
 from ..errors import PermissionMissing
+from .binary_arrays import ELEMENTS, binary_array
 from .deadline import OutOfTime, in_time
 from .dsn import describe
 from .failures import connection_failed
@@ -63,6 +64,8 @@ if (patcher := sys.modules.get("eventlet.patcher")) and patcher.is_monkey_patche
     waiting.wait = waiting.wait_select
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+#: A parameter that the statement says to be an array of a type that can be written in binary.
+_ARRAY = re.compile(rf"%\((\w+)\)s::({'|'.join(ELEMENTS)})\[\]")
 _BINARY = 1
 #: A text that needs no quotes in an array.
 _NUMBERS = {int, UUID}
@@ -80,6 +83,8 @@ class Prepared:
     params: tuple[str, ...]
     #: The same with ``%(name)s``, as drivers take it.
     text: str
+    #: The OIDs of the elements of those parameters that are arrays of texts or bytes.
+    elements: Mapping[str, int]
 
 
 class Call(NamedTuple):
@@ -104,20 +109,27 @@ def prepared(name: str, schema: str) -> Prepared:
 
     text = statement(name, schema)
     sql = _PARAMETER.sub(number, text)
-    return Prepared(name.encode(), sql.encode(), tuple(params), text)
+    elements = {param: ELEMENTS[kind] for param, kind in _ARRAY.findall(text)}
+    return Prepared(name.encode(), sql.encode(), tuple(params), text, elements)
 
 
 def call(name: str, schema: str, values: Mapping[str, Any]) -> Call:
     """The statement ``name`` with ``values`` in place."""
     query = prepared(name, schema)
-    encoded = [encode(values[param]) for param in query.params]
+    elements = query.elements
+    encoded = [encode(values[param], elements.get(param)) for param in query.params]
     return Call(query, [value for value, _ in encoded], [format for _, format in encoded], values)
 
 
-def encode(value: Any) -> Param:
-    """A parameter in PostgreSQL's text format, or binary for bytes."""
+def encode(value: Any, element: int | None = None) -> Param:
+    """A parameter in PostgreSQL's text format, or binary for bytes, and for arrays of ``element``:
+    the OID of their elements' type, where :data:`ELEMENTS` has it."""
     if value is None:  # as most parameters of an insert are
         return _NULL
+    if element is not None and isinstance(value, (list, tuple)):
+        array = binary_array(value, element)
+        if array is not None:
+            return array, _BINARY
     encoder = _ENCODERS.get(type(value))
     if encoder is None:
         encoder = next(

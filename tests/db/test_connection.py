@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pgjobs_celery.db.binary_arrays import ELEMENTS
 from pgjobs_celery.db.connection import (
     CONNECTION_ERRORS,
     Call,
@@ -73,8 +75,11 @@ def table(db: Connection) -> Iterator[str]:
 
 
 def ask(text: str, *values: Any) -> Call:
-    encoded = [encode(value) for value in values]
-    query = Prepared(text.encode()[:60], text.encode(), (), text)
+    casts = re.findall(r"\$\d+::(\w+)\[\]", text)
+    elements = [ELEMENTS.get(kind) for kind in casts] or [None]
+    encoded = [encode(value, element) for value, element in zip(values, elements, strict=False)]
+    encoded += [encode(value) for value in values[len(encoded) :]]
+    query = Prepared(text.encode()[:60], text.encode(), (), text, {})
     return Call(query, [value for value, _ in encoded], [format for _, format in encoded], {})
 
 
@@ -278,6 +283,8 @@ VALUES = {
     "timestamptz": moments(),
     "text[]": arrays(texts | tricky),
     "bytea[]": arrays(st.binary(max_size=50)),
+    "text[], without NULL": st.lists(texts | tricky, max_size=6),
+    "bytea[], without NULL": st.lists(st.binary(max_size=50), max_size=6).map(tuple),
     "boolean[]": arrays(st.booleans()),
     "bigint[]": arrays(integers),
     "double precision[]": arrays(floats),
@@ -297,7 +304,19 @@ def shared(database_url: str) -> Iterator[Connection]:
 @given(data=st.data())
 def test_a_value_comes_back_as_it_went(shared, type, data):
     value = data.draw(st.none() | VALUES[type])
-    assert one(shared, f"SELECT $1::{type}", value) == value
+    found = one(shared, f"SELECT $1::{type.partition(',')[0]}", value)
+    assert (found == list(value)) if isinstance(value, tuple) else (found == value)
+
+
+def test_arrays_of_texts_and_bytes_are_sent_in_binary_where_the_statement_says_what_they_are():
+    query = prepared("insert_jobs", "pgjobs")
+    assert query.elements["task_ids"] == ELEMENTS["text"]
+    assert query.elements["bodies"] == ELEMENTS["bytea"]
+    assert "priorities" not in query.elements
+    assert encode(["a", "b"], ELEMENTS["text"])[1] == 1
+    assert encode([b"a"], ELEMENTS["bytea"])[1] == 1
+    assert encode([None, "a"], ELEMENTS["text"]) == (b'{NULL,"a"}', 0)
+    assert encode(["a"]) == (b'{"a"}', 0)
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

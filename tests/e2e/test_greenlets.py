@@ -54,7 +54,7 @@ from pgjobs_celery.db.connection import Call, Connection, Prepared
 from pgjobs_celery.db.dsn import parse_url
 from tests.e2e.tasks import URL
 
-nap = [Call(Prepared(b"nap", b"SELECT pg_sleep(1)", (), ""), [], [], {})]
+nap = [Call(Prepared(b"nap", b"SELECT pg_sleep(1)", (), "", {}), [], [], {})]
 connections = [
     Connection(parse_url(URL), connect_timeout=5, prepare=True) for _ in range(4)
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SLACK = 10.0
 #: How long a revoke waits for a transaction that publishes what it revokes, in milliseconds.
 LOCK_TIMEOUT = 2000
+
+#: A job's fields that the statement knows the usual value of, besides None.
+_USUAL = {"priority": 0, "tags": (), "meta": "{}"}
 
 
 class Jobs:
@@ -97,16 +100,14 @@ class Jobs:
         Those whose id or key is there already, in whatever state, are not put, nor are those that
         are not the first with theirs here: their places in line by their numbers, from 0 on.
         """
-        seen: set[str | bytes] = set()
-        are_first = []
-        for job, key in zip(jobs, keys, strict=True):
-            names: set[str | bytes] = {job.task_id} if key is None else {job.task_id, key}
-            are_first.append(not names & seen)
-            seen |= names
-        columns = dict(zip(NewJob._fields, zip(*jobs, strict=True), strict=True))
+        columns = {
+            name: _unless_usual(values, _USUAL.get(name))
+            for name, values in zip(NewJob._fields, zip(*jobs, strict=True), strict=True)
+        }
+        task_ids, tags = [job.task_id for job in jobs], columns["tags"]
         rows = self._session.fetch(
             "insert_jobs",
-            task_ids=columns["task_id"],
+            task_ids=task_ids,
             tasks=columns["task"],
             queues=columns["queue"],
             root_ids=columns["root_id"],
@@ -118,14 +119,14 @@ class Jobs:
             bodies=columns["body"],
             priorities=columns["priority"],
             max_attempts=columns["max_attempts"],
-            tags=[array_literal(tags) for tags in columns["tags"]],
+            tags=tags and [array_literal(each) for each in tags],
             metas=columns["meta"],
-            unique_keys=list(keys),
+            unique_keys=_unless_usual(keys, None),
             etas=columns["eta"],
             ttls=columns["ttl"],
             lanes=columns["lane"],
             costs=columns["cost"],
-            are_first=are_first,
+            are_first=_are_first(task_ids, keys),
         )
         return dict(rows)
 
@@ -179,6 +180,25 @@ class Jobs:
             total += count
             if action is not None:
                 action.batches += 1
+
+
+def _unless_usual(values: Sequence[Any], usual: Any) -> Sequence[Any] | None:
+    """A column of many jobs; None where each of them has the usual value."""
+    return None if values.count(usual) == len(values) else values
+
+
+def _are_first(task_ids: Sequence[str], keys: Sequence[bytes | None]) -> Sequence[bool] | None:
+    """Of many jobs, whether each is the first with its id and its key; None where all are."""
+    given = [key for key in keys if key is not None]
+    if len({*task_ids}) == len(task_ids) and len({*given}) == len(given):
+        return None
+    seen: set[str | bytes] = set()
+    are_first = []
+    for task_id, key in zip(task_ids, keys, strict=True):
+        names: set[str | bytes] = {task_id} if key is None else {task_id, key}
+        are_first.append(not names & seen)
+        seen |= names
+    return are_first
 
 
 def relaxing(session: Session, may_be_lost: bool) -> list[Call]:
