@@ -51,6 +51,8 @@ class Batch:
         self.is_promised = is_promised
         #: How many jobs were written so far; those that others stand for are not counted.
         self.written = 0
+        #: What is known of calls that may be repeated, until the next flush: see repeated.py.
+        self.repeated: dict[Any, Any] = {}
         self._points = TransactionPoints()
         self._owner = whoever_runs()
         self._steps: list[Collected] = []
@@ -186,6 +188,7 @@ class Batch:
             self._close_watches()
 
     def _flush_all(self) -> None:
+        self.repeated.clear()
         while self._steps:
             caller = self._steps[0].caller
             flush = self._next_flush()

@@ -165,10 +165,26 @@ class Many:
 
     def _publish_signature(self, signature: Signature) -> None:
         own = signature.options
+        if self._sender is not None and self._is_alike(signature):
+            self._sender.send(signature.args, signature.kwargs)
+            return
         options = {name: value for name, value in self._options.items() if name not in own}
         if not signature.subtask_type and "producer" not in own:
             options.update(self._producer)
         signature.apply_async(**options)
+
+    def _is_alike(self, signature: Signature) -> bool:
+        """True where it is of nothing but the task's arguments."""
+        return (
+            type(signature) is Signature
+            and not signature.options
+            and not signature.subtask_type
+            and type(signature.args) is tuple
+            and type(signature.kwargs) is dict
+            and signature.type is self._task
+            # An option of None counts in a call, and not for a signature.
+            and None not in self._options.values()
+        )
 
     @contextmanager
     def over(self, app: Any) -> Any:

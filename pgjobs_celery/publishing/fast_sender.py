@@ -59,7 +59,8 @@ class Sender:
             "reply_to": app.thread_oid,
             "create_sent_event": app.conf.task_send_sent_event,
         }
-        if parent := app.current_worker_task:
+        self._parent = parent = app.current_worker_task
+        if parent:
             self._fields["root_id"] = parent.request.root_id or parent.request.id
             self._fields["parent_id"] = parent.request.id
         self._router = app.amqp.router
@@ -83,17 +84,18 @@ class Sender:
         """Some more are to be sent: what those before were made after holds no longer."""
         self._template, self._sent = None, 0
 
-    def send(self, args: Any, kwargs: Any) -> None:
-        """Send one."""
+    def send(self, args: Any, kwargs: Any) -> str:
+        """Send one; its id."""
         task, amqp, options = self._task, self._amqp, self._options
         if self._header is not None:
             self._header(*args, **kwargs)
-        task_id, template = uuid(), self._find_template()
+        task_id: str = uuid()
+        template = self._find_template()
         if template is not None:
             if self._backend is not None:
                 self._backend.on_task_call(self._producer, task_id)
             template.put(task_id, args, kwargs)
-            return
+            return task_id
         if not self._is_routed:
             options = self._router.route({**options}, task.name, args, kwargs, task)
         message = amqp.create_task_message(
@@ -106,6 +108,20 @@ class Sender:
             publish()
         else:
             declaring(self._flow.declare(self._to_arguments(args, kwargs)), publish)
+        return task_id
+
+    def send_for_handle(self, args: Any, kwargs: Any) -> Any:
+        """Send one, and return its handle, which the task that runs has among its children."""
+        try:
+            task_id = self.send(args, kwargs)
+        except Exception:
+            with self.errors():
+                raise
+        result = self._task.AsyncResult(task_id)
+        result.ignored = self._fields["ignore_result"]
+        if self._parent:
+            self._parent.add_trail(result)
+        return result
 
     def _to_arguments(self, args: Any, kwargs: Any) -> Arguments:
         return arguments_of(self._task.app, self._task.name, args, kwargs)

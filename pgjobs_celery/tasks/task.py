@@ -46,6 +46,7 @@ from ..publishing.declared import declaring
 from ..publishing.enqueue_many import OnBatch, enqueue_many
 from ..publishing.fast_producer import find_collector
 from ..publishing.receipt import receipt
+from ..publishing.repeated import send_repeated
 from .attempts import prepare_in_attempts, run_in_attempts
 from .limited import FLOW_OPTIONS, LimitedTask, read_flow
 from .result import PgResult
@@ -153,6 +154,12 @@ class PgTask(LimitedTask, SteppedTask):
         Raises UnknownOption for a misspelt one, and InvalidOption for a value that cannot be used;
         then nothing was published.
         """
+        if not producer and "connection" not in options and "publisher" not in options:
+            producer = find_collector(self.app)
+            if producer and task_id is None and not (link or link_error or shadow):
+                handle: PgResult | None = send_repeated(self, producer, args, kwargs, options)
+                if handle is not None:
+                    return handle
         header, given = self._take_header(options)
         headers = options.get("headers") or {}
         if "unique" in given or "unique" not in header:
@@ -164,8 +171,6 @@ class PgTask(LimitedTask, SteppedTask):
         if self._flow is not None or not given.keys().isdisjoint(FLOW_OPTIONS):
             declared = self._declare(given, header, args, kwargs)
         options["headers"] = {**headers, HEADER: header}
-        if not producer and "connection" not in options and "publisher" not in options:
-            producer = find_collector(self.app)
         publish: Callable[[], PgResult] = functools.partial(
             super().apply_async,
             *(args, kwargs, task_id, producer, link, link_error, shadow),

@@ -310,6 +310,34 @@ def test_the_rows_are_those_of_apply_async_whatever_the_arguments(
         assert rows[: len(ITEMS)] == rows[len(ITEMS) :], what
 
 
+@pytest.mark.parametrize("name", ["add", "pgtask", "unique", "shadowed"])
+def test_signatures_are_published_as_they_publish_themselves(
+    app: Celery, connection: Connection, name: str
+):
+    task, other = app.tasks[name], app.tasks["annotated"]
+    items = [
+        task.s(1), task.s(2, y=3), task.si(4), task.s(x=5), task.s(6).set(priority=4),
+        task.s(7).on_error(other.si(0)), other.s(8), celery.signature(json.loads(
+            json.dumps(task.s(9))), app=app), group(task.s(10), other.s(11)),
+    ]  # fmt: skip
+    for options in ({}, {"queue": "mail"}, {"queue": None, "priority": 3}):
+        connection.execute("DELETE FROM pgjobs.jobs")
+        for item in items:
+            item.apply_async(**{k: v for k, v in options.items() if k not in item.options})
+        rows = [normal(row) for row in get_rows(connection)]
+        connection.execute("DELETE FROM pgjobs.jobs")
+        assert enqueue_many(task, items, **options) == 10
+        assert [ungrouped(normal(row)) for row in get_rows(connection)] == list(
+            map(ungrouped, rows)
+        )
+
+
+def ungrouped(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without the id of its group, which is new each time."""
+    row["message"]["headers"].pop("group", None)
+    return {**row, "group_id": bool(row["group_id"])}
+
+
 def test_only_the_first_two_of_those_alike_are_built(
     app: Celery,
     connection: Connection,
@@ -332,8 +360,10 @@ def test_only_the_first_two_of_those_alike_are_built(
         with bulk():
             assert enqueue_many(app.tasks[name], [(index,) for index in range(5)]) == 5
         assert built == [name] * 4
+        assert enqueue_many(app.tasks[name], map(app.tasks[name].s, range(5))) == 5
+        assert built == [name] * 6
         built.clear()
-    assert len({row["task_id"] for row in get_rows(connection)}) == 45
+    assert len({row["task_id"] for row in get_rows(connection)}) == 60
 
     send_task_message.__wrapped__ = real  # type: ignore[attr-defined]
     assert enqueue_many(app.tasks["add"], [(index,) for index in range(10)]) == 10

@@ -1,0 +1,223 @@
+"""In a block of ``bulk()`` the calls of a ``PgTask`` that are alike are made after the first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from celery import Celery, _state, signals
+from kombu import Exchange, Queue
+
+from pgjobs_celery import PgTask, Rate, bulk, using
+from pgjobs_celery.db.dsn import parse_url
+from pgjobs_celery.errors import InvalidOption
+from pgjobs_celery.publishing.batch import Batch
+
+from ..conftest import Connection
+from ..support.consumers import get_rows
+from .test_enqueue_many import ITEMS, OPTIONS, normal
+from .test_lanes import make_fair
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Celery]) -> Celery:
+    topic = Exchange("topic", type="topic")
+    special = Queue("special", topic, routing_key="#.special")
+    app = make_app(task_queues=[Queue("celery"), Queue("mail"), special])
+
+    def add(x: int, y: int = 0) -> int:
+        return x + y
+
+    app.task(name="add", shared=False, base=PgTask, tags=["math"], max_attempts=3)(add)
+    app.task(name="rated", shared=False, base=PgTask, rate=Rate("9/m", by="x"))(add)
+    app.task(name="silent", shared=False, base=PgTask, ignore_result=True, priority=4)(add)
+    return app
+
+
+@pytest.fixture
+def add(app: Celery) -> Any:
+    return app.tasks["add"]
+
+
+@pytest.fixture
+def built(app: Celery, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The tasks whose messages Celery has built."""
+    built: list[Any] = []
+    real = app.amqp.send_task_message
+
+    def send_task_message(producer: Any, name: str, *args: Any, **options: Any) -> Any:
+        built.append(name)
+        return real(producer, name, *args, **options)
+
+    send_task_message.__module__ = real.__module__
+    monkeypatch.setattr(app.amqp, "send_task_message", send_task_message)
+    return built
+
+
+@contextmanager
+def running(task: Any, **fields: Any) -> Iterator[Any]:
+    """In this block a worker runs the task in this thread."""
+    _state._task_stack.push(task)
+    task.push_request(called_directly=False, is_eager=False, children=[], **fields)
+    try:
+        yield task.request
+    finally:
+        task.pop_request()
+        _state._task_stack.pop()
+
+
+def arguments(connection: Connection) -> list[Any]:
+    return [json.loads(bytes(row["body"]))[0] for row in get_rows(connection)]
+
+
+@pytest.mark.parametrize("name", ["add", "rated", "silent"])
+def test_the_rows_are_those_that_are_published_one_by_one(
+    app: Celery, connection: Connection, name: str
+):
+    task = app.tasks[name]
+    with app.connection() as broker:
+        app.amqp.queues["special"](broker.default_channel).declare()
+    calls = [((), item) if isinstance(item, dict) else (item, {}) for item in ITEMS]
+    for what, options in OPTIONS.items():
+        connection.execute("DELETE FROM pgjobs.jobs")
+        alone = [task.apply_async(*call, **options) for call in calls]
+        with bulk():
+            together = [task.apply_async(*call, **options) for call in calls]
+        rows = get_rows(connection)
+        assert [row["task_id"] for row in rows] == [each.id for each in (*alone, *together)], what
+        assert [each.ignored for each in together] == [each.ignored for each in alone], what
+        assert {type(each) for each in together} == {type(alone[0])}
+        found = [normal(row) for row in rows]
+        assert found[: len(ITEMS)] == found[len(ITEMS) :], what
+
+
+def test_those_that_differ_in_their_arguments_alone_are_not_built(
+    app: Celery, add: Any, built: list[Any], connection: Connection
+):
+    with bulk():
+        for index in range(5):
+            add.delay(index)
+            add.apply_async((index,), queue="mail")
+            app.tasks["silent"].delay(index)
+    assert len(built) == 9
+    assert arguments(connection) == [[index] for index in range(5) for _ in range(3)]
+    assert [row["queue"] for row in get_rows(connection)] == ["celery", "mail", "celery"] * 5
+
+    built.clear()
+    with bulk(size=5):
+        for index in range(10):
+            add.delay(index)
+    assert len(built) == 6  # three for each that are written together
+
+
+def test_what_a_call_says_for_itself_is_its_own(add: Any, built: list[Any], connection: Connection):
+    with bulk():
+        for index in range(4):
+            add.apply_async((index,), task_id=f"own-{index}")
+            add.apply_async((index,), tags=[f"t{index}"])
+            add.apply_async((index,), link=add.s())
+            add.apply_async((index,), priority=index)
+            add.apply_async((index,), time_limit=[1, 1.0, True, 1][index])
+    assert len(built) == 20
+    rows = get_rows(connection)
+    assert [row["task_id"] for row in rows[::5]] == [f"own-{index}" for index in range(4)]
+    assert [row["tags"] for row in rows[1::5]] == [["math", f"t{index}"] for index in range(4)]
+    assert [row["priority"] for row in rows[3::5]] == [0, 1, 2, 3]
+
+
+def test_they_are_children_of_the_run_that_publishes_them(
+    app: Celery, add: Any, connection: Connection
+):
+    def publish() -> list[str]:
+        return [add.delay(index).id for index in range(4)]
+
+    with bulk():
+        before = publish()
+        with running(app.tasks["silent"], id="first", root_id="root") as first:
+            of_first = publish()
+        with running(app.tasks["silent"], id="second") as second:
+            of_second = publish()
+        after = publish()
+    assert [each.id for each in first.children] == of_first
+    assert [each.id for each in second.children] == of_second
+    rows = {row["task_id"]: (row["parent_id"], row["root_id"]) for row in get_rows(connection)}
+    assert {rows[each] for each in of_first} == {("first", "root")}
+    assert {rows[each] for each in of_second} == {("second", "second")}
+    assert [rows[each] for each in before + after] == [(None, each) for each in before + after]
+
+
+def test_each_belongs_where_it_is_published(add: Any, url: str, connection: Connection):
+    with psycopg.connect(parse_url(url)) as mine, bulk() as batch:
+        for index in range(4):
+            add.delay(index)
+        with using(mine):
+            for index in range(4, 8):
+                add.delay(index)
+        assert len(batch) == 4
+        mine.rollback()
+        for index in range(8, 12):
+            add.delay(index)
+    assert arguments(connection) == [[index] for index in (0, 1, 2, 3, 8, 9, 10, 11)]
+
+
+def test_a_listener_is_told_of_each_from_when_it_is_connected(add: Any, connection: Connection):
+    def before(headers: Any, body: Any, **_: Any) -> None:
+        headers["traced"] = body[0][0]
+
+    with bulk():
+        for index in range(4):
+            add.delay(index)
+        signals.before_task_publish.connect(before)
+        try:
+            add.delay(4)
+        finally:
+            signals.before_task_publish.disconnect(before)
+        add.delay(5)
+    headers = [json.loads(row["message"])["headers"] for row in get_rows(connection)]
+    assert [each.get("traced") for each in headers] == [None] * 4 + [4, None]
+
+
+def test_a_rule_that_is_new_counts_from_then_on(app: Celery, add: Any, connection: Connection):
+    with bulk():
+        for index in range(4):
+            add.delay(index)
+        make_fair(app, connection, "celery", "kwargs.x")
+        for index in range(4, 8):
+            add.delay(index)
+    lanes = [row["lane"] for row in get_rows(connection)]
+    assert lanes[:4] == [None] * 4
+    assert None not in lanes[4:]
+    assert len(set(lanes[4:])) == 4
+
+
+def test_arguments_and_options_are_checked_each_time(add: Any, connection: Connection):
+    with bulk():
+        for index in range(4):
+            add.delay(index)
+        with pytest.raises(TypeError, match="missing 1 required"):
+            add.delay()
+        with pytest.raises(TypeError, match="list or tuple"):
+            add.apply_async("a")
+        with pytest.raises(InvalidOption):
+            add.apply_async((1,), max_attempts=0)
+    assert arguments(connection) == [[0], [1], [2], [3]]
+
+
+def test_an_app_that_runs_its_tasks_at_once_does_so(add: Any, app: Celery, connection: Connection):
+    app.conf.task_always_eager = True
+    with bulk():
+        assert [add.delay(index, 1).get() for index in range(4)] == [1, 2, 3, 4]
+    assert get_rows(connection) == []
+
+
+def test_a_batch_forgets_them_when_it_is_written(add: Any):
+    with bulk() as batch:
+        add.delay(1)
+        assert isinstance(batch, Batch)
+        assert len(batch.repeated) == 1
+        batch.flush()
+        assert not batch.repeated
