@@ -44,9 +44,8 @@ from ..publishing.aio import aapply_async, adelay
 from ..publishing.batch import SIZE
 from ..publishing.declared import declaring
 from ..publishing.enqueue_many import OnBatch, enqueue_many
-from ..publishing.fast_producer import find_collector
 from ..publishing.receipt import receipt
-from ..publishing.repeated import send_repeated
+from ..publishing.repeated import collect
 from .attempts import prepare_in_attempts, run_in_attempts
 from .limited import FLOW_OPTIONS, LimitedTask, read_flow
 from .result import PgResult
@@ -154,12 +153,11 @@ class PgTask(LimitedTask, SteppedTask):
         Raises UnknownOption for a misspelt one, and InvalidOption for a value that cannot be used;
         then nothing was published.
         """
-        if not producer and "connection" not in options and "publisher" not in options:
-            producer = find_collector(self.app)
-            if producer and task_id is None and not (link or link_error or shadow):
-                handle: PgResult | None = send_repeated(self, producer, args, kwargs, options)
-                if handle is not None:
-                    return handle
+        if not producer:
+            is_bare = task_id is None and not (link or link_error or shadow)
+            producer, handle = collect(self, args, kwargs, options, is_bare=is_bare)
+            if handle is not None:
+                return handle  # type: ignore[no-any-return]
         header, given = self._take_header(options)
         headers = options.get("headers") or {}
         if "unique" in given or "unique" not in header:

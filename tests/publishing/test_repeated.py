@@ -1,7 +1,8 @@
-"""In a block of ``bulk()`` the calls of a ``PgTask`` that are alike are made after the first."""
+"""In a block of ``bulk()`` the calls of a task that are alike are made after the first."""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from celery import Celery, _state, signals
+from celery import Celery, Task, _state, signals
 from kombu import Exchange, Queue
 
 from pgjobs_celery import PgTask, Rate, bulk, using
@@ -19,7 +20,7 @@ from pgjobs_celery.publishing.batch import Batch
 
 from ..conftest import Connection
 from ..support.consumers import get_rows
-from .test_enqueue_many import ITEMS, OPTIONS, normal
+from .test_enqueue_many import ITEMS, OPTIONS, Shadowed, normal
 from .test_lanes import make_fair
 
 
@@ -33,14 +34,17 @@ def app(make_app: Callable[..., Celery]) -> Celery:
         return x + y
 
     app.task(name="add", shared=False, base=PgTask, tags=["math"], max_attempts=3)(add)
+    app.task(name="plain", shared=False)(add)
+    app.task(name="plain silent", shared=False, ignore_result=True, serializer="pickle")(add)
+    app.task(name="shadowed", shared=False, base=Shadowed)(add)
     app.task(name="rated", shared=False, base=PgTask, rate=Rate("9/m", by="x"))(add)
     app.task(name="silent", shared=False, base=PgTask, ignore_result=True, priority=4)(add)
     return app
 
 
-@pytest.fixture
-def add(app: Celery) -> Any:
-    return app.tasks["add"]
+@pytest.fixture(params=["add", "plain"])
+def add(app: Celery, request: pytest.FixtureRequest) -> Any:
+    return app.tasks[request.param]
 
 
 @pytest.fixture
@@ -74,7 +78,7 @@ def arguments(connection: Connection) -> list[Any]:
     return [json.loads(bytes(row["body"]))[0] for row in get_rows(connection)]
 
 
-@pytest.mark.parametrize("name", ["add", "rated", "silent"])
+@pytest.mark.parametrize("name", ["add", "rated", "silent", "plain", "plain silent", "shadowed"])
 def test_the_rows_are_those_that_are_published_one_by_one(
     app: Celery, connection: Connection, name: str
 ):
@@ -91,6 +95,7 @@ def test_the_rows_are_those_that_are_published_one_by_one(
         assert [row["task_id"] for row in rows] == [each.id for each in (*alone, *together)], what
         assert [each.ignored for each in together] == [each.ignored for each in alone], what
         assert {type(each) for each in together} == {type(alone[0])}
+        assert {each.backend for each in together} == {alone[0].backend}
         found = [normal(row) for row in rows]
         assert found[: len(ITEMS)] == found[len(ITEMS) :], what
 
@@ -114,7 +119,10 @@ def test_those_that_differ_in_their_arguments_alone_are_not_built(
     assert len(built) == 6  # three for each that are written together
 
 
-def test_what_a_call_says_for_itself_is_its_own(add: Any, built: list[Any], connection: Connection):
+def test_what_a_call_says_for_itself_is_its_own(
+    app: Celery, built: list[Any], connection: Connection
+):
+    add = app.tasks["add"]
     with bulk():
         for index in range(4):
             add.apply_async((index,), task_id=f"own-{index}")
@@ -202,8 +210,9 @@ def test_arguments_and_options_are_checked_each_time(add: Any, connection: Conne
             add.delay()
         with pytest.raises(TypeError, match="list or tuple"):
             add.apply_async("a")
-        with pytest.raises(InvalidOption):
-            add.apply_async((1,), max_attempts=0)
+        if isinstance(add, PgTask):
+            with pytest.raises(InvalidOption):
+                add.apply_async((1,), max_attempts=0)
     assert arguments(connection) == [[0], [1], [2], [3]]
 
 
@@ -212,6 +221,41 @@ def test_an_app_that_runs_its_tasks_at_once_does_so(add: Any, app: Celery, conne
     with bulk():
         assert [add.delay(index, 1).get() for index in range(4)] == [1, 2, 3, 4]
     assert get_rows(connection) == []
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_library_that_has_replaced_celerys_method_is_asked_for_each(
+    app: Celery, connection: Connection, monkeypatch: pytest.MonkeyPatch, is_known: bool
+):
+    calls: list[Any] = []
+    real = Task.apply_async
+
+    def apply_async(self: Any, *args: Any, **options: Any) -> Any:
+        calls.append(self.name)
+        return real(self, *args, **options)
+
+    if is_known:
+        functools.update_wrapper(apply_async, real)
+    monkeypatch.setattr(Task, "apply_async", apply_async)
+    with bulk():
+        results = [app.tasks[name].delay(1) for name in ("add", "plain") for _ in range(4)]
+    assert calls == ["add"] * 4 + ["plain"] * 4
+    assert [row["task_id"] for row in get_rows(connection)] == [each.id for each in results]
+
+
+def test_tasks_of_another_broker_are_published_there(connection: Connection):
+    other = Celery("other", broker="memory://", set_as_current=False)
+
+    def nothing(x: int) -> None: ...
+
+    plain = other.task(name="plain", shared=False)(nothing)
+    mine = other.task(name="mine", shared=False, base=PgTask)(nothing)
+    with bulk() as batch, other.connection() as broker:
+        results = [task.delay(index) for index in range(4) for task in (plain, mine)]
+        assert len(batch) == 0
+        queue = broker.SimpleQueue("celery")
+        found = [queue.get(timeout=5).headers["id"] for _ in results]
+    assert found == [each.id for each in results]
 
 
 def test_a_batch_forgets_them_when_it_is_written(add: Any):

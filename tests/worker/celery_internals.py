@@ -246,6 +246,10 @@ INTERNALS = [
     Internal("kombu.message:Message", "_state", USED,
              "a message is as kombu makes it, in a tenth of the time",
              "tests/broker/test_channel.py"),
+    Internal("celery.app.task:Task", "apply_async", REPLACED,
+             "plain tasks are collected in a block of `bulk()`, as a `PgTask` is, once a process "
+             "has entered one",
+             "tests/publishing/test_repeated.py"),
     Internal("celery.app.task:Task", "_get_exec_options", USED,
              "`enqueue_many()` works a task's options out once", ENQUEUE_MANY),
     Internal("celery.app.task:Task", "_dump_pydantic_arguments", USED,

@@ -18,7 +18,8 @@ WITH places AS MATERIALIZED (
            u.ttl, CASE WHEN EXISTS (SELECT FROM pgjobs.queues AS q WHERE q.message_ttl IS NOT NULL)
                   THEN (SELECT q.message_ttl FROM pgjobs.queues AS q WHERE q.name = u.queue) END)),
          u.message, u.body, coalesce(u.priority, 0::smallint), coalesce(u.max_attempts, 20),
-         coalesce(u.tags, '{}')::text[], coalesce(u.meta, '{}')::jsonb, u.unique_key, coalesce(u.eta, pg_catalog.now()),
+         coalesce(u.tags::text[], '{}'), coalesce(u.meta::jsonb, '{}'), u.unique_key,
+         coalesce(u.eta, pg_catalog.now()),
          CASE WHEN u.eta > pg_catalog.now() THEN u.eta END,
          CASE WHEN u.eta > pg_catalog.now() THEN 'scheduled' ELSE 'available' END,
          u.seq, u.lane, u.cost
