@@ -226,6 +226,7 @@ class Batch:
         with self._lock:
             self._steps.clear()
             self._callers.clear()
+            self.repeated.clear()
             self._bytes = 0
             self._flush = None
             self._close_watches()

@@ -10,6 +10,7 @@ replaced, in a process that has entered such a block, by one that asks whether s
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from .run import current_request
 
 #: The options of a call that may be the same for many.
 _REPEATED = OPTIONS - {"add_to_parent", "countdown", "headers"}
+#: For how many seconds a sender is used: a block may last, and settings and routes may change.
+LIFETIME = 1.0
 #: Values that stay what they are.
 _PLAIN = (str, int, float, type(None))
 
@@ -35,6 +38,8 @@ class Repeated(NamedTuple):
     #: The run of the task that publishes.
     request: Any
     rules: Rules
+    #: By the monotonic clock.
+    until: float
     #: Their sender: None before there is a second call, and where they can have none.
     sender: Sender | None = None
     is_first: bool = True
@@ -71,13 +76,14 @@ def _send(
     key = (task, *((name, type(value), value) for name, value in options.items()))
     here = (producer, current_request(), known_rules(database).current(database))
     known: Repeated | None = batch.repeated.get(key)
-    if known is None or known[:3] != here:
-        batch.repeated[key] = Repeated(*here)
+    now = time.monotonic()
+    if known is None or known[:3] != here or now > known.until:
+        batch.repeated[key] = Repeated(*here, now + LIFETIME)
         return None
     if known.is_first:
         is_eager = task.app.conf.task_always_eager
         sender = None if is_eager else find_sender(task, producer, options)
-        known = batch.repeated[key] = Repeated(*here, sender, is_first=False)
+        known = batch.repeated[key] = known._replace(sender=sender, is_first=False)
     return None if known.sender is None else known.sender.send_for_handle(args or (), kwargs or {})
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -16,6 +18,7 @@ from kombu import Exchange, Queue
 from pgjobs_celery import PgTask, Rate, bulk, using
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.errors import InvalidOption
+from pgjobs_celery.publishing import repeated
 from pgjobs_celery.publishing.batch import Batch
 
 from ..conftest import Connection
@@ -189,7 +192,10 @@ def test_a_listener_is_told_of_each_from_when_it_is_connected(add: Any, connecti
     assert [each.get("traced") for each in headers] == [None] * 4 + [4, None]
 
 
-def test_a_rule_that_is_new_counts_from_then_on(app: Celery, add: Any, connection: Connection):
+def test_a_rule_that_is_new_counts_from_then_on(
+    app: Celery, add: Any, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_state._tls, "current_app", app)
     with bulk():
         for index in range(4):
             add.delay(index)
@@ -200,6 +206,22 @@ def test_a_rule_that_is_new_counts_from_then_on(app: Celery, add: Any, connectio
     assert lanes[:4] == [None] * 4
     assert None not in lanes[4:]
     assert len(set(lanes[4:])) == 4
+
+
+def test_what_is_known_of_them_holds_for_a_while_only(
+    add: Any, built: list[Any], connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """A block may last, and routes change meanwhile."""
+    with bulk():
+        for index in range(5):
+            add.delay(index)
+        assert len(built) == 3
+        later = time.monotonic() + repeated.LIFETIME
+        monkeypatch.setattr(repeated, "time", SimpleNamespace(monotonic=lambda: later))
+        for index in range(5, 10):
+            add.delay(index)
+    assert arguments(connection) == [[index] for index in range(10)]
+    assert len(built) == 6
 
 
 def test_arguments_and_options_are_checked_each_time(add: Any, connection: Connection):
