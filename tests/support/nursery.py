@@ -64,11 +64,17 @@ class Nursery:
                 os._exit(0)
             pid = fork()
             if not pid:
+                self._leave()
                 return {**request, "descriptors": descriptors}
             asker, *others = descriptors
             for descriptor in others:
                 os.close(descriptor)
             self._askers[pid] = socket(fileno=asker)
+
+    def _leave(self) -> None:
+        """Close in a child what is this process's: the numbers are soon those of other files."""
+        for each in (self._requests, self._wake, self._woken, *self._askers.values()):
+            each.close()
 
     def _kill(self) -> None:
         """Kill all children, with their own where they lead a session."""

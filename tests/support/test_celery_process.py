@@ -17,7 +17,7 @@ from .celery_process import ROOT, CeleryProcess
 from .waiting import wait_for
 
 APP = """
-import json, os, socket, sys
+import atexit, json, os, socket, sys
 from celery import Celery, concurrency
 app = Celery("proj")
 os.write(int(os.environ["PGJOBS_TO"]), json.dumps({
@@ -27,6 +27,8 @@ os.write(int(os.environ["PGJOBS_TO"]), json.dumps({
     "patched": socket.socket.__module__, "custom": concurrency.ALIASES["custom"],
 }).encode())
 os.close(int(os.environ["PGJOBS_TO"]))
+kept = [os.open(os.devnull, os.O_RDONLY) for _ in range(16)]
+atexit.register(lambda: print("still open", all(os.fstat(each) for each in kept)))
 """
 
 
@@ -54,6 +56,7 @@ def about(folder: Path, *arguments: str) -> tuple[CeleryProcess, dict[str, Any]]
         found = json.loads(told.read())
     output, _ = process.communicate(timeout=60)
     assert (b"Usage: " if arguments else b"software -> celery") in output
+    assert b"still open True" in output
     return process, found
 
 
