@@ -135,7 +135,9 @@ def server() -> Iterator[EmbeddedServer]:
     if DSN:
         pytest.skip("restarts the server, and PGJOBS_TEST_DSN names one that is not ours")
     # What a server that crashes has written is in the system's hands: nothing must reach the disk.
-    with EmbeddedServer(settings={"max_connections": 200, "fsync": "off", **SETTINGS}) as server:
+    # Its log is kept in memory, and is short.
+    settings = {"max_connections": 200, "fsync": "off", "max_wal_size": "256MB"}
+    with EmbeddedServer(settings={**settings, "checkpoint_warning": 0, **SETTINGS}) as server:
         yield server
 
 

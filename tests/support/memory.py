@@ -7,7 +7,7 @@ from pathlib import Path
 
 #: Linux has a file system in memory there; a container's may be small, or run no programs.
 PLACE = Path("/dev/shm")
-#: Bytes that must be free: the servers of six processes took 2.6 GB together.
+#: Bytes that must be free: the servers of six processes took 0.1 to 0.8 GB each.
 ROOM = 4 << 30
 
 
