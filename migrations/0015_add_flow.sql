@@ -104,9 +104,11 @@ CREATE TABLE pgjobs.rounds (
   absorbed xid8 NOT NULL DEFAULT '0',
   -- All lanes that were shut until then are open.
   reopened timestamptz NOT NULL DEFAULT '-infinity',
-  -- The common gates of its open lanes, and for each the turn before which no such lane has its own.
+  -- The common gates of its open lanes, for each the turn before which no such lane has its own, and when these
+  -- gates open: 0 where they are, infinity when a job ends, or seconds since 1970. As the last look found them.
   commons  text[] NOT NULL DEFAULT '{}',
   floors   double precision[] NOT NULL DEFAULT '{}',
+  opens    double precision[] NOT NULL DEFAULT '{}',
   CONSTRAINT rounds_pkey PRIMARY KEY (queue, turn)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 
@@ -149,43 +151,31 @@ CREATE TABLE pgjobs.pauses (
   CONSTRAINT pauses_kind_known CHECK (kind IN ('task', 'tag', 'key'))
 ) WITH (fillfactor = 50);
 
--- How many tokens or places a gate has now; negative where its rule was made narrower. A window counts what
--- lies ahead, too: a transaction that began before may take after one that began later, and no period that
--- holds both may hold more. What lies more than a period ahead is of a clock that was put back.
-CREATE FUNCTION pgjobs.gate_free(
-  flow pgjobs.flows, gate pgjobs.gates, running bigint, now double precision
-) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  RETURN CASE
-    WHEN (flow).amount IS NULL THEN 2147483647
-    WHEN (flow).period IS NULL THEN (flow).amount - running
-    WHEN (flow).algorithm = 'bucket' THEN pg_catalog.floor(
-      coalesce((flow).burst, (flow).amount)
-      - least(greatest(coalesce((gate).full_at, 0) - now, 0) * (flow).amount / (flow).period, 1e9) + 1e-6)::bigint
-    ELSE (flow).amount - (
-      SELECT coalesce(pg_catalog.sum(t.count), 0)
-      FROM unnest((gate).times, (gate).counts) AS t (at, count)
-      WHERE t.at > now - (flow).period AND t.at < now + (flow).period * 1.02)::bigint
-  END;
-
--- When that many will be free, in seconds since 1970; infinity for a place, which a job's end frees.
+-- When that many are free, in seconds since 1970, not before now; infinity for a place, which a job's end frees.
 CREATE FUNCTION pgjobs.gate_opens(
   flow pgjobs.flows, gate pgjobs.gates, need bigint, now double precision
 ) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE
   RETURN CASE
     WHEN (flow).amount IS NULL THEN now
     WHEN (flow).period IS NULL OR (flow).amount = 0 THEN 'infinity'
-    WHEN (flow).algorithm = 'bucket' THEN
+    WHEN (flow).algorithm = 'bucket' THEN greatest(
+      now,
       coalesce((gate).full_at, now)
-      - (coalesce((flow).burst, (flow).amount) - need) * (flow).period / (flow).amount
-    ELSE coalesce((
+      - (coalesce((flow).burst, (flow).amount) - need) * (flow).period / (flow).amount)
+    ELSE greatest(now, (
       SELECT pg_catalog.min(f.at) + (flow).period
       FROM (
         SELECT t.at, pg_catalog.sum(t.count) OVER (ORDER BY t.at DESC) - t.count AS later
-        FROM unnest((gate).times, (gate).counts) AS t (at, count)
-        WHERE t.at > now - (flow).period AND t.at < now + (flow).period * 1.02
+        FROM (
+          SELECT '-infinity'::double precision AS at, 0 AS count
+          UNION ALL
+          SELECT u.at, u.count
+          FROM unnest((gate).times, (gate).counts) AS u (at, count)
+          WHERE u.at > now - (flow).period AND u.at < now + (flow).period * 1.02
+        ) AS t
       ) AS f
       -- Once this one has passed, only later ones count.
-      WHERE f.later <= (flow).amount - need), now)
+      WHERE f.later <= (flow).amount - need))
   END;
 
 -- The key at a path of the arguments, as pgjobs_celery.job.flow.key_text writes it. Not of numbers and objects
@@ -303,7 +293,6 @@ DROP TRIGGER note_arrival ON pgjobs.jobs;
 DROP FUNCTION pgjobs.note_arrival();
 DROP FUNCTION pgjobs.path_key(jsonb, text);
 DROP FUNCTION pgjobs.gate_opens(pgjobs.flows, pgjobs.gates, bigint, double precision);
-DROP FUNCTION pgjobs.gate_free(pgjobs.flows, pgjobs.gates, bigint, double precision);
 DROP TABLE pgjobs.pauses;
 DROP TABLE pgjobs.weights;
 ALTER TABLE pgjobs.limits

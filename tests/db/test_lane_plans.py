@@ -27,7 +27,7 @@ INSERT INTO pgjobs.gates (gate) SELECT 'rate/task/t=' || n FROM generate_series(
 INSERT INTO pgjobs.lanes (queue, share, lane, pass, gates)
 SELECT 'q', 'share=' || n, 'rate/task/t=' || n || E'\\nshare=' || n, n, ARRAY['rate/task/t=' || n]
 FROM generate_series(1, 5000) AS n;
-INSERT INTO pgjobs.rounds (queue, commons, floors) VALUES ('q', '{""}', '{0}');
+INSERT INTO pgjobs.rounds (queue, commons, floors, opens) VALUES ('q', '{""}', '{0}', '{0}');
 INSERT INTO pgjobs.limits (queue) VALUES ('q');
 """
 OURS = ("jobs", "gates", "lanes", "arrivals", "rounds", "limits", "flows", "slots")

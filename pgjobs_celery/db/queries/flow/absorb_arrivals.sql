@@ -86,33 +86,29 @@ WITH round AS MATERIALIZED (
                -- A batch that is full has read up to here.
                CASE WHEN (SELECT pg_catalog.count(*) FROM came) >= %(limit)s::bigint
                     THEN (SELECT c.xid FROM came AS c ORDER BY c.xid DESC LIMIT 1) END) AS absorbed,
-         f.commons, f.floors
-  FROM (
-    SELECT pg_catalog.array_agg(g.common) AS commons, pg_catalog.array_agg(g.floor) AS floors
-    FROM (
-      SELECT m.common, pg_catalog.min(m.floor) AS floor
-      FROM (
-        SELECT u.common, u.floor
-        FROM round AS r
-        CROSS JOIN LATERAL unnest(r.commons, r.floors) AS u (common, floor)
-        UNION ALL
-        SELECT a.common, coalesce((SELECT r.pass FROM round AS r), 0::double precision)
-        FROM added AS a
-      ) AS m
-      GROUP BY m.common
-    ) AS g
-  ) AS f
+         -- The classes that were not known, or not from so early on; reopen_lanes joins the two.
+         ARRAY(
+           SELECT DISTINCT a.common
+           FROM added AS a
+           WHERE NOT EXISTS (
+             SELECT
+             FROM round AS r
+             CROSS JOIN LATERAL unnest(r.commons, r.floors) AS u (common, floor)
+             WHERE u.common = a.common
+               AND u.floor <= r.pass)) AS commons
 ), begun AS (
   INSERT INTO pgjobs.rounds (queue, absorbed, commons, floors)
-  SELECT %(queue)s, n.absorbed, coalesce(n.commons, '{}'), coalesce(n.floors, '{}')
+  SELECT %(queue)s, n.absorbed, n.commons,
+         pg_catalog.array_fill(0::double precision, ARRAY[pg_catalog.cardinality(n.commons)])
   FROM noted AS n
   WHERE NOT EXISTS (SELECT FROM round)
 ), advanced AS (
   UPDATE pgjobs.rounds AS o
   SET turn = o.turn + 1,
       absorbed = greatest(n.absorbed, o.absorbed),
-      commons = coalesce(n.commons, '{}'),
-      floors = coalesce(n.floors, '{}')
+      commons = o.commons OPERATOR(pg_catalog.||) n.commons,
+      floors = o.floors OPERATOR(pg_catalog.||)
+               pg_catalog.array_fill(r.pass, ARRAY[pg_catalog.cardinality(n.commons)])
   FROM noted AS n, round AS r
   WHERE o.queue = %(queue)s
     AND o.turn = r.turn

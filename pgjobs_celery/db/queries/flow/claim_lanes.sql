@@ -8,64 +8,90 @@
 -- Turns are those of start-time fair queueing: each lane has the round of its next turn, a job taken puts it
 -- 1/weight rounds further, and those with the lowest round come first. Lanes of one share share their round.
 -- In a queue that is not fair a lane gives up to 8 jobs in its turn, more where few lanes are open.
--- The jobs of a lane are read in an order that jobs_lanes alone has: where the statistics know nothing, the planner
--- would walk the whole line of the queue for each lane.
--- Lanes whose common gates are shut are not looked at; one with a gate of its own that is shut is marked, and not
--- looked at until that opens. So a look costs what it takes, and not what waits.
-WITH alive AS MATERIALIZED (
-  SELECT n.node
+-- It goes in three steps: which lanes have their turn and what their gates let pass (clock to quotas), which jobs
+-- that is (offered to spent), and what becomes of the lanes (looked to advanced).
+WITH clock AS MATERIALIZED (
+  -- Nothing is taken for a worker that is past its lease; nor more than it and the queue have room for.
+  SELECT extract(epoch FROM pg_catalog.now())::double precision AS now, l.ageing,
+         greatest(0, least(%(limit)s::bigint, %(places)s::bigint, CASE
+           WHEN l.paused_at IS NOT NULL THEN 0
+           WHEN l.concurrency IS NOT NULL
+             THEN l.concurrency - (SELECT pg_catalog.count(*) FROM pgjobs.slots AS t WHERE t.queue = l.queue)
+         END)) AS room
   FROM pgjobs.nodes AS n
+  LEFT JOIN pgjobs.limits AS l ON l.queue = %(queue)s
   WHERE n.node = %(node)s::uuid
     AND n.heartbeat_at > pg_catalog.now() - n.lease * interval '1 second'
-  FOR KEY SHARE
-), clock AS MATERIALIZED (
-  SELECT extract(epoch FROM pg_catalog.now())::double precision AS now,
-         greatest(0, least(%(limit)s::bigint, %(places)s::bigint, (
-           SELECT CASE
-               WHEN l.paused_at IS NOT NULL THEN 0
-               WHEN l.concurrency IS NULL THEN NULL
-               ELSE l.concurrency - (
-                 SELECT pg_catalog.count(*) FROM pgjobs.slots AS t WHERE t.queue = l.queue)
-             END
-           FROM pgjobs.limits AS l
-           WHERE l.queue = %(queue)s))) AS room,
-         (SELECT l.ageing FROM pgjobs.limits AS l WHERE l.queue = %(queue)s) AS ageing
-  FROM alive
+  FOR KEY SHARE OF n
 ), round AS MATERIALIZED (
-  SELECT r.turn, r.pass, r.reopened, r.commons, r.floors
+  -- The time of the queue, its classes (lanes with the same common gates), and which of these are open.
+  SELECT r.turn, r.pass, r.reopened, r.commons, r.floors, r.opens
   FROM pgjobs.rounds AS r
   WHERE r.queue = %(queue)s
   ORDER BY r.turn DESC
   LIMIT 1
-), classes AS MATERIALIZED (
-  SELECT u.common, u.floor
-  FROM round AS r
-  CROSS JOIN LATERAL unnest(r.commons, r.floors) AS u (common, floor)
-), common_gates AS MATERIALIZED (
-  SELECT w.gate, f.flow, f.state, s.turn AS seen, g.gate AS held,
-         CASE WHEN (f.flow).period IS NULL THEN (f.flow).amount - coalesce(h.running, 0)
+), met AS MATERIALIZED (
+  -- The first open lanes of each open class: not those of a class that is shut, and none with a gate of its own
+  -- that is. So a look costs what it takes, and not what waits.
+  SELECT k.common, l.*
+  FROM clock AS c
+  CROSS JOIN round AS r
+  CROSS JOIN LATERAL unnest(r.commons, r.floors, r.opens) AS k (common, floor, opens)
+  CROSS JOIN LATERAL (
+    SELECT v.ctid AS at, v.share, v.lane, v.pass, v.gates, v.weight, v.priority, v.seq
+    FROM pgjobs.lanes AS v
+    WHERE v.queue = %(queue)s
+      AND v.common = k.common
+      AND v.pass >= k.floor
+      AND v.shut_until IS NULL
+    ORDER BY v.pass, v.lane
+    LIMIT c.room
+  ) AS l
+  WHERE k.opens <= c.now
+), visited AS MATERIALIZED (
+  -- Those of all classes whose turn comes first.
+  SELECT m.*, greatest(m.pass, r.pass) AS start,
+         CASE m.share WHEN '' THEN m.lane ELSE m.share END AS key,
+         (SELECT pg_catalog.count(*) FROM met) AS lanes
+  FROM met AS m
+  CROSS JOIN round AS r
+  -- One row, which the planner takes for a thousand. It expects too few here otherwise, and compares each with each.
+  CROSS JOIN LATERAL pg_catalog.generate_series(1, least(1, r.turn + 1)::integer) AS one (n)
+  ORDER BY greatest(m.pass, r.pass), m.pass, m.lane
+  LIMIT (SELECT c.room FROM clock AS c)
+), gates AS MATERIALIZED (
+  -- The one look at their gates: each is locked, and met once, whether one lane has it or all. A job takes as
+  -- many of its tokens as it costs, from "fewest" to "most"; of places it takes one.
+  SELECT w.gate, pg_catalog.strpos(w.gate, '=') > 0 AS is_own, f.flow, f.state, s.turn AS seen, g.gate AS held,
+         h.jobs, h.attempts,
+         CASE WHEN (f.flow).period IS NULL THEN 1 ELSE 0 END AS fewest,
+         CASE WHEN (f.flow).period IS NULL THEN 1 ELSE f.size END AS most,
+         CASE WHEN (g.gate).turn IS NULL THEN 0
+              WHEN (f.flow).period IS NULL THEN f.size - h.running
               WHEN (f.flow).algorithm = 'bucket' THEN pg_catalog.floor(
-                coalesce((f.flow).burst, (f.flow).amount)::double precision
+                f.size::double precision
                 - least(greatest(coalesce((g.gate).full_at, 0) - c.now, 0) * (f.flow).amount::double precision
                         / (f.flow).period, 1e9::double precision)
                 + 1e-6::double precision)::bigint
-              ELSE (f.flow).amount - (
+              -- With what lies ahead: a transaction that began before may take after one that began later, and
+              -- no period that holds both may hold more. What lies further ahead is of a clock that was put back.
+              ELSE f.size - (
                 SELECT coalesce(pg_catalog.sum(u.count), 0)
                 FROM unnest((g.gate).times, (g.gate).counts) AS u (at, count)
                 WHERE u.at > c.now - (f.flow).period
                   AND u.at < c.now + (f.flow).period * 1.02::double precision)::bigint
-         END AS free,
-         h.jobs, h.attempts
+         END AS free
   FROM (
     SELECT DISTINCT t.gate
-    FROM classes AS k
-    CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.string_to_array(k.common, E'\n')) AS t (gate)
+    FROM visited AS v
+    CROSS JOIN LATERAL pg_catalog.unnest(v.gates) AS t (gate)
   ) AS w
   CROSS JOIN clock AS c
   CROSS JOIN LATERAL (
-    SELECT o AS flow, w.gate || CASE o.scope WHEN 'worker' THEN '@' || %(node)s::text ELSE '' END AS state
+    SELECT o AS flow, w.gate || CASE o.scope WHEN 'worker' THEN '@' || %(node)s::text ELSE '' END AS state,
+           CASE WHEN o.algorithm = 'bucket' AND o.amount > 0 THEN coalesce(o.burst, o.amount) ELSE o.amount END AS size
     FROM pgjobs.flows AS o
-    WHERE o.flow = w.gate
+    WHERE o.flow = pg_catalog.split_part(w.gate, '=', 1)
     ORDER BY o.source DESC
     LIMIT 1
   ) AS f
@@ -85,98 +111,10 @@ WITH alive AS MATERIALIZED (
       AND ((g.gate).turn <> s.turn OR u.attempt = (
         SELECT j.attempt FROM pgjobs.jobs AS j WHERE j.id = u.job AND j.claimed_by IS NOT NULL))
   ) AS h ON true
-  WHERE (f.flow).amount IS NOT NULL
-), open_classes AS MATERIALIZED (
-  SELECT k.common, k.floor, o.is_open, o.opens
-  FROM classes AS k
-  CROSS JOIN LATERAL (
-    SELECT pg_catalog.bool_and((g.held).turn IS NOT NULL AND g.free > 0) IS NOT FALSE AS is_open,
-           -- NULL where one is locked, or has no row.
-           CASE WHEN pg_catalog.bool_and((g.held).turn IS NOT NULL)
-                THEN pg_catalog.max(CASE WHEN g.free > 0 THEN 0
-                                         ELSE pgjobs.gate_opens(g.flow, g.held, 1, c.now) END) END AS opens
-    FROM common_gates AS g
-    CROSS JOIN clock AS c
-    WHERE g.gate = ANY (pg_catalog.string_to_array(k.common, E'\n'))
-  ) AS o
-), met AS MATERIALIZED (
-  SELECT k.common, l.*
-  FROM open_classes AS k
-  CROSS JOIN clock AS c
-  CROSS JOIN LATERAL (
-    SELECT v.ctid AS at, v.share, v.lane, v.pass, v.gates, v.weight, v.priority, v.seq
-    FROM pgjobs.lanes AS v
-    WHERE v.queue = %(queue)s
-      AND v.common = k.common
-      AND v.pass >= k.floor
-      AND v.shut_until IS NULL
-    ORDER BY v.pass, v.lane
-    LIMIT c.room
-  ) AS l
-  WHERE k.is_open
-), visited AS MATERIALIZED (
-  SELECT m.*, greatest(m.pass, r.pass) AS start,
-         CASE m.share WHEN '' THEN m.lane ELSE m.share END AS key,
-         (SELECT pg_catalog.count(*) FROM met) AS lanes
-  FROM met AS m
-  CROSS JOIN round AS r
-  -- One row, which the planner takes for a thousand. It expects too few here otherwise, and compares each with each.
-  CROSS JOIN LATERAL pg_catalog.generate_series(1, least(1, r.turn + 1)::integer) AS one (n)
-  ORDER BY greatest(m.pass, r.pass), m.pass, m.lane
-  LIMIT (SELECT c.room FROM clock AS c)
-), own_gates AS MATERIALIZED (
-  SELECT w.gate, f.flow, f.state, s.turn AS seen, g.gate AS held,
-         CASE WHEN (f.flow).period IS NULL THEN (f.flow).amount - coalesce(h.running, 0)
-              WHEN (f.flow).algorithm = 'bucket' THEN pg_catalog.floor(
-                coalesce((f.flow).burst, (f.flow).amount)::double precision
-                - least(greatest(coalesce((g.gate).full_at, 0) - c.now, 0) * (f.flow).amount::double precision
-                        / (f.flow).period, 1e9::double precision)
-                + 1e-6::double precision)::bigint
-              ELSE (f.flow).amount - (
-                SELECT coalesce(pg_catalog.sum(u.count), 0)
-                FROM unnest((g.gate).times, (g.gate).counts) AS u (at, count)
-                WHERE u.at > c.now - (f.flow).period
-                  AND u.at < c.now + (f.flow).period * 1.02::double precision)::bigint
-         END AS free,
-         h.jobs, h.attempts
-  FROM (
-    SELECT DISTINCT t.gate
-    FROM visited AS v
-    CROSS JOIN LATERAL pg_catalog.unnest(v.gates) AS t (gate)
-    WHERE pg_catalog.strpos(t.gate, '=') > 0
-  ) AS w
-  CROSS JOIN clock AS c
-  CROSS JOIN LATERAL (
-    SELECT o AS flow, w.gate || CASE o.scope WHEN 'worker' THEN '@' || %(node)s::text ELSE '' END AS state
-    FROM pgjobs.flows AS o
-    WHERE o.flow = pg_catalog.split_part(w.gate, '=', 1)
-    ORDER BY o.source DESC
-    LIMIT 1
-  ) AS f
-  LEFT JOIN LATERAL (
-    SELECT v.turn FROM pgjobs.gates AS v WHERE v.gate = f.state ORDER BY v.turn DESC LIMIT 1
-  ) AS s ON true
-  LEFT JOIN LATERAL (
-    SELECT v AS gate FROM pgjobs.gates AS v WHERE v.gate = f.state ORDER BY v.turn DESC LIMIT 1
-    FOR NO KEY UPDATE SKIP LOCKED
-  ) AS g ON true
-  LEFT JOIN LATERAL (
-    SELECT pg_catalog.count(*) AS running, pg_catalog.array_agg(u.job) AS jobs,
-           pg_catalog.array_agg(u.attempt) AS attempts
-    FROM unnest((g.gate).jobs, (g.gate).attempts) AS u (job, attempt)
-    WHERE (f.flow).period IS NULL
-      AND ((g.gate).turn <> s.turn OR u.attempt = (
-        SELECT j.attempt FROM pgjobs.jobs AS j WHERE j.id = u.job AND j.claimed_by IS NOT NULL))
-  ) AS h ON true
-  WHERE (f.flow).amount IS NOT NULL
-), gates AS MATERIALIZED (
-  SELECT *, CASE WHEN (g.flow).period IS NULL THEN NULL
-                 WHEN (g.flow).algorithm = 'bucket' THEN coalesce((g.flow).burst, (g.flow).amount)
-                 ELSE (g.flow).amount END AS most
-  FROM (SELECT * FROM common_gates UNION ALL SELECT * FROM own_gates) AS g
+  WHERE f.size IS NOT NULL
 ), passing AS MATERIALIZED (
-  -- Which gates each lane that is looked at has. Each gate is met once, and not once for each lane.
-  SELECT t.lane, g.gate, g.free, g.most, pg_catalog.strpos(g.gate, '=') > 0 AS is_own
+  -- Which gates each lane has.
+  SELECT t.lane, g.gate, g.is_own, g.free, g.fewest, g.most
   FROM (
     SELECT v.lane, pg_catalog.unnest(v.gates) AS gate
     FROM visited AS v
@@ -184,7 +122,8 @@ WITH alive AS MATERIALIZED (
   ) AS t
   JOIN gates AS g ON g.gate = t.gate
 ), shut AS MATERIALIZED (
-  -- NULL where a gate is locked, or has no row.
+  -- The lanes with a gate of their own that lets nothing pass, and when it does; NULL where one is locked, or has
+  -- no row.
   SELECT p.lane,
          CASE WHEN pg_catalog.bool_and((g.held).turn IS NOT NULL)
               THEN pg_catalog.max(CASE WHEN g.free > 0 THEN 0
@@ -194,13 +133,15 @@ WITH alive AS MATERIALIZED (
   CROSS JOIN clock AS c
   WHERE p.is_own
   GROUP BY p.lane
-  HAVING pg_catalog.bool_or((g.held).turn IS NULL OR g.free <= 0)
+  HAVING pg_catalog.bool_or(g.free <= 0)
 ), shares AS MATERIALIZED (
+  -- Who takes turns with whom: the lanes of a share together, others each by itself.
   SELECT v.key, pg_catalog.min(v.start) AS start, pg_catalog.max(v.weight) AS weight
   FROM visited AS v
   WHERE v.lane NOT IN (SELECT s.lane FROM shut AS s)
   GROUP BY v.key
 ), turns AS MATERIALIZED (
+  -- How many of the next turns, as many as there is room for, each has.
   SELECT t.key, pg_catalog.count(*) AS jobs
   FROM (
     SELECT s.key
@@ -228,6 +169,8 @@ WITH alive AS MATERIALIZED (
   WHERE v.lane NOT IN (SELECT x.lane FROM shut AS x)
   ORDER BY v.start, v.pass, v.lane
 ), offered AS MATERIALIZED (
+  -- The first jobs of each lane. They are read in an order that jobs_lanes alone has: where the statistics know
+  -- nothing, the planner would walk the whole line of the queue for each lane.
   SELECT v.lane, v.key, v.start, v.weight, v.pass, v.jobs, j.at, j.rank, j.seq, j.cost
   FROM quotas AS v
   CROSS JOIN clock AS c
@@ -299,6 +242,7 @@ WITH alive AS MATERIALIZED (
   LIMIT (SELECT CASE WHEN pg_catalog.bool_or(q.is_fair) THEN NULL ELSE (SELECT c.room FROM clock AS c) END
          FROM quotas AS q)
 ), ordered AS MATERIALIZED (
+  -- The order in which they come to their gates.
   SELECT o.at, o.lane, o.cost,
          pg_catalog.row_number() OVER (
            ORDER BY o.start + CASE WHEN o.lane = o.key THEN 0 ELSE (o.n - 1)::double precision / o.weight END, o.pass, o.key, o.n)
@@ -309,38 +253,37 @@ WITH alive AS MATERIALIZED (
   ) AS o
   WHERE o.n <= o.jobs
 ), let_by_own AS MATERIALIZED (
+  -- Those that the gates of their own let pass. First: what one of these keeps takes nothing of a common one.
   SELECT o.at, o.lane, o.cost, o.place
   FROM ordered AS o
-  LEFT JOIN (
-    SELECT s.at, pg_catalog.bool_and(s.taken::bigint <= s.free) AS is_let
+  WHERE o.at NOT IN (
+    SELECT s.at
     FROM (
-      SELECT o.at, p.free, pg_catalog.sum(CASE WHEN p.most IS NULL THEN 1 ELSE least(o.cost, p.most) END)
-               OVER (PARTITION BY p.gate ORDER BY o.place) AS taken
-      FROM ordered AS o
-      JOIN passing AS p ON p.lane = o.lane
+      SELECT e.at, p.free, pg_catalog.sum(least(greatest(e.cost, p.fewest), p.most))
+               OVER (PARTITION BY p.gate ORDER BY e.place) AS taken
+      FROM ordered AS e
+      JOIN passing AS p ON p.lane = e.lane
       WHERE p.is_own
     ) AS s
-    GROUP BY s.at
-  ) AS t ON t.at = o.at
-  WHERE t.is_let IS NOT FALSE
+    WHERE s.taken::bigint > s.free)
 ), let AS MATERIALIZED (
+  -- Of these, those that the common gates let pass.
   SELECT o.at
   FROM let_by_own AS o
-  LEFT JOIN (
-    SELECT s.at, pg_catalog.bool_and(s.taken::bigint <= s.free) AS is_let
+  WHERE o.at NOT IN (
+    SELECT s.at
     FROM (
-      SELECT o.at, p.free, pg_catalog.sum(CASE WHEN p.most IS NULL THEN 1 ELSE least(o.cost, p.most) END)
-               OVER (PARTITION BY p.gate ORDER BY o.place) AS taken
-      FROM let_by_own AS o
-      JOIN passing AS p ON p.lane = o.lane
+      SELECT e.at, p.free, pg_catalog.sum(least(greatest(e.cost, p.fewest), p.most))
+               OVER (PARTITION BY p.gate ORDER BY e.place) AS taken
+      FROM let_by_own AS e
+      JOIN passing AS p ON p.lane = e.lane
       WHERE NOT p.is_own
     ) AS s
-    GROUP BY s.at
-  ) AS t ON t.at = o.at
-  WHERE t.is_let IS NOT FALSE
+    WHERE s.taken::bigint > s.free)
   ORDER BY o.place
   LIMIT (SELECT c.room FROM clock AS c)
 ), claimed AS (
+  -- As claim_jobs does.
   UPDATE pgjobs.jobs AS j
   SET state = 'executing',
       attempt = least(j.attempt, 2147483646) + 1,
@@ -358,6 +301,7 @@ WITH alive AS MATERIALIZED (
               ELSE extract(epoch FROM j.expires_at - pg_catalog.now())
             END::double precision AS expires_in
 ), slotted AS (
+  -- The places of a queue that has a limit for all of its jobs.
   INSERT INTO pgjobs.slots (queue, job, attempt)
   SELECT c.queue, c.id, c.attempt
   FROM claimed AS c
@@ -365,21 +309,21 @@ WITH alive AS MATERIALIZED (
     SELECT FROM pgjobs.limits AS l WHERE l.queue = %(queue)s AND l.concurrency IS NOT NULL)
   ON CONFLICT (queue, job) DO UPDATE SET attempt = excluded.attempt
 ), spent AS (
+  -- What the gates have counted. Times are rounded up to a hundredth of the period: never free too early.
   UPDATE pgjobs.gates AS g
   SET turn = g.turn + 1,
       used_at = pg_catalog.now(),
-      times = CASE WHEN (u.flow).period IS NULL OR (u.flow).algorithm = 'bucket' THEN '{}' ELSE n.times END,
-      counts = CASE WHEN (u.flow).period IS NULL OR (u.flow).algorithm = 'bucket' THEN '{}' ELSE n.counts END,
+      times = coalesce(n.times, '{}'),
+      counts = coalesce(n.counts, '{}'),
       full_at = CASE WHEN (u.flow).algorithm = 'bucket' AND (u.flow).period IS NOT NULL
                      THEN greatest(coalesce((u.held).full_at, 0), u.now)
                           + u.cost::double precision * (u.flow).period / (u.flow).amount::double precision END,
-      jobs = CASE WHEN (u.flow).period IS NULL THEN n.jobs ELSE '{}' END,
-      attempts = CASE WHEN (u.flow).period IS NULL THEN n.attempts ELSE '{}' END
+      jobs = coalesce(r.jobs, '{}'),
+      attempts = coalesce(r.attempts, '{}')
   FROM (
     SELECT x.gate, x.flow, x.state, x.seen, x.held, x.jobs, x.attempts, c.now, t.cost, t.ids, t.numbers
     FROM (
-      SELECT p.gate, pg_catalog.sum(CASE WHEN p.most IS NULL THEN 1 ELSE least(coalesce(d.cost, 1), p.most) END)
-               AS cost,
+      SELECT p.gate, pg_catalog.sum(least(greatest(coalesce(d.cost, 1), p.fewest), p.most)) AS cost,
              pg_catalog.array_agg(d.id) AS ids, pg_catalog.array_agg(d.attempt) AS numbers
       FROM claimed AS d
       JOIN passing AS p ON p.lane = d.lane
@@ -389,16 +333,7 @@ WITH alive AS MATERIALIZED (
     CROSS JOIN clock AS c
   ) AS u
   CROSS JOIN LATERAL (
-    SELECT pg_catalog.array_agg(w.at ORDER BY w.at) FILTER (WHERE w.at IS NOT NULL) AS times,
-           pg_catalog.array_agg(w.count ORDER BY w.at) FILTER (WHERE w.at IS NOT NULL) AS counts,
-           (SELECT pg_catalog.array_agg(m.job ORDER BY m.job) FROM (
-              SELECT e.job FROM unnest(u.jobs, u.attempts) AS e (job, attempt) WHERE e.job <> ALL (u.ids)
-              UNION ALL SELECT pg_catalog.unnest(u.ids)) AS m) AS jobs,
-           (SELECT pg_catalog.array_agg(m.attempt ORDER BY m.job) FROM (
-              SELECT e.job, e.attempt FROM unnest(u.jobs, u.attempts) AS e (job, attempt)
-              WHERE e.job <> ALL (u.ids)
-              UNION ALL SELECT i.job, i.attempt FROM unnest(u.ids, u.numbers) AS i (job, attempt)) AS m)
-             AS attempts
+    SELECT pg_catalog.array_agg(w.at ORDER BY w.at) AS times, pg_catalog.array_agg(w.count ORDER BY w.at) AS counts
     FROM (
       SELECT y.at, pg_catalog.sum(y.count)::integer AS count
       FROM (
@@ -406,20 +341,44 @@ WITH alive AS MATERIALIZED (
         FROM unnest((u.held).times, (u.held).counts) AS e (at, count)
         WHERE e.at > u.now - (u.flow).period
         UNION ALL
-        -- Rounded up: never free too early.
-        SELECT pg_catalog.ceil(u.now * 100::double precision / (u.flow).period) * (u.flow).period / 100::double precision, u.cost::integer
+        SELECT pg_catalog.ceil(u.now * 100::double precision / (u.flow).period)
+               * (u.flow).period / 100::double precision, u.cost::integer
       ) AS y
+      WHERE (u.flow).period IS NOT NULL
+        AND (u.flow).algorithm <> 'bucket'
       GROUP BY y.at
     ) AS w
   ) AS n
+  CROSS JOIN LATERAL (
+    SELECT pg_catalog.array_agg(m.job ORDER BY m.job) AS jobs,
+           pg_catalog.array_agg(m.attempt ORDER BY m.job) AS attempts
+    FROM (
+      SELECT e.job, e.attempt FROM unnest(u.jobs, u.attempts) AS e (job, attempt) WHERE e.job <> ALL (u.ids)
+      UNION ALL
+      SELECT i.job, i.attempt FROM unnest(u.ids, u.numbers) AS i (job, attempt)
+    ) AS m
+    WHERE (u.flow).period IS NULL
+  ) AS r
   WHERE g.gate = u.state
     AND g.turn >= u.seen
 ), looked AS MATERIALIZED (
-  -- What became of each lane: its next job, and its turn.
+  -- What became of each lane: its next job, what it gave, and until when it is shut: a gate of its own is, or has
+  -- too little for the next job.
   SELECT v.at, v.share, v.lane, v.key, v.pass, v.start, v.weight, v.priority, v.seq,
-         s.lane IS NOT NULL AS is_shut, s.opens,
-         h.priority AS next_priority, h.seq AS next_seq, h.cost AS next_cost,
-         coalesce(t.jobs, 0) AS taken
+         s.lane IS NOT NULL AS is_shut, coalesce(t.jobs, 0) AS taken,
+         h.priority AS next_priority, h.seq AS next_seq,
+         CASE WHEN s.lane IS NOT NULL THEN s.opens
+              WHEN t.jobs IS NULL AND h.seq IS NOT NULL THEN (
+                SELECT pg_catalog.max((
+                  SELECT pgjobs.gate_opens(g.flow, g.held, least(greatest(h.cost, g.fewest), g.most), c.now)
+                  FROM gates AS g
+                  CROSS JOIN clock AS c
+                  WHERE g.gate = p.gate))
+                FROM passing AS p
+                WHERE p.lane = v.lane
+                  AND p.is_own
+                  AND least(greatest(h.cost, p.fewest), p.most) > p.free)
+         END AS opens
   FROM visited AS v
   LEFT JOIN shut AS s ON s.lane = v.lane
   LEFT JOIN (
@@ -439,32 +398,19 @@ WITH alive AS MATERIALIZED (
     LIMIT 1
   ) AS h ON s.lane IS NULL
 ), passed AS MATERIALIZED (
+  -- The next turn of those that were served.
   SELECT l.key, pg_catalog.min(l.start) + pg_catalog.sum(l.taken)::double precision / pg_catalog.max(l.weight) AS pass
   FROM looked AS l
   GROUP BY l.key
   HAVING pg_catalog.sum(l.taken)::bigint > 0
 ), removed AS (
+  -- Lanes that are empty: an arrival brings them back.
   DELETE FROM pgjobs.lanes AS l
   WHERE l.ctid = ANY (ARRAY(
     SELECT k.at FROM looked AS k WHERE NOT k.is_shut AND k.next_seq IS NULL))
   RETURNING l.lane
-), waits AS MATERIALIZED (
-  -- Until when each lane is shut: a gate of its own is, or has too little for its next job.
-  SELECT k.lane,
-         CASE WHEN k.is_shut THEN k.opens
-              WHEN k.taken = 0 AND k.next_seq IS NOT NULL THEN (
-                SELECT pg_catalog.max((
-                  SELECT pgjobs.gate_opens(g.flow, g.held, least(k.next_cost, g.most), c.now)
-                  FROM gates AS g
-                  CROSS JOIN clock AS c
-                  WHERE g.gate = p.gate))
-                FROM passing AS p
-                WHERE p.lane = k.lane
-                  AND p.is_own
-                  AND least(k.next_cost, p.most) > p.free)
-         END AS opens
-  FROM looked AS k
 ), turned AS (
+  -- Where the other lanes stand: their next turn, their next job, and until when they are shut.
   UPDATE pgjobs.lanes AS l
   SET pass = coalesce(d.pass, l.pass),
       priority = coalesce(d.next_priority, l.priority),
@@ -474,12 +420,11 @@ WITH alive AS MATERIALIZED (
                           THEN greatest(pg_catalog.to_timestamp(d.opens), pg_catalog.now(), r.reopened)
                         ELSE l.shut_until END
   FROM round AS r, (
-    SELECT k.at, p.pass, k.next_priority, k.next_seq, w.opens
+    SELECT k.at, p.pass, k.next_priority, k.next_seq, k.opens
     FROM looked AS k
-    JOIN waits AS w ON w.lane = k.lane
     LEFT JOIN passed AS p ON p.key = k.key
     WHERE (k.is_shut OR k.next_seq IS NOT NULL)
-      AND (p.pass IS NOT NULL OR w.opens IS NOT NULL
+      AND (p.pass IS NOT NULL OR k.opens IS NOT NULL
            OR (k.next_priority, k.next_seq) <> (k.priority, k.seq))
     UNION ALL
     -- The other lanes of the shares that were served.
@@ -497,60 +442,65 @@ WITH alive AS MATERIALIZED (
   ) AS d
   WHERE l.ctid = d.at
 ), fate AS MATERIALIZED (
-  SELECT (SELECT pg_catalog.count(*) FROM claimed) AS taken,
-         (SELECT pg_catalog.count(*) FROM visited) AS visited,
-         (SELECT pg_catalog.count(*) FROM removed) AS removed,
-         (SELECT pg_catalog.count(*) FROM waits AS w WHERE w.opens IS NOT NULL) AS shut,
-         (SELECT pg_catalog.min(k.start) FROM looked AS k WHERE k.taken > 0) AS pass,
-         -- The first of a class that was looked at; none of one in which nothing was found.
-         f.commons, f.floors
+  -- What is told, and the classes from now on: the floor of one that was looked at is its first lane's turn, and
+  -- it is forgotten if it has none.
+  SELECT k.taken, k.visited, k.removed, k.shut, k.pass, g.commons, g.floors, g.opens
   FROM (
-    SELECT pg_catalog.array_agg(g.common) AS commons, pg_catalog.array_agg(g.floor) AS floors
-    FROM (
-      SELECT k.common, CASE WHEN k.is_open THEN m.floor ELSE k.floor END AS floor
-      FROM open_classes AS k
-      LEFT JOIN (SELECT m.common, pg_catalog.min(m.pass) AS floor FROM met AS m GROUP BY m.common) AS m
-        ON m.common = k.common
-    ) AS g
-    WHERE g.floor IS NOT NULL
-  ) AS f
+    SELECT coalesce(pg_catalog.sum(l.taken), 0)::integer AS taken, pg_catalog.count(*)::integer AS visited,
+           (SELECT pg_catalog.count(*) FROM removed) AS removed, pg_catalog.count(l.opens) AS shut,
+           pg_catalog.min(l.start) FILTER (WHERE l.taken > 0) AS pass
+    FROM looked AS l
+  ) AS k
+  CROSS JOIN (
+    SELECT pg_catalog.array_agg(k.common ORDER BY k.common) AS commons,
+           pg_catalog.array_agg(coalesce(m.floor, k.floor) ORDER BY k.common) AS floors,
+           pg_catalog.array_agg(k.opens ORDER BY k.common) AS opens
+    FROM clock AS c
+    CROSS JOIN round AS r
+    CROSS JOIN LATERAL unnest(r.commons, r.floors, r.opens) AS k (common, floor, opens)
+    LEFT JOIN (SELECT m.common, pg_catalog.min(m.pass) AS floor FROM met AS m GROUP BY m.common) AS m
+      ON m.common = k.common
+    WHERE m.floor IS NOT NULL
+       OR k.opens > c.now
+  ) AS g
 ), advanced AS (
+  -- Written where something has changed: a look that finds nothing leaves no version behind.
   UPDATE pgjobs.rounds AS o
   SET turn = o.turn + 1,
       pass = greatest(o.pass, f.pass),
       commons = coalesce(f.commons, '{}'),
-      floors = coalesce(f.floors, '{}')
+      floors = coalesce(f.floors, '{}'),
+      opens = coalesce(f.opens, '{}')
   FROM fate AS f, round AS r, clock AS c
   WHERE o.queue = %(queue)s
     AND o.turn = r.turn
     AND c.room > 0
-    AND (f.commons::text IS DISTINCT FROM r.commons::text OR f.floors::text IS DISTINCT FROM r.floors::text OR f.pass > r.pass)
+    AND (f.floors::text IS DISTINCT FROM r.floors::text OR f.pass > r.pass)
 )
 SELECT c.id, c.attempt, c.max_attempts, c.queue, c.priority, c.seq, c.redelivered, c.message, c.body,
        c.expires_in
 FROM claimed AS c
 UNION ALL
-SELECT NULL, f.taken::integer, f.visited::integer,
+SELECT NULL, f.taken, f.visited,
        -- Lanes wait for the end of a job.
-       CASE WHEN EXISTS (SELECT FROM waits AS w WHERE w.opens = 'infinity')
-              OR EXISTS (SELECT FROM open_classes AS k WHERE k.opens = 'infinity')
+       CASE WHEN EXISTS (SELECT FROM looked AS k WHERE k.opens = 'infinity')
+              OR EXISTS (SELECT FROM round AS r WHERE 'infinity' = ANY (r.opens))
               OR EXISTS (SELECT FROM pgjobs.lanes AS l WHERE l.queue = %(queue)s AND l.shut_until = 'infinity')
             THEN 'jobs' END,
        -- There are lanes at all; and how many are open that were looked at.
        CASE WHEN EXISTS (SELECT FROM pgjobs.lanes AS l WHERE l.queue = %(queue)s) THEN 1 ELSE 0 END::smallint,
        f.visited - f.removed - f.shut,
-       -- Something was done, and open lanes are left.
-       f.taken + f.removed + f.shut > 0 AND f.visited > f.removed + f.shut OR f.visited >= c.room AND c.room > 0
-         AND f.taken + f.removed + f.shut > 0,
+       -- Something was done, and open lanes are left, or may be.
+       f.taken + f.removed + f.shut > 0 AND (f.visited > f.removed + f.shut OR f.visited >= c.room AND c.room > 0),
        (SELECT pg_catalog.string_agg(DISTINCT g.state, E'\n') FROM gates AS g WHERE g.seen IS NULL),
        NULL,
-       (SELECT pg_catalog.min(t.opens)
+       (SELECT pg_catalog.min(t.opens) - c.now
         FROM (
-          SELECT w.opens - c.now AS opens FROM waits AS w
+          SELECT k.opens FROM looked AS k
           UNION ALL
-          SELECT k.opens - c.now FROM open_classes AS k WHERE NOT k.is_open
+          SELECT k.opens FROM round AS r CROSS JOIN LATERAL pg_catalog.unnest(r.opens) AS k (opens) WHERE k.opens > c.now
           UNION ALL
-          SELECT extract(epoch FROM n.shut_until - pg_catalog.now())::double precision
+          SELECT extract(epoch FROM n.shut_until)::double precision
           FROM (
             SELECT l.shut_until
             FROM pgjobs.lanes AS l
@@ -560,7 +510,6 @@ SELECT NULL, f.taken::integer, f.visited::integer,
             ORDER BY l.shut_until
             LIMIT 1
           ) AS n
-          WHERE n.shut_until < 'infinity'
         ) AS t
         WHERE t.opens < 'infinity')
 FROM fate AS f
