@@ -40,7 +40,7 @@ class Services:
         self._stage = Stage(on_pause_over=lambda: self._loop.hurry(self._resume))
         self._reap = Reap()
         self._resume = Resume()
-        self._throttle = Throttle(throttled)
+        self.throttle = Throttle(throttled)
         self._rescue = Rescue(on_buried=lambda: self._loop.hurry(self._reap))
         if not database.options.listen:
             # No notification tells of a job that is due before the others.
@@ -66,8 +66,8 @@ class Services:
         self._watch.add(watch)
         self._loop.add(self.settle)
         self._loop.add(self.post)
-        self._throttle.limit = settings.metrics_limit
-        self._loop.add(self._throttle)
+        self.throttle.limit = settings.metrics_limit
+        self._loop.add(self.throttle)
         self._rescue.bound = settings.max_interruptions
         if settings.maintenance:
             for service in (self._stage, self._rescue, self._reap, self._resume):

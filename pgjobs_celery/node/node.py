@@ -326,6 +326,7 @@ class Node:
                     # Without the row nothing is claimed for us, and what was is committed.
                     self._put_back_unknown()
                 heartbeat.close()
+            self.services.throttle.run(self.database)  # asks nothing where no lane was shut lately
         except (*CONNECTION_ERRORS, PgJobsError) as error:
             logger.warning("could not say goodbye to the database: %s", error)
         self.database.close()
@@ -380,8 +381,7 @@ class Node:
             watcher.verify_queues()
 
     def _put_back_unknown(self) -> None:
-        # Held before noted, see settle().
-        jobs = [*self.holdings, *self.ledger.jobs()]
+        jobs = [*self.holdings, *self.ledger.jobs()]  # held before noted, see settle()
         self._look_back.put_back(jobs, [*self._held_messages, *self.ledger.messages()])
 
     def _start(self) -> None:

@@ -23,6 +23,7 @@ from .conftest import StartWorker
 from .rows import Rows
 from .test_limits import POLLING, QUICK, most_at_once, spans
 from .test_rescue import is_steady
+from .test_shutdown import POOLS
 
 
 @contextmanager
@@ -177,6 +178,24 @@ def test_no_second_has_more_starts_than_the_rate_of_its_queue(
         )
     ]
     assert most_within(times, 1.0) <= 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_worker_that_leaves_tells_how_often_a_rate_held_jobs_back(
+    number: int, pool: str, worker: StartWorker, app: Celery, rows: Rows, url: str
+) -> None:
+    """And tells it once: the looks of its last seconds as well as those before."""
+    queues(app)["slow"].rate("1/h", by="args.0")
+    jobs = [tasks.add.apply_async((1, number), queue="slow") for number in range(2)]
+    started = worker(pool=pool, concurrency=1, queues=["slow"])
+    jobs[0].get(timeout=30)
+    wait_for(lambda: rows.select("SELECT FROM pgjobs.lanes WHERE shut_until > now()"), 30)
+    # Every look at the lanes from now on finds the same; the service's turn comes each 5 s.
+    started.stop(number)
+    told = rows.select("SELECT queue, exception, count FROM pgjobs.totals WHERE kind = 'throttled'")
+    assert [(row["queue"], row["exception"]) for row in told] == [("slow", "rate")]
+    assert told[0]["count"] >= 1
 
 
 def test_a_flood_of_one_tenant_does_not_hold_up_another(
