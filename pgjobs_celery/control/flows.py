@@ -34,6 +34,7 @@ from ..maintenance.resume import unpark
 from .acting import begin_action
 from .app import database_of
 from .filters import text
+from .keys import check_keys
 from .until import read_until
 
 if TYPE_CHECKING:
@@ -180,9 +181,12 @@ class Flows:
 
         Jobs that run go on. Workers that listen hear of it at once; one that polls may begin jobs
         for a second. ``key`` is a value by which the queue is fair, or has a rate or a limit. A
-        worker resumes at the time. Raises InvalidOption unless one of the three is given.
+        worker resumes at the time. Raises InvalidOption unless one of the three is given, and for
+        a key of a queue whose jobs have none.
         """
         paused, end = read_pause(task, tag, key, queue), read_until(until)
+        if paused.kind == KEY:
+            check_keys(self._database, self._app, paused.queue)
         action = self._action("pause_jobs", paused, **end.data)
         self._rules.pause_jobs(*paused, end.until, end.seconds, action)
 

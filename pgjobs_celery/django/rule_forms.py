@@ -11,7 +11,9 @@ from django import forms
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from ..control.app import find_app
 from ..control.flows import Flows, read_flow, read_key, read_pause, read_rule
+from ..control.keys import check_keys
 from ..control.one_queue import OneQueue
 from ..errors import InvalidOption, PgJobsError
 from ..job.flow import (
@@ -32,6 +34,7 @@ from ..job.flow_options import DROP_OLDEST, RAISE, WAIT
 from ..job.pauses import KEY, KINDS
 from ..job.spelling import read_duration
 from .models import Pause, Queue, Rule
+from .place import jobs_database
 
 CHOICES = {
     RAISE: "its publisher gets QueueFull",
@@ -266,8 +269,11 @@ class PauseForm(CheckedForm):
         """Check which jobs are meant, and for how long."""
         given = dict(super().clean() or self.cleaned_data)
         if "kind" in given and "value" in given:
-            self.checked("queue" if given["kind"] == KEY else "value",
-                         lambda: read_pause(*self.jobs(given)))  # fmt: skip
+            is_key = given["kind"] == KEY
+            paused = self.checked("queue" if is_key else "value",
+                                  lambda: read_pause(*self.jobs(given)))  # fmt: skip
+            if is_key and paused is not None:
+                self.checked("queue", lambda: check_keys(jobs_database(), find_app(), paused.queue))
         if given.get("until"):
             given["until"] = self.checked("until", lambda: read_end(given["until"]))
         return given

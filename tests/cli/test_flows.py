@@ -88,6 +88,12 @@ def test_jobs_are_paused_by_task_tag_and_key(run, database):
     assert run("pause", "--task", "shop.send", "--until", "90").output == (
         "task shop.send is paused for 90\n"
     )
+    for words in (("pause",), ("queues", "pause")):
+        refused = run(*words, "mail", "--key", "7")
+        assert refused.exit_code == 1
+        assert "queue 'mail' has no keys, so nothing would be paused" in refused.output
+        assert "Run celery -A proj pgjobs queues fair mail kwargs.tenant_id" in refused.output
+    run("queues", "fair", "mail", "kwargs.tenant_id")
     assert run("queues", "pause", "mail", "--key", "7").output == "key 7 of mail is paused\n"
     run("pause", "--tag", "import", "--until", "2999-01-01T00:00+00:00")
     listed = run("flows", "list").output

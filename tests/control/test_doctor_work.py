@@ -413,11 +413,11 @@ def test_an_app_on_another_broker_hears_nothing_of_it(database: Database, url: s
 def test_pauses_without_an_end_and_rules_that_let_nothing_begin(database, connection, url):
     lives(database, A, "mail")
     rules = Flows(database)
+    rules.set("rate/queue/mail", "0/m")
+    rules.set("running/queue/mail", 3, by="tenant")
     rules.pause(task="shop.send")
     rules.pause(key="7", queue="mail")
     rules.pause(tag="import", until=3600)
-    rules.set("rate/queue/mail", "0/m")
-    rules.set("running/queue/mail", 3, by="tenant")
     put(database, "a", queue="mail")
     lane = ["rate/queue/mail", "running/queue/mail=null"]
     connection.execute(

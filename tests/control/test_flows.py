@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from pgjobs_celery import audit, flows, queues
+from pgjobs_celery import Concurrency, PgTask, Rate, audit, flows, queues
+from pgjobs_celery.control.app import database_of
 from pgjobs_celery.control.flows import Flow, Flows, KeyState
 from pgjobs_celery.control.queues import Queues
 from pgjobs_celery.db.database import Database
@@ -193,7 +194,73 @@ def test_the_jobs_that_wait_for_a_rule_are_counted(rules, database, connection):
     assert [(each.key, each.waiting) for each in found.keys] == [("7", 3)]
 
 
-def test_jobs_are_paused_until_a_time_and_resumed(app, rules, connection):
+FAIR = "pgjobs queues fair mail kwargs.tenant_id"
+
+
+def test_a_key_of_a_queue_without_keys_cannot_be_paused(app, control, rules, connection):
+    """It would hold nothing, and no tenant would be kept from running."""
+    control["other"].fair("tenant_id")
+    control["mail"].rate("5/m")
+    with pytest.raises(InvalidOption, match=FAIR):
+        rules.pause(key=7, queue="mail")
+    with pytest.raises(InvalidOption, match="pause a task, a tag or the whole queue"):
+        flows(database_of(app)).pause(key=7, queue="mail")
+    assert rules.pauses() == []
+    assert [each[0] for each in actions(app)] == ["share_queue", "set_flow"]
+    rules.pause(tag="7")  # has no need of one
+
+
+def test_each_rule_that_gives_keys_lets_one_be_paused(app, control, rules, connection):
+    mail = control["mail"]
+    for give, take in [
+        (lambda: mail.fair("tenant_id"), mail.unfair),
+        (lambda: mail.rate("5/m", by="tenant_id"), lambda: mail.rate("5/m")),
+        (lambda: mail.concurrency(1, by="tenant_id"), lambda: mail.concurrency(1, scope="worker")),
+        # The jobs of a task may be in any queue.
+        (lambda: rules.set("rate/task/a", "5/m", by="x"), lambda: rules.reset("rate/task/a")),
+        (lambda: rules.set("rate/stripe", "5/m", by="x"), lambda: rules.reset("rate/stripe")),
+        (
+            lambda: connection.execute(
+                "INSERT INTO pgjobs.lanes (queue, lane, pass) VALUES ('mail', 'share=7', 0)"
+            ),
+            lambda: connection.execute("DELETE FROM pgjobs.lanes"),
+        ),
+    ]:
+        give()
+        rules.pause(key=7, queue="mail")
+        assert rules.resume(key=7, queue="mail")
+        take()
+        with pytest.raises(InvalidOption, match="has no keys"):
+            rules.pause(key=7, queue="mail")
+    # One of the code that a hand has overruled does not count.
+    connection.execute(
+        "INSERT INTO pgjobs.flows (flow, source, amount, period, by)"
+        " VALUES (%s, 'code', 5, 1, 'kwargs.tenant_id')",
+        (MAIL,),
+    )
+    with pytest.raises(InvalidOption, match="has no keys"):
+        rules.pause(key=7, queue="mail")
+
+
+def test_rules_of_the_program_count_before_a_worker_has_registered_them(make_app):
+    fair = make_app(pgjobs_queues={"mail": {"fair": "tenant_id"}})
+    flows(fair).pause(key=7, queue="mail")
+    with pytest.raises(InvalidOption, match="has no keys"):
+        flows(fair).pause(key=7, queue="celery")
+    limited = make_app(pgjobs_queues={"mail": {"concurrency": Concurrency(1, by="tenant_id")}})
+    flows(limited).pause(key=7, queue="mail")
+    tasks = make_app()
+    with pytest.raises(InvalidOption, match="has no keys"):
+        flows(tasks).pause(key=7, queue="mail")
+
+    @tasks.task(base=PgTask, rate=Rate("5/m", by=lambda tenant: tenant), shared=False)
+    def send(tenant: int) -> None: ...
+
+    flows(tasks).pause(key=7, queue="mail")
+
+
+def test_jobs_are_paused_until_a_time_and_resumed(app, control, rules, connection):
+    control["mail"].fair("tenant_id")
     rules.pause(task="shop.send", until=3600)
     later = datetime.now(timezone.utc) + timedelta(days=1)
     rules.pause(tag="import", until=later)

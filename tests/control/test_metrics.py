@@ -237,6 +237,7 @@ def test_looks_that_left_jobs_waiting_are_counted_by_queue_and_reason(database):
 
 def test_parked_jobs_are_counted_by_the_kind_of_their_pause(database):
     assert value(metrics_of(database), "pgjobs_paused_jobs", kind="tag") == 0
+    Queues(database)["mail"].fair("tenant")
     Flows(database).pause(tag="vip")
     Flows(database).pause(key="7", queue="mail")
     put_laned(database, "pause/tag/vip", "a", "b", queue="celery")

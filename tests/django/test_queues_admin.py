@@ -205,6 +205,11 @@ def test_rules_of_tasks_and_names_are_set_and_taken_away(app: Celery, admin: Any
 
 
 def test_tasks_tags_and_keys_are_paused_and_resumed(app: Celery, admin: Any):
+    refused = {"kind": "key", "value": "7", "queue": "mail", "until": ""}
+    page = admin.post(f"{PAUSES}add/", refused)
+    assert "pgjobs queues fair mail kwargs.tenant_id" in str(errors(page)["queue"])
+    assert flows(app).pauses() == []
+    queues(app)["mail"].fair("tenant_id")
     for kind, value, queue, until in (
         ("task", "add", "", "2h"),
         ("tag", "mail", "", ""),

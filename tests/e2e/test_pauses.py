@@ -88,7 +88,9 @@ def test_a_pause_by_tag_and_one_by_key_keep_only_their_jobs(
     worker: StartWorker, app: Celery, rows: Rows, connection: Connection
 ) -> None:
     control = flows(app)
+    queues(app)["mail"].fair("args.0")
     control.pause(key=7, queue="mail")
+    queues(app)["mail"].unfair()
     jobs = [tasks.tell_time.apply_async(queue="mail") for _ in range(3)]
     # As a publisher lanes them in a queue that is fair.
     for job, key in zip(jobs, ("7", "8", None), strict=True):

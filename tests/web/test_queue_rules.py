@@ -103,6 +103,8 @@ def test_the_keys_that_wait_are_shown(viewer, database, connection):
         ("bound", {"depth": "-1"}, "depth must be a whole number"),
         ("bound", {"depth": "1", "on_full": "burn"}, "on_full cannot be"),
         ("pause-jobs", {"key": ""}, "a key cannot be"),
+        ("pause-jobs", {"key": "7"}, "queue 'mail' has no keys"),
+        ("pause-jobs", {"key": "7"}, "pgjobs queues fair mail kwargs.tenant_id"),
         ("pause-jobs", {"key": "7", "kind": "host"}, "a pause is of a task"),
         ("pause-jobs", {"key": "7", "until": "soon"}, "is not a duration"),
     ],

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.job.flow import FlowRow
 from pgjobs_celery.web import Role, User, pages
 from pgjobs_celery.web.pages import ROUTES
 from pgjobs_celery.web.roles import PERMISSIONS
@@ -31,6 +32,7 @@ from pgjobs_celery.web.security import (
     read_form,
 )
 from pgjobs_celery.web.visit import FLASH
+from tests.support.lanes import rule
 from tests.support.rows import put
 
 from ..conftest import Connection
@@ -99,6 +101,7 @@ def test_an_action_is_for_its_role_and_those_above_it(
 def test_an_action_is_recorded_with_its_visitor(database, open_page, name, fields):
     act = next(act for act in ACTS if name_of(act) == name)
     put(database, "a", queue="mail")
+    rule(database, FlowRow("rate/task/tasks.add", 5, 1.0, "args.0"))  # so that it has keys to pause
     user = User("J\u00fcrgen \u202e'; --", "admin")
     answer = open_page(login=lambda request: user).post_form(act.path, **{**FIELDS, **fields})
     assert answer.status_code == 200, answer.text

@@ -144,6 +144,10 @@ class Rules:
         rows = self._session.fetch("list_weights", queue=queue, limit=MOST)
         return [(key, weight) for key, weight in rows]
 
+    def has_keys(self, queue: str, flows: Collection[str]) -> bool:
+        """True if jobs of this queue, which has these flows, have a key by some rule."""
+        return bool(self._session.fetch("find_keys", queue=queue, flows=_listed(flows))[0][0])
+
     def pause_jobs(
         self,
         kind: str,
