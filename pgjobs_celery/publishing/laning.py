@@ -56,6 +56,8 @@ PERIOD = 5.0
 AGAIN = 1.0
 #: ``by`` of a flow whose key a function finds, which only the task's own code has.
 FUNCTION = "()"
+#: Not even whether the program has an app.
+UNKNOWN = object()
 
 
 class Depth(NamedTuple):
@@ -181,7 +183,8 @@ class KnownRules:
         self._rules: WeakKeyDictionary[Any, Rules] = WeakKeyDictionary()
         self._stored: tuple[list[FlowBy], list[QueueRow]] = ([], [])
         self._latest = Rules({}, [], [])
-        self._app: Any = None
+        #: The app of the latest rules; None in a program without one.
+        self._app: Any = UNKNOWN
         self._fresh_until = 0.0
         #: How often they had been changed here when they were read.
         self._changes = -1
@@ -227,7 +230,7 @@ class KnownRules:
             self._stored = database.flow_rules.list_rules()
             self._fresh_until = time.monotonic() + PERIOD
         self._rules.clear()
-        self._app = None
+        self._app = UNKNOWN
 
     def _of(self, app: Any) -> Rules:
         """The rules for an app: the database's, and those of its own settings."""

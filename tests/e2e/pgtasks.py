@@ -11,7 +11,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from celery import Celery
+from celery import Celery, chain, chord
 from celery.exceptions import Reject
 from celery.utils.dispatch import Signal
 
@@ -278,9 +278,28 @@ def paced(tenant: str) -> str:
 
 
 @app.task(name="swapped", bind=True, shared=False)
-def swapped(self: Any, tenant: str) -> None:
-    """Another task runs in its place."""
-    raise self.replace(paced.s(tenant))
+def swapped(self: Any, tenant: str, queue: str | None = None) -> None:
+    """Another task runs in its place, in that queue."""
+    raise self.replace(paced.s(tenant).set(queue=queue) if queue else paced.s(tenant))
+
+
+EXPORTS = Concurrency(1, by="path", name="exports")
+
+
+@app.task(name="exported", concurrency=EXPORTS, shared=False)
+def exported(path: str) -> str:
+    begun = time.time()
+    time.sleep(0.05)
+    append(path, json.dumps({"from": begun, "to": time.time()}))
+    return path
+
+
+@app.task(name="exporting", bind=True, concurrency=EXPORTS, shared=False)
+def exporting(self: Any, path: str, how: str) -> None:
+    """Other tasks that count for the same limit run in its place."""
+    one = exported.si(path).set(queue=self.request.delivery_info["routing_key"])
+    steps = {"task": one, "chain": chain(one, one), "chord": chord([one, one], one)}
+    raise self.replace(steps[how])
 
 
 @app.task(name="shared", rate=Rate("200/s", name="shared"), shared=False)

@@ -36,7 +36,9 @@ def watching_lanes(url: str) -> Iterator[dict[str, int]]:
         with psycopg.connect(parse_url(url), autocommit=True) as connection:
             while not ended.is_set():
                 for lane, running in connection.execute(
-                    "SELECT lane, count(*) FROM pgjobs.jobs WHERE state = 'executing' GROUP BY 1"
+                    "SELECT lane, count(*) FROM pgjobs.jobs"
+                    # What was replaced has no message, and others run for it.
+                    " WHERE state = 'executing' AND message IS NOT NULL GROUP BY 1"
                 ).fetchall():
                     most[lane] = max(most.get(lane, 0), running)
                 ended.wait(0.005)

@@ -10,6 +10,8 @@ WITH freed AS (
       WHERE j.id = s.job
         AND j.queue = s.queue
         AND j.claimed_by IS NOT NULL
+        -- Not replaced: others run for it, perhaps in its place.
+        AND j.message IS NOT NULL
     ) IS DISTINCT FROM s.attempt
   RETURNING s.queue
 )

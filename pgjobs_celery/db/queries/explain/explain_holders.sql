@@ -7,5 +7,6 @@ CROSS JOIN LATERAL unnest(g.jobs, g.attempts) AS h (job, attempt)
 JOIN pgjobs.jobs AS j ON j.id = h.job AND j.attempt = h.attempt
 WHERE g.gate = %(gate)s
   AND j.claimed_by IS NOT NULL
+  AND j.message IS NOT NULL
 ORDER BY j.attempted_at
 LIMIT %(limit)s::bigint

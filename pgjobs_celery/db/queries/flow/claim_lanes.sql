@@ -107,9 +107,12 @@ WITH clock AS MATERIALIZED (
            pg_catalog.array_agg(u.attempt) AS attempts
     FROM unnest((g.gate).jobs, (g.gate).attempts) AS u (job, attempt)
     WHERE (f.flow).period IS NULL
-    -- What this statement's snapshot may be too old to know counts as running.
+    -- What this statement's snapshot may be too old to know counts as running; what was replaced (no message) does
+    -- not: others run for it, perhaps in its place.
       AND ((g.gate).turn <> s.turn OR u.attempt = (
-        SELECT j.attempt FROM pgjobs.jobs AS j WHERE j.id = u.job AND j.claimed_by IS NOT NULL))
+        SELECT j.attempt
+        FROM pgjobs.jobs AS j
+        WHERE j.id = u.job AND j.claimed_by IS NOT NULL AND j.message IS NOT NULL))
   ) AS h ON true
   WHERE f.size IS NOT NULL
 ), passing AS MATERIALIZED (

@@ -1,6 +1,6 @@
 -- The queues in whose lanes others wait for places that these jobs, which have just ended, held: their workers are
 -- woken. Asked only by who ended jobs from lanes and does not look at these lanes in the same transaction, for
--- that takes the places itself. A limit of each worker by itself is no other's business.
+-- that takes the places itself. One that was replaced (no message) has ended here, too. A limit of each worker by itself is no other's business.
 -- 0.2 ms. Most wait in the same lane; of others no more than so many are looked at, 0.4 us each.
 SELECT e.queue
 FROM (
@@ -9,7 +9,7 @@ FROM (
   FROM pgjobs.jobs AS j
   CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.string_to_array(j.lane, E'\n')) AS g (gate)
   WHERE j.id = ANY (%(ids)s::bigint[])
-    AND j.claimed_by IS NULL
+    AND (j.claimed_by IS NULL OR j.message IS NULL)
     AND pg_catalog.starts_with(g.gate, 'running/')
     AND EXISTS (
       SELECT FROM pgjobs.flows AS f

@@ -12,7 +12,9 @@ WITH old AS MATERIALIZED (
       SELECT
       FROM unnest(g.jobs, g.attempts) AS h (job, attempt)
       WHERE h.attempt = (
-        SELECT j.attempt FROM pgjobs.jobs AS j WHERE j.id = h.job AND j.claimed_by IS NOT NULL))
+        SELECT j.attempt
+        FROM pgjobs.jobs AS j
+        WHERE j.id = h.job AND j.claimed_by IS NOT NULL AND j.message IS NOT NULL))
   ORDER BY g.gate, g.turn
   LIMIT %(limit)s::bigint
   FOR UPDATE SKIP LOCKED

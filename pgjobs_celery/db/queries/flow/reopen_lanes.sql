@@ -30,7 +30,9 @@ WITH round AS MATERIALIZED (
             SELECT pg_catalog.count(*)
             FROM unnest((g.gate).jobs, (g.gate).attempts) AS h (job, attempt)
             WHERE h.attempt = (
-              SELECT j.attempt FROM pgjobs.jobs AS j WHERE j.id = h.job AND j.claimed_by IS NOT NULL)) THEN 0
+              SELECT j.attempt
+              FROM pgjobs.jobs AS j
+              WHERE j.id = h.job AND j.claimed_by IS NOT NULL AND j.message IS NOT NULL)) THEN 0
           -- The rate of a lane is asked by its claim.
           WHEN (f.flow).period IS NOT NULL AND (f.flow).amount > 0 AND w.floor IS NULL THEN 0
           ELSE nullif(pgjobs.gate_opens(f.flow, g.gate, 1, n.now), n.now)

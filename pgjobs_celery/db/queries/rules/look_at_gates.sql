@@ -17,7 +17,8 @@ WITH rules AS MATERIALIZED (
              SELECT pg_catalog.count(*)
              FROM unnest(g.jobs, g.attempts) AS p (job, attempt)
              WHERE p.attempt = (SELECT j.attempt FROM pgjobs.jobs AS j
-                                WHERE j.id = p.job AND j.claimed_by IS NOT NULL))
+                                WHERE j.id = p.job AND j.claimed_by IS NOT NULL
+                                  AND j.message IS NOT NULL))
            WHEN r.algorithm = 'bucket'
              THEN pg_catalog.ceil(pg_catalog.round((greatest(0, g.full_at - c.now) * r.amount::float8 / r.period)::numeric, 6))
            ELSE (SELECT coalesce(pg_catalog.sum(w.number), 0)
