@@ -54,9 +54,13 @@ def run_producer(
 
 
 def last_line(text: str) -> str:
-    """The last line that says something, which is where Python puts the error."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+    """The last line that says something, which is where Python puts the error.
+
+    Below it PostgreSQL shows the place in the statement: that says nothing without the error.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if line.strip("^") and not line.startswith("LINE ")]
+    return said[-1] if said else "no output"
 
 
 def tree(pid: int) -> list[psutil.Process]:

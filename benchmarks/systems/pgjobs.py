@@ -25,6 +25,9 @@ class Pgjobs(Postgres):
 
     def prepare(self, is_new: bool) -> None:
         self.broker = self.backend = libpq_url("pgjobs", self.conninfo)
+        if not is_new:
+            # Another checkout may have made it, by migrations that were not released yet.
+            self._database.execute("DROP SCHEMA IF EXISTS pgjobs CASCADE")
         environment = self.environment("benchmarks", "", results=True)
         command = [sys.executable, "-m", "celery", "-A", "benchmarks.app", "pgjobs", "migrate"]
         done = subprocess.run(
