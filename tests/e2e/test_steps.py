@@ -215,10 +215,10 @@ def test_a_value_that_cannot_be_kept_is_an_error_for_good(
 def test_rows_and_memory_commit_together(
     step_app: Celery, rows: Rows, connection: Connection, path: str
 ):
-    connection.execute("CREATE TABLE IF NOT EXISTS public.booked (task_id text)")
-    result = steptasks.ledger.delay("public.booked", 2)
+    connection.execute("CREATE TABLE IF NOT EXISTS public.entered (task_id text)")
+    result = steptasks.ledger.delay("public.entered", 2)
     assert result.get(timeout=20) == 3
-    booked = rows.select("SELECT * FROM public.booked WHERE task_id = %s", result.id)
+    booked = rows.select("SELECT * FROM public.entered WHERE task_id = %s", result.id)
     assert len(booked) == 1
     assert steps(rows, result) == [("book", "step")]
 
@@ -226,9 +226,9 @@ def test_rows_and_memory_commit_together(
 def test_a_step_is_part_of_the_transaction_with_the_outcome(
     step_app: Celery, rows: Rows, connection: Connection, path: str
 ):
-    connection.execute("CREATE TABLE IF NOT EXISTS public.booked (task_id text)")
-    result = steptasks.settle.delay("public.booked", 2)
+    connection.execute("CREATE TABLE IF NOT EXISTS public.entered (task_id text)")
+    result = steptasks.settle.delay("public.entered", 2)
     assert result.get(timeout=20) == 3
-    booked = rows.select("SELECT * FROM public.booked WHERE task_id = %s", result.id)
+    booked = rows.select("SELECT * FROM public.entered WHERE task_id = %s", result.id)
     assert len(booked) == 1
     assert steps(rows, result) == [("book", "step")]
