@@ -51,6 +51,9 @@ CREATE TABLE pgjobs.gates (
   -- since 1970, by the server's clock.
   times    double precision[] NOT NULL DEFAULT '{}',
   counts   integer[]          NOT NULL DEFAULT '{}',
+  -- What is gone from these counted until then, in the same seconds: a claim whose clock is behind that
+  -- does not know all that counts for it.
+  looks_from double precision NOT NULL DEFAULT '-infinity',
   -- Of a bucket: when it is full again.
   full_at  double precision,
   -- Of what limits how many run at once: the jobs and their attempts. A place is free when the job's row

@@ -17,10 +17,16 @@ from pgjobs_celery.job.outcome import completed, released
 from pgjobs_celery.job.rows import Bucket
 from tests.support.lanes import A, B, claim, ids_of, look, most_within, put_laned, rule, starts
 from tests.support.rows import put
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 
 RATE = "rate/task/t"
+#: How many sessions of this database wait for a lock.
+BLOCKED = """
+    SELECT count(*) AS n FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+    """
 RUNNING = "running/task/t"
 
 
@@ -123,7 +129,7 @@ def test_a_hostile_time_of_a_job_does_not_stop_a_claim_by_age(due, database, con
     assert sorted(claim(database)) == ["one", "two"]
 
 
-def test_a_weight_that_is_changed_counts_from_then_on(database):
+def test_a_weight_that_is_changed_counts_from_then_on(database, connection):
     for key in ("a", "b"):
         put_laned(database, share(key), *names(key, 120))
     claim(database, 20)
@@ -295,6 +301,51 @@ def test_no_period_of_that_length_has_more_starts_over_several_workers(database,
         times = starts(database, key)
         assert len(times) >= 2 * amount
         assert most_within(times, period) <= amount
+
+
+def test_a_claim_that_has_waited_for_its_queue_counts_from_then_on(database, connection):
+    """Its transaction is older than what another queue's claims of the same rate have forgotten."""
+    amount, period = 5, 0.5
+    rule(database, FlowRow("rate/shared", amount, period))
+    for queue in ("held", "free"):
+        put_laned(database, "rate/shared", *names(queue, 4 * amount), queue=queue)
+    connection.execute("INSERT INTO pgjobs.limits (queue) VALUES ('held') ON CONFLICT DO NOTHING")
+    own = Database(database.conninfo, database.options)
+    assert len(claim(database, 10, queue="free")) == amount
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(database.conninfo) as holder:
+        holder.execute("SELECT FROM pgjobs.limits WHERE queue = 'held' FOR UPDATE")
+        waiting = pool.submit(claim, own, 10, B, "held")
+        wait_for(lambda: connection.execute(BLOCKED).fetchone()["n"] == 1)
+        for _ in range(2):
+            wait_for(lambda: len(claim(database, 10, queue="free")) == amount)
+        holder.rollback()
+        waiting.result()
+    own.close()
+    assert most_within(starts(database), period) <= amount
+
+
+def test_a_claim_whose_clock_is_behind_takes_a_gate_for_locked(database, connection):
+    rule(database, FlowRow(RATE, 5, 3600.0))
+    put_laned(database, RATE, *names("x", 5))
+    assert len(claim(database, 1)) == 1
+    connection.execute(
+        "UPDATE pgjobs.gates SET looks_from = extract(epoch FROM clock_timestamp()) + 2"
+    )
+    claims, found = look(database, 5)
+    assert claims == []
+    assert found.has_lanes
+    wait_for(lambda: len(claim(database, 5)) == 4)
+
+
+@pytest.mark.parametrize("seconds", ["infinity", "7200"])
+def test_a_clock_that_was_put_back_shuts_no_gate(database, connection, seconds: str):
+    rule(database, FlowRow(RATE, 5, 3600.0))
+    put_laned(database, RATE, *names("x", 5))
+    assert len(claim(database, 1)) == 1
+    connection.execute(
+        "UPDATE pgjobs.gates SET looks_from = extract(epoch FROM now()) + %s", [float(seconds)]
+    )
+    assert len(claim(database, 5)) == 4
 
 
 # -- how many run --------------------------------------------------------------------------------

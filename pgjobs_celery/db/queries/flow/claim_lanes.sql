@@ -3,8 +3,8 @@
 -- lanes it has looked at, whether another look may find more at once, in how many seconds a gate opens, and
 -- the gates that have no row yet (make_gates).
 -- Never more than a gate allows: its row is locked, and read as it is then, whoever has written it. A gate that
--- another claim has locked counts as shut, so nothing is waited for. A start is counted at now(), which is
--- its attempted_at.
+-- another claim has locked counts as shut, so nothing is waited for. A start is counted at the time at which this
+-- statement begins, which is its attempted_at: the transaction may have waited for the queue's lock.
 -- Turns are those of start-time fair queueing: each lane has the round of its next turn, a job taken puts it
 -- 1/weight rounds further, and those with the lowest round come first. Lanes of one share share their round.
 -- In a queue that is not fair a lane gives up to 8 jobs in its turn, more where few lanes are open.
@@ -12,7 +12,7 @@
 -- that is (offered to spent), and what becomes of the lanes (looked to advanced).
 WITH clock AS MATERIALIZED (
   -- Nothing is taken for a worker that is past its lease; nor more than it and the queue have room for.
-  SELECT extract(epoch FROM pg_catalog.now())::double precision AS now, l.ageing,
+  SELECT extract(epoch FROM pg_catalog.statement_timestamp())::double precision AS now, l.ageing,
          greatest(0, least(%(limit)s::bigint, %(places)s::bigint, CASE
            WHEN l.paused_at IS NOT NULL THEN 0
            WHEN l.concurrency IS NOT NULL
@@ -21,7 +21,7 @@ WITH clock AS MATERIALIZED (
   FROM pgjobs.nodes AS n
   LEFT JOIN pgjobs.limits AS l ON l.queue = %(queue)s
   WHERE n.node = %(node)s::uuid
-    AND n.heartbeat_at > pg_catalog.now() - n.lease * interval '1 second'
+    AND n.heartbeat_at > pg_catalog.statement_timestamp() - n.lease * interval '1 second'
   FOR KEY SHARE OF n
 ), round AS MATERIALIZED (
   -- The time of the queue, its classes (lanes with the same common gates), and which of these are open.
@@ -99,8 +99,14 @@ WITH clock AS MATERIALIZED (
     SELECT v.turn FROM pgjobs.gates AS v WHERE v.gate = f.state ORDER BY v.turn DESC LIMIT 1
   ) AS s ON true
   LEFT JOIN LATERAL (
-    SELECT v AS gate FROM pgjobs.gates AS v WHERE v.gate = f.state ORDER BY v.turn DESC LIMIT 1
-    FOR NO KEY UPDATE SKIP LOCKED
+    SELECT l.gate
+    FROM (
+      SELECT v AS gate FROM pgjobs.gates AS v WHERE v.gate = f.state ORDER BY v.turn DESC LIMIT 1
+      FOR NO KEY UPDATE SKIP LOCKED
+    ) AS l
+    -- A claim that began later has come before, and has forgotten what counts at the time of this one.
+    WHERE ((l.gate).looks_from > c.now AND (l.gate).looks_from < c.now + (f.flow).period * 1.02::double precision)
+          IS NOT TRUE
   ) AS g ON true
   LEFT JOIN LATERAL (
     SELECT pg_catalog.count(*) AS running, pg_catalog.array_agg(u.job) AS jobs,
@@ -292,7 +298,7 @@ WITH clock AS MATERIALIZED (
       attempt = least(j.attempt, 2147483646) + 1,
       max_attempts = greatest(j.max_attempts, least(j.attempt, 2147483646) + 1),
       claimed_by = %(node)s::uuid,
-      attempted_at = pg_catalog.now(),
+      attempted_at = pg_catalog.statement_timestamp(),
       attempted_by = %(name)s,
       acks_late = %(late)s::text[] IS NULL OR j.task = ANY (%(late)s::text[])
   WHERE j.ctid = ANY (ARRAY(SELECT l.at FROM let AS l))
@@ -318,6 +324,9 @@ WITH clock AS MATERIALIZED (
       used_at = pg_catalog.now(),
       times = coalesce(n.times, '{}'),
       counts = coalesce(n.counts, '{}'),
+      looks_from = greatest(g.looks_from, (
+        SELECT pg_catalog.max(e.at) FROM pg_catalog.unnest((u.held).times) AS e (at) WHERE e.at <= u.now - (u.flow).period
+      ) + (u.flow).period),
       full_at = CASE WHEN (u.flow).algorithm = 'bucket' AND (u.flow).period IS NOT NULL
                      THEN greatest(coalesce((u.held).full_at, 0), u.now)
                           + u.cost::double precision * (u.flow).period / (u.flow).amount::double precision END,

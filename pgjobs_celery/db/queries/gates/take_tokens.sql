@@ -66,6 +66,9 @@ WITH flow AS MATERIALIZED (
       used_at = pg_catalog.to_timestamp(u.now + u.delay),
       times = CASE WHEN (u.flow).algorithm = 'bucket' THEN '{}' ELSE n.times END,
       counts = CASE WHEN (u.flow).algorithm = 'bucket' THEN '{}' ELSE n.counts END,
+      looks_from = greatest(g.looks_from, (
+        SELECT pg_catalog.max(e.at) FROM pg_catalog.unnest((u.gate).times) AS e (at) WHERE e.at <= u.now - (u.flow).period
+      ) + (u.flow).period),
       full_at = CASE WHEN (u.flow).algorithm = 'bucket'
                      THEN greatest(coalesce((u.gate).full_at, 0), u.now)
                           + u.cost::double precision * (u.flow).period
