@@ -11,6 +11,7 @@ import pytest
 
 from pgjobs_celery.control.jobs import jobs
 from pgjobs_celery.db.database import Database
+from pgjobs_celery.db.rows.audit import Action
 from pgjobs_celery.db.rows.claims import Pending
 from pgjobs_celery.job.flow import FlowRow, gate_name, key_text, lane_text
 from pgjobs_celery.job.outcome import completed, released
@@ -346,6 +347,26 @@ def test_a_clock_that_was_put_back_shuts_no_gate(database, connection, seconds: 
         "UPDATE pgjobs.gates SET looks_from = extract(epoch FROM now()) + %s", [float(seconds)]
     )
     assert len(claim(database, 5)) == 4
+
+
+@pytest.mark.parametrize("by", ["hand", "code", "reset"])
+def test_a_rate_that_is_raised_opens_the_lanes_that_it_had_shut(database, by: str):
+    low, high = (FlowRow(RATE, amount, 3600.0, "kwargs.key") for amount in (1, 10))
+    if by == "reset":
+        rule(database, high)
+        database.rules.set_rule(low, Action("set_rate", "tester", "python", "pytest"))
+    else:
+        rule(database, low)
+    for key in ("a", "b"):
+        put_laned(database, gate_name(RATE, key), *names(key, 4))
+    assert [len(claim(database)) for _ in range(3)] == [2, 0, 0]
+    if by == "hand":
+        database.rules.set_rule(high, Action("set_rate", "tester", "python", "pytest"))
+    elif by == "code":
+        rule(database, high)
+    else:
+        database.rules.reset_rule(RATE, Action("reset_rate", "tester", "python", "pytest"))
+    assert len(claim(database)) == 6
 
 
 # -- how many run --------------------------------------------------------------------------------

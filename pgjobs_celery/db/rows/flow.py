@@ -135,7 +135,9 @@ class Flow:
                     waits=[each.full_wait if each.choice == WAIT else None for each in rules],
                 )
             )
-        self._session.run(calls)
+        changed = [flow for (flow,) in self._session.run(calls)[0]]
+        if changed:
+            reopen_flows(self._session, changed)
 
     def weigh_lanes(self, queue: str, key: str, weight: float) -> None:
         """Have the lanes of a key take so many turns where others take one, from now on."""
@@ -151,6 +153,17 @@ class Flow:
         """Delete gates that are as new again; how many."""
         calls = [self._session.call("pin_plans"), self._session.call("prune_gates", limit=limit)]
         return int(self._session.run(calls)[1][0][0])
+
+
+def reopen_flows(session: Session, flows: Sequence[str]) -> None:
+    """Have the lanes that these flows have shut looked at anew: their rules have changed.
+
+    After that is committed: what is claimed from then on goes by the new rules.
+    """
+    with session.transaction():
+        queues = [queue for (queue,) in session.fetch("lock_laned")]
+        if queues:
+            session.fetch("reopen_flows", queues=queues, flows=list(flows))
 
 
 def find_calls(session: Session, queues: Sequence[str]) -> Call:

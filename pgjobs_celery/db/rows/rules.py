@@ -11,6 +11,7 @@ from uuid import UUID
 from ...job.flow import FlowRow
 from .. import notify
 from .audit import Action, Audit
+from .flow import reopen_flows
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -102,7 +103,7 @@ class Rules:
 
     def set_rule(self, rule: FlowRow, action: Action) -> None:
         """Set a rule by hand; workers hear of it."""
-        self._change("set_rule", action, **rule._asdict())
+        self._change("set_rule", action, (rule.flow,), **rule._asdict())
 
     def reset_rule(self, flow: str, action: Action) -> bool:
         """Take away the rule that a hand has set; False if there is none."""
@@ -111,12 +112,13 @@ class Rules:
             if found:
                 self._audit.record_action(action)
         if found:
+            reopen_flows(self._session, [flow])
             self.announce()
         return bool(found)
 
     def reset_queue(self, queue: str, flows: Sequence[str], action: Action) -> None:
         """Forget what a hand has set for a queue, and for its flows."""
-        self._change("reset_queue", action, queue=queue, flows=list(flows))
+        self._change("reset_queue", action, flows, queue=queue, flows=list(flows))
 
     def set_fair(self, queue: str, by: str | None, ageing: float | None, action: Action) -> None:
         """Have a queue serve its keys in turn, or (None) no more."""
@@ -257,10 +259,15 @@ class Rules:
         )
         self._session.run([told])
 
-    def _change(self, statement: str, action: Action, **values: Any) -> None:
+    def _change(
+        self, statement: str, action: Action, changed: Sequence[str] = (), /, **values: Any
+    ) -> None:
+        """Write it, and what it means for the lanes of the flows that are ``changed`` by it."""
         with self._session.transaction():
             self._session.fetch(statement, **values)
             self._audit.record_action(action)
+        if changed:
+            reopen_flows(self._session, changed)
         self.announce()
 
 

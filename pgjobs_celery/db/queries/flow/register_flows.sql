@@ -1,5 +1,5 @@
 -- The rules of a worker's code. Written where they are others than before, so that a hundred workers that start
--- write nothing.
+-- write nothing. Returns those that were written.
 INSERT INTO pgjobs.flows AS f (flow, source, amount, period, by, burst, algorithm, scope)
 SELECT DISTINCT ON (n.flow) n.flow, 'code', n.amount, n.period, n.by, n.burst, n.algorithm, n.scope
 FROM unnest(%(flows)s::text[], %(amounts)s::integer[], %(periods)s::double precision[], %(bys)s::text[],
@@ -19,3 +19,4 @@ SET amount = excluded.amount,
     algorithm = excluded.algorithm,
     scope = excluded.scope,
     updated_at = pg_catalog.now()
+RETURNING f.flow
