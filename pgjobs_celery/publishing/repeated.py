@@ -102,7 +102,8 @@ def collect_plain_tasks() -> None:
     Nothing where a library has put its own method in the place of Celery's.
     """
     celerys: Any = Task.apply_async
-    if celerys.__module__ != Task.__module__ or hasattr(celerys, "collects"):
+    is_wrapped = hasattr(celerys, "__wrapped__")  # by a library, such as Sentry's
+    if is_wrapped or celerys.__module__ != Task.__module__ or hasattr(celerys, "replaces"):
         return
 
     @functools.wraps(celerys)
@@ -126,5 +127,5 @@ def collect_plain_tasks() -> None:
 
     # By this mark a library's method is known, see is_celerys_own().
     del apply_async.__wrapped__
-    apply_async.collects = True  # type: ignore[attr-defined]
+    apply_async.replaces = celerys  # type: ignore[attr-defined]
     Task.apply_async = apply_async
