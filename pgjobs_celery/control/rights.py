@@ -23,7 +23,7 @@ _SCHEDULES: Rights = {
 _RULES: Rights = {
     **dict.fromkeys(("flows", "weights", "pauses"), ("SELECT", "INSERT", "UPDATE", "DELETE")),
     "limits": ("SELECT", "INSERT", "UPDATE"), "lanes": ("SELECT", "UPDATE"),
-    "audit": ("INSERT",),
+    "rounds": ("SELECT",), "audit": ("INSERT",),
 }  # fmt: skip
 _OPERATIONS: Rights = {"entries": ("SELECT", "INSERT", "UPDATE", "DELETE")}
 

@@ -272,7 +272,7 @@ def limited(self: PgTask, path: str) -> None:
     append(path, self.request.id)
 
 
-@app.task(name="paced", rate=Rate("3/s", by="tenant"))
+@app.task(name="paced", rate=Rate("3/s", by="tenant"), shared=False)
 def paced(tenant: str) -> str:
     return tenant
 

@@ -125,6 +125,8 @@ def count_states(connection: psycopg.Connection[Row]) -> dict[str, int]:
 
 def backends(connection: psycopg.Connection[Row], condition: str = "true") -> list[int]:
     """The server processes of this package's connections to the database."""
+    # Within a transaction the first look is what all later ones see.
+    connection.execute("SELECT pg_stat_clear_snapshot()")
     rows = connection.execute(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgjobs-celery' "
         f"AND datname = current_database() AND {condition}"

@@ -20,11 +20,17 @@ from pgjobs_celery.testing.running.rows import RowDraining
 from ..conftest import Connection
 from ..support.callers import sqlalchemy_url
 from ..support.rows import row
+from ..support.waiting import wait_for
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
 orm = pytest.importorskip("sqlalchemy.orm")
 
 INSERT = "INSERT INTO bookings VALUES ('x')"
+#: How many sessions of this database wait for a lock.
+BLOCKED = """
+    SELECT count(*) AS n FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+    """
 
 
 class Once(PgTask):
@@ -254,19 +260,25 @@ def test_a_commit_that_fails_fails_the_attempt(run: Any, own: Any, ledger: Any, 
     assert error_of(found).startswith("UniqueViolation")
 
 
-def test_an_unknown_outcome_is_left_to_the_row(run: Any, url: str, ledger: Any, own: Any):
+def test_an_unknown_outcome_is_left_to_the_row(
+    run: Any, url: str, ledger: Any, connection: Connection
+):
     from ..support.proxies import Proxy
 
     with Proxy(url) as proxy:
 
         def body(self: PgTask) -> None:
             dsn = parse_url(proxy.url)
-            with psycopg.connect(dsn) as connection, self.transaction(connection):
-                connection.execute(INSERT)
+            with psycopg.connect(dsn) as mine, self.transaction(mine):
+                mine.execute(INSERT)
                 proxy.cut_question("COMMIT", keeps_server=True)
 
-        # The row is locked until then.
-        hears = threading.Timer(1.0, proxy.let_go)
+        def let_go() -> None:
+            """The row is locked until then, and this waits for it."""
+            wait_for(lambda: connection.execute(BLOCKED).fetchone()["n"])
+            proxy.let_go()
+
+        hears = threading.Thread(target=let_go)
         hears.start()
         found = run(body, commit_timeout=0.1)
         hears.join()
