@@ -131,10 +131,11 @@ class AppUnderTest(Generic[B]):
         #: The endpoints that the settings name.
         self._own = self._here = Endpoints()
         bool(app.conf.task_always_eager)  # reads them, unless they are read already
-        # Otherwise the first publish loads it, between the beginning of a countdown and its record:
-        # 0.15 s of CPU, and a second and more on a busy machine. Without a driver it is never used.
-        with suppress(ImportError):
-            import_module("pgjobs_celery.broker.transport")
+        # Otherwise the first publish loads them, between the begin of a countdown and its record:
+        # 0.2 s of CPU, and two seconds on a busy machine. Without a driver they are never used.
+        for name in ("transport", "results.backend"):
+            with suppress(ImportError):
+                import_module(f"pgjobs_celery.{name}")
         self._conf = app.conf
         self._laid_over = lay_over(self._conf)
         # A child that multiprocessing forks drops its pools: it must not make real ones.

@@ -6,6 +6,7 @@ it in the transaction of the claim, or of whatever ends it.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -28,6 +29,8 @@ app.conf.update(
     task_publish_retry_policy={"max_retries": 100, "interval_max": 0.5},
 )
 app.conf.update(json.loads(os.environ.get("PGJOBS_TEST_CONF", "{}")))
+# Whoever collects the tests imports this: other apps must not know tasks with keys.
+app.task = functools.partial(app.task, shared=False)
 
 #: The queues, by the rules that they have: none, fair, a limit of each key, one of all of it.
 QUEUES = ["celery", "fair", "keyed", "capped"]

@@ -38,6 +38,7 @@ def step_app(url: str) -> Iterator[Celery]:
 
 @pytest.fixture
 def tables(connection: Connection) -> Iterator[None]:
+    connection.execute("DROP TABLE IF EXISTS public.ledger")  # that of other tests
     connection.execute("CREATE TABLE public.ledger (task_id text, token text)")
     connection.execute("CREATE TABLE public.seen (task_id text, step text, token text)")
     yield

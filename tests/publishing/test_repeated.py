@@ -268,6 +268,7 @@ def test_a_library_that_has_replaced_celerys_method_is_asked_for_each(
 
 def test_tasks_of_another_broker_are_published_there(connection: Connection):
     other = Celery("other", broker="memory://", set_as_current=False)
+    other.conf.task_default_queue = "repeated"  # others of the process have left theirs in "celery"
 
     def nothing(x: int) -> None: ...
 
@@ -276,7 +277,7 @@ def test_tasks_of_another_broker_are_published_there(connection: Connection):
     with bulk() as batch, other.connection() as broker:
         results = [task.delay(index) for index in range(4) for task in (plain, mine)]
         assert len(batch) == 0
-        queue = broker.SimpleQueue("celery")
+        queue = broker.SimpleQueue("repeated")
         found = [queue.get(timeout=5).headers["id"] for _ in results]
     assert found == [each.id for each in results]
 
