@@ -4,13 +4,14 @@ import contextlib
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import psycopg
 
 from benchmarks.errors import Unfinished
 from benchmarks.measures.base import Measure, Metric, Run
 from benchmarks.processes import run_producer
+from benchmarks.sliding import most_within
 from benchmarks.workers import Pool, running_worker
 
 #: The period of the rate, and how many of them are measured, in seconds.
@@ -91,16 +92,3 @@ def read_starts(run: Run) -> Mapping[int, Sequence[float]]:
     if not starts:
         raise Unfinished("not one job has begun")
     return starts
-
-
-def most_within(times: Iterable[float], seconds: float) -> int:
-    """The largest number of these in any period of that length; ``times`` are in order.
-
-    A period is open at its end: what begins exactly ``seconds`` later is in the next one.
-    """
-    most, first, ordered = 0, 0, list(times)
-    for last, at in enumerate(ordered):
-        while at - ordered[first] >= seconds:
-            first += 1
-        most = max(most, last - first + 1)
-    return most

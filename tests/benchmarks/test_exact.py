@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.measures.exact import most_within
+from benchmarks.sliding import most_within
 
 
 def test_a_period_is_open_at_its_end():

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from benchmarks.sliding import most_within
 from pgjobs_celery.control.jobs import jobs
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.rows.audit import Action
@@ -16,18 +17,14 @@ from pgjobs_celery.db.rows.claims import Pending
 from pgjobs_celery.job.flow import FlowRow, gate_name, key_text, lane_text
 from pgjobs_celery.job.outcome import completed, released
 from pgjobs_celery.job.rows import Bucket
-from tests.support.lanes import A, B, claim, ids_of, look, most_within, put_laned, rule, starts
+from tests.support.consumers import backends
+from tests.support.lanes import A, B, claim, ids_of, look, put_laned, rule, starts
 from tests.support.rows import put
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("living_nodes")
 
 RATE = "rate/task/t"
-#: How many sessions of this database wait for a lock.
-BLOCKED = """
-    SELECT count(*) AS n FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock'
-    """
 RUNNING = "running/task/t"
 
 
@@ -316,7 +313,7 @@ def test_a_claim_that_has_waited_for_its_queue_counts_from_then_on(database, con
     with ThreadPoolExecutor(1) as pool, psycopg.connect(database.conninfo) as holder:
         holder.execute("SELECT FROM pgjobs.limits WHERE queue = 'held' FOR UPDATE")
         waiting = pool.submit(claim, own, 10, B, "held")
-        wait_for(lambda: connection.execute(BLOCKED).fetchone()["n"] == 1)
+        wait_for(lambda: len(backends(connection, "wait_event_type = 'Lock'")) == 1)
         for _ in range(2):
             wait_for(lambda: len(claim(database, 10, queue="free")) == amount)
         holder.rollback()

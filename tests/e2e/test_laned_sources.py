@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from benchmarks.sliding import most_within
 from pgjobs_celery import bulk, queues
 from pgjobs_celery.job.flow import lane_text
 
-from ..support.lanes import most_within
 from ..support.waiting import wait_for
 from . import pgtasks, tasks
 from .beats import running_beats

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from celery import Celery
 
+from benchmarks.sliding import most_within
 from pgjobs_celery import bulk, queues
 from pgjobs_celery.db.dsn import parse_url
 
-from ..support.lanes import most_within
 from ..support.proxies import Proxy
 from ..support.waiting import wait_for
 from . import tasks

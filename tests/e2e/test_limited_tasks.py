@@ -7,9 +7,9 @@ import threading
 import pytest
 from celery import Celery, chain, chord, group
 
+from benchmarks.sliding import most_within
 from pgjobs_celery import bulk, rate
 
-from ..support.lanes import most_within
 from . import pgtasks
 from .conftest import StartWorker
 from .rows import Rows

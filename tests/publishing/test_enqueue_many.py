@@ -28,6 +28,7 @@ from pgjobs_celery.publishing.replacement import MARKING, mark_steps
 from pgjobs_celery.publishing.template import represent
 
 from ..conftest import Connection
+from ..support.built import note_built
 from ..support.consumers import get_rows
 
 
@@ -344,15 +345,8 @@ def test_only_the_first_two_of_those_alike_are_built(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ):
-    built: list[Any] = []
     real = app.amqp.send_task_message
-
-    def send_task_message(producer: Any, name: str, *args: Any, **options: Any) -> Any:
-        built.append(name)
-        return real(producer, name, *args, **options)
-
-    send_task_message.__module__ = real.__module__
-    monkeypatch.setattr(app.amqp, "send_task_message", send_task_message)
+    built, send_task_message = note_built(app, monkeypatch)
     request.addfinalizer(lambda: signals.before_task_publish.disconnect(dispatch_uid=MARKING))
     signals.before_task_publish.connect(mark_steps, dispatch_uid=MARKING)  # as a worker does
     for name in ("add", "annotated", "pgtask"):
@@ -365,7 +359,7 @@ def test_only_the_first_two_of_those_alike_are_built(
         built.clear()
     assert len({row["task_id"] for row in get_rows(connection)}) == 60
 
-    send_task_message.__wrapped__ = real  # type: ignore[attr-defined]
+    send_task_message.__wrapped__ = real
     assert enqueue_many(app.tasks["add"], [(index,) for index in range(10)]) == 10
     assert len(built) == 10  # a library's, which may do anything
 

@@ -22,6 +22,7 @@ from pgjobs_celery.publishing import repeated
 from pgjobs_celery.publishing.batch import Batch
 
 from ..conftest import Connection
+from ..support.built import note_built
 from ..support.consumers import get_rows
 from .test_enqueue_many import ITEMS, OPTIONS, Shadowed, normal
 from .test_lanes import make_fair
@@ -53,16 +54,7 @@ def add(app: Celery, request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def built(app: Celery, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The tasks whose messages Celery has built."""
-    built: list[Any] = []
-    real = app.amqp.send_task_message
-
-    def send_task_message(producer: Any, name: str, *args: Any, **options: Any) -> Any:
-        built.append(name)
-        return real(producer, name, *args, **options)
-
-    send_task_message.__module__ = real.__module__
-    monkeypatch.setattr(app.amqp, "send_task_message", send_task_message)
-    return built
+    return note_built(app, monkeypatch)[0]
 
 
 @contextmanager

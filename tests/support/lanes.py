@@ -78,13 +78,3 @@ def starts(database: Database, task: str | None = None) -> list[float]:
                 {"t": task},
             )
         ]
-
-
-def most_within(times: list[float], period: float) -> int:
-    """The most of these that lie within any half-open period of that length."""
-    first, most = 0, 0
-    for last, at in enumerate(times):
-        while times[first] <= at - period:
-            first += 1
-        most = max(most, last - first + 1)
-    return most

@@ -19,6 +19,7 @@ from pgjobs_celery.testing.running.rows import RowDraining
 
 from ..conftest import Connection
 from ..support.callers import sqlalchemy_url
+from ..support.consumers import backends
 from ..support.rows import row
 from ..support.waiting import wait_for
 
@@ -26,11 +27,6 @@ sqlalchemy = pytest.importorskip("sqlalchemy")
 orm = pytest.importorskip("sqlalchemy.orm")
 
 INSERT = "INSERT INTO bookings VALUES ('x')"
-#: How many sessions of this database wait for a lock.
-BLOCKED = """
-    SELECT count(*) AS n FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock'
-    """
 
 
 class Once(PgTask):
@@ -275,7 +271,7 @@ def test_an_unknown_outcome_is_left_to_the_row(
 
         def let_go() -> None:
             """The row is locked until then, and this waits for it."""
-            wait_for(lambda: connection.execute(BLOCKED).fetchone()["n"])
+            wait_for(lambda: backends(connection, "wait_event_type = 'Lock'"))
             proxy.let_go()
 
         hears = threading.Thread(target=let_go)
