@@ -309,7 +309,9 @@ class Model:
         if not self.takes_retry(result.task_id, fence):
             return False
         job = self.jobs[result.task_id]
-        if job.attempt == fence.attempt:
+        has_stored = job.reported is not None or job.has_result
+        is_open = not job.state.is_final or job.state is State.COMPLETED
+        if job.attempt == fence.attempt or (is_open and not has_stored):
             job.reported, job.result, job.has_result = "RETRY", result.result, True
         assert result.error is not None
         job.errors.append((json.loads(result.error)["type"], fence.attempt))

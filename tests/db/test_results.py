@@ -9,7 +9,7 @@ import pytest
 
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.rows.results import Origin
-from pgjobs_celery.job.outcome import Result, error_entry
+from pgjobs_celery.job.outcome import Outcome, Result, error_entry
 from pgjobs_celery.job.rows import Bucket, Claim, Fence
 from pgjobs_celery.job.states import State
 from tests.support.rows import by_holder, new_job, put, row
@@ -109,15 +109,53 @@ def test_a_retry_is_recorded_while_its_next_run_waits(database, connection, held
     assert [(e["type"], e["attempt"]) for e in found["errors"]] == [("E", 1)]
 
 
-def test_a_retry_that_is_recorded_late_only_adds_its_error(database, connection, held):
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_retry_that_is_recorded_late_is_what_was_stored_last(
+    database, connection, held, has_ended
+):
+    """As if it had been recorded before the next attempt, which stores nothing."""
     database.jobs.insert_job(new_job("a"), by_holder(HELD))
     second = claim(database, B)
+    if has_ended:
+        settle(database, second)
     assert database.results.record_retry(result_of(error=error_entry("E", "1")), HELD)
     found = row(connection, "a")
-    assert (found["claimed_by"], found["attempt"], found["reported_state"]) == (B, 2, None)
-    assert found["result"] is None
-    assert database.results.finish_job(result_of(), State.COMPLETED, Fence(B, second.attempt))
-    assert [e["attempt"] for e in row(connection, "a")["errors"]] == [1]
+    assert (found["state"], found["attempt"]) == ("completed" if has_ended else "executing", 2)
+    assert (found["reported_state"], found["result"]) == ("RETRY", b"42")
+    assert [e["attempt"] for e in found["errors"]] == [1]
+    if not has_ended:
+        settle(database, second)
+        assert row(connection, "a")["reported_state"] == "RETRY"
+
+
+def settle(database: Database, claim: Claim) -> None:
+    outcome = Outcome(claim.id, claim.attempt, State.COMPLETED)
+    assert database.claims.settle_jobs(B, [outcome]) == []
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda database, fence: database.results.report_job(result_of(), "PROGRESS", fence),
+        lambda database, fence: database.results.finish_job(result_of(), State.COMPLETED, fence),
+        lambda database, fence: database.results.finish_job(
+            result_of(result=None, result_type=None), State.CANCELLED, fence
+        ),
+    ],
+    ids=["reported", "completed", "cancelled"],
+)
+def test_a_retry_that_is_recorded_late_only_adds_its_error(database, connection, held, store):
+    database.jobs.insert_job(new_job("a"), by_holder(HELD))
+    second = claim(database, B)
+    assert store(database, Fence(B, second.attempt))
+    before = row(connection, "a")
+    assert database.results.record_retry(
+        result_of(result=b"late", error=error_entry("E", "1")), HELD
+    )
+    found = row(connection, "a")
+    of_result = ("state", "reported_state", "result", "result_type", "traceback", "claimed_by")
+    assert [found[name] for name in of_result] == [before[name] for name in of_result]
+    assert [e["attempt"] for e in found["errors"]] == [1]
 
 
 def test_a_retry_of_somebody_elses_attempt_is_not_recorded(database, connection, held):

@@ -1,19 +1,22 @@
 -- The attempt failed and its job will run again. The message that runs it was published before, by the
--- same attempt, so the job may wait already, run, or have finished: then only the error is added. An
--- attempt that already has its error was lost and taken from its worker, or this is its second report.
+-- same attempt, so the job may wait already, run, or have finished: then what is stored is the retry
+-- still if the later attempt has stored nothing, and otherwise only the error is added. An attempt that
+-- already has its error was lost and taken from its worker, or this is its second report.
 -- Where the result is not stored (result_type is NULL) only the error is written, and the reported
 -- state stands.
 -- Those who wait for every state of the job, and not only for its result, are woken as in finish_job.
 WITH recorded AS (
   UPDATE pgjobs.jobs AS j
-  SET reported_state = CASE WHEN j.attempt = f.attempt AND f.is_stored
-                            THEN 'RETRY' ELSE j.reported_state END,
-      result = CASE WHEN j.attempt = f.attempt AND f.is_stored
-                    THEN %(result)s::bytea ELSE j.result END,
-      result_type = CASE WHEN j.attempt = f.attempt AND f.is_stored
-                         THEN %(result_type)s ELSE j.result_type END,
-      traceback = CASE WHEN j.attempt = f.attempt AND f.is_stored
-                       THEN %(traceback)s ELSE j.traceback END,
+  SET (reported_state, result, result_type, traceback) = (
+        SELECT CASE WHEN r.stands THEN 'RETRY' ELSE j.reported_state END,
+               CASE WHEN r.stands THEN %(result)s::bytea ELSE j.result END,
+               CASE WHEN r.stands THEN %(result_type)s ELSE j.result_type END,
+               CASE WHEN r.stands THEN %(traceback)s ELSE j.traceback END
+        FROM (SELECT f.is_stored
+                     AND (j.attempt = f.attempt
+                          OR j.reported_state IS NULL
+                             AND j.result_type IS NULL
+                             AND (j.finished_at IS NULL OR j.state = 'completed')) AS stands) AS r),
       errors = pgjobs.with_error(
         j.errors,
         CASE WHEN j.attempt = f.attempt THEN pgjobs.attempt_error(j, %(error)s::jsonb)
