@@ -162,7 +162,7 @@ class Channel(Publisher, Topology):
 
     @property
     def due_at(self) -> float:
-        """When the next look is worth its price, by the monotonic clock; infinite for not now."""
+        """When a turn would find something to hand out, or a look is worth its price."""
         return min(self.jobs.due_at, self.mailbox.due_at)
 
     def deliver(self, until: float) -> int:

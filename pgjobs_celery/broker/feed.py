@@ -7,6 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 from .message import Message
 
+#: Times of the monotonic clock: something can be done at once, and nothing is to be done.
+NOW, NEVER = float("-inf"), float("inf")
+
 
 class Consumer(NamedTuple):
     """A consumer of a queue's messages."""
@@ -25,7 +28,10 @@ class Feed(Protocol):
 
     @property
     def due_at(self) -> float:
-        """When the next look is worth its price, by the monotonic clock; infinite for not now."""
+        """When a turn would find something to hand out, or a look is worth its price.
+
+        By the monotonic clock.
+        """
 
     def deliver(self, until: float) -> int:
         """Hand out what there is room for until this time, at least one; how many."""

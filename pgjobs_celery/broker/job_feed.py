@@ -13,6 +13,7 @@ from ..job.outcome import cancelled, discarded, error_from, released
 from ..job.rows import Bucket, Cancellation, Claim
 from ..printable import guarded
 from .claim_plan import LANES_AHEAD, ClaimPlan
+from .feed import NEVER, NOW
 from .lane_plan import LanePlan
 from .message import Message
 
@@ -70,10 +71,10 @@ class JobFeed:
 
     @property
     def due_at(self) -> float:
-        """When the next claim is worth its price, by the monotonic clock; infinite for not now."""
-        # First: it is infinite for most channels, most of the time.
-        due_at = min(self._plan.due_at, self._lanes.due_at)
-        return due_at if due_at == float("inf") or self._room() > 0 else float("inf")
+        """When there is something to hand out, or a claim is worth its price."""
+        # First: there is nothing for most channels, most of the time.
+        due_at = NOW if self._buffer else min(self._plan.due_at, self._lanes.due_at)
+        return due_at if due_at == NEVER or (self._consumers and self._room() > 0) else NEVER
 
     @property
     def buffered(self) -> int:

@@ -36,7 +36,7 @@ class LanePlan:
     @property
     def due_at(self) -> float:
         """When the next look is worth its price; infinite while there is nothing to expect."""
-        return min(self._due.values(), default=float("inf"))
+        return min(self._due.values()) if self._due else float("inf")
 
     def know(self, laned: Iterable[str], queues: Iterable[str]) -> None:
         """These of the ``queues`` have lanes, and the others have none that are known."""

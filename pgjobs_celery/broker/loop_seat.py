@@ -26,6 +26,11 @@ class LoopSeat:
         """Call it every so many seconds."""
         self._timers.append(self._loop.call_repeatedly(interval, callback))
 
+    @property
+    def has_calls(self) -> bool:
+        """True if the loop was told to call something soon: it waits before it does."""
+        return bool(self._loop._ready)
+
     def turn_soon(self) -> None:
         """Have a turn even if the loop has forgotten us."""
         self._loop.call_soon(self._on_tick)

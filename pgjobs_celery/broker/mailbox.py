@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..db.rows.messages import Delivery
 from ..job.envelope import decode_envelope
 from ..printable import guarded
+from .feed import NEVER, NOW
 from .message import Message
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ BATCH = 100
 
 class Mailbox:
     """The messages of a channel that are not jobs; one thread at a time."""
-
-    #: No look is due by the clock: a message is announced with its commit.
-    due_at = float("inf")
 
     def __init__(self, channel: HostedChannel, qos: QoS, tags: Iterator[int]) -> None:
         self._channel = channel
@@ -51,6 +49,11 @@ class Mailbox:
     def is_idle(self) -> bool:
         """True when all that was taken was handed out."""
         return not self._mail
+
+    @property
+    def due_at(self) -> float:
+        """No look is due by the clock: a message is announced with its commit."""
+        return NOW if (self._mail or self._news) and self._qos.room() > 0 else NEVER
 
     def expect(self, queue: str) -> None:
         """A message waits in this queue."""

@@ -46,6 +46,7 @@ from .channel import Channel
 from .client import hide_passwords, read_client_options, show_place, with_scheme
 from .declaration import Management
 from .driver import DRIVER, let_workers_talk
+from .feed import NEVER
 from .loop_seat import LoopSeat
 from .sleep import Sleep
 
@@ -255,19 +256,23 @@ class Transport(base.Transport):
             waker.close()
 
     def _on_tick(self) -> None:
-        if self._take_turn() or self._fall_asleep():
-            # There may be more: the loop must not wait before it asks again.
+        if (self._take_turn() and self._may_have_more()) or self._fall_asleep():
+            # The loop must not wait before it asks again.
             self.wake(always=True)
-        elif self._seat is not None and self._seat.ring_at(self._due_at()):
+        elif self._seat is not None:
+            due_at = self._due_at()
             # Nobody wakes us for what stands below the floors. The loop has asked its timers
             # already how long it may sleep: once more.
-            self.wake(always=True)
+            if due_at <= time.monotonic() or self._seat.ring_at(due_at):
+                self.wake(always=True)
 
     # One turn
 
     def _due_at(self) -> float:
         """When the next look is worth its price although nothing has come."""
-        due_at = min((channel.due_at for channel in self.channels), default=float("inf"))
+        if self._node.is_fenced:
+            return NEVER  # each poll asks whether it still is
+        due_at = min([channel.due_at for channel in self.channels], default=NEVER)
         retry_at = self._sleep.retry_at
         return retry_at if retry_at < due_at and self._idle_channels() else due_at
 
@@ -299,6 +304,15 @@ class Transport(base.Transport):
             node.flush()
         return delivered
 
+    def _may_have_more(self) -> bool:
+        """After a turn: False if all that can come is due at a known time, or wakes the loop.
+
+        So it is with a pool of children, which tell by their pipes what becomes of their tasks.
+        Another turn of the loop costs some 25 µs, as much as a task's way through here.
+        """
+        pool = self._node.pool
+        return pool is None or not pool.has_processes or not self._seat or self._seat.has_calls
+
     def _fall_asleep(self) -> bool:
         """Announce that we wait, when there is nothing; True if we must look once more."""
         if self._sleep.is_asleep or not self.options.listen:
@@ -313,8 +327,13 @@ class Transport(base.Transport):
 
     def _idle_channels(self) -> list[Channel]:
         """Those that consume, if none of them has anything to do."""
-        channels = [channel for channel in self.channels if channel.queues]
-        return channels if all(channel.is_idle for channel in channels) else []
+        channels = []
+        for channel in self.channels:
+            if channel.queues:
+                if not channel.is_idle:
+                    return []
+                channels.append(channel)
+        return channels
 
     def stop_sleeping(self) -> None:
         """There is so much to do that no wake-up is needed."""

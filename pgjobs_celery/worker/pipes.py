@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from functools import partial
 from inspect import isgenerator
-from select import PIPE_BUF
 from typing import Any
 
 from billiard.connection import wait
@@ -26,8 +24,6 @@ from .stopping import is_loop_waiting
 REST = 1.0
 #: How long a shutdown waits for news before it looks at what else there is to do, in seconds.
 LOOK = 0.2
-#: What Celery has left to write when the first write has taken all.
-NOTHING = memoryview(b"")
 
 
 class Pipes:
@@ -56,13 +52,6 @@ class Pipes:
         handler.join_exited_workers = self._judge_and_join
         self._stop_handler = handler.stop
         handler.stop = self._stop_and_hear
-        self._create_write_handlers = pool._create_write_handlers
-        pool._create_write_handlers = self._create_writers
-
-    def _create_writers(self, hub: Any) -> None:
-        # Anew with each connection, and so with each event loop.
-        self._create_write_handlers(hub)
-        self._pool._quick_put = partial(_put_whole, self._pool, self._pool._quick_put)
 
     def hear(self) -> None:
         """Read the children's reports. In the event loop's thread, between two callbacks."""
@@ -164,19 +153,6 @@ class Pipes:
             pass
         # Its child has died, of which the pool hears otherwise.
         self._hub.remove_reader(fd)
-
-
-def _put_whole(pool: Any, put: Callable[[Any], None], message: Any) -> None:
-    """Celery's ``put`` of a task, whose length and body are written together where they are small.
-
-    A pipe takes so much at once or not at all, and so Celery may go on to take a task of which
-    nothing was written for one that another child can have. One system call less for each task.
-    """
-    put(message)
-    result = pool._cache[message[1][0]]
-    length, body, size = result._payload
-    if len(length) + size <= PIPE_BUF:
-        result._payload = memoryview(b"".join((length, body))), NOTHING, 0
 
 
 def _readers(children: Iterable[Any]) -> list[Any]:

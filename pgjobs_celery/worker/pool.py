@@ -18,6 +18,7 @@ from celery.worker.state import requests, task_ready
 from ..db.rows.nodes import About
 from ..db.rows.results import possible_ids
 from ..job.rows import Cancellation
+from .pipe_io import PipeIO
 from .pipes import Pipes
 from .stopping import Stop
 
@@ -54,6 +55,7 @@ class WorkerPool:
                 pool.flush = ListeningFlush(processes)
                 self._processes.close = Close(processes)
                 self._processes._iterinactive = partial(_find_idle, processes)
+                PipeIO(processes, self._consumer.hub)
                 self._pipes = Pipes(processes, self._consumer.hub)
 
     def hear_during(self, pause: Callable[[], None]) -> None:

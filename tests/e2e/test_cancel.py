@@ -232,3 +232,13 @@ def test_a_cancelled_job_may_be_retried_on_the_same_worker(pgtask_app: Celery, r
     assert result.revoke()
     assert jobs(pgtask_app).filter(id=result).retry() == [result.id]
     assert result.get(timeout=10) == 3
+
+
+def test_a_worker_passes_jobs_that_have_expired_without_a_wait_between(
+    pgtask_app: Celery,
+):
+    """It acknowledges each in its event loop, which must not wait for news before it does."""
+    with bulk():
+        late = [pgtasks.add.apply_async((1, 1), expires=-1) for _ in range(2000)]
+    expired = jobs(pgtask_app).filter(id=late, state="cancelled")
+    wait_for(lambda: expired.count() == len(late), SOON)

@@ -39,6 +39,8 @@ APP = "celery.app.base:Celery"
 BACKEND = "celery.backends.base:Backend"
 
 PIPES = "tests/worker/test_pipes.py"
+PIPE_IO = "tests/worker/test_pipe_io.py"
+HUB = "tests/e2e/test_cancel.py::test_a_worker_passes_jobs_that_have_expired_without_a_wait_between"
 STALLS = "tests/e2e/test_stalls.py"
 POOL_SIZES = "tests/e2e/test_pool_sizes.py"
 LAST_WORDS = "tests/e2e/test_last_words.py"
@@ -180,10 +182,28 @@ INTERNALS = [
     Internal(f"{ASYNPOOL}:AsynPool", "_fileno_to_outq", USED, "the children by their pipes",
              STALLS),
     Internal(f"{ASYNPOOL}:AsynPool", "_create_write_handlers", REPLACED,
-             "makes `_quick_put` anew for each event loop", PIPES),
+             "makes `_quick_put` and `on_poll_start` anew for each event loop", PIPES),
     Internal(f"{ASYNPOOL}:AsynPool", "_quick_put", REPLACED,
              "a child that waits wakes for each of Celery's two writes of a task; one takes it "
              "there whole", PIPES),
+    Internal(f"{ASYNPOOL}:AsynPool", "on_poll_start", REPLACED,
+             "Celery asks the event loop in each turn which pipes can be written; those of "
+             "children that run nothing can", PIPES),
+    Internal(f"{ASYNPOOL}:AsynPool", "sched_strategy", USED,
+             "with `-O fast` Celery also sends to children that run something", PIPES),
+    Internal("kombu.asynchronous.hub:Hub", "consolidate_callback", USED,
+             "Celery's writer of waiting tasks to such pipes", PIPES),
+    Internal("kombu.asynchronous.hub:Hub", "consolidate", USED,
+             "the pipes that Celery has asked for", PIPES),
+    Internal("kombu.asynchronous.hub:Hub", "_ready", USED,
+             "calls that the event loop makes when it has waited: it must not wait then", HUB),
+    Internal(f"{ASYNPOOL}:ResultHandler", "_recv_message", REPLACED,
+             "Celery reads one message of a child in a turn of the event loop, in two parts",
+             PIPE_IO),
+    Internal(f"{ASYNPOOL}:AsynPool", "_all_inqueues", USED, "the children that can be sent tasks",
+             PIPES),
+    Internal(f"{ASYNPOOL}:AsynPool", "_active_writes", USED,
+             "the children that are being sent one", PIPES),
     Internal(f"{ASYNPOOL}:AsynPool", "_busy_workers", USED,
              "a child that was sent a task stays busy through a flush",
              SENT),

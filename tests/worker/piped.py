@@ -1,7 +1,8 @@
-"""A prefork pool of one process as a worker has it, and the writes that take tasks to its child.
+"""A prefork pool of one process as a worker has it, and how its pipes are written and read.
 
-Run by test_pipes.py; prints a line of JSON for each body: its size, what the child made of it, and
-how many bytes each write took.
+Run by test_pipes.py; prints a line of JSON for each body, which its child sends back: the size that
+came back, how many bytes each write took, how many turns of the event loop it needed, and how often
+pipes were entered into the loop to be written.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from typing import Any
 
 from celery import Celery
 from celery.concurrency.prefork import TaskPool
-from kombu.asynchronous import Hub, set_event_loop
+from kombu.asynchronous import WRITE, Hub, set_event_loop
 
+from pgjobs_celery.worker.pipe_io import PipeIO
 from pgjobs_celery.worker.pipes import Pipes
 
 
-def measure(body: bytes) -> int:
-    return len(body)
+def echo(body: bytes) -> bytes:
+    return body
 
 
 def main(*sizes: int) -> None:
@@ -30,6 +32,7 @@ def main(*sizes: int) -> None:
     pool = TaskPool(1, app=app, threads=False, initargs=(app, "piped@here"))
     pool.start()
     processes: Any = pool._pool
+    PipeIO(processes, hub)
     Pipes(processes, hub)
     # As with the first connection, and when that was lost.
     for _ in range(2):
@@ -44,13 +47,27 @@ def main(*sizes: int) -> None:
         return written
 
     child.send_job_offset = count
+    asked: list[int] = []
+    add = hub.add
+
+    def note(fd: Any, callback: Any, flags: int, *args: Any, **options: Any) -> None:
+        if flags & WRITE:
+            asked.append(fd)
+        add(fd, callback, flags, *args, **options)
+
+    hub.add = note
+    for _ in range(2):  # what the child says of itself
+        next(hub.loop)
     for size in sizes:
-        answers: list[int] = []
+        answers: list[bytes] = []
         writes.clear()
-        pool.apply_async(measure, (bytes(size),), callback=answers.append)
+        asked.clear()
+        turns = 0
+        pool.apply_async(echo, (bytes(size),), callback=answers.append)
         while not answers:
             next(hub.loop)
-        print(json.dumps([size, answers[0], writes]), flush=True)
+            turns += 1
+        print(json.dumps([size, len(answers[0]), writes, turns, len(asked)]), flush=True)
     pool.stop()
 
 
