@@ -9,6 +9,7 @@ from kombu.transport.base import StdChannel
 from ..config import Options
 from ..db.database import Database
 from ..node.nodes import get_node
+from .own_queues import OwnQueues
 
 
 class Host(Protocol):
@@ -19,6 +20,8 @@ class Host(Protocol):
     #: kombu's connection, and what it is told that the transport can do.
     client: Any
     implements: Any
+    #: The queues that go with it.
+    own_queues: OwnQueues
 
     def wake(self) -> None:
         """Have another turn soon: a channel has room for another message."""
@@ -31,12 +34,6 @@ class Host(Protocol):
 
     def queues_changed(self) -> None:
         """A channel consumes from other queues than before."""
-
-    def own_queue(self, queue: str) -> None:
-        """Delete the queue with this connection."""
-
-    def disown_queue(self, queue: str) -> None:
-        """Leave the queue alone: it is gone."""
 
     def forget_channel(self, channel: Any) -> None:
         """Drop a channel that is closing."""

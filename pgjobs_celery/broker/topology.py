@@ -150,7 +150,7 @@ class Topology(HostedChannel):
             queue = self.node.mailboxes.rename(queue, self.node.id)
             holder = self._declare_queue(queue, **options)
         if holder.is_exclusive:
-            self.transport.own_queue(queue)
+            self.transport.own_queues.add(queue)
         if auto_delete or exclusive:
             self.own_queues.add(queue)
         if auto_delete or exclusive or "x-expires" in arguments:
@@ -228,7 +228,7 @@ class Topology(HostedChannel):
         self.database.routes.delete_queue(queue)
         for names in (self.own_queues, self.passing_queues):
             names.discard(queue)
-        self.transport.disown_queue(queue)
+        self.transport.own_queues.discard(queue)
         return purged
 
     def _find_queue(self, queue: str) -> FoundQueue | None:

@@ -48,6 +48,7 @@ from .declaration import Management
 from .driver import DRIVER, let_workers_talk
 from .feed import NEVER
 from .loop_seat import LoopSeat
+from .own_queues import OwnQueues
 from .sleep import Sleep
 
 logger = guarded(logging.getLogger(__name__))
@@ -90,11 +91,10 @@ class Transport(base.Transport):
         # Several URLs lead to one database, and this is one node.
         urls = [each.conninfo for each in client.alt] or [client.hostname.conninfo]
         self.database: Database = get_database(urls[0], self.options, urls)
-        #: This process's, once it has connected.
+        #: This process's, once it has connected, and the queues that go with this connection.
         self._node: Node
+        self.own_queues: OwnQueues
         self.channels: list[Channel] = []
-        #: The exclusive queues of this connection, which go with it.
-        self._own_queues: set[str] = set()
         self._sleep = Sleep(self.database, self._hear)
         self._next_poll, self._polls = 0.0, 0
         self._pid = os.getpid()
@@ -121,6 +121,7 @@ class Transport(base.Transport):
             self.database.verify()
         show_place(self.client, self.database.conninfo)
         self._pid, self._node = os.getpid(), get_node(self.database)
+        self.own_queues = OwnQueues(self._node)
         return self
 
     def create_channel(self, connection: Transport) -> Channel:
@@ -140,7 +141,7 @@ class Transport(base.Transport):
                 except CONNECTION_ERRORS as error:
                     # The node writes what the channel let go of over the next connection.
                     logger.debug("a channel was closed without a connection: %s", error)
-            self._delete_own_queues()
+            self.own_queues.delete()
         finally:
             self.channels.clear()
             self._sleep.close()
@@ -156,29 +157,12 @@ class Transport(base.Transport):
             self._sleep.abandon()
             self._waker = self._seat = None
         elif connection is not None:
-            self._node.uses.own(self, ())
+            self.own_queues.leave()
             self._leave_event_loop()
             for channel in list(self.channels):
                 channel.let_go()
             self._sleep.close()
         self.channels.clear()
-
-    def own_queue(self, queue: str) -> None:
-        """Delete the queue with this connection."""
-        self._own_queues.add(queue)
-        self._node.uses.own(self, tuple(self._own_queues))
-
-    def disown_queue(self, queue: str) -> None:
-        """The queue is gone."""
-        if queue in self._own_queues:
-            self._own_queues.remove(queue)
-            self._node.uses.own(self, tuple(self._own_queues))
-
-    def _delete_own_queues(self) -> None:
-        own, self._own_queues = self._own_queues, set()
-        self._node.uses.own(self, ())
-        for queue in own:
-            self.database.routes.delete_queue(queue)
 
     def forget_channel(self, channel: Channel) -> None:
         """The channel is closing."""
