@@ -44,6 +44,14 @@ def app(url: str) -> Iterator[Celery]:
         yield app
 
 
+def until_begun(app: Celery, worker: Worker) -> None:
+    """Until the worker has heard that a task has begun: it pauses only where one runs."""
+    inspect = app.control.inspect(destination=[worker.name], timeout=5)
+    wait_for(
+        lambda: any(each["time_start"] for each in (inspect.active() or {}).get(worker.name, ()))
+    )
+
+
 def leave(worker: Worker, way: str) -> None:
     """Tell the worker to leave, and wait until it does."""
     number, words, _ = LEAVING[way]
@@ -80,8 +88,7 @@ def test_a_coroutine_is_told(
     )  # fmt: skip
     with producing(coroutines.app, url):
         result = coroutines.wait.delay()
-        rows.wait(result.id, "executing")
-        wait_for(lambda: f"wait[{result.id}] received" in leaving.log)
+        until_begun(coroutines.app, leaving)
         leave(leaving, way)
 
         cancel(result, terminate=terminate)
@@ -100,6 +107,7 @@ def test_a_task_is_told_when_it_asks(
     leaving = worker(app="tests.e2e.pgtasks", pool=pool, conf=LEAVING[way][2])
     result = pgtasks.watch.delay(str(tmp_path / "started"))
     wait_for((tmp_path / "started").exists)
+    until_begun(app, leaving)
     leave(leaving, way)
 
     cancel(result)
@@ -112,11 +120,7 @@ def test_the_process_of_a_task_is_killed(
 ) -> None:
     leaving = worker(app="tests.e2e.pgtasks", conf=LEAVING[way][2])
     result = pgtasks.hold.delay(str(tmp_path / "started"), str(tmp_path / "never"))
-    # Until it has heard that the task began, the worker does not know in which process.
-    inspect = app.control.inspect(destination=[leaving.name], timeout=5)
-    wait_for(
-        lambda: any(each["time_start"] for each in (inspect.active() or {}).get(leaving.name, ()))
-    )
+    until_begun(app, leaving)  # before, it does not know in which process
     leave(leaving, way)
 
     cancel(result, terminate=True)
