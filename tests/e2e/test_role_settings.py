@@ -110,7 +110,14 @@ def test_whatever_a_session_begins_with(
     url = set_up(SETTINGS[name])
     with running_workers(url, tmp_path) as start:
         started = start(pool="threads", queues=["celery", "été"])
-        use(tasks.app)
+        for tries_left in (2, 1, 0):
+            try:
+                use(tasks.app)
+                break
+            except psycopg.errors.SerializationFailure:
+                # Of two that take messages at once one may fail, as doctor says of such a role.
+                if name != "isolation" or not tries_left:
+                    raise
         assert "CRITICAL" not in started.log
 
 
