@@ -30,6 +30,8 @@ class PipeIO:
     def __init__(self, pool: Any, hub: Any) -> None:
         self._pool = pool
         self._hub = hub
+        #: With ``-O fast`` a child may be sent the next task while it runs one.
+        self._is_fair = pool.sched_strategy == SCHED_STRATEGY_FAIR
         self._results = pool._result_handler
         self._results._recv_message = self._receive
         self._create_write_handlers = pool._create_write_handlers
@@ -43,7 +45,7 @@ class PipeIO:
         self._create_write_handlers(hub)
         self._hub, pool = hub, self._pool
         self._put, pool._quick_put = pool._quick_put, self._put_whole
-        if pool.sched_strategy == SCHED_STRATEGY_FAIR:
+        if self._is_fair:
             self._ask_for_pipes, pool.on_poll_start = pool.on_poll_start, self._send
 
     def _put_whole(self, message: Any) -> None:
@@ -58,7 +60,7 @@ class PipeIO:
         length, body, size = result._payload
         if len(length) + size <= PIPE_BUF:
             result._payload = memoryview(b"".join((length, body))), NOTHING, 0
-        if self._pool.sched_strategy == SCHED_STRATEGY_FAIR:
+        if self._is_fair:
             self._send()
 
     def _send(self) -> None:

@@ -1,6 +1,6 @@
 """A prefork pool of one process as a worker has it, and how its pipes are written and read.
 
-Run by test_pipes.py; prints a line of JSON for each body, which its child sends back: the size that
+Run by test_pipes.py, with Celery's word for how children get tasks; prints a line of JSON for each body, which its child sends back: the size that
 came back, how many bytes each write took, how many turns of the event loop it needed, and how often
 pipes were entered into the loop to be written.
 """
@@ -23,13 +23,15 @@ def echo(body: bytes) -> bytes:
     return body
 
 
-def main(*sizes: int) -> None:
+def main(strategy: str, *sizes: int) -> None:
     app = Celery("tests.piped", broker="memory://")
     app.set_current()
     app.set_default()
     hub = Hub()
     set_event_loop(hub)
-    pool = TaskPool(1, app=app, threads=False, initargs=(app, "piped@here"))
+    pool = TaskPool(
+        1, app=app, threads=False, initargs=(app, "piped@here"), sched_strategy=strategy
+    )
     pool.start()
     processes: Any = pool._pool
     PipeIO(processes, hub)
@@ -72,4 +74,4 @@ def main(*sizes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))
