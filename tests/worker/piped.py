@@ -1,8 +1,8 @@
 """A prefork pool of one process as a worker has it, and how its pipes are written and read.
 
-Run by test_pipes.py, with Celery's word for how children get tasks; prints a line of JSON for each body, which its child sends back: the size that
-came back, how many bytes each write took, how many turns of the event loop it needed, and how often
-pipes were entered into the loop to be written.
+Run by test_pipes.py, with Celery's word for how children get tasks; prints a line of JSON for each
+body, which its child sends back: the size that came back, how many bytes each write took, how many
+turns of the event loop it needed, and how often pipes were entered into the loop to be written.
 """
 
 from __future__ import annotations
@@ -29,6 +29,15 @@ def main(strategy: str, *sizes: int) -> None:
     app.set_default()
     hub = Hub()
     set_event_loop(hub)
+    asked: list[int] = []
+    add = hub.add
+
+    def note(fd: Any, callback: Any, flags: int, *args: Any, **options: Any) -> None:
+        if flags & WRITE:
+            asked.append(fd)
+        add(fd, callback, flags, *args, **options)
+
+    hub.add = note
     pool = TaskPool(
         1, app=app, threads=False, initargs=(app, "piped@here"), sched_strategy=strategy
     )
@@ -49,15 +58,6 @@ def main(strategy: str, *sizes: int) -> None:
         return written
 
     child.send_job_offset = count
-    asked: list[int] = []
-    add = hub.add
-
-    def note(fd: Any, callback: Any, flags: int, *args: Any, **options: Any) -> None:
-        if flags & WRITE:
-            asked.append(fd)
-        add(fd, callback, flags, *args, **options)
-
-    hub.add = note
     for _ in range(2):  # what the child says of itself
         next(hub.loop)
     for size in sizes:
