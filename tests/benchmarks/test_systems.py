@@ -73,7 +73,7 @@ def test_each_system_runs_each_task_once(name: str, request: pytest.FixtureReque
         request.getfixturevalue("rabbitmq_url")
     values = measured(Drain(THREADS, results=False), name)
     assert values["rate"] > 0
-    assert values["worker"] > 0
+    assert values["worker"] >= 0  # in ticks of 10 ms, of which so few tasks may take none
     assert ("server" in values) == (name != "free")
 
 
