@@ -28,6 +28,9 @@ class Pool(Protocol):
     def end(self, cancellation: Cancellation) -> None:
         """Keep a job from beginning, or end its task."""
 
+    def end_begun(self) -> None:
+        """End tasks that had begun before the pool was told to end, unheard."""
+
     def cancel(self, request: Any) -> None:
         """Note that the pool was told to end this request's task."""
 

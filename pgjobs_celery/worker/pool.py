@@ -92,7 +92,11 @@ class WorkerPool:
     @property
     def is_ending(self) -> bool:
         """True when what runs was told to end, and the pool will be: nothing else may begin."""
-        return self._stop is not None and self._stop.is_put_off
+        return self._stop is not None and self._stop.has_begun
+
+    def end_begun(self) -> None:
+        """Tell tasks to end of which is heard only now that they had begun before the pool ends."""
+        self._consumer.cancel_active_requests()
 
     def describe(self) -> About:
         """The worker as others see it."""

@@ -163,7 +163,12 @@ class JobRequest(CancelledRequest, LostRequest):
                 raise NotOurs(f"job {message.claim.id} was put back or revoked before it began")
             message.note_begun()
         try:
-            return super().on_accepted(pid, time_accepted)
+            returned = super().on_accepted(pid, time_accepted)
+            if self._has_processes() and self._is_pool_ending():
+                # Its child had said so, and the signal came before that was heard: Celery's handler
+                # has told only those to end of which it knew, and waits for this one.
+                message.channel.node.pool.end_begun()
+            return returned
         except NotImplementedError:
             return None  # this pool cannot terminate it: the task is told, if it asks
         except Exception as error:

@@ -44,6 +44,8 @@ class Stop:
         controller = consumer.controller
         self._terminate = controller.terminate
         #: No other task may begin: the handler has told those that run to end.
+        self.has_begun = False
+        #: The pool is still to be ended.
         self.is_put_off = False
         consumer.pool.stop = self
         controller.terminate = self.terminate
@@ -52,6 +54,7 @@ class Stop:
         """End the pool, now or as soon as the interrupted code has come to its end."""
         caller = sys._getframe(1)
         name = (caller.f_globals.get("__name__"), caller.f_code.co_name)
+        self.has_begun = self.has_begun or name == HANDLER
         if name == HANDLER and not is_loop_waiting(self._consumer.hub):
             self.is_put_off = True
             transport: Any = getattr(self._consumer.connection, "transport", None)

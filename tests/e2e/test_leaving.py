@@ -17,12 +17,13 @@ import psycopg
 import pytest
 from celery import Celery
 
+from pgjobs_celery import bulk
 from pgjobs_celery.db import notify
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.worker.stopping import HANDLER
 
 from ..support.waiting import wait_for
-from . import stalls
+from . import blocked, stalls
 from .conftest import StartWorker, Worker, producing
 from .rows import Rows, assert_finished
 
@@ -189,3 +190,21 @@ def test_a_time_limit_that_is_over_when_a_claim_is_interrupted_keeps_nobody(
     (tmp_path / "release").touch()
     worker(concurrency=1, app="tests.e2e.stalls")
     assert_finished(rows.wait(result.id), attempt=2)
+
+
+def test_a_task_that_has_begun_unheard_is_told_to_end(
+    url: str, worker: StartWorker, rows: Rows, tmp_path: Path
+) -> None:
+    """Its child has said so while the main process did something else, and then the signal came."""
+    with producing(blocked.app, url):
+        started = worker(app="tests.e2e.blocked", concurrency=2)
+        begun, go_on = tmp_path / "begun", tmp_path / "go on"
+        with bulk():
+            held = blocked.hold.delay(str(begun), str(tmp_path / "never"))
+            blocked.identity.apply_async((1,), task_id=str(go_on))
+        wait_for(lambda: begun.exists() and Path(f"{go_on}.blocked").exists())
+        quit(started)
+        go_on.touch()
+        started.process.wait(20)
+        assert rows.get(held.id)["state"] != "executing"
+        assert rows.get(go_on)["state"] == "available"

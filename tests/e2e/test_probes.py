@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
@@ -109,7 +110,9 @@ def test_a_worker_is_ready_until_something_is_wrong_and_again(
         network.open()
         wait_ready(conf)
         # A child that is forked late has no part in the port.
-        app.control.pool_grow(1, destination=[started.name])
+        # A command is lost that comes before the worker listens again, as with any broker.
+        grow = partial(app.control.pool_grow, 1, destination=[started.name], reply=True)
+        wait_for(lambda: grow(timeout=5))
         wait_for(lambda: len(started.children()) >= 2)
         for child in started.children():
             listening = [
