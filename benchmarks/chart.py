@@ -139,7 +139,7 @@ def ratios(group: Group) -> str:
 
 def footer(data: dict[str, Any]) -> str:
     machine, servers = data["machine"], data["servers"]
-    names = ", ".join(servers[name].partition(",")[0] for name in LEGEND if name in servers)
+    names = ", ".join(servers[name].partition(" (")[0] for name in LEGEND if name in servers)
     return (
         f"No-op tasks, all on one machine ({machine['machine']}), {machine['date'][:10]}; {names}."
     )
