@@ -278,6 +278,21 @@ def alone(url: str) -> None:
         )
 
 
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """A test leaves none of its own behind: a worker in this process, and Django, set some.
+
+    With a new name in it each worker of the tests after it would be started anew, not forked.
+    """
+    before = dict(os.environ)
+    yield
+    for name in {*before, *os.environ}:
+        if os.environ.get(name) != before.get(name) and not name.startswith("PYTEST_"):
+            os.environ.pop(name, None)
+            if name in before:
+                os.environ[name] = before[name]
+
+
 @pytest.fixture
 def database(url: str) -> Iterator[Database]:
     """The database as one process sees it, with a pool of its own."""
