@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from ..db.rows.flow import LaneLook
 from ..job.rows import Bucket
+from .feed import NEVER
 
 #: How long lanes are left alone whose gates or jobs another transaction has locked, in seconds.
 HELD_UP = 0.05
@@ -36,7 +37,7 @@ class LanePlan:
     @property
     def due_at(self) -> float:
         """When the next look is worth its price; infinite while there is nothing to expect."""
-        return min(self._due.values()) if self._due else float("inf")
+        return min(self._due.values()) if self._due else NEVER
 
     def know(self, laned: Iterable[str], queues: Iterable[str]) -> None:
         """These of the ``queues`` have lanes, and the others have none that are known."""

@@ -52,7 +52,7 @@ class Mailbox:
 
     @property
     def due_at(self) -> float:
-        """No look is due by the clock: a message is announced with its commit."""
+        """At once where messages have come, or are on their way; each is announced."""
         return NOW if (self._mail or self._news) and self._qos.room() > 0 else NEVER
 
     def expect(self, queue: str) -> None:
