@@ -30,8 +30,9 @@ from ..publishing.batch import Batch, batches, find_batch, take_part
 from ..publishing.insertion import Insertion, insert
 from ..publishing.laning import put_into_lane
 from ..publishing.receipt import current_receipt
+from ..publishing.repeated import shorten_plain_tasks
 from ..publishing.run import find_origin
-from .host import HostedChannel
+from .host import Host, HostedChannel
 from .topology import NO_ROUTE, NOT_FOUND, refusal
 
 logger = guarded(logging.getLogger(__name__))
@@ -42,6 +43,10 @@ class Publisher(HostedChannel):
 
     #: ``bulk()`` and ``enqueue_many()`` collect for it, and write in one statement.
     collects_jobs = True
+
+    def __init__(self, transport: Host) -> None:
+        super().__init__(transport)
+        shorten_plain_tasks()
 
     def prepare_message(
         self,

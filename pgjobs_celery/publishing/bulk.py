@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..scopes.scopes import Entered, Scope
 from ..scopes.threads import in_thread
 from .batch import SIZE, Batch, batches, check_size
-from .repeated import collect_plain_tasks
+from .repeated import shorten_plain_tasks
 
 
 class bulk:  # noqa: N801
@@ -34,7 +34,7 @@ class bulk:  # noqa: N801
         self._entered: Entered[tuple[Scope[Batch], Batch]] = Entered()
 
     def __enter__(self) -> Batch:
-        collect_plain_tasks()
+        shorten_plain_tasks()
         batch = Batch(self._size)
         self._entered.push((batches.enter(batch), batch))
         return batch

@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import threading
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import kombu
 from kombu import Producer
 
+from .._register import SCHEME
 from ..db.callers.base import callers
 from ..db.database import CONNECTION_ERRORS, Database, known_databases
 from ..printable import guarded
@@ -43,8 +42,11 @@ class Collector(Producer):
         )
         #: Entities declared already, by identity: to compare queues takes longer than all else.
         self._declared: dict[int, Any] = {}
-        #: kombu's ``publish()`` is the one that this was written after.
-        self.is_known = _is_known()
+
+    @property
+    def is_known(self) -> bool:
+        """True where kombu's ``publish()`` is the one that this was written after."""
+        return _is_known(Producer.publish)
 
     def publish(self, body: Any, **options: Any) -> Any:
         """As kombu's."""
@@ -103,13 +105,14 @@ class Collector(Producer):
 _KNOWN = {*inspect.signature(Collector._collect).parameters, "declare"}
 
 
-def _is_known() -> bool:
+@lru_cache(maxsize=4)
+def _is_known(publish: Any) -> bool:
     """False where kombu's ``publish()`` is another than the one that this was written after.
 
     A later kombu's, or that of a library which has put its own in its place, as Sentry's does.
     """
-    unknown = inspect.signature(Producer.publish).parameters.keys() - _KNOWN
-    if hasattr(Producer.publish, "__wrapped__"):
+    unknown = inspect.signature(publish).parameters.keys() - _KNOWN
+    if hasattr(publish, "__wrapped__"):
         return False
     if unknown:
         _warn_once(kombu.__version__, ", ".join(sorted(unknown)))
@@ -127,15 +130,20 @@ def _warn_once(version: str, names: str) -> None:
 
 
 class Shortcut:
-    """A thread's collector for an app."""
+    """A thread's shorter way to publish for an app."""
 
     def __init__(self, pool: Any) -> None:
+        self.pool = pool
         self.pid = os.getpid()
         #: The producers' own connection, which stays what it is: one of ours is made after it.
         self._connection = pool.connections.connection
-        database = getattr(self._connection.transport, "database", None)
         #: Where it leads; None where that is another broker.
-        self.database = database if isinstance(database, Database) else None
+        self.database: Database | None = None
+        # Another's transport is not made here: it may need what is not installed.
+        if self._connection.get_transport_cls().driver_type == SCHEME:
+            self.database = self._connection.transport.database
+        #: What is known of calls that write at once and may be repeated: see repeated.py.
+        self.repeated: dict[Any, Any] = {}
         self._collector: Collector | None = None
 
     def collector(self) -> Collector | None:
@@ -148,8 +156,15 @@ class Shortcut:
             self._collector = Collector(Producer(channel, auto_declare=False))
         return self._collector
 
-
-_in_thread = threading.local()
+    @property
+    def is_alone(self) -> bool:
+        """True where what is published is neither collected nor part of a caller's transaction."""
+        if callers.find() is None and batches.find() is None and not _is_on_django():
+            return True  # as it mostly is
+        database = self.database
+        return database is None or (
+            database.find_point().caller is None and find_batch(database) is None
+        )
 
 
 def _is_on_django() -> bool:
@@ -157,19 +172,15 @@ def _is_on_django() -> bool:
     return any(database.alias for database in known_databases())
 
 
-def find_collector(app: Any) -> Collector | None:
-    """The producer for what is collected here, or part of the caller's transaction; None elsewhere.
-
-    There a publish has to be tried again, which is for kombu's own.
-    """
-    if callers.find() is None and batches.find() is None and not _is_on_django():
-        return None  # as it mostly is
+def find_shortcut(app: Any) -> Shortcut | None:
+    """This thread's shortcut for an app; None where it runs its tasks at once, and needs none."""
     pool = app.producer_pool
-    shortcuts = _in_thread.__dict__.setdefault("shortcuts", WeakKeyDictionary())
-    shortcut: Shortcut | None = shortcuts.get(pool)
-    if shortcut is None or shortcut.pid != os.getpid():
-        shortcut = shortcuts[pool] = Shortcut(pool)
-    database = shortcut.database
-    if database is None or (database.find_point().caller is None and find_batch(database) is None):
-        return None
-    return shortcut.collector()
+    # Celery's own place for what an app has in a thread. With a map of ours neither would end: the
+    # shortcut knows tasks, and these their app.
+    kept = vars(app._local)
+    shortcut: Shortcut | None = kept.get("pgjobs_shortcut")
+    if shortcut is None or shortcut.pool is not pool or shortcut.pid != os.getpid():
+        if app.conf.task_always_eager:
+            return None
+        shortcut = kept["pgjobs_shortcut"] = Shortcut(pool)
+    return shortcut

@@ -84,12 +84,12 @@ class Sender:
         """Some more are to be sent: what those before were made after holds no longer."""
         self._template, self._sent = None, 0
 
-    def send(self, args: Any, kwargs: Any) -> str:
-        """Send one; its id."""
+    def send(self, args: Any, kwargs: Any, task_id: str = "") -> str:
+        """Send one; its id, a new one unless it is given."""
         task, amqp, options = self._task, self._amqp, self._options
         if self._header is not None:
             self._header(*args, **kwargs)
-        task_id: str = uuid()
+        task_id = task_id or uuid()
         template = self._find_template()
         if template is not None:
             if self._backend is not None:
@@ -117,11 +117,21 @@ class Sender:
         except Exception:
             with self.errors():
                 raise
+        return self.handle(task_id)
+
+    def handle(self, task_id: str) -> Any:
+        """The handle of one that was sent, which the task that runs has among its children."""
         result = self._task.AsyncResult(task_id)
         result.ignored = self._fields["ignore_result"]
         if self._parent:
             self._parent.add_trail(result)
         return result
+
+    @property
+    def tries_again(self) -> bool:
+        """True where Celery, too, would try again after an error of the connection."""
+        given = self._options.get("retry")
+        return bool(self._amqp.app.conf.task_publish_retry if given is None else given)
 
     def _to_arguments(self, args: Any, kwargs: Any) -> Arguments:
         return arguments_of(self._task.app, self._task.name, args, kwargs)

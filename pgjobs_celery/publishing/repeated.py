@@ -1,10 +1,11 @@
-"""Publish a task again and again in a :func:`bulk` block, by one sender.
+"""Publish a task again and again by one sender: in a :func:`bulk` block, and by itself.
 
 The first of those with the same options is published by Celery's own ``apply_async()``. For the
-others a :class:`Sender` works out once what is the same for all of them: a quarter of the CPU.
+others a :class:`Sender` works out once what is the same for all of them: in a block a quarter of
+the CPU is left, and of a call that writes at once a half.
 
 Celery asks no part of this package when a plain task is called. So its ``Task.apply_async()`` is
-replaced, in a process that has entered such a block, by one that asks whether something collects.
+replaced, in a process that publishes to a broker of ours, by one that asks first.
 """
 
 from __future__ import annotations
@@ -14,30 +15,44 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from celery import Task
+from celery import Celery, Task
+from celery.utils import uuid
+from kombu import Producer
 
-from ..db.database import Database
-from .batch import batches, find_batch
-from .fast_producer import Collector, find_collector
+from ..db.database import CONNECTION_ERRORS, Database
+from .batch import find_batch
+from .fast_producer import Collector, Shortcut, find_shortcut
 from .fast_sender import OPTIONS, Sender, find_sender
 from .laning import Rules, known_rules
 from .run import current_request
 
 #: The options of a call that may be the same for many.
 _REPEATED = OPTIONS - {"add_to_parent", "countdown", "headers"}
-#: For how many seconds a sender is used: a block may last, and settings and routes may change.
-LIFETIME = 1.0
+#: For how many seconds a sender is used: settings that were changed in place are not noticed.
+LIFETIME = 10.0
+#: How many kinds of calls that write at once are remembered of an app in a thread.
+REMEMBERED = 100
 #: Values that stay what they are.
 _PLAIN = (str, int, float, type(None))
+
+
+class Place(NamedTuple):
+    """The conditions under which a call is made."""
+
+    shortcut: Shortcut
+    #: The run of the task that publishes.
+    request: Any
+    rules: Rules
+    #: The app's settings, as far as they were set or changed one by one.
+    settings: Mapping[str, Any]
+    #: What publishes: a test may have put something else there for a while.
+    ways: tuple[Any, ...]
 
 
 class Repeated(NamedTuple):
     """What is known of the calls that are made where, and as, the first of them was."""
 
-    producer: Collector
-    #: The run of the task that publishes.
-    request: Any
-    rules: Rules
+    place: Place
     #: By the monotonic clock.
     until: float
     #: Their sender: None before there is a second call, and where they can have none.
@@ -55,36 +70,98 @@ def collect(
     """
     if "connection" in options or "publisher" in options:
         return None, None
-    producer = find_collector(task.app)
-    if producer is None or not is_bare:
+    shortcut = find_shortcut(task.app)
+    database = shortcut.database if shortcut is not None else None
+    if shortcut is None or database is None:
+        return None, None
+    if shortcut.is_alone:
+        if not is_bare or current_request() is not None:
+            return None, None  # a run's own calls are few, and its successor would learn it anew
+        return None, _write(task, shortcut, database, args, kwargs, options)
+    producer = shortcut.collector()
+    batch = find_batch(database)
+    if producer is None or batch is None or not is_bare:
         return producer, None
-    return producer, _send(task, producer, args, kwargs, options)
+    sender = _find_sender(batch.repeated, task, shortcut, database, args, kwargs, options)
+    if sender is None:
+        return producer, None
+    return producer, sender.send_for_handle(args or (), kwargs or {})
 
 
-def _send(
-    task: Any, producer: Collector, args: Any, kwargs: Any, options: Mapping[str, Any]
+def _write(
+    task: Any,
+    shortcut: Shortcut,
+    database: Database,
+    args: Any,
+    kwargs: Any,
+    options: Mapping[str, Any],
 ) -> Any:
-    """Publish a job, and return its handle.
+    """Publish a job that is written at once, and return its handle; None where Celery must."""
+    known = shortcut.repeated
+    if len(known) > REMEMBERED:
+        known.clear()
+    try:
+        sender = _find_sender(known, task, shortcut, database, args, kwargs, options)
+    except CONNECTION_ERRORS:
+        return None
+    if sender is None:
+        return None
+    args, kwargs, task_id = args or (), kwargs or {}, uuid()
+    try:
+        sender.send(args, kwargs, task_id)
+    except CONNECTION_ERRORS:
+        if not sender.tries_again:
+            with sender.errors():
+                raise
+        # Celery tries again as often as the app says. With this id, for it may be there by now.
+        return task.apply_async(args, kwargs, task_id, **options)
+    return sender.handle(task_id)
+
+
+def _find_sender(
+    known: dict[Any, Repeated],
+    task: Any,
+    shortcut: Shortcut,
+    database: Database,
+    args: Any,
+    kwargs: Any,
+    options: Mapping[str, Any],
+) -> Sender | None:
+    """The sender for a call.
 
     None where Celery must publish it: the first of its kind, and any that differs from others by
     more than its arguments.
     """
-    database: Database = producer.channel.database
-    batch = find_batch(database)
-    if batch is None or not _may_be_repeated(args, kwargs, options):
+    if not _may_be_repeated(args, kwargs, options):
         return None
-    key = (task, *((name, type(value), value) for name, value in options.items()))
-    here = (producer, current_request(), known_rules(database).current(database))
-    known: Repeated | None = batch.repeated.get(key)
-    now = time.monotonic()
-    if known is None or known[:3] != here or now > known.until:
-        batch.repeated[key] = Repeated(*here, now + LIFETIME)
+    app = task.app
+    key = (
+        task,
+        task.ignore_result,
+        *((name, type(value), value) for name, value in options.items()),
+    )
+    rules = known_rules(database).current(database)
+    place = Place(shortcut, current_request(), rules, app.conf.changes, _ways(app))
+    found, now = known.get(key), time.monotonic()
+    if found is None or found.place != place or now > found.until:
+        settings = dict(place.settings)  # which may be changed in place
+        known[key] = Repeated(place._replace(settings=settings), now + LIFETIME)
         return None
-    if known.is_first:
-        is_eager = task.app.conf.task_always_eager
-        sender = None if is_eager else find_sender(task, producer, options)
-        known = batch.repeated[key] = known._replace(sender=sender, is_first=False)
-    return None if known.sender is None else known.sender.send_for_handle(args or (), kwargs or {})
+    if found.is_first:
+        producer = None if app.conf.task_always_eager else shortcut.collector()
+        sender = None if producer is None else find_sender(task, producer, options)
+        found = known[key] = found._replace(sender=sender, is_first=False)
+    return found.sender
+
+
+def _ways(app: Any) -> tuple[Any, ...]:
+    return (
+        Task.apply_async,
+        Celery.send_task,
+        vars(app).get("send_task"),
+        app.amqp.send_task_message,
+        Producer.publish,
+    )
 
 
 def _may_be_repeated(args: Any, kwargs: Any, options: Mapping[str, Any]) -> bool:
@@ -96,8 +173,8 @@ def _may_be_repeated(args: Any, kwargs: Any, options: Mapping[str, Any]) -> bool
     )
 
 
-def collect_plain_tasks() -> None:
-    """Have the plain tasks that are called in a block of :func:`bulk` collected as a PgTask is.
+def shorten_plain_tasks() -> None:
+    """Have plain tasks that are called again and again published as a PgTask is.
 
     Nothing where a library has put its own method in the place of Celery's.
     """
@@ -118,7 +195,7 @@ def collect_plain_tasks() -> None:
         shadow: Any = None,
         **options: Any,
     ) -> Any:
-        if not producer and batches.find() is not None and not self.app.conf.task_always_eager:
+        if not producer:
             is_bare = task_id is None and not (link or link_error or shadow)
             producer, handle = collect(self, args, kwargs, options, is_bare=is_bare)
             if handle is not None:

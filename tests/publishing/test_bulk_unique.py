@@ -209,15 +209,15 @@ def test_a_pgtask_takes_a_shorter_way_only_where_nothing_has_to_be_tried_again(
 
     monkeypatch.setattr(Collector, "_collect", note)
     with psycopg.connect(parse_url(url)) as mine:
-        plain.delay(1)
+        plain.apply_async((1,), priority=1)  # the first of its kind, each of them
         with bulk():
             plain.delay(2)
         with using(mine):
             plain.delay(3)
             with using(None):
-                plain.delay(4)
+                plain.apply_async((4,), priority=4)
             with bulk(), using(None):
-                plain.delay(5)
+                plain.apply_async((5,), priority=5)
             plain.apply_async((6,), connection=app.connection())
     assert taken == [2, 3]
     assert count(connection, "true") == 6

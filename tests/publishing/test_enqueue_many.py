@@ -28,7 +28,7 @@ from pgjobs_celery.publishing.replacement import MARKING, mark_steps
 from pgjobs_celery.publishing.template import represent
 
 from ..conftest import Connection
-from ..support.built import note_built
+from ..support.built import celerys_own, note_built
 from ..support.consumers import get_rows
 
 
@@ -277,9 +277,10 @@ def test_the_rows_are_those_of_apply_async(
     task = routed.tasks[name]
     with routed.connection() as broker:
         routed.amqp.queues["special"](broker.default_channel).declare()
-    for x in (1, 7):
-        options = {**options}
-        task.apply_async((x,), **options)
+    with celerys_own(routed) as own:
+        for x in (1, 7):
+            options = {**options}
+            task.apply_async((x,), **options, **own)
     assert enqueue_many(task, [(1,), (7,)], **options) == 2
     rows = [normal(row) for row in get_rows(connection)]
     assert len(rows) == 4
@@ -303,9 +304,10 @@ def test_the_rows_are_those_of_apply_async_whatever_the_arguments(
         app.amqp.queues["special"](broker.default_channel).declare()
     for what, options in OPTIONS.items():
         connection.execute("DELETE FROM pgjobs.jobs")
-        for item in ITEMS:
-            args, kwargs = ((), item) if isinstance(item, dict) else (item, {})
-            task.apply_async(args, kwargs, **options)
+        with celerys_own(app) as own:
+            for item in ITEMS:
+                args, kwargs = ((), item) if isinstance(item, dict) else (item, {})
+                task.apply_async(args, kwargs, **options, **own)
         assert enqueue_many(task, ITEMS, **options) == len(ITEMS)
         rows = [normal(row) for row in get_rows(connection)]
         assert rows[: len(ITEMS)] == rows[len(ITEMS) :], what

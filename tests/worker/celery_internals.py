@@ -25,7 +25,7 @@ class Internal(NamedTuple):
     #: The test that fails when its meaning changes.
     test: str
     #: The first release of Celery, or kombu, that has it, where an older one is supported.
-    since: tuple[int, int] | None = None
+    since: tuple[int, ...] = ()
 
 
 REQUEST = "celery.worker.request:Request"
@@ -267,9 +267,12 @@ INTERNALS = [
              "a message is as kombu makes it, in a tenth of the time",
              "tests/broker/test_channel.py"),
     Internal("celery.app.task:Task", "apply_async", REPLACED,
-             "plain tasks are collected in a block of `bulk()`, as a `PgTask` is, once a process "
-             "has entered one",
-             "tests/publishing/test_repeated.py"),
+             "plain tasks are collected in a block of `bulk()`, and published in less time when "
+             "they are called again, as a `PgTask` is, once a process publishes to us",
+             "tests/publishing/test_written_at_once.py"),
+    Internal(APP, "_local", USED,
+             "a thread's knowledge of an app's calls, which must end with the app",
+             "tests/publishing/test_written_at_once.py::test_an_app_that_is_dropped_goes"),
     Internal("celery.app.task:Task", "_get_exec_options", USED,
              "`enqueue_many()` works a task's options out once", ENQUEUE_MANY),
     Internal("celery.app.task:Task", "_dump_pydantic_arguments", USED,
@@ -308,7 +311,7 @@ INTERNALS = [
              "a child does not wait for its parent's results", "tests/results/test_consumer.py"),
     Internal("celery.backends.asynchronous:BaseResultConsumer", "_connection_errors", OVERRIDDEN,
              "Celery waits for results anew when the connection is lost",
-             "tests/results/test_consumer.py", since=(5, 6)),
+             "tests/results/test_consumer.py", since=(5, 6, 3)),
     Internal("celery.result:AsyncResult", "_cache", USED,
              "a result that has come is not asked for", "tests/e2e/test_aio.py"),
     Internal("celery.result:AsyncResult", "_maybe_set_cache", USED,
@@ -403,7 +406,7 @@ def page() -> str:
     """The page about them."""
     rows = [
         f"| `{each.owner}` | `{each.name}`"
-        + (f" (since {each.since[0]}.{each.since[1]})" if each.since else "")
+        + (f" (since {'.'.join(map(str, each.since))})" if each.since else "")
         + f" | {each.how} | {each.why} | `{each.test}` |"
         for each in INTERNALS
     ]

@@ -9,7 +9,7 @@ from ..support.private_names import find_names, find_overrides, is_private, load
 from .celery_internals import ELSEWHERE, INTERNALS, MIXINS, OURS, PAGE, ROOT, Internal, page
 
 #: Those that the installed release has.
-PRESENT = [each for each in INTERNALS if not each.since or celery.VERSION[:2] >= each.since]
+PRESENT = [each for each in INTERNALS if not each.since or celery.VERSION[:3] >= each.since]
 LISTED = {each.name for each in INTERNALS}
 
 
