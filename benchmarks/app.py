@@ -57,6 +57,12 @@ def noop(index: int) -> int:
     return index
 
 
+@app.task(name="swallow")  # type: ignore[no-untyped-call, untyped-decorator]
+def swallow(index: int, text: str) -> None:
+    """As noop, with an argument of any length."""
+    record(HITS, index)
+
+
 @app.task(name="nap")  # type: ignore[no-untyped-call, untyped-decorator]
 def nap(index: int, seconds: float) -> None:
     """Wait, and block a thread or greenlet for it."""

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.errors import WrongOutcome
+from benchmarks.errors import Unfinished, WrongOutcome
 
 RECORD = struct.Struct("<Id")
 
@@ -37,6 +37,14 @@ class Tally:
         with os.scandir(self.folder) as files:
             sizes = sum(file.stat().st_size for file in files if file.name.startswith("hits-"))
         return sizes // RECORD.size
+
+    def wait(self, count: int, patience: float) -> None:
+        """Return once so many have started; raises Unfinished after ``patience`` seconds."""
+        deadline = time.monotonic() + patience
+        while self.count() < count:
+            if time.monotonic() > deadline:
+                raise Unfinished(f"{self.count():,} of {count:,} tasks in {patience:.0f} s")
+            time.sleep(0.02)
 
     def records(self) -> list[tuple[int, float]]:
         """Every start as (task index, seconds since the epoch)."""

@@ -51,6 +51,43 @@ def fill(count: int) -> None:
 
 @cli.command()
 @click.argument("count", type=int)
+@click.argument("names")
+def spread(count: int, names: str) -> None:
+    """Publish COUNT tasks into queues with these NAMES, separated by commas, in turn."""
+    queues = names.split(",")
+    for index in range(count):
+        noop.apply_async((index,), queue=queues[index % len(queues)])
+    click.echo(json.dumps({}))
+
+
+@cli.command()
+@click.argument("count", type=int)
+@click.argument("size", type=int)
+def bodies(count: int, size: int) -> None:
+    """Call delay() COUNT times with an argument of SIZE bytes, one after the other."""
+    text = "x" * size
+    app.tasks["swallow"].delay(0, text)  # connections, imports, plans
+    clock = time.perf_counter()
+    for index in range(1, count):
+        app.tasks["swallow"].delay(index, text)
+    click.echo(json.dumps({"seconds": time.perf_counter() - clock}))
+
+
+@cli.command()
+@click.argument("samples", type=int)
+def thoughtful(samples: int) -> None:
+    """Send SAMPLES tasks, each after some thought, and tell when."""
+    think = random.Random(1)
+    sent: dict[int, float] = {}
+    for index in range(samples):
+        time.sleep(think.uniform(0.02, 0.04))
+        sent[index] = time.time()
+        noop.delay(index)
+    click.echo(json.dumps({"sent": list(sent.items())}))
+
+
+@cli.command()
+@click.argument("count", type=int)
 @click.argument("seconds", type=float)
 @click.option("--task", default="nap")
 def naps(count: int, seconds: float, task: str) -> None:

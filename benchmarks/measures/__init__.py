@@ -10,6 +10,7 @@ from benchmarks.measures.eta import Eta
 from benchmarks.measures.events import Events
 from benchmarks.measures.exact import Exactness
 from benchmarks.measures.flow import Flow
+from benchmarks.measures.growth import Bodies, IdleWorkers, ManyQueues
 from benchmarks.measures.idle import Idle
 from benchmarks.measures.latency import Latency
 from benchmarks.measures.network import Network
@@ -40,6 +41,9 @@ MEASURES: tuple[Measure, ...] = (
     Network(),
     Backlog(),
     HugeBacklog(),
+    ManyQueues(),
+    IdleWorkers(),
+    Bodies(),
     Price(),
     Chord(),
     Eta(),

@@ -1,6 +1,7 @@
 """How fast a worker takes tasks from a queue that is short, long, or longer than any should be."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.errors import Unfinished, WrongOutcome
@@ -58,10 +59,16 @@ class HugeBacklog(Backlog):
     sizes = (HUGE,)
 
 
-def first_tasks(environment: dict[str, str], folder: Path, first: int, patience: float) -> float:
+def first_tasks(
+    environment: dict[str, str],
+    folder: Path,
+    first: int,
+    patience: float,
+    flags: Sequence[str] = (),
+) -> float:
     """Tasks per second from the first start to that of the last of these; the worker is killed."""
     tally = Tally(folder)
-    with running_worker(environment, THREADS, folder) as worker:
+    with running_worker(environment, THREADS, folder, flags=flags) as worker:
         deadline = time.monotonic() + patience
         while (started := tally.count()) < first:
             if time.monotonic() > deadline:

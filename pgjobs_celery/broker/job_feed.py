@@ -270,7 +270,10 @@ class JobFeed:
         buckets: Sequence[Bucket] = ()
         if limit:
             places = self._node.places()
-            in_lanes = [each for each in self._plan.queues if self._node.limits.is_sorted(each)]
+            limits = self._node.limits
+            in_lanes = (
+                [q for q in self._plan.queues if limits.is_sorted(q)] if limits.sorted else []
+            )
             self._lanes.sort(in_lanes)
             # The line and the lanes take turns.
             if self._lanes.due_at <= start and not (is_due and self._lanes.had_turn):

@@ -17,6 +17,7 @@ from pgjobs_celery.broker.claim_plan import (
     FULL_LOOK_INTERVAL,
     FULL_LOOK_SPACING,
     LANES_AHEAD,
+    PART,
     SHARED_INTERVAL,
     ClaimPlan,
 )
@@ -38,8 +39,8 @@ class Job:
 class Line:
     """The jobs that may be claimed, and a plan that claims them: claim_jobs.sql in small."""
 
-    def __init__(self, queues: list[str] = QUEUES, max_claim: int = 10) -> None:
-        self.plan = ClaimPlan(max_claim, 0.1)
+    def __init__(self, queues: list[str] = QUEUES, max_claim: int = 10, part: int = PART) -> None:
+        self.plan = ClaimPlan(max_claim, 0.1, part)
         self.plan.set_queues(queues)
         self.ready: set[Job] = set()
         self.now = 100.0
@@ -119,9 +120,11 @@ class Line:
 class Floors(RuleBasedStateMachine):
     """Whatever is announced is claimed before the plan rests, wherever it stands."""
 
+    part = PART
+
     def __init__(self) -> None:
         super().__init__()
-        self.line = Line()
+        self.line = Line(part=self.part)
         self.seq = 0
         self.uncommitted: list[Job] = []
         self.put: set[Job] = set()
@@ -183,8 +186,16 @@ class Floors(RuleBasedStateMachine):
         assert set(self.claimed) | self.line.ready == self.put
 
 
+class FloorsInParts(Floors):
+    """As many queues as a claim under load does not look at together."""
+
+    part = 2
+
+
 TestFloors = Floors.TestCase
-TestFloors.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestFloorsInParts = FloorsInParts.TestCase
+for case in (TestFloors, TestFloorsInParts):
+    case.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 def test_under_load_a_claim_starts_at_the_last_place_it_took():
@@ -298,6 +309,37 @@ def test_priorities_go_before_queues_in_a_full_look_too():
     line = Line(["a", "b"])
     line.put(*(Job("a", 5, seq) for seq in range(10)), *(Job("b", 0, seq) for seq in range(10)))
     assert {job.priority for job in line.claim(5)} == {0}
+
+
+def test_under_load_a_claim_looks_at_a_part_of_many_queues_and_each_has_its_turn():
+    line = Line([f"q{number}" for number in range(3 * PART)])
+    line.put(*(Job(queue, 0, seq) for queue in line.plan.queues for seq in range(4)))
+    taken = Counter(job.queue for _ in range(3 * PART) for job in line.claim(3))
+    assert {len(look) for look in line.looks if look[0].floor != FIRST_PLACE} == {PART}
+    assert len(taken) == 3 * PART
+    assert len(line.run()) + sum(taken.values()) == 12 * PART
+    assert not line.ready
+
+
+def test_a_part_that_comes_back_short_is_followed_by_a_look_at_all_at_once():
+    """Of many queues only the last has jobs: it is found without a wait."""
+    line = Line([f"q{number}" for number in range(2 * PART)])
+    line.put(*(Job("q0", 0, seq) for seq in range(10)))
+    line.claim(10)  # everything, and full
+    line.put(*(Job("q0", 0, 100 + seq) for seq in range(50)))
+    assert line.claim(10) == []
+    assert len(line.looks[-1]) == PART  # those after the queue that had its turn
+    assert line.plan.due_at <= line.now
+    assert len(line.claim(10)) == 10
+
+
+def test_the_most_urgent_jobs_come_first_whatever_part_their_queue_is_in():
+    line = Line([f"q{number}" for number in range(2 * PART)])
+    urgent = [Job(queue, 0, 1) for queue in line.plan.queues]
+    line.put(*urgent, *(Job(queue, 5, 2 + seq) for queue in line.plan.queues for seq in range(3)))
+    first = [job for _ in range(PART // 2) for job in line.claim(4)]
+    assert {job.priority for job in first} == {0}
+    assert len(first) == len(urgent)
 
 
 # -- limits --------------------------------------------------------------------------------------
@@ -415,9 +457,11 @@ def test_who_left_a_queue_alone_looks_at_it_before_it_waits():
 class Limits(RuleBasedStateMachine):
     """With limits, too, whatever has a place is claimed before the plan rests, and nothing else."""
 
+    part = PART
+
     def __init__(self) -> None:
         super().__init__()
-        self.line = Line()
+        self.line = Line(part=self.part)
         self.line.own = {"a": 2}
         self.line.shared = {"b": 3}
         self.seq = 0
@@ -476,8 +520,16 @@ class Limits(RuleBasedStateMachine):
                 assert not places or not [job for job in self.line.ready if job.queue == queue]
 
 
+class LimitsInParts(Limits):
+    """As many queues as a claim under load does not look at together."""
+
+    part = 2
+
+
 TestLimits = Limits.TestCase
-TestLimits.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestLimitsInParts = LimitsInParts.TestCase
+for case in (TestLimits, TestLimitsInParts):
+    case.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
 # -- how much ------------------------------------------------------------------------------------
