@@ -80,18 +80,13 @@ def rank(priority: Any, order: str) -> int:
 
 def encode_envelope(message: Mapping[str, Any], exchange: str, routing_key: str) -> str:
     """The envelope as JSON text. Raises MessageRefused for a header that JSON cannot hold."""
-    headers, properties = message["headers"] or {}, kept_properties(message["properties"])
-    unusual = leave_out(headers, properties)
-    if unusual is not None:
-        headers, properties = unusual
     envelope = {
         "content-type": message["content-type"],
         "content-encoding": message["content-encoding"],
-        "headers": headers,
-        "properties": properties,
+        "headers": message["headers"] or {},
+        "properties": kept_properties(message["properties"]),
     }
-    if unusual is not None:
-        envelope[MARK] = 1
+    envelope = leave_out(envelope) or envelope
     if exchange:
         envelope["exchange"] = exchange
         envelope["routing-key"] = routing_key
@@ -126,6 +121,8 @@ def decode_envelope(text: str, queue: str) -> Envelope:
     try:
         loads = kombu_json.loads if _KOMBU_TYPE in text else json.loads
         read = loads(text)
+        if read.get(MARK) == 1:
+            read = restore(read)
         content_type, encoding = read["content-type"], read["content-encoding"]
         headers, properties = read["headers"], read["properties"]
         exchange, routing_key = read.get("exchange", ""), read.get("routing-key", queue)
@@ -137,8 +134,6 @@ def decode_envelope(text: str, queue: str) -> Envelope:
     _check_text("content encoding", encoding)
     if not isinstance(exchange, str) or not isinstance(routing_key, str):
         raise UndecodableRow("its message is not what was published: exchange or routing key")
-    if read.get(MARK) == 1:
-        headers, properties = restore(headers, properties)
     return Envelope(content_type, encoding, headers, properties, exchange, routing_key)
 
 

@@ -91,8 +91,8 @@ def test_a_consumer_that_waits_is_woken_by_a_job_and_by_a_message(
 def test_a_consumer_is_woken_only_for_its_own_queues(connect: Connect, connection: Connection):
     producer, consumer = connect(), connect(poll_interval=NEVER)
     with consuming(consumer, "mine") as inbox:
-        assert is_quiet(consumer)
-        assert sleepers(connection, "mine") == 1
+        # It announces itself once it has looked at all, and reads what came, in turns of its own.
+        wait_for(lambda: is_quiet(consumer) and sleepers(connection, "mine") == 1)
         assert sleepers(connection, "other") == 0
         publish_task(producer, "other")
         assert is_quiet(consumer)
