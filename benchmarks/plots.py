@@ -1,7 +1,8 @@
 """Draw the plots of benchmarks/README.md: ``python -m benchmarks.plots results/2026-11-25.json``.
 
-Writes ``drain``, ``latency``, ``backlog``, ``network`` and ``cpu`` for light and dark pages beside
-the readings; a plot whose readings are missing is not drawn. Needs the extra ``bench``.
+Writes ``drain``, ``latency``, ``backlog``, ``growth``, ``network`` and ``cpu`` for light and dark
+pages beside the readings. A plot whose readings are missing is not drawn. Needs the extra
+``bench``.
 """
 
 import json
@@ -16,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from benchmarks.chart import THEMES, WIDTH, Theme
 from benchmarks.measures.backlog import HUGE, SIZES, Backlog, HugeBacklog
+from benchmarks.measures.growth import BODIES, QUEUES, WORKERS, Bodies, IdleWorkers, ManyQueues
 from benchmarks.measures.latency import Latency
 from benchmarks.measures.network import ADDED, Network
 from benchmarks.panels import LEGEND, SUBJECT
@@ -187,6 +189,32 @@ def draw_backlog(readings: Readings, theme: Theme) -> Figure | None:
     return figure
 
 
+def draw_growth(readings: Readings, theme: Theme) -> Figure | None:
+    curves = (
+        ("Tasks/s from so many queues", ManyQueues.title, "rate", QUEUES),
+        ("Tasks/s with bodies of so many bytes", Bodies.title, "rate", BODIES),
+        ("ms to start, so many workers idle", IdleWorkers.title, "start", WORKERS),
+    )
+    figure, axes = new_figure(3.6, theme, [title for title, *_ in curves])
+    has_any = False
+    for each, (_, measure, key, sizes) in zip(axes, curves, strict=True):
+        each.title.set_fontsize(9.5)
+        for system in LEGEND:
+            points = [(size, readings.median(measure, f"{key}{size}", system)) for size in sizes]
+            there = [(size, value) for size, value in points if value is not None]
+            if there:
+                has_any = True
+                each.plot(*zip(*there, strict=True), marker="o", color=colour(theme, system),
+                          label=label(system), linewidth=width(system))  # fmt: skip
+        each.set_xscale("log")
+        each.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        each.xaxis.set_minor_locator(NullLocator())
+        each.set_ylim(bottom=0)
+        thousands(each.yaxis)
+    add_legend(axes[1], theme)
+    return figure if has_any else None
+
+
 def draw_network(readings: Readings, theme: Theme) -> Figure | None:
     titles = ["delay() takes, ms", "delay() per second"]
     figure, axes = new_figure(3.6, theme, titles)
@@ -213,6 +241,7 @@ DRAWN: dict[str, Draw] = {
     "drain": draw_drain,
     "latency": draw_latency,
     "backlog": draw_backlog,
+    "growth": draw_growth,
     "network": draw_network,
     "cpu": draw_cpu,
 }

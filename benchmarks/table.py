@@ -16,6 +16,7 @@ from benchmarks.measures.chord import Chord
 from benchmarks.measures.drain import Drain
 from benchmarks.measures.enqueue import Enqueue
 from benchmarks.measures.eta import Eta
+from benchmarks.measures.growth import BODIES, QUEUES, WORKERS, Bodies, IdleWorkers, ManyQueues
 from benchmarks.measures.idle import Idle
 from benchmarks.measures.latency import Latency
 from benchmarks.measures.network import ADDED, Network
@@ -38,6 +39,7 @@ PLOTS = {
     "drain": "Tasks per second from a full queue, every system",
     "latency": "How many tasks have started, and how many results are back, after so many ms",
     "backlog": "Tasks per second with so many tasks waiting",
+    "growth": "Tasks per second from many queues and with long bodies; a start beside idle workers",
     "network": "What delay() takes when the network takes longer",
     "cpu": "CPU seconds for 1,000 tasks: the worker's and the server's",
 }
@@ -75,6 +77,14 @@ ROWS = (
         tuple(f"call{ms}" for ms in ADDED), 1),
     Row("tasks/s with " + " / ".join(f"{size:,}" for size in SIZES) + f" waiting, {THREADS}",
         Backlog.title, tuple(f"rate{size}" for size in SIZES)),
+    Row("tasks/s from " + " / ".join(f"{count:,}" for count in QUEUES) + f" queues, {THREADS}",
+        ManyQueues.title, tuple(f"rate{count}" for count in QUEUES)),
+    Row(f"tasks/s with an argument of 1 kB / 10 kB / 100 kB / 1 MB, {THREADS}",
+        Bodies.title, tuple(f"rate{size}" for size in BODIES)),
+    Row("the same by `delay()`, per second",
+        Bodies.title, tuple(f"delay{size}" for size in BODIES)),
+    Row("`delay()` to start, " + " / ".join(map(str, WORKERS)) + f" idle workers, {SOLO}, p50, ms",
+        IdleWorkers.title, tuple(f"start{count}" for count in WORKERS), 1),
     Row("a chord of 1,000 tasks, from publishing to its body's result, s",
         Chord.title, ("chord",), 1),
     Row("1,000 due tasks behind 20,000 due in an hour, s", Eta.title, ("seconds",), 2),
