@@ -85,6 +85,10 @@ class System:
         """How many commands or transactions the server has served; None if it does not say."""
         return None
 
+    def most_workers(self) -> int | None:
+        """How many workers the server has connections for; None for any number."""
+        return None
+
     def connections(self, worker: Worker) -> int:
         """How many connections the worker holds to the server."""
         return tcp_connections(worker.processes(), self.port)

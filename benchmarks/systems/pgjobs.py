@@ -10,6 +10,9 @@ from benchmarks.errors import Unavailable
 from benchmarks.processes import ROOT, last_line
 from benchmarks.systems.postgres import Postgres, libpq_url
 
+#: Connections of the server that are not for workers, and those of each worker.
+SPARE, EACH = 10, 3
+
 
 class Pgjobs(Postgres):
     """Broker and results on PostgreSQL rows."""
@@ -62,6 +65,9 @@ class Pgjobs(Postgres):
             [rows],
         )
         self._database.execute("VACUUM ANALYZE pgjobs.jobs")
+
+    def most_workers(self) -> int:
+        return (int(self._show("max_connections")) - SPARE) // EACH
 
     def rows(self) -> int:
         """How many there are."""

@@ -312,7 +312,7 @@ def test_long_texts_are_shown_where_they_differ(welcome: Any):
 def test_a_time_says_by_how_much_it_is_off(add: Any):
     add.apply_async((1,), countdown=60)
     text = message(lambda: assert_enqueued(add, countdown=50))
-    assert "countdown  expected 50, got 60.0  (+10.0 s; delta=1)" in text
+    assert "countdown  expected 50, got 60.0  (+10.0 s; delta=2)" in text
 
 
 def test_a_predicate_is_named_by_its_place(add: Any):

@@ -72,7 +72,7 @@ class Expected:
     eta: Any = NOTHING
     countdown: Any = NOTHING
     #: The seconds by which ``eta`` and ``countdown`` may be off.
-    delta: float = 1.0
+    delta: float = 2.0
     expires: Any = NOTHING
     tags: Any = NOTHING
     meta: Any = NOTHING
