@@ -224,11 +224,13 @@ def _wait_until_ready(worker: Worker, ready: int) -> None:
 @contextmanager
 def producing(app: Celery, url: str) -> Iterator[Celery]:
     """A workers' app, here as the producer."""
-    # The end of another app may have closed its pool of producers.
-    app.amqp._producer_pool = None
+    # The end of another app may have closed its pools.
+    app._pool = app.amqp._producer_pool = None
     app.conf.update(broker_url=url, result_backend=url)
-    yield app
-    close_app(app)
+    try:
+        yield app
+    finally:
+        close_app(app)
 
 
 @pytest.fixture

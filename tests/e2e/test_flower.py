@@ -105,8 +105,17 @@ def seen(flower: Flower, task_id: str, state: str) -> Any:
     return wait_for(look, message=lambda: flower.get("/api/tasks").get(task_id))
 
 
+#: The commands by which Flower asks a worker.
+ASKED = {"registered", "active_queues", "stats", "active", "reserved", "scheduled"}
+
+
 def test_the_worker_is_shown(flower: Flower, running: Worker) -> None:
-    worker = flower.get("/api/workers", refresh=1, workername=running.name)[running.name]
+    def look() -> Any:
+        """It asks for each of them by itself, and leaves out what came too late."""
+        found = flower.get("/api/workers", refresh=1, workername=running.name)[running.name]
+        return found if found.keys() >= ASKED else None
+
+    worker = wait_for(look)
     assert "tests.e2e.tasks.add" in worker["registered"]
     assert [queue["name"] for queue in worker["active_queues"]] == ["celery"]
     assert worker["stats"]["broker"]["transport"] == "pgjobs"

@@ -198,6 +198,9 @@ def test_a_task_that_has_begun_unheard_is_told_to_end(
     """Its child has said so while the main process did something else, and then the signal came."""
     with producing(blocked.app, url):
         started = worker(app="tests.e2e.blocked", concurrency=2)
+        # What comes before a child is up waits in the main process, which is blocked then.
+        for result in [blocked.identity.delay(number) for number in range(4)]:
+            rows.wait(result.id)
         begun, go_on = tmp_path / "begun", tmp_path / "go on"
         with bulk():
             held = blocked.hold.delay(str(begun), str(tmp_path / "never"))
