@@ -190,20 +190,24 @@ def draw_backlog(readings: Readings, theme: Theme) -> Figure | None:
 
 
 def draw_growth(readings: Readings, theme: Theme) -> Figure | None:
-    curves = (
-        ("Tasks/s from so many queues", ManyQueues.title, "rate", QUEUES),
-        ("Tasks/s with bodies of so many bytes", Bodies.title, "rate", BODIES),
-        ("ms to start, so many workers idle", IdleWorkers.title, "start", WORKERS),
-    )
+    curves = [
+        curve
+        for curve in (
+            ("Tasks/s from so many queues", ManyQueues.title, "rate", QUEUES),
+            ("Tasks/s, bodies of so many bytes", Bodies.title, "rate", BODIES),
+            ("ms to start, so many workers idle", IdleWorkers.title, "start", WORKERS),
+        )
+        if readings.median(curve[1], f"{curve[2]}{curve[3][0]}", SUBJECT) is not None
+    ]
+    if not curves:
+        return None
     figure, axes = new_figure(3.6, theme, [title for title, *_ in curves])
-    has_any = False
     for each, (_, measure, key, sizes) in zip(axes, curves, strict=True):
-        each.title.set_fontsize(9.5)
+        each.title.set_fontsize(10)
         for system in LEGEND:
             points = [(size, readings.median(measure, f"{key}{size}", system)) for size in sizes]
             there = [(size, value) for size, value in points if value is not None]
             if there:
-                has_any = True
                 each.plot(*zip(*there, strict=True), marker="o", color=colour(theme, system),
                           label=label(system), linewidth=width(system))  # fmt: skip
         each.set_xscale("log")
@@ -211,8 +215,8 @@ def draw_growth(readings: Readings, theme: Theme) -> Figure | None:
         each.xaxis.set_minor_locator(NullLocator())
         each.set_ylim(bottom=0)
         thousands(each.yaxis)
-    add_legend(axes[1], theme)
-    return figure if has_any else None
+    add_legend(axes[0], theme)
+    return figure
 
 
 def draw_network(readings: Readings, theme: Theme) -> Figure | None:
