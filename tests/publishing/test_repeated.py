@@ -174,7 +174,7 @@ def test_a_listener_is_told_of_each_from_when_it_is_connected(add: Any, connecti
     with bulk():
         for index in range(4):
             add.delay(index)
-        signals.before_task_publish.connect(before)
+        signals.before_task_publish.connect(before, weak=False)
         try:
             add.delay(4)
         finally:
