@@ -37,6 +37,15 @@ REMEMBERED = 100
 _PLAIN = (str, int, float, type(None))
 
 
+class Call(NamedTuple):
+    """A call of ``apply_async()``, of nothing but arguments and options."""
+
+    task: Any
+    args: Any
+    kwargs: Any
+    options: Mapping[str, Any]
+
+
 class Place(NamedTuple):
     """The conditions under which a call is made."""
 
@@ -78,25 +87,19 @@ def collect(
     if shortcut.is_alone:
         if not is_bare or current_request() is not None:
             return None, None  # a run's own calls are few, and its successor would learn it anew
-        return None, _write(task, shortcut, database, args, kwargs, options)
+        return None, _write(Call(task, args, kwargs, options), shortcut, database)
     producer = shortcut.collector()
     batch = find_batch(database)
     if producer is None or batch is None or not is_bare:
         return producer, None
-    sender = _find_sender(batch.repeated, task, shortcut, database, args, kwargs, options)
+    call = Call(task, args, kwargs, options)
+    sender = _find_sender(batch.repeated, call, shortcut, database)
     if sender is None:
         return producer, None
     return producer, sender.send_for_handle(args or (), kwargs or {})
 
 
-def _write(
-    task: Any,
-    shortcut: Shortcut,
-    database: Database,
-    args: Any,
-    kwargs: Any,
-    options: Mapping[str, Any],
-) -> Any:
+def _write(call: Call, shortcut: Shortcut, database: Database) -> Any:
     """Publish a job that is written at once, and return its handle; None where Celery must."""
     if is_watched():
         return None  # or whoever is told would be told twice, where it has to be tried again
@@ -104,39 +107,34 @@ def _write(
     if len(known) > REMEMBERED:
         known.clear()
     try:
-        sender = _find_sender(known, task, shortcut, database, args, kwargs, options)
+        sender = _find_sender(known, call, shortcut, database)
     except CONNECTION_ERRORS:
         return None
     if sender is None:
         return None
-    args, kwargs, task_id = args or (), kwargs or {}, uuid()
+    task_id = uuid()
     try:
-        sender.send(args, kwargs, task_id)
+        sender.send(call.args or (), call.kwargs or {}, task_id)
     except CONNECTION_ERRORS:
         if not sender.tries_again:
             with sender.errors():
                 raise
         # Celery tries again as often as the app says. With this id, for it may be there by now.
-        return task.apply_async(args, kwargs, task_id, **options)
+        return call.task.apply_async(call.args, call.kwargs, task_id, **call.options)
     return sender.handle(task_id)
 
 
 def _find_sender(
-    known: dict[Any, Repeated],
-    task: Any,
-    shortcut: Shortcut,
-    database: Database,
-    args: Any,
-    kwargs: Any,
-    options: Mapping[str, Any],
+    known: dict[Any, Repeated], call: Call, shortcut: Shortcut, database: Database
 ) -> Sender | None:
     """The sender for a call.
 
     None where Celery must publish it: the first of its kind, and any that differs from others by
     more than its arguments.
     """
-    if not _may_be_repeated(args, kwargs, options):
+    if not _may_be_repeated(call):
         return None
+    task, options = call.task, call.options
     app = task.app
     key = (
         task,
@@ -167,12 +165,12 @@ def _ways(app: Any) -> tuple[Any, ...]:
     )
 
 
-def _may_be_repeated(args: Any, kwargs: Any, options: Mapping[str, Any]) -> bool:
+def _may_be_repeated(call: Call) -> bool:
     return (
-        isinstance(args, (tuple, list, type(None)))
-        and isinstance(kwargs, (dict, type(None)))
-        and options.keys() <= _REPEATED
-        and all(isinstance(value, _PLAIN) for value in options.values())
+        isinstance(call.args, (tuple, list, type(None)))
+        and isinstance(call.kwargs, (dict, type(None)))
+        and call.options.keys() <= _REPEATED
+        and all(isinstance(value, _PLAIN) for value in call.options.values())
     )
 
 

@@ -28,11 +28,11 @@ from .test_enqueue_many import ITEMS, OPTIONS, Shadowed, normal
 from .test_lanes import make_fair
 
 
-@pytest.fixture
-def app(make_app: Callable[..., Celery]) -> Celery:
+def with_tasks(app: Celery) -> Celery:
+    """An app with tasks of all kinds, and queues besides the default one."""
     topic = Exchange("topic", type="topic")
     special = Queue("special", topic, routing_key="#.special")
-    app = make_app(task_queues=[Queue("celery"), Queue("mail"), special])
+    app.conf.task_queues = [Queue("celery"), Queue("mail"), special]
 
     def add(x: int, y: int = 0) -> int:
         return x + y
@@ -44,6 +44,11 @@ def app(make_app: Callable[..., Celery]) -> Celery:
     app.task(name="rated", shared=False, base=PgTask, rate=Rate("9/m", by="x"))(add)
     app.task(name="silent", shared=False, base=PgTask, ignore_result=True, priority=4)(add)
     return app
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Celery]) -> Celery:
+    return with_tasks(make_app())
 
 
 @pytest.fixture(params=["add", "plain"])

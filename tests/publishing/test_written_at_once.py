@@ -17,10 +17,9 @@ import kombu
 import psycopg
 import pytest
 from celery import Celery, signals
-from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from pgjobs_celery import PgTask, Rate
+from pgjobs_celery import PgTask
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.failures import connection_failed
 from pgjobs_celery.errors import InvalidOption
@@ -30,9 +29,9 @@ from pgjobs_celery.testing import testing
 from ..conftest import Connection
 from ..support.built import celerys_own, note_built
 from ..support.consumers import get_rows
-from .test_enqueue_many import ITEMS, OPTIONS, Shadowed, normal
+from .test_enqueue_many import ITEMS, OPTIONS, normal
 from .test_lanes import make_fair
-from .test_repeated import arguments, running
+from .test_repeated import arguments, running, with_tasks
 
 #: A call until which Celery builds the messages: the first is its own, the second is the sender's,
 #: and after the third others are made.
@@ -41,23 +40,7 @@ BUILT = 3
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery]) -> Celery:
-    topic = Exchange("topic", type="topic")
-    special = Queue("special", topic, routing_key="#.special")
-    app = make_app(
-        task_queues=[Queue("celery"), Queue("mail"), special],
-        task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
-    )
-
-    def add(x: int, y: int = 0) -> int:
-        return x + y
-
-    app.task(name="add", shared=False, base=PgTask, tags=["math"], max_attempts=3)(add)
-    app.task(name="plain", shared=False)(add)
-    app.task(name="plain silent", shared=False, ignore_result=True, serializer="pickle")(add)
-    app.task(name="shadowed", shared=False, base=Shadowed)(add)
-    app.task(name="rated", shared=False, base=PgTask, rate=Rate("9/m", by="x"))(add)
-    app.task(name="silent", shared=False, base=PgTask, ignore_result=True, priority=4)(add)
-    return app
+    return with_tasks(make_app(task_publish_retry_policy={"max_retries": 1, "interval_start": 0}))
 
 
 @pytest.fixture(params=["add", "plain"])
