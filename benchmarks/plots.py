@@ -215,7 +215,7 @@ def draw_growth(readings: Readings, theme: Theme) -> Figure | None:
         each.xaxis.set_minor_locator(NullLocator())
         each.set_ylim(bottom=0)
         thousands(each.yaxis)
-    add_legend(axes[0], theme)
+    add_legend(max(axes, key=lambda each: len(each.lines)), theme)  # where most systems are
     return figure
 
 
