@@ -241,9 +241,7 @@ def normal(row: dict[str, Any]) -> dict[str, Any]:
     row = {**row, "message": json.loads(row["message"].replace(row["task_id"], "its id"))}
     for name in ("due_at", "expires_at"):  # a countdown goes on until the row is inserted
         wait = row[name] and (row[name] - row["inserted_at"]).total_seconds()
-        if wait and wait > YEAR:
-            row[name] = row[name].date()  # it was given as a time, which comes closer
-        else:
+        if not wait or wait < YEAR:  # else it was given as a time, and is the same for all
             row[name] = wait and round(max(-100.0, wait + 5) / 20)
     for name in ("id", "seq", "task_id", "inserted_at", "scheduled_at", "root_id", "unique_key"):
         del row[name]

@@ -6,7 +6,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +22,7 @@ from pgjobs_celery.publishing import repeated
 from pgjobs_celery.publishing.batch import Batch
 
 from ..conftest import Connection
-from ..support.built import note_built
+from ..support.built import celerys_own, note_built
 from ..support.consumers import get_rows
 from .test_enqueue_many import ITEMS, OPTIONS, Shadowed, normal
 from .test_lanes import make_fair
@@ -78,26 +78,35 @@ def arguments(connection: Connection) -> list[Any]:
     return [json.loads(bytes(row["body"]))[0] for row in get_rows(connection)]
 
 
-@pytest.mark.parametrize("name", ["add", "rated", "silent", "plain", "plain silent", "shadowed"])
-def test_the_rows_are_those_that_are_published_one_by_one(
-    app: Celery, connection: Connection, name: str
-):
-    task = app.tasks[name]
+def assert_rows_are_celerys(
+    app: Celery, connection: Connection, task: Any, block: Callable[[], AbstractContextManager[Any]]
+) -> None:
+    """What is published in such a block is what Celery itself publishes, option by option."""
     with app.connection() as broker:
         app.amqp.queues["special"](broker.default_channel).declare()
     calls = [((), item) if isinstance(item, dict) else (item, {}) for item in ITEMS]
     for what, options in OPTIONS.items():
         connection.execute("DELETE FROM pgjobs.jobs")
-        alone = [task.apply_async(*call, **options) for call in calls]
-        with bulk():
-            together = [task.apply_async(*call, **options) for call in calls]
+        with celerys_own(app) as own:
+            by_celery = [task.apply_async(*call, **options, **own) for call in calls]
+        with block():
+            ours = [task.apply_async(*call, **options) for call in calls]
         rows = get_rows(connection)
-        assert [row["task_id"] for row in rows] == [each.id for each in (*alone, *together)], what
-        assert [each.ignored for each in together] == [each.ignored for each in alone], what
-        assert {type(each) for each in together} == {type(alone[0])}
-        assert {each.backend for each in together} == {alone[0].backend}
+        assert [row["task_id"] for row in rows] == [each.id for each in (*by_celery, *ours)], what
+        assert [each.ignored for each in ours] == [each.ignored for each in by_celery], what
+        assert {type(each) for each in ours} == {type(by_celery[0])}
+        assert {each.backend for each in ours} == {by_celery[0].backend}
         found = [normal(row) for row in rows]
         assert found[: len(ITEMS)] == found[len(ITEMS) :], what
+
+
+#: Tasks of each kind.
+KINDS = ["add", "rated", "silent", "plain", "plain silent", "shadowed"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_rows_are_those_that_celery_publishes(app: Celery, connection: Connection, name: str):
+    assert_rows_are_celerys(app, connection, app.tasks[name], bulk)
 
 
 def test_those_that_differ_in_their_arguments_alone_are_not_built(

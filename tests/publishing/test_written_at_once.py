@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -29,9 +30,8 @@ from pgjobs_celery.testing import testing
 from ..conftest import Connection
 from ..support.built import celerys_own, note_built
 from ..support.consumers import get_rows
-from .test_enqueue_many import ITEMS, OPTIONS, normal
 from .test_lanes import make_fair
-from .test_repeated import arguments, running, with_tasks
+from .test_repeated import KINDS, arguments, assert_rows_are_celerys, running, with_tasks
 
 #: A call until which Celery builds the messages: the first is its own, the second is the sender's,
 #: and after the third others are made.
@@ -62,24 +62,9 @@ def warm(task: Any, *args: Any, **options: Any) -> None:
         task.apply_async(args or (0,), **options)
 
 
-@pytest.mark.parametrize("name", ["add", "rated", "silent", "plain", "plain silent", "shadowed"])
+@pytest.mark.parametrize("name", KINDS)
 def test_the_rows_are_those_that_celery_publishes(app: Celery, connection: Connection, name: str):
-    task = app.tasks[name]
-    with app.connection() as broker:
-        app.amqp.queues["special"](broker.default_channel).declare()
-    calls = [((), item) if isinstance(item, dict) else (item, {}) for item in ITEMS]
-    for what, options in OPTIONS.items():
-        connection.execute("DELETE FROM pgjobs.jobs")
-        with celerys_own(app) as own:
-            by_celery = [task.apply_async(*call, **options, **own) for call in calls]
-        after_it = [task.apply_async(*call, **options) for call in calls]
-        rows = get_rows(connection)
-        assert [row["task_id"] for row in rows] == [each.id for each in (*by_celery, *after_it)]
-        assert [each.ignored for each in after_it] == [each.ignored for each in by_celery], what
-        assert {type(each) for each in after_it} == {type(by_celery[0])}
-        assert {each.backend for each in after_it} == {by_celery[0].backend}
-        found = [normal(row) for row in rows]
-        assert found[: len(ITEMS)] == found[len(ITEMS) :], what
+    assert_rows_are_celerys(app, connection, app.tasks[name], nullcontext)
 
 
 def test_celery_builds_the_first_only(
@@ -209,8 +194,6 @@ def test_a_listener_is_told_of_each_from_when_it_is_connected(add: Any, connecti
 
 
 def test_a_rule_that_is_new_counts_from_then_on(app: Celery, add: Any, connection: Connection):
-    with app.connection() as broker:
-        broker.channel()
     warm(add, 1)
     make_fair(app, connection, "celery", "kwargs.x")
     warm(add, 2)
