@@ -7,11 +7,23 @@ import os
 import struct
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.errors import Unfinished, WrongOutcome
 
+#: How often the harness looks, in seconds.
+POLL = 0.02
+
 RECORD = struct.Struct("<Id")
+
+
+class Worker(Protocol):
+    """A worker that can be asked whether it lives."""
+
+    def ensure_alive(self) -> None: ...
+
 
 _files: dict[int, int] = {}
 
@@ -38,13 +50,18 @@ class Tally:
             sizes = sum(file.stat().st_size for file in files if file.name.startswith("hits-"))
         return sizes // RECORD.size
 
-    def wait(self, count: int, patience: float) -> None:
-        """Return once so many have started; raises Unfinished after ``patience`` seconds."""
+    def wait(self, count: int, patience: float, workers: Iterable[Worker]) -> None:
+        """Return once so many have started.
+
+        Raises Unfinished after ``patience`` seconds, and BenchmarkError if a worker has ended.
+        """
         deadline = time.monotonic() + patience
-        while self.count() < count:
+        while (started := self.count()) < count:
             if time.monotonic() > deadline:
-                raise Unfinished(f"{self.count():,} of {count:,} tasks in {patience:.0f} s")
-            time.sleep(0.02)
+                raise Unfinished(f"{started:,} of {count:,} tasks in {patience:.0f} s")
+            for each in workers:
+                each.ensure_alive()
+            time.sleep(POLL)
 
     def records(self) -> list[tuple[int, float]]:
         """Every start as (task index, seconds since the epoch)."""

@@ -1,16 +1,13 @@
 """How fast a worker takes tasks from a queue that is short, long, or longer than any should be."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.errors import Unfinished, WrongOutcome
+from benchmarks.errors import WrongOutcome
 from benchmarks.hits import Tally
 from benchmarks.measures.base import PEERS, QUEUES, Measure, Metric, Run, wait_for_messages
 from benchmarks.processes import run_producer
 from benchmarks.workers import THREADS, running_worker
-
-POLL = 0.02
 
 #: What the first table has waiting, and the second.
 SIZES = (1_000, 10_000, 100_000)
@@ -69,12 +66,7 @@ def first_tasks(
     """Tasks per second from the first start to that of the last of these; the worker is killed."""
     tally = Tally(folder)
     with running_worker(environment, THREADS, folder, flags=flags) as worker:
-        deadline = time.monotonic() + patience
-        while (started := tally.count()) < first:
-            if time.monotonic() > deadline:
-                raise Unfinished(f"{started:,} of {first:,} tasks in {patience:.0f} s")
-            worker.ensure_alive()
-            time.sleep(POLL)
+        tally.wait(first, patience, [worker])
     tally.verify_distinct()
     at = sorted(tally.starts().values())
     return (first - 1) / (at[first - 1] - at[0])

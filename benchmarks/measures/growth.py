@@ -77,7 +77,7 @@ class Bodies(Measure):
             folder.mkdir()
             environment = run.system.environment(run.queue, str(folder), results=False)
             sent = run_producer(environment, "bodies", str(count), str(size))
-            values[f"delay{size}"] = count / sent["seconds"]
+            values[f"delay{size}"] = sent["rate"]
             run.system.settle()
             values[f"rate{size}"] = first_tasks(environment, folder, count, run.scale.patience)
         return values
@@ -129,10 +129,8 @@ class IdleWorkers(Measure):
                 if server is not None and after is not None:
                     values[f"server{count}"] = (after - server) / WATCHED * 100
                 sent = run_producer(environment, "thoughtful", str(run.scale.samples))["sent"]
-                for each in workers:
-                    each.ensure_alive()
                 tally = Tally(folder)
-                tally.wait(run.scale.samples, run.scale.patience)
+                tally.wait(run.scale.samples, run.scale.patience, workers)
                 started = tally.starts()
                 values[f"start{count}"] = 1000 * statistics.median(
                     started[index] - at for index, at in sent
