@@ -172,7 +172,7 @@ class ClaimPlan:
             self._look = self._whole_line(queues, places)
             return self._look
         self._look = [bucket for queue in queues for bucket in self._above_floors(queue, places)]
-        self._look.sort(key=_LOWEST)
+        self._look.sort(key=attrgetter("lowest"))
         if self.is_full and not self._is_for_freed and len(self._look) > self._part:
             self._has_rest = True
             del self._look[self._part :]
@@ -306,9 +306,6 @@ class ClaimPlan:
                 may_hide = bucket.floor != FIRST_PLACE and not full[queue]
                 (self._short.add if may_hide else self._short.discard)(queue)
         return found_room
-
-
-_LOWEST = attrgetter("lowest")
 
 
 def _holds(bucket: Bucket, queue: str, priority: int) -> bool:

@@ -156,15 +156,12 @@ class Shortcut:
             self._collector = Collector(Producer(channel, auto_declare=False))
         return self._collector
 
-    @property
-    def is_alone(self) -> bool:
-        """True where what is published is neither collected nor part of a caller's transaction."""
-        if callers.find() is None and batches.find() is None and not _is_on_django():
-            return True  # as it mostly is
-        database = self.database
-        return database is None or (
-            database.find_point().caller is None and find_batch(database) is None
-        )
+
+def is_alone(database: Database) -> bool:
+    """True where what is published is neither collected nor part of a caller's transaction."""
+    if callers.find() is None and batches.find() is None and not _is_on_django():
+        return True  # as it mostly is
+    return database.find_point().caller is None and find_batch(database) is None
 
 
 def _is_on_django() -> bool:

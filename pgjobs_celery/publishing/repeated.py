@@ -21,7 +21,7 @@ from kombu import Producer
 
 from ..db.database import CONNECTION_ERRORS, Database
 from .batch import find_batch
-from .fast_producer import Collector, Shortcut, find_shortcut
+from .fast_producer import Collector, Shortcut, find_shortcut, is_alone
 from .fast_sender import OPTIONS, Sender, find_sender
 from .laning import Rules, known_rules
 from .run import current_request
@@ -84,7 +84,7 @@ def collect(
     database = shortcut.database if shortcut is not None else None
     if shortcut is None or database is None:
         return None, None
-    if shortcut.is_alone:
+    if is_alone(database):
         if not is_bare or current_request() is not None:
             return None, None  # a run's own calls are few, and its successor would learn it anew
         return None, _write(Call(task, args, kwargs, options), shortcut, database)
