@@ -100,6 +100,10 @@ class ClaimPlan:
         """The queues that are claimed from."""
         return list(self._queues)
 
+    def is_open(self, queue: str) -> bool:
+        """False for a queue in which as many jobs run as may."""
+        return queue not in self._blocked
+
     def expect(self, now: float, queue: str | None = None) -> None:
         """Something new stands in line: claim at once, if its queue has a place for it."""
         if not self._queues or queue in self._blocked:

@@ -9,6 +9,7 @@ from kombu.transport.base import StdChannel
 from ..config import Options
 from ..db.database import Database
 from ..node.nodes import get_node
+from .bell import Bell
 from .own_queues import OwnQueues
 
 
@@ -22,6 +23,8 @@ class Host(Protocol):
     implements: Any
     #: The queues that go with it.
     own_queues: OwnQueues
+    #: It is rung for single jobs.
+    bell: Bell
 
     def wake(self) -> None:
         """Have another turn soon: a channel has room for another message."""

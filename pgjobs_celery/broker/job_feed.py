@@ -119,6 +119,16 @@ class JobFeed:
             # Above the floors: a look below them is due, and waits for its turn.
             self._plan.expect(time.monotonic())
 
+    @property
+    def open_queues(self) -> list[str]:
+        """The queues that jobs are claimed from, while there is room for one."""
+        queues = self._plan.queues
+        return queues if queues and not self._node.is_fenced and self._room() > 0 else []
+
+    def may_claim(self, queue: str) -> bool:
+        """True if a job of this queue would be claimed now."""
+        return queue in self.open_queues and self._plan.is_open(queue)
+
     def place_freed(self, queue: str) -> None:
         """A job of a queue with a limit has ended; called from any thread."""
         self._freed.append(queue)
@@ -302,6 +312,8 @@ class JobFeed:
                 self._lanes.record(lanes, end)
         else:
             self._plan.record(look.limit, claims, look.start, end, self._node.limits.full)
+        if self._host.bell:
+            self._host.bell.meet(claims, self._plan.queues if self._plan.is_dry else ())
         self._buffer.extend(claims)
         if not self._consumers:  # they were cancelled meanwhile, by a soft shutdown
             self.release()

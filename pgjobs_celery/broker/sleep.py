@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..db import notify
+from ..db.connection import Call
 from ..db.database import CONNECTION_ERRORS, Database
 from ..db.notify import Listener
 from ..printable import guarded
@@ -23,9 +24,12 @@ class Sleep:
     for what was scheduled before that was not announced to us.
     """
 
-    def __init__(self, database: Database, hear: Callable[[str], None]) -> None:
+    def __init__(self, database: Database, hear: Callable[[str], None], bell: int) -> None:
         self._database = database
         self._hear = hear
+        self._bell = bell
+        #: What we wait for.
+        self._queues: set[str] = set()
         self._loop: Any = None
         #: The socket in the event loop: a lost connection has no number any more to remove it by.
         self._reader: int | None = None
@@ -33,13 +37,15 @@ class Sleep:
         self.listener: Listener | None = None
         #: Others know that we wait, and notify us of what becomes ready for us.
         self.is_asleep = False
+        #: We have a bell, and no room: it must not be rung.
+        self.is_silent = False
         #: Work that is found now came without a notification.
         self._is_untold = False
 
     def open(self) -> Listener:
         """Listen, in the event loop if there is one."""
         if self.listener is None:
-            self.listener = self._database.listen_for_work()
+            self.listener = self._database.listen_for_work([self._bell])
             self.listener.announce([""])
             self._hear(notify.DUE)
             if self._loop is not None:
@@ -81,17 +87,35 @@ class Sleep:
             return self.listener.refusals.due_at
         return float("inf")
 
-    def begin(self, queues: set[str]) -> bool:
+    def begin(self, queues: set[str], rung: set[str] | None) -> bool:
         """Announce that we wait for these; False where no wake-up is needed.
 
+        ``rung``: those of them for whose jobs our bell may be rung; None if we have no bell.
         If it is True all must be looked at once more: what came before was not announced to us.
         """
         listener = self.open()
         if listener.is_refused and time.monotonic() < listener.refusals.due_at:
             return False  # we look when it is asked for again
-        self.is_asleep = listener.announce(queues | {""})
+        self._queues = queues | {""}
+        self.is_silent = rung is not None and not rung
+        self.is_asleep = listener.announce(self._queues, rung or ())
         self.read()
         return True
+
+    def hang_bell(self, rung: set[str]) -> None:
+        """Have our bell rung again for jobs of these queues."""
+        self.is_silent = False
+        self.open().announce(self._queues, rung)
+        self.read()
+
+    def silence(self, calls: Iterable[Call]) -> None:
+        """Have our bell rung no more until it is hung again, and run the calls, which ring others.
+
+        We are still told of what all are told.
+        """
+        self.is_silent = True
+        self.open().silence(list(calls))
+        self.read()
 
     def end(self) -> None:
         """There is so much to do that no wake-up is needed."""

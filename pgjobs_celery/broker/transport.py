@@ -42,12 +42,14 @@ from ..node.node import Node
 from ..node.nodes import get_node
 from ..printable import guarded
 from ..scopes.waker import Waker
+from .bell import Bell
 from .channel import Channel
 from .client import hide_passwords, read_client_options, show_place, with_scheme
 from .declaration import Management
 from .driver import DRIVER, let_workers_talk
 from .feed import NEVER
 from .loop_seat import LoopSeat
+from .news import act_on, end_cancelled, find_rung
 from .own_queues import OwnQueues
 from .sleep import Sleep
 
@@ -95,7 +97,8 @@ class Transport(base.Transport):
         self._node: Node
         self.own_queues: OwnQueues
         self.channels: list[Channel] = []
-        self._sleep = Sleep(self.database, self._hear)
+        self.bell = Bell()
+        self._sleep = Sleep(self.database, self._hear, self.bell.number)
         self._next_poll, self._polls = 0.0, 0
         self._pid = os.getpid()
         #: In the event loop of a worker.
@@ -249,6 +252,8 @@ class Transport(base.Transport):
             # already how long it may sleep: once more.
             if due_at <= time.monotonic() or self._seat.ring_at(due_at):
                 self.wake(always=True)
+        if self.bell:
+            self._pass_on()
 
     # One turn
 
@@ -300,9 +305,13 @@ class Transport(base.Transport):
     def _fall_asleep(self) -> bool:
         """Announce that we wait, when there is nothing; True if we must look once more."""
         if self._sleep.is_asleep or not self.options.listen:
+            if self._sleep.is_silent and (rung := find_rung(self._node, self.channels)):
+                self._sleep.hang_bell(rung)
             return False
         channels = self._idle_channels()
-        if not channels or not self._sleep.begin({q for each in channels for q in each.queues}):
+        queues = {queue for each in channels for queue in each.queues}
+        rung = find_rung(self._node, channels) if self._seat is not None else None
+        if not channels or not self._sleep.begin(queues, rung):
             return False
         for channel in channels:
             channel.jobs.look_once_more()
@@ -318,6 +327,18 @@ class Transport(base.Transport):
                     return []
                 channels.append(channel)
         return channels
+
+    def _pass_on(self) -> None:
+        """Have others told of jobs for which our bell was rung, and that we will not claim."""
+        jobs = [channel.jobs for channel in self.channels]
+        passed = self.bell.pass_on(lambda queue: any(each.may_claim(queue) for each in jobs))
+        if not passed:
+            return
+        if not any(each.open_queues for each in jobs):
+            # None of them is us: we have no bell any more.
+            self._sleep.silence(self.database.wake_for_jobs(*each) for each in passed.items())
+        else:
+            self.database.run(*([self.database.wake(notify.JOB, queue)] for queue in passed))
 
     def stop_sleeping(self) -> None:
         """There is so much to do that no wake-up is needed."""
@@ -343,33 +364,10 @@ class Transport(base.Transport):
             channel.jobs.look_again(has_news=not self.options.listen)
             if is_full or not self.options.listen:
                 channel.mailbox.look_again()
-        self._end_cancelled()
-
-    def _end_cancelled(self) -> None:
-        self._node.end_cancelled(
-            lambda cancellation: any(channel.jobs.drop(cancellation) for channel in self.channels)
-        )
+        end_cancelled(self._node, self.channels)
 
     def _hear(self, notification: str) -> None:
-        """Act on a notification."""
-        kind, name = notification[:1], notification[1:]
-        if kind == notify.DUE:
-            self._node.services.expect_due()
-        elif kind == notify.BOUND:
-            self._node.services.post.listen_again()
-        elif kind == notify.CANCEL:
-            self._end_cancelled()
-        elif kind in (notify.JOB, notify.BACK):
-            for channel in self.channels:
-                channel.jobs.expect(name, anywhere=kind == notify.BACK)
-        elif kind == notify.MESSAGE:
-            for channel in self.channels:
-                channel.mailbox.expect(name)
-        elif kind == notify.QUEUE:
-            self._node.limits.expire()
-            self._node.services.expect_due()
-            for channel in self.channels:
-                channel.jobs.look_again()
+        act_on(notification, self._node, self.channels, self.bell)
 
     # From any thread
 

@@ -19,8 +19,8 @@ _MARKS = {
 }  # fmt: skip
 #: The kinds of notifications that tell of each. The others are of messages, which no page shows.
 _KINDS = {
-    notify.JOB: JOBS, notify.BACK: JOBS, notify.DUE: JOBS, notify.CANCEL: JOBS,
-    notify.QUEUE: QUEUES,
+    notify.JOB: JOBS, notify.RUNG: JOBS, notify.BACK: JOBS, notify.DUE: JOBS,
+    notify.CANCEL: JOBS, notify.QUEUE: QUEUES,
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -76,7 +76,7 @@ class Session(Joining):
         #: The alias that Django's settings have for it; None for a database of our own URL.
         self.alias = alias_of(conninfo)
         #: The statements that wake who waits, encoded: each publish sends one.
-        self._wakes: dict[tuple[str, str, bool], Call] = {}
+        self._wakes: dict[tuple[str, str, int, bool], Call] = {}
         #: How often rules of flow control were changed from here: who publishes reads them anew.
         self.rules_changes = 0
         self.init_joining()
@@ -97,18 +97,32 @@ class Session(Joining):
         In a caller's transaction it is told in any case, with the commit: who begins to wait
         meanwhile does not see what is not committed.
         """
-        key = (kind, name, self.is_joined)
+        return self._wake(kind, name)
+
+    def wake_for_jobs(self, queue: str, count: int = 1) -> Call:
+        """The statement that tells workers that so many jobs are in line, if one waits for them.
+
+        One more is told than there are jobs: it may have stopped, or lost its connection. All are
+        in a transaction, with whose commit a worker may be gone that waits now.
+        """
+        if self.is_in_transaction or count >= notify.BELLS:
+            return self._wake(notify.JOB, queue)
+        return self._wake(notify.JOB, queue, count + 1)
+
+    def _wake(self, kind: str, name: str, bells: int = 0) -> Call:
+        key = (kind, name, bells, self.is_joined)
         if (known := self._wakes.get(key)) is not None:
             return known
         if len(self._wakes) >= REMEMBERED:
             self._wakes.clear()
-        self._wakes[key] = made = self.call(
-            "wake_sleepers",
-            channel=notify.work_channel(self.schema),
-            kind=kind,
-            name=name,
-            space=notify.SLEEPERS,
-            is_joined=self.is_joined,
+        values = {
+            "channel": notify.work_channel(self.schema), "kind": kind, "name": name,
+            "space": notify.SLEEPERS,
+        }  # fmt: skip
+        self._wakes[key] = made = (
+            self.call("ring_bells", **values, count=bells, **notify.BELL_VALUES)
+            if bells
+            else self.call("wake_sleepers", **values, is_joined=self.is_joined)
         )
         return made
 
@@ -234,20 +248,20 @@ class Session(Joining):
             connection.psycopg.execute("SET array_nulls = on")
         return connection
 
-    def listen_for_work(self) -> Listener:
-        """A connection of its own that hears of jobs and messages."""
-        return self._listen(notify.work_channel(self.schema))
+    def listen_for_work(self, bells: Iterable[int] = ()) -> Listener:
+        """A connection of its own that hears of jobs and messages, and when these bells ring."""
+        return self._listen(notify.work_channel(self.schema), bells)
 
     def listen_for_results(self) -> Listener:
         """A connection of its own that hears of results."""
         return self._listen(notify.result_channel(self.schema))
 
-    def _listen(self, channel: str) -> Listener:
+    def _listen(self, channel: str, bells: Iterable[int] = ()) -> Listener:
         url = self.options.listen_url
         conninfo = url.conninfo if isinstance(url, Target) else self.conninfo
         # A loop that has other things to do waits for its answers.
         return Listener(
-            self._open(conninfo, ask_after=min(self.options.ask_after, LISTENING)), channel
+            self._open(conninfo, ask_after=min(self.options.ask_after, LISTENING)), channel, bells
         )
 
     def wait_for_idle(self, seconds: float = 0.05) -> None:

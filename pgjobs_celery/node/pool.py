@@ -19,6 +19,10 @@ class Pool(Protocol):
     def has_processes(self) -> bool:
         """True where tasks run in child processes."""
 
+    @property
+    def holds_loop(self) -> bool:
+        """True where a task runs in the worker's event loop, and holds it up (solo)."""
+
     def describe(self) -> About:
         """The worker: pool, slots, celery, and the tasks that it knows; may raise anything."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -114,12 +115,12 @@ class Flush:
     def _wake(self) -> None:
         """Tell who waits for these, once for each queue."""
         jobs = [step.job for step in self.steps if isinstance(step, Insertion)]
-        kinds = {(notify.JOB, job.queue) for job in jobs}
+        queues = Counter(job.queue for job in jobs)
+        wakes = [[self._database.wake_for_jobs(*each)] for each in sorted(queues.items())]
         if any(job.eta is not None for job in jobs):
-            kinds.add((notify.DUE, ""))
-        if not kinds:
+            wakes.append([self._database.wake(notify.DUE)])
+        if not wakes:
             return
-        wakes = [[self._database.wake(*kind)] for kind in sorted(kinds)]
         if self._database.is_in_transaction:
             self._database.run(*wakes)
             return

@@ -85,6 +85,11 @@ class WorkerPool:
         return self._processes is not None
 
     @property
+    def holds_loop(self) -> bool:
+        """True for the solo pool, whose task runs in the event loop."""
+        return type(self._consumer.pool).__module__.endswith(".solo")
+
+    @property
     def begins_late(self) -> bool:
         """True where tasks wait in this process, and get numbers of the pool's own."""
         return bool(getattr(self._consumer.pool, "begins_late", False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import notify
 from .doctor import Looks
 
 if TYPE_CHECKING:
@@ -49,4 +50,4 @@ class Changes:
         with Looks(self._session) as looks:
             if not looks.hears_notifications():
                 return None
-        return self._session.listen_for_work()
+        return self._session.listen_for_work(range(notify.BELLS))

@@ -206,7 +206,7 @@ class Claims:
             [self._session.call("pin_plans"), self._session.call("stage_jobs", limit=limit)]
         )[1]
         if rows:
-            self._session.run(*([self._session.wake(notify.JOB, queue)] for queue, _ in rows))
+            self._session.run(*([self._session.wake_for_jobs(*row)] for row in rows))
         return dict(rows)
 
     def next_due(self) -> float | None:

@@ -216,7 +216,7 @@ def wake_calls(session: Session, job: NewJob) -> list[list[Call]]:
     the statement does, which saves a round trip."""
     if session.is_joined:
         return []
-    wakes = [[session.wake(notify.JOB, job.queue)]]
+    wakes = [[session.wake_for_jobs(job.queue)]]
     if job.eta is not None:
         wakes.append([session.wake(notify.DUE)])
     return wakes

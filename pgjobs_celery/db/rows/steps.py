@@ -142,7 +142,7 @@ class Steps:
         rows = session.run(calls)[1]
         woken = {queue: count for queue, count, _ in rows if queue is not None}
         if woken:
-            session.run(*([session.wake(notify.JOB, queue)] for queue in woken))
+            session.run(*([session.wake_for_jobs(*each)] for each in woken.items()))
         return woken, rows[0][2] >= limit
 
     def may_be_interrupted(self, job: int, attempt: int, bound: int) -> bool:
