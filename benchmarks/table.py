@@ -83,7 +83,7 @@ ROWS = (
         Bodies.title, tuple(f"rate{size}" for size in BODIES)),
     Row("the same by `delay()`, per second",
         Bodies.title, tuple(f"delay{size}" for size in BODIES)),
-    Row("a start beside " + " / ".join(map(str, WORKERS)) + f" idle workers, {SOLO}, p50, ms",
+    Row("a start beside " + " / ".join(map(str, WORKERS)) + f" idle workers, {THREADS}, p50, ms",
         IdleWorkers.title, tuple(f"start{count}" for count in WORKERS), 1),
     Row("a chord of 1,000 tasks, from publishing to its body's result, s",
         Chord.title, ("chord",), 1),

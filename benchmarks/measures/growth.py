@@ -9,7 +9,7 @@ from benchmarks.hits import Tally
 from benchmarks.measures.backlog import first_tasks
 from benchmarks.measures.base import PEERS, Measure, Metric, Run
 from benchmarks.processes import run_producer
-from benchmarks.workers import SOLO, THREADS, Worker, running_worker
+from benchmarks.workers import THREADS, Worker, running_worker
 
 #: How many queues a worker consumes from.
 QUEUES = (1, 10, 100, 1_000)
@@ -87,7 +87,7 @@ class IdleWorkers(Measure):
     """So many workers wait for one queue, with Celery's defaults: all hear of each other."""
 
     name = "workers"
-    title = f"Idle workers: so many wait for one queue, {SOLO}"
+    title = f"Idle workers: so many wait for one queue, {THREADS}"
     metrics = (
         *(Metric(f"start{count}", f"{count}: delay() to start, p50, ms", "less", 2)
           for count in WORKERS),
@@ -112,7 +112,7 @@ class IdleWorkers(Measure):
             def start(number: int) -> Worker:
                 own = folder / str(number)  # noqa: B023
                 own.mkdir()
-                return opened.enter_context(running_worker(environment, SOLO, own))  # noqa: B023
+                return opened.enter_context(running_worker(environment, THREADS, own))  # noqa: B023
 
             with contextlib.ExitStack() as opened, ThreadPoolExecutor(TOGETHER) as starting:
                 workers = list(starting.map(start, range(count)))
