@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from secrets import randbelow
 
 from ..db.notify import BELLS
@@ -20,6 +20,8 @@ class Bell:
     def __init__(self) -> None:
         # Not random's, whose state forked workers share.
         self.number = randbelow(BELLS)
+        #: For whose jobs it was hung, and may still be rung.
+        self.queues: Container[str] = ()
         self._unmet: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
@@ -27,8 +29,9 @@ class Bell:
         return bool(self._unmet)
 
     def ring(self, queue: str) -> None:
-        """A job is ready in this queue."""
-        self._unmet[queue] += 1
+        """A job is ready in this queue; for other queues than ours anybody may ring, in vain."""
+        if queue in self.queues:
+            self._unmet[queue] += 1
 
     def meet(self, claims: Iterable[Claim], dry: Iterable[str]) -> None:
         """These jobs were claimed, and in these queues there is nothing more."""

@@ -12,9 +12,15 @@ from ..db import notify
 from ..db.connection import Call
 from ..db.database import CONNECTION_ERRORS, Database
 from ..db.notify import Listener
+from ..db.refusals import LONGEST
 from ..printable import guarded
+from .bell import Bell
 
 logger = guarded(logging.getLogger(__name__))
+
+#: For so many seconds after we found a job of which we were not told, we look at the pace of one
+#: whose announcement was refused: those who were told of it may have stopped, with their host.
+DOUBT = 60.0
 
 
 class Sleep:
@@ -24,7 +30,7 @@ class Sleep:
     for what was scheduled before that was not announced to us.
     """
 
-    def __init__(self, database: Database, hear: Callable[[str], None], bell: int) -> None:
+    def __init__(self, database: Database, hear: Callable[[str], None], bell: Bell) -> None:
         self._database = database
         self._hear = hear
         self._bell = bell
@@ -41,11 +47,13 @@ class Sleep:
         self.is_silent = False
         #: Work that is found now came without a notification.
         self._is_untold = False
+        #: Such work was found: until when there may be more, and when to look for it.
+        self._doubt_until, self._look_at = float("-inf"), float("inf")
 
     def open(self) -> Listener:
         """Listen, in the event loop if there is one."""
         if self.listener is None:
-            self.listener = self._database.listen_for_work([self._bell])
+            self.listener = self._database.listen_for_work([self._bell.number])
             self.listener.announce([""])
             self._hear(notify.DUE)
             if self._loop is not None:
@@ -82,10 +90,19 @@ class Sleep:
 
     @property
     def retry_at(self) -> float:
-        """When to look, and to ask once more for what was refused; infinite if nothing was."""
+        """When to look, and to ask once more for what was refused; infinite if all is well."""
         if self.listener is not None and self.listener.is_refused:
-            return self.listener.refusals.due_at
-        return float("inf")
+            return min(self.listener.refusals.due_at, self._look_at)
+        return self._look_at
+
+    def _time_of_look(self) -> float:
+        now = time.monotonic()
+        return now + LONGEST if now < self._doubt_until else float("inf")
+
+    @property
+    def is_undisturbed(self) -> bool:
+        """True while we sleep and are told of what comes, as far as we know."""
+        return self.is_asleep and time.monotonic() < self._look_at
 
     def begin(self, queues: set[str], rung: set[str] | None) -> bool:
         """Announce that we wait for these; False where no wake-up is needed.
@@ -98,15 +115,20 @@ class Sleep:
             return False  # we look when it is asked for again
         self._queues = queues | {""}
         self.is_silent = rung is not None and not rung
-        self.is_asleep = listener.announce(self._queues, rung or ())
-        self.read()
+        self._look_at = self._time_of_look()
+        self.is_asleep = self._announce(rung or ())
         return True
+
+    def _announce(self, rung: set[str] | tuple[()]) -> bool:
+        self._bell.queues = rung or self._bell.queues
+        is_known = self.open().announce(self._queues, rung)
+        self.read()
+        return is_known
 
     def hang_bell(self, rung: set[str]) -> None:
         """Have our bell rung again for jobs of these queues."""
         self.is_silent = False
-        self.open().announce(self._queues, rung)
-        self.read()
+        self._announce(rung)
 
     def silence(self, calls: Iterable[Call]) -> None:
         """Have our bell rung no more until it is hung again, and run the calls, which ring others.
@@ -131,6 +153,8 @@ class Sleep:
     def found_work(self) -> None:
         """Work was found, in our sleep: make sure that we are notified, if we were not."""
         if self._is_untold and self.is_asleep:
+            self._doubt_until = time.monotonic() + DOUBT
+            self._look_at = self._time_of_look()
             self.check()
 
     def poll(self, *, must_check: bool) -> None:

@@ -98,7 +98,7 @@ class Transport(base.Transport):
         self.own_queues: OwnQueues
         self.channels: list[Channel] = []
         self.bell = Bell()
-        self._sleep = Sleep(self.database, self._hear, self.bell.number)
+        self._sleep = Sleep(self.database, self._hear, self.bell)
         self._next_poll, self._polls = 0.0, 0
         self._pid = os.getpid()
         #: In the event loop of a worker.
@@ -304,14 +304,15 @@ class Transport(base.Transport):
 
     def _fall_asleep(self) -> bool:
         """Announce that we wait, when there is nothing; True if we must look once more."""
-        if self._sleep.is_asleep or not self.options.listen:
-            if self._sleep.is_silent and (rung := find_rung(self._node, self.channels)):
-                self._sleep.hang_bell(rung)
+        sleep = self._sleep
+        if sleep.is_undisturbed or not self.options.listen:
+            if sleep.is_silent and (rung := find_rung(self._node, self.channels)):
+                sleep.hang_bell(rung)
             return False
         channels = self._idle_channels()
         queues = {queue for each in channels for queue in each.queues}
         rung = find_rung(self._node, channels) if self._seat is not None else None
-        if not channels or not self._sleep.begin(queues, rung):
+        if not channels or not sleep.begin(queues, rung):
             return False
         for channel in channels:
             channel.jobs.look_once_more()

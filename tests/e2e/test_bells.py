@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,14 +53,18 @@ def start_workers(worker: StartWorker, bells: Callable[[], int], count: int) -> 
     return workers
 
 
-def hold_up(app: Celery, folder: Path, count: int) -> Path:
-    """Have so many workers run a task that goes on until the file exists that is returned."""
+@contextmanager
+def held_up(folder: Path, count: int) -> Iterator[None]:
+    """So many workers run a task until the block ends."""
     release = folder / "release"
-    for number in range(count):
-        begun = folder / f"begun{number}"
-        tasks.hold.delay(str(begun), str(release))
-        wait_for(begun.exists)
-    return release
+    try:
+        for number in range(count):
+            begun = folder / f"begun{number}"
+            tasks.hold.delay(str(begun), str(release))
+            wait_for(begun.exists)
+        yield
+    finally:
+        release.touch()
 
 
 def publish_singly(rows: Rows) -> None:
@@ -72,11 +77,10 @@ def test_each_job_begins_at_once_while_most_workers_are_busy(
     app: Celery, worker: StartWorker, rows: Rows, bells: Callable[[], int], tmp_path: Path
 ):
     start_workers(worker, bells, 4)
-    release = hold_up(app, tmp_path, 3)
-    publish_singly(rows)
-    # Those that were told in vain have taken their bells down.
-    assert bells() < 4
-    release.touch()
+    with held_up(tmp_path, 3):
+        publish_singly(rows)
+        # Those that were told in vain have taken their bells down.
+        assert bells() < 4
     wait_for(lambda: bells() == 4)
 
 
@@ -91,17 +95,32 @@ def test_each_job_begins_at_once_while_a_worker_is_stopped(
         stopped.send(signal.SIGCONT)
 
 
+def test_where_those_that_were_told_are_stopped_another_finds_the_jobs_before_long(
+    app: Celery, worker: StartWorker, rows: Rows, bells: Callable[[], int]
+):
+    """The first by its poll; and from then on it looks twice a second."""
+    conf = {"broker_transport_options": {"poll_interval": 2.0}}
+    workers = [worker(concurrency=1, conf=conf) for _ in range(4)]
+    wait_for(lambda: bells() == 4, 60)
+    for each in workers[1:]:
+        each.send(signal.SIGSTOP)
+    try:
+        publish_singly(rows)
+    finally:
+        for each in workers[1:]:
+            each.send(signal.SIGCONT)
+
+
 def test_each_job_begins_at_once_while_a_worker_leaves(
     app: Celery, worker: StartWorker, rows: Rows, bells: Callable[[], int], tmp_path: Path
 ):
     """It waits for its task, and consumes from no queue any more."""
-    leaving = start_workers(worker, bells, 1)
-    release = hold_up(app, tmp_path, 1)
-    leaving[0].send(signal.SIGTERM)
-    wait_for(lambda: "Warm shutdown" in leaving[0].log)
-    worker(concurrency=1, conf=QUIET)
-    publish_singly(rows)
-    release.touch()
+    (leaving,) = start_workers(worker, bells, 1)
+    with held_up(tmp_path, 1):
+        leaving.send(signal.SIGTERM)
+        wait_for(lambda: "Warm shutdown" in leaving.log)
+        worker(concurrency=1, conf=QUIET)
+        publish_singly(rows)
 
 
 def test_each_job_begins_at_once_while_others_have_no_place_for_it(
@@ -112,9 +131,8 @@ def test_each_job_begins_at_once_while_others_have_no_place_for_it(
     for _ in range(4):
         worker(concurrency=2, conf=limited, wait=False)
     wait_for(lambda: bells() == 4, 60)
-    release = hold_up(app, tmp_path, 3)
-    publish_singly(rows)
-    release.touch()
+    with held_up(tmp_path, 3):
+        publish_singly(rows)
 
 
 def test_several_jobs_that_come_at_once_begin_at_once(
@@ -137,11 +155,10 @@ def test_a_job_for_busy_workers_begins_when_one_of_them_is_free(
     app: Celery, worker: StartWorker, rows: Rows, bells: Callable[[], int], tmp_path: Path
 ):
     start_workers(worker, bells, 2)
-    release = hold_up(app, tmp_path, 2)
-    waiting = [tasks.identity.delay(number) for number in range(5)]
-    time.sleep(0.2)  # nothing can be seen of what they must not do
-    assert rows.count()["available"] == 5
-    release.touch()
+    with held_up(tmp_path, 2):
+        waiting = [tasks.identity.delay(number) for number in range(5)]
+        time.sleep(0.2)  # nothing can be seen of what they must not do
+        assert rows.count()["available"] == 5
     for result in waiting:
         rows.wait(result.id, "completed")
 
@@ -151,7 +168,6 @@ def test_a_solo_worker_has_no_bell_for_its_task_holds_up_its_loop(
 ):
     for _ in range(3):
         worker(pool="solo", concurrency=1, conf=QUIET)
-    release = hold_up(app, tmp_path, 2)
-    assert bells() == 0
-    publish_singly(rows)
-    release.touch()
+    with held_up(tmp_path, 2):
+        assert bells() == 0
+        publish_singly(rows)

@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 
 from pgjobs_celery import aget
 from pgjobs_celery.db.dsn import parse_url
-from pgjobs_celery.db.notify import SLEEPERS, SLOTS, result_channel, waiter, work_channel
+from pgjobs_celery.db.notify import (
+    BELLS,
+    SLEEPERS,
+    SLOTS,
+    bell_channel,
+    result_channel,
+    waiter,
+    work_channel,
+)
 
 from ..support.waiting import wait_for
 from . import tasks
@@ -31,6 +39,7 @@ POOLS = ["prefork", "threads", "solo"]
 LONG = 20.0
 
 WORK, RESULTS = work_channel("pgjobs"), result_channel("pgjobs")
+BELL_CHANNELS = [bell_channel(WORK, bell) for bell in range(BELLS)]
 
 Nobody = psycopg.Connection[Any]
 
@@ -96,6 +105,23 @@ def test_a_worker_whose_locks_are_held_leaves_when_it_is_told_to(
     started = worker(pool="solo")
     wait_for(lambda: "the advisory locks" in started.log, LONG)
     assert started.stop() == 0
+
+
+def test_jobs_begin_though_somebody_answers_for_workers_that_are_not_there(
+    nobody: Nobody, worker: StartWorker, app: Celery
+) -> None:
+    """A publisher rings bells that no worker has. A worker that finds a job by its poll looks more
+    often from then on."""
+    worker(pool="threads", conf={"broker_transport_options": {"poll_interval": 2.0}})
+    nobody.execute(
+        "SELECT pg_advisory_lock_shared(%s, hashtext(name)) FROM unnest(%s::text[]) AS name",
+        [SLEEPERS, [f"{channel}celery" for channel in BELL_CHANNELS]],
+    )
+    began = time.monotonic()
+    for number in range(30):
+        assert tasks.add.delay(number, 1).get(timeout=LONG) == number + 1
+    # Once after a poll, and then after half a second at most, where it is not rung for.
+    assert time.monotonic() - began < LONG
 
 
 def test_a_wait_for_locks_that_is_queued_behind_a_worker_stops_no_other(
@@ -176,7 +202,7 @@ def test_a_notification_that_says_nothing_harms_nobody(
 #: What somebody may say: anything, and what begins as ours does.
 PAYLOADS = st.lists(
     st.tuples(
-        st.sampled_from(["", *"jbmdrscqe", "jcelery", "mcelery", "r", "x"]),
+        st.sampled_from(["", *"jbmdrscqeo", "jcelery", "mcelery", "o1:celery", "o1:", "r", "x"]),
         st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50),
     ).map("".join),
     min_size=1,
@@ -191,7 +217,7 @@ def test_whatever_is_notified_workers_and_waiters_go_on(
 ) -> None:
     result = tasks.add.delay(1, 2)
     for payload in payloads:
-        for channel in (WORK, RESULTS):
+        for channel in (WORK, RESULTS, *BELL_CHANNELS):
             shouting.execute("SELECT pg_notify(%s, %s)", [channel, payload])
     assert result.get(timeout=LONG) == 3
     assert asyncio.run(aget(tasks.add.delay(3, 4), timeout=LONG)) == 7
