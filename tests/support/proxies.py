@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 #: What ends a question, Sync, and its answer, ReadyForQuery, in a transaction or not.
 SYNC = b"S\x00\x00\x00\x04"
 READY = b"Z\x00\x00\x00\x05"
+#: A question that ends without a Sync.
+SIMPLE = b"Q"
 
 
 class Proxy:
@@ -72,15 +74,11 @@ class Proxy:
                 except OSError:  # it is down just now
                     client.close()
                     continue
-                swallowed = [0]  # how many answers to wait for and keep; 0 for none
+                talk = Talk()
                 for pump in (self._to_server, self._to_client):
-                    threading.Thread(
-                        target=pump, args=(client, server, swallowed), daemon=True
-                    ).start()
+                    threading.Thread(target=pump, args=(client, server, talk), daemon=True).start()
 
-    def _to_server(
-        self, client: socket.socket, server: socket.socket, swallowed: list[int]
-    ) -> None:
+    def _to_server(self, client: socket.socket, server: socket.socket, talk: Talk) -> None:
         with suppress(OSError):
             while data := client.recv(65536):
                 if self._lost and self._lost in data:
@@ -91,30 +89,65 @@ class Proxy:
                         _end(client)
                         return
                     break
+                talk.ask(data)
                 if self._pending and self._pending in data:
                     self._pending = b""
-                    swallowed[0] = data.count(SYNC) or 1  # a simple query has none
+                    talk.swallow()
                 server.sendall(data)
         _end(server)
 
-    def _to_client(
-        self, client: socket.socket, server: socket.socket, swallowed: list[int]
-    ) -> None:
-        answer = b""
+    def _to_client(self, client: socket.socket, server: socket.socket, talk: Talk) -> None:
         with suppress(OSError):
             while data := server.recv(65536):
                 if server in self._kept:
                     continue
-                if not swallowed[0]:
+                if not talk.is_swallowed:
+                    talk.answer(data)
                     client.sendall(data)
-                    continue
-                answer += data
-                if answer.count(READY) >= swallowed[0]:
+                elif talk.answer(data):
                     self.cuts += 1
                     break
         _end(client)
         if server not in self._kept:
             _end(server)
+
+
+class Talk:
+    """The questions and the answers of one connection, which come in pieces of any length."""
+
+    def __init__(self) -> None:
+        #: From some question on the answers are kept.
+        self.is_swallowed = False
+        #: The greeting is answered, too.
+        self._asked = 1
+        self._answered = 0
+        #: How many answers there are with those that are kept.
+        self._wanted = 0
+        #: All that was asked has come to its end.
+        self._is_whole = True
+        self._question = self._answer = b""
+
+    def ask(self, data: bytes) -> None:
+        """This goes to the server."""
+        self._question += data
+        is_simple = data.startswith(SIMPLE)
+        self._asked += self._question.count(SYNC) + is_simple
+        self._is_whole = self._question.endswith(SYNC) or is_simple
+        self._question = self._question[-4:]
+        if self.is_swallowed:
+            self._wanted = max(self._wanted, self._asked)
+
+    def swallow(self) -> None:
+        """Keep the answers from now on, up to that of the question which has begun to come."""
+        self._wanted = self._asked + (not self._is_whole)
+        self.is_swallowed = True
+
+    def answer(self, data: bytes) -> bool:
+        """This comes from the server; True if the last question is answered with it."""
+        self._answer += data
+        self._answered += self._answer.count(READY)
+        self._answer = self._answer[-4:]
+        return self.is_swallowed and self._answered >= self._wanted
 
 
 def _end(end: socket.socket) -> None:
