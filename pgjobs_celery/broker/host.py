@@ -50,3 +50,5 @@ class HostedChannel(StdChannel):
         self.database = transport.database
         self.options = transport.options
         self.node = get_node(self.database)
+        #: Queues declared here that are deleted when they are not used for a while.
+        self.passing_queues: set[str] = set()

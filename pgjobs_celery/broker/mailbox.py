@@ -23,6 +23,9 @@ logger = guarded(logging.getLogger(__name__))
 
 #: How many messages one statement takes.
 BATCH = 100
+#: Seconds between two looks of a worker for events: each of 100 workers hears 50 a second from the
+#: others, of which Celery's gossip expects one every 2 seconds.
+EVENTS_INTERVAL = 1.0
 
 
 class Mailbox:
@@ -39,6 +42,9 @@ class Mailbox:
         self._mail: deque[Delivery] = deque()
         #: Queues with messages, as far as we have heard.
         self._news: set[str] = set()
+        #: Events have come, as far as we have heard, and when to look for them.
+        self._has_events = False
+        self._events_at = float("-inf")
 
     def consume(self, consumers: Mapping[str, Consumer]) -> None:
         """Deliver to these consumers from now on; look at those queues that are new."""
@@ -52,13 +58,24 @@ class Mailbox:
 
     @property
     def due_at(self) -> float:
-        """At once where messages have come, or are on their way; each is announced."""
-        return NOW if (self._mail or self._news) and self._qos.room() > 0 else NEVER
+        """At once where messages have come, or are on their way; each is announced.
+
+        Events of a worker's when it is time for a look.
+        """
+        due_at = NOW if self._mail or self._news else self._events_at
+        is_due = self._mail or self._news or self._has_events
+        return due_at if is_due and self._qos.room() > 0 else NEVER
 
     def expect(self, queue: str) -> None:
         """A message waits in this queue."""
         if queue in self._consumers:
             self._news.add(queue)
+
+    def expect_events(self) -> None:
+        """Events have come, for us or for others: a worker is in no hurry to hear of others."""
+        self._has_events = bool(self._event_queues())
+        if self._node.event_exchange is None:
+            self._events_at = float("-inf")
 
     def look_again(self) -> None:
         """Look at every queue: a notification may have been lost."""
@@ -98,7 +115,10 @@ class Mailbox:
 
     def _fetch(self) -> bool:
         """Take what has come; True if there is something to deliver."""
-        if not self._news or self._qos.room() <= 0:
+        if self._qos.room() <= 0:
+            return False
+        self._hear_events()
+        if not self._news:
             return False
         queues, self._news = self._news, set()
         for no_ack in (True, False):
@@ -122,6 +142,16 @@ class Mailbox:
             if not self._consumers:  # they were cancelled meanwhile, by a soft shutdown
                 self.release()
         return bool(self._mail)
+
+    def _hear_events(self) -> None:
+        if self._has_events and self._events_at <= (now := time.monotonic()):
+            self._has_events, self._events_at = False, now + EVENTS_INTERVAL
+            self._news.update(self._event_queues())
+
+    def _event_queues(self) -> list[str]:
+        """The queues that may have events: one that goes with its consumer, or needs no answer."""
+        passing = self._channel.passing_queues
+        return [q for q, each in self._consumers.items() if each.no_ack or q in passing]
 
     def _take(self, no_ack: bool, queues: list[str], limit: int) -> list[Delivery]:
         if no_ack:

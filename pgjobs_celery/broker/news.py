@@ -25,6 +25,9 @@ def act_on(notification: str, node: Node, channels: Sequence[Channel], bell: Bel
             bell.ring(name)
         for channel in channels:
             channel.jobs.expect(name, anywhere=kind == notify.BACK)
+    elif kind == notify.EVENT:
+        for channel in channels:
+            channel.mailbox.expect_events()
     elif kind == notify.MESSAGE:
         for channel in channels:
             channel.mailbox.expect(name)

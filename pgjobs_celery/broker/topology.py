@@ -53,8 +53,6 @@ class Topology(HostedChannel):
         super().__init__(transport)
         #: Queues declared here that go away with their last consumer, or with the connection.
         self.own_queues: set[str] = set()
-        #: Queues that are deleted when they are not used for a while.
-        self.passing_queues: set[str] = set()
 
     def exchange_declare(
         self,

@@ -17,7 +17,8 @@ _MARKS = {
     "newest_job": JOBS, "newest_end": JOBS, "jobs_written": JOBS, "limits": QUEUES,
     "nodes": WORKERS, "schedules": SCHEDULES, "audit": AUDIT, "totals": TOTALS,
 }  # fmt: skip
-#: The kinds of notifications that tell of each. The others are of messages, which no page shows.
+#: The kinds of notifications that tell of each. The others are of messages, and of events for who
+#: listens to them: no page shows these.
 _KINDS = {
     notify.JOB: JOBS, notify.RUNG: JOBS, notify.BACK: JOBS, notify.DUE: JOBS,
     notify.CANCEL: JOBS, notify.QUEUE: QUEUES,

@@ -23,8 +23,8 @@ from .connection import Call, Connection, Row, call
 from .refusals import SLEEPERS, Refusals
 
 __all__ = [
-    "BACK", "BELLS", "BELL_VALUES", "BOUND", "CANCEL", "DUE", "JOB", "MESSAGE", "QUEUE", "RESULT",
-    "RUNG", "SLEEPERS", "STATE", "Listener", "result_channel", "waiter", "work_channel",
+    "BACK", "BELLS", "BELL_VALUES", "BOUND", "CANCEL", "DUE", "EVENT", "JOB", "MESSAGE", "QUEUE",
+    "RESULT", "RUNG", "SLEEPERS", "STATE", "Listener", "result_channel", "waiter", "work_channel",
 ]  # fmt: skip
 
 #: Kinds of payload: a job is ready, a job was put back in line, a message came, a job was
@@ -32,6 +32,8 @@ __all__ = [
 #: a queue was paused, resumed or limited, a queue was bound to an exchange.
 JOB, BACK, MESSAGE, DUE, RESULT, STATE, CANCEL, QUEUE = "j", "b", "m", "d", "r", "s", "c", "q"
 BOUND = "e"
+#: Events came, for queues that no consumer acknowledges from.
+EVENT = "v"
 #: A job is ready, of which few were told: a number, a colon, and the queue's name follow.
 RUNG = "o"
 

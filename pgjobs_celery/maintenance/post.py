@@ -55,7 +55,7 @@ class Post(Service):
         if not events:
             return {}
         try:
-            counts = database.messages.publish_many(events)
+            counts = database.messages.publish_events(events)
         except BaseException:
             self._events.extendleft(reversed(events))
             raise

@@ -10,7 +10,7 @@ import pytest
 
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.rows.claims import Pending
-from pgjobs_celery.db.rows.messages import Delivery, NewMessage
+from pgjobs_celery.db.rows.messages import Delivery, NewMessage, Routed
 
 A, B = UUID(int=1), UUID(int=2)
 
@@ -166,6 +166,24 @@ def test_every_message_is_announced_to_who_listens(database):
         assert listener.wait(5) == {"ma"}
     finally:
         listener.close()
+
+
+def test_events_have_one_word_for_all_queues_that_go_with_their_listeners(database):
+    database.routes.declare_exchange("events", "topic", True, False, {})
+    for queue, is_passing in (("a", True), ("b", True), ("kept", False)):
+        database.routes.declare_queue(queue, auto_delete=is_passing)
+        database.routes.bind_queue("events", "#", queue)
+    event = Routed(message(), "events", "worker.heartbeat")
+    listener = database.listen_for_work()
+    try:
+        assert database.messages.publish_events([event, event]) == [3, 3]
+        assert listener.wait(5) | listener.wait(0.2) == {"v", "mkept"}
+        # A message of another kind to the same exchange is for each of them.
+        assert database.messages.publish_messages(*event) == 3
+        assert listener.wait(5) | listener.wait(0.2) == {"ma", "mb", "mkept"}
+    finally:
+        listener.close()
+    assert len(database.messages.take_messages(["a", "b", "kept"], 10)) == 9
 
 
 def test_many_who_read_at_once_get_each_message_once(database):

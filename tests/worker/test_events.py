@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import kombu
@@ -47,10 +49,20 @@ def dispatcher(app: Celery, node: Node) -> Iterator[EventDispatcher]:
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> Count:
     """How many transactions have published messages."""
+    return counted(monkeypatch, "publish_messages")
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Count:
+    """How many transactions have taken messages."""
+    return counted(monkeypatch, "take_messages")
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, statement: str) -> Count:
     run, seen = Database.run, []
 
     def count(self: Database, *transactions: Any) -> Any:
-        seen.extend(t for t in transactions if t[0].prepared.name == b"publish_messages")
+        seen.extend(t for t in transactions if t[0].prepared.name == statement.encode())
         return run(self, *transactions)
 
     monkeypatch.setattr(Database, "run", count)
@@ -114,6 +126,19 @@ def test_a_listener_hears_all_in_order_and_in_batches(
     assert listener.listen(1000) == [str(number) for number in range(1000)]
     assert {event["hostname"] for event in listener.events} == {"worker@host"}
     assert published() < 100
+
+
+def test_a_worker_looks_for_events_once_a_second(
+    dispatcher: EventDispatcher, listener: Listener, looks: Count
+):
+    """It hears of many others, and each look for one event is a transaction."""
+    began, before = time.monotonic(), looks()
+    for number in range(20):
+        send(dispatcher, number)
+        with suppress(TimeoutError):
+            listener._broker.drain_events(timeout=0.1)
+    assert listener.listen(20) == [str(number) for number in range(20)]
+    assert looks() - before <= time.monotonic() - began + 4  # one for each event without that
 
 
 def test_who_begins_to_listen_hears_what_happens_a_second_later(

@@ -56,15 +56,19 @@ class Messages:
 
     def publish_messages(self, message: NewMessage, exchange: str, routing_key: str) -> int:
         """Put a copy into each queue that the exchange routes it to; how many."""
-        return self.publish_many([Routed(message, exchange, routing_key)])[0]
+        return self._publish([Routed(message, exchange, routing_key)], None)[0]
 
-    def publish_many(self, messages: Sequence[Routed]) -> list[int]:
+    def publish_events(self, events: Sequence[Routed]) -> list[int]:
         """Put copies of each where its exchange routes it to, in one transaction; how many."""
+        return self._publish(events, notify.EVENT)
+
+    def _publish(self, messages: Sequence[Routed], event: str | None) -> list[int]:
         calls = [
             self._session.call(
                 "publish_messages",
                 exchange=each.exchange,
                 routing_key=each.routing_key,
+                event=event,
                 **self._wake(),
                 **each.message._asdict(),
             )
