@@ -8,7 +8,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -77,13 +77,19 @@ def bodies(count: int, size: int) -> None:
 @click.argument("samples", type=int)
 def thoughtful(samples: int) -> None:
     """Send SAMPLES tasks, each after some thought, and tell when."""
+    sent = send_after_thought(range(samples), 0.02, 0.04)
+    click.echo(json.dumps({"sent": list(sent.items())}))
+
+
+def send_after_thought(indices: Iterable[int], least: float, most: float) -> dict[int, float]:
+    """Send a task for each, after so many seconds each; when each was sent."""
     think = random.Random(1)
     sent: dict[int, float] = {}
-    for index in range(samples):
-        time.sleep(think.uniform(0.02, 0.04))
+    for index in indices:
+        time.sleep(think.uniform(least, most))
         sent[index] = time.time()
-        noop.delay(index)
-    click.echo(json.dumps({"sent": list(sent.items())}))
+        noop.apply_async((index,), ignore_result=True)
+    return sent
 
 
 @cli.command()
@@ -328,17 +334,13 @@ def latency(samples: int, warm_up: int) -> None:
     """Time SAMPLES round trips, then send SAMPLES tasks whose starts the worker notes."""
     think = random.Random(1)
     trips: list[float] = []
-    sent: dict[int, float] = {}
     each = warm_up + samples
     for index in range(each):
         time.sleep(think.uniform(0.005, 0.020))
         clock = time.perf_counter()
         noop.delay(index).get(timeout=30)
         trips.append(time.perf_counter() - clock)
-    for index in range(each, 2 * each):
-        time.sleep(think.uniform(0.005, 0.020))
-        sent[index] = time.time()
-        noop.apply_async((index,), ignore_result=True)
+    sent = send_after_thought(range(each, 2 * each), 0.005, 0.020)
     click.echo(
         json.dumps(
             {
