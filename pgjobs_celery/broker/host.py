@@ -9,8 +9,8 @@ from kombu.transport.base import StdChannel
 from ..config import Options
 from ..db.database import Database
 from ..node.nodes import get_node
-from .bell import Bell
 from .own_queues import OwnQueues
+from .sleep import Sleep
 
 
 class Host(Protocol):
@@ -23,17 +23,14 @@ class Host(Protocol):
     implements: Any
     #: The queues that go with it.
     own_queues: OwnQueues
-    #: It is rung for single jobs.
-    bell: Bell
+    #: The wait for work, announced to all who publish.
+    sleep: Sleep
 
     def wake(self) -> None:
         """Have another turn soon: a channel has room for another message."""
 
     def fail(self, why: str) -> None:
         """Give the connection up for lost, whatever the loop is doing."""
-
-    def stop_sleeping(self) -> None:
-        """Announce that no wake-up is needed: there is enough to do."""
 
     def queues_changed(self) -> None:
         """A channel consumes from other queues than before."""

@@ -312,14 +312,17 @@ class JobFeed:
                 self._lanes.record(lanes, end)
         else:
             self._plan.record(look.limit, claims, look.start, end, self._node.limits.full)
-        if self._host.bell:
-            self._host.bell.meet(claims, self._plan.queues if self._plan.is_dry else ())
+        sleep = self._host.sleep
+        if claims:
+            sleep.has_found_jobs = True
+        if sleep.bell:
+            sleep.bell.meet(claims, self._plan.queues if self._plan.is_dry else ())
         self._buffer.extend(claims)
         if not self._consumers:  # they were cancelled meanwhile, by a soft shutdown
             self.release()
             return False
         if was_full and self._plan.is_full:
-            self._host.stop_sleeping()
+            sleep.end()
         return bool(claims)
 
     def _deliver_job(self, claim: Claim) -> int:

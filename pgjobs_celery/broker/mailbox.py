@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ..control.revokes import PIDBOX
 from ..db.rows.messages import Delivery
 from ..job.envelope import decode_envelope
 from ..printable import guarded
@@ -149,9 +150,16 @@ class Mailbox:
             self._news.update(self._event_queues())
 
     def _event_queues(self) -> list[str]:
-        """The queues that may have events: one that goes with its consumer, or needs no answer."""
+        """The queues that may have events: those that go with their consumer, or need no answer.
+
+        But for those of remote control.
+        """
         passing = self._channel.passing_queues
-        return [q for q, each in self._consumers.items() if each.no_ack or q in passing]
+        return [
+            queue
+            for queue, each in self._consumers.items()
+            if (each.no_ack or queue in passing) and not queue.endswith(PIDBOX)
+        ]
 
     def _take(self, no_ack: bool, queues: list[str], limit: int) -> list[Delivery]:
         if no_ack:

@@ -30,10 +30,10 @@ class Sleep:
     for what was scheduled before that was not announced to us.
     """
 
-    def __init__(self, database: Database, hear: Callable[[str], None], bell: Bell) -> None:
+    def __init__(self, database: Database, hear: Callable[[str], None]) -> None:
         self._database = database
         self._hear = hear
-        self._bell = bell
+        self.bell = Bell()
         #: What we wait for.
         self._queues: set[str] = set()
         self._loop: Any = None
@@ -45,15 +45,15 @@ class Sleep:
         self.is_asleep = False
         #: We have a bell, and no room: it must not be rung.
         self.is_silent = False
-        #: Work that is found now came without a notification.
-        self._is_untold = False
-        #: Such work was found: until when there may be more, and when to look for it.
+        #: Jobs were found; those that are found now came without a notification.
+        self.has_found_jobs = self._is_untold = False
+        #: Such jobs were found: until when there may be more, and when to look for them.
         self._doubt_until, self._look_at = float("-inf"), float("inf")
 
     def open(self) -> Listener:
         """Listen, in the event loop if there is one."""
         if self.listener is None:
-            self.listener = self._database.listen_for_work([self._bell.number])
+            self.listener = self._database.listen_for_work([self.bell.number])
             self.listener.announce([""])
             self._hear(notify.DUE)
             if self._loop is not None:
@@ -120,7 +120,7 @@ class Sleep:
         return True
 
     def _announce(self, rung: set[str] | tuple[()]) -> bool:
-        self._bell.queues = rung or self._bell.queues
+        self.bell.queues = rung or self.bell.queues
         is_known = self.open().announce(self._queues, rung)
         self.read()
         return is_known
@@ -150,8 +150,9 @@ class Sleep:
         """What was announced holds no more: announce before the next wait."""
         self.is_asleep = False
 
-    def found_work(self) -> None:
-        """Work was found, in our sleep: make sure that we are notified, if we were not."""
+    def make_sure(self) -> None:
+        """Jobs were found, in our sleep perhaps: make sure that we are notified, if we were not."""
+        self.has_found_jobs = False
         if self._is_untold and self.is_asleep:
             self._doubt_until = time.monotonic() + DOUBT
             self._look_at = self._time_of_look()

@@ -42,7 +42,6 @@ from ..node.node import Node
 from ..node.nodes import get_node
 from ..printable import guarded
 from ..scopes.waker import Waker
-from .bell import Bell
 from .channel import Channel
 from .client import hide_passwords, read_client_options, show_place, with_scheme
 from .declaration import Management
@@ -97,8 +96,7 @@ class Transport(base.Transport):
         self._node: Node
         self.own_queues: OwnQueues
         self.channels: list[Channel] = []
-        self.bell = Bell()
-        self._sleep = Sleep(self.database, self._hear, self.bell)
+        self.sleep = Sleep(self.database, self._hear)
         self._next_poll, self._polls = 0.0, 0
         self._pid = os.getpid()
         #: In the event loop of a worker.
@@ -147,7 +145,7 @@ class Transport(base.Transport):
             self.own_queues.delete()
         finally:
             self.channels.clear()
-            self._sleep.close()
+            self.sleep.close()
             if self._node.has_left:
                 # Celery closes its connection last, and a test worker's process goes on without it.
                 self.database.close()
@@ -157,14 +155,14 @@ class Transport(base.Transport):
         if self._pid != os.getpid():
             for channel in self.channels:
                 channel.abandon()
-            self._sleep.abandon()
+            self.sleep.abandon()
             self._waker = self._seat = None
         elif connection is not None:
             self.own_queues.leave()
             self._leave_event_loop()
             for channel in list(self.channels):
                 channel.let_go()
-            self._sleep.close()
+            self.sleep.close()
         self.channels.clear()
 
     def forget_channel(self, channel: Channel) -> None:
@@ -211,12 +209,12 @@ class Transport(base.Transport):
 
     def _wait(self, seconds: float) -> None:
         """Until something comes, something was settled by another thread, or time is up."""
-        waker, listener = self._open_waker(), self._sleep.listener
+        waker, listener = self._open_waker(), self.sleep.listener
         sources: list[Any] = [waker] if listener is None else [waker, listener]
         readable, _, _ = select.select(sources, [], [], max(0.0, seconds))
         waker.drain()
         if listener is not None and listener in readable:
-            self._sleep.read()
+            self.sleep.read()
 
     # Consume in the event loop of a worker
 
@@ -225,9 +223,9 @@ class Transport(base.Transport):
         self.database.wait_for_idle()
         self._loop_thread = threading.get_ident()
         self._seat = LoopSeat(loop, self._open_waker(), self._on_tick)
-        self._sleep.join(loop)
+        self.sleep.join(loop)
         if self.options.listen:
-            self._sleep.open()
+            self.sleep.open()
         self._seat.repeat(self.options.poll, self._poll)
         if threading.current_thread() is not threading.main_thread():
             # No signal interrupts the loop here: Celery's test worker is told to leave by a flag.
@@ -237,7 +235,7 @@ class Transport(base.Transport):
         seat, self._seat = self._seat, None
         if seat is not None:
             seat.leave()
-            self._sleep.leave()
+            self.sleep.leave()
         waker, self._waker = self._waker, None
         if waker is not None:
             waker.close()
@@ -252,7 +250,7 @@ class Transport(base.Transport):
             # already how long it may sleep: once more.
             if due_at <= time.monotonic() or self._seat.ring_at(due_at):
                 self.wake(always=True)
-        if self.bell:
+        if self.sleep.bell:
             self._pass_on()
 
     # One turn
@@ -262,7 +260,7 @@ class Transport(base.Transport):
         if self._node.is_fenced:
             return NEVER  # each poll asks whether it still is
         due_at = min([channel.due_at for channel in self.channels], default=NEVER)
-        retry_at = self._sleep.retry_at
+        retry_at = self.sleep.retry_at
         return retry_at if retry_at < due_at and self._idle_channels() else due_at
 
     def _take_turn(self, *, single: bool = False) -> int:
@@ -283,8 +281,8 @@ class Transport(base.Transport):
                     self.channels.remove(channel)
                     self.channels.append(channel)
                 break
-        if delivered:
-            self._sleep.found_work()
+        if self.sleep.has_found_jobs:
+            self.sleep.make_sure()
         node = self._node
         if node.unwritten and (
             node.unwritten >= OUTCOMES
@@ -304,7 +302,7 @@ class Transport(base.Transport):
 
     def _fall_asleep(self) -> bool:
         """Announce that we wait, when there is nothing; True if we must look once more."""
-        sleep = self._sleep
+        sleep = self.sleep
         if sleep.is_undisturbed or not self.options.listen:
             if sleep.is_silent and (rung := find_rung(self._node, self.channels)):
                 sleep.hang_bell(rung)
@@ -332,22 +330,18 @@ class Transport(base.Transport):
     def _pass_on(self) -> None:
         """Have others told of jobs for which our bell was rung, and that we will not claim."""
         jobs = [channel.jobs for channel in self.channels]
-        passed = self.bell.pass_on(lambda queue: any(each.may_claim(queue) for each in jobs))
+        passed = self.sleep.bell.pass_on(lambda queue: any(each.may_claim(queue) for each in jobs))
         if not passed:
             return
         if not any(each.open_queues for each in jobs):
             # None of them is us: we have no bell any more.
-            self._sleep.silence(self.database.wake_for_jobs(*each) for each in passed.items())
+            self.sleep.silence(self.database.wake_for_jobs(*each) for each in passed.items())
         else:
             self.database.run(*([self.database.wake(notify.JOB, queue)] for queue in passed))
 
-    def stop_sleeping(self) -> None:
-        """There is so much to do that no wake-up is needed."""
-        self._sleep.end()
-
     def queues_changed(self) -> None:
         """A channel consumes from other queues than before."""
-        self._sleep.begin_anew()
+        self.sleep.begin_anew()
         self.wake()
 
     def _poll(self) -> None:
@@ -359,7 +353,7 @@ class Transport(base.Transport):
         self._next_poll = time.monotonic() + self.options.poll
         self._polls += 1
         is_full = self._polls % FULL_POLL == 0
-        self._sleep.poll(must_check=is_full)
+        self.sleep.poll(must_check=is_full)
         self._node.limits.expire()
         for channel in self.channels:
             channel.jobs.look_again(has_news=not self.options.listen)
@@ -368,7 +362,7 @@ class Transport(base.Transport):
         end_cancelled(self._node, self.channels)
 
     def _hear(self, notification: str) -> None:
-        act_on(notification, self._node, self.channels, self.bell)
+        act_on(notification, self._node, self.channels, self.sleep.bell)
 
     # From any thread
 

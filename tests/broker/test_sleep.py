@@ -169,12 +169,12 @@ def test_who_is_not_told_of_news_any_more_listens_anew(
     broker = connect(poll_interval=0.5)
     with consuming(broker, ack=True) as inbox:
         assert is_quiet(broker, 1.2)  # the last look below the floors is over: the poll is next
-        deaf = broker.transport._sleep.listener
+        deaf = broker.transport.sleep.listener
         deaf._connection.psycopg.execute("UNLISTEN *")
         publish_task(broker)
         drain(broker, inbox, 1)
         assert is_quiet(broker)
-        assert broker.transport._sleep.listener is not deaf
+        assert broker.transport.sleep.listener is not deaf
         assert caplog.text.count("LISTEN had died") == 1
         publish_task(broker)
         drain(broker, inbox, 2)

@@ -545,11 +545,18 @@ def test_the_listeners_statements_touch_no_table():
     assert notify.SLEEPERS < 2**31
 
 
-def test_a_pinned_statement_is_not_compiled(database: Database):
-    """Of a server with JIT: a step that is switched off makes any statement dear enough for it."""
+@pytest.mark.parametrize(
+    ("setting", "value"), [("jit", "off"), ("max_parallel_workers_per_gather", "0")]
+)
+def test_a_pinned_statement_is_neither_compiled_nor_shared_out(
+    database: Database, setting: str, value: str
+):
+    """A step that is switched off makes any statement dear enough for it, up to PostgreSQL 17."""
     with psycopg.connect(database.conninfo) as connection:
         connection.execute(prepared("pin_plans", "pgjobs").sql)
-        assert connection.execute("SHOW jit").fetchone() == ("off",)
+        assert connection.execute(f"SHOW {setting}").fetchone() == (value,)
         connection.rollback()
-        after = connection.execute("SELECT setting = reset_val FROM pg_settings WHERE name = 'jit'")
+        after = connection.execute(
+            "SELECT setting = reset_val FROM pg_settings WHERE name = %s", [setting]
+        )
         assert after.fetchone() == (True,)
