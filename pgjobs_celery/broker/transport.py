@@ -56,6 +56,8 @@ logger = guarded(logging.getLogger(__name__))
 
 #: How long one turn of the event loop may hand out messages, in seconds.
 TURN = 0.01
+#: After a turn that took as long, in seconds, jobs that wait here may have been cancelled.
+HELD_UP = 0.1
 #: How often a worker's loop in a thread sees whether it must leave, in seconds.
 FLAG_INTERVAL = 0.1
 #: How many outcomes are collected before they are written although jobs are still at hand.
@@ -271,7 +273,8 @@ class Transport(base.Transport):
         if self._failure:
             failure, self._failure = self._failure, ""
             raise ConnectionLost(failure)
-        until = 0.0 if single else time.monotonic() + TURN
+        start = time.monotonic()
+        until = 0.0 if single else start + TURN
         delivered = 0
         for channel in list(self.channels):
             delivered += channel.deliver(until)
@@ -281,6 +284,9 @@ class Transport(base.Transport):
                     self.channels.remove(channel)
                     self.channels.append(channel)
                 break
+        if delivered and time.monotonic() - start > HELD_UP:
+            # A task ran here (solo): we may hear only later of what was cancelled meanwhile.
+            end_cancelled(self._node, self.channels)
         if self.sleep.has_found_jobs:
             self.sleep.make_sure()
         node = self._node

@@ -13,9 +13,9 @@ WITH waits AS (
   SELECT b.bell
   FROM (
     SELECT pg_catalog.left(%(channel)s, %(length)s::integer) || '.'
-           || pg_catalog.mod(f.first + n.number, %(bells)s::integer) AS bell
+           || pg_catalog.mod(f.first + n.number, %(bells)s::integer)::text AS bell
     FROM waits,
-         (SELECT pg_catalog.floor(pg_catalog.random() * %(bells)s::integer)::integer AS first) AS f,
+         (SELECT pg_catalog.floor(pg_catalog.random() * %(bells)s::float8)::integer AS first) AS f,
          pg_catalog.generate_series(1, %(bells)s::integer) AS n (number)) AS b
   WHERE CASE WHEN pg_catalog.pg_try_advisory_lock(
                     %(space)s::integer, pg_catalog.hashtext(b.bell || %(name)s))
@@ -25,7 +25,8 @@ WITH waits AS (
   LIMIT %(count)s::integer
 )
 SELECT pg_catalog.pg_notify(
-  r.bell, %(rung)s || pg_catalog.floor(pg_catalog.random() * 1000000000)::integer || ':' || %(name)s)
+  r.bell,
+  %(rung)s || pg_catalog.floor(pg_catalog.random() * 1e9::float8)::bigint::text || ':' || %(name)s)
 FROM rung AS r
 UNION ALL
 SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || %(name)s)
