@@ -13,11 +13,10 @@ from rich.console import Console
 from benchmarks.errors import Unavailable
 from benchmarks.machine import describe_machine
 from benchmarks.measures import MEASURES, Measure, Scale
-from benchmarks.panels import LEGEND, find_gaps, read_panels
+from benchmarks.publish import publish as publish_readings
 from benchmarks.report import Report, print_report, to_json, to_markdown
 from benchmarks.runner import run_all
 from benchmarks.systems import CORE, SYSTEMS, System
-from benchmarks.table import write_table
 
 #: Columns of the tables where the output is no terminal.
 PIPE_WIDTH = 140
@@ -131,34 +130,12 @@ def main(
     if json_file is not None:
         json_file.write_text(to_json(report))
     if publish is not None:
-        tell("not published: --quick is to try it" if quick else publish_report(report, publish))
+        tell(
+            "not published: --quick is to try it"
+            if quick
+            else publish_readings(json.loads(to_json(report)), publish)
+        )
     sys.exit(0 if results.is_sound else 1)
-
-
-def publish_report(report: Report, folder: Path) -> str:
-    """Write readings and plots into ``folder``, and tables into the README beside it.
-
-    Says what was done. Does nothing if a bar of the chart is missing, or a run of one of the
-    chart's systems has failed; what another system failed in stands beside the tables.
-    """
-    text = to_json(report)
-    gaps = find_gaps(read_panels(json.loads(text)))
-    failed = [each for each in report.results.failures if not each.is_unfinished]
-    gaps += [f"{each.system} has failed: {each.reason}" for each in failed if each.system in LEGEND]
-    if gaps:
-        return f"not published: {'; '.join(gaps)}"
-    try:
-        from benchmarks.chart import write_charts
-        from benchmarks.plots import write_plots
-    except ImportError:
-        return "not published: the chart needs matplotlib; run pip install -e '.[bench]'"
-    path = folder / f"{report.machine['date'][:10]}.json"
-    path.write_text(text + "\n")
-    write_charts(json.loads(text), folder)
-    write_plots(json.loads(text), folder)
-    readme = folder.parent / "README.md"
-    write_table(path, readme)
-    return f"published: {path}, the plots beside it and the tables in {readme}"
 
 
 def start_systems(

@@ -47,6 +47,17 @@ class Panel:
     groups: list[Group]
 
 
+#: The measures that the chart shows.
+CHARTED = {
+    *(
+        Drain(pool, results=each).title
+        for pool in (PREFORK, THREADS, SOLO)
+        for each in (False, True)
+    ),
+    *(Enqueue.title, Latency.title, Chord.title),
+}
+
+
 def read_panels(data: dict[str, Any]) -> list[Panel]:
     """The chart's panels from what ``--json`` has written."""
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.__main__ import publish_report
 from benchmarks.measures import MEASURES
 from benchmarks.measures.enqueue import Enqueue
 from benchmarks.measures.latency import Latency
 from benchmarks.panels import find_gaps, read_panels
-from benchmarks.report import Report
+from benchmarks.publish import publish
+from benchmarks.report import Report, to_json
 from benchmarks.runner import Failure, Results
 from benchmarks.table import BEGIN, END, PLOTS, Readings, newest, render, section
 
@@ -127,25 +127,26 @@ def test_a_whole_run_is_published_as_a_whole_and_a_part_not_at_all(tmp_path: Pat
     folder.mkdir()
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     results = Results(readings=data["readings"])
-    results.failures.append(Failure("a drain", "oban", 1, "it hangs", False))
+    results.failures.append(Failure("queues", "redis", 1, "it hangs", False))
     report = Report(data["machine"], data["servers"], {}, 3, list(MEASURES), results)
 
-    assert publish_report(report, folder).startswith("published")
+    assert publish(json.loads(to_json(report)), folder).startswith("published")
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
-    assert "Failed in a round, which is not counted: `oban` (a drain)." in text
+    assert "Failed in a round, which is not counted: `redis` (queues)." in text
     assert "(results/2026-01-02.json)" in text
     names = {path.name for path in folder.iterdir()}
     assert names == {"2026-01-02.json"} | {
         f"{name}-{theme}.svg" for name in ("chart", *PLOTS) for theme in ("light", "dark")
     }
 
-    results.failures.append(Failure("a drain", "redis", 1, "a task ran twice", False))
+    results.failures.append(Failure(Latency.title, "redis", 1, "a task ran twice", False))
     readme.write_text("untouched")
-    assert publish_report(report, folder) == "not published: redis has failed: a task ran twice"
+    readings = json.loads(to_json(report))
+    assert publish(readings, folder) == "not published: redis has failed: a task ran twice"
 
-    del data["readings"][Enqueue.title]
-    assert publish_report(report, folder).startswith("not published: delay() per second")
+    del readings["readings"][Enqueue.title]
+    assert publish(readings, folder).startswith("not published: delay() per second")
     assert readme.read_text() == "untouched"
