@@ -120,6 +120,11 @@ class JobFeed:
             self._plan.expect(time.monotonic())
 
     @property
+    def has_queues(self) -> bool:
+        """True while jobs are claimed from some queue."""
+        return bool(self._plan.queues)
+
+    @property
     def open_queues(self) -> list[str]:
         """The queues that jobs are claimed from, while there is room for one."""
         queues = self._plan.queues

@@ -139,6 +139,17 @@ class Sleep:
         self.open().silence(list(calls))
         self.read()
 
+    def retire(self, pass_on: Callable[[], None]) -> None:
+        """We claim no more jobs: have our bell rung no more, and pass on what it was rung for.
+
+        A signal handler may call it, in the midst of a statement. On a lost connection no bell is
+        rung.
+        """
+        if self.listener is not None and self.listener.may_be_silenced:
+            with contextlib.suppress(*CONNECTION_ERRORS):
+                self.silence([])
+                pass_on()
+
     def end(self) -> None:
         """There is so much to do that no wake-up is needed."""
         if self.is_asleep and self.listener is not None:

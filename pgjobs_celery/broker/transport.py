@@ -308,15 +308,14 @@ class Transport(base.Transport):
 
     def _fall_asleep(self) -> bool:
         """Announce that we wait, when there is nothing; True if we must look once more."""
-        sleep = self.sleep
-        if sleep.is_undisturbed or not self.options.listen:
-            if sleep.is_silent and (rung := find_rung(self._node, self.channels)):
-                sleep.hang_bell(rung)
+        if self.sleep.is_undisturbed or not self.options.listen:
+            if self.sleep.is_silent and (rung := find_rung(self._node, self.channels)):
+                self.sleep.hang_bell(rung)
             return False
         channels = self._idle_channels()
         queues = {queue for each in channels for queue in each.queues}
         rung = find_rung(self._node, channels) if self._seat is not None else None
-        if not channels or not sleep.begin(queues, rung):
+        if not channels or not self.sleep.begin(queues, rung):
             return False
         for channel in channels:
             channel.jobs.look_once_more()
@@ -348,6 +347,8 @@ class Transport(base.Transport):
     def queues_changed(self) -> None:
         """A channel consumes from other queues than before."""
         self.sleep.begin_anew()
+        if not any(channel.jobs.has_queues for channel in self.channels):
+            self.sleep.retire(self._pass_on)
         self.wake()
 
     def _poll(self) -> None:

@@ -132,6 +132,11 @@ class Listener:
         withdraw = [[self._to_call("withdraw_names", silenced)]] if silenced else []
         self._connection.run(*withdraw, *([each] for each in calls))
 
+    @property
+    def may_be_silenced(self) -> bool:
+        """True while bells of ours may be rung, and no statement of ours runs."""
+        return bool(self._rung) and self._connection.is_usable
+
     def announce_again(self) -> bool:
         """Ask for what was refused, if it is time to; True if nothing is refused any more."""
         if self.is_refused and monotonic() >= self.refusals.due_at:
