@@ -19,6 +19,7 @@ from pgjobs_celery.db.notify import (
 )
 from tests.conftest import Connection
 from tests.support.rows import put
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("alone", "living_nodes")
 
@@ -67,7 +68,7 @@ def test_of_one_job_two_workers_hear_whichever_they_are(database: Database, wait
         found = heard(listeners)
         assert sorted(found) == [[]] * 6 + [["ocelery"]] * 2
         told.update(number for number, payloads in enumerate(found) if payloads)
-    # One is passed over for 40 jobs in 10,000 runs.
+    # One of them is passed over for all 40 in a run of 5,000.
     assert set(told) == set(range(8))
 
 
@@ -107,7 +108,7 @@ def test_a_bell_is_rung_for_its_queues_only(database: Database, waiting: Waiting
 
 
 def test_one_that_waits_no_more_is_not_rung_for_and_the_others_are(
-    database: Database, waiting: Waiting
+    database: Database, waiting: Waiting, connection: Connection
 ):
     listeners = [waiting(bell, "celery") for bell in range(3)]
     listeners[0].announce([""])
@@ -115,7 +116,9 @@ def test_one_that_waits_no_more_is_not_rung_for_and_the_others_are(
     put(database, "a")
     assert heard(listeners) == [[], [], ["ocelery"]]
     # A silent one is told of what all are told.
+    before = locks(connection)
     listeners[2].close()
+    wait_for(lambda: locks(connection) < before)  # its session has ended
     put(database, "b")
     assert heard(listeners[:2]) == [["jcelery"]] * 2
     listeners[1].announce(["celery"], ["celery"])
