@@ -139,9 +139,14 @@ async def annotate(self: Any, what: str) -> Any:
     return dict(self.meta)
 
 
+def tell_of_begin() -> None:
+    print(f"began {current_task.request.id}", flush=True)
+
+
 @app.task
 async def wait(seconds: float = 60) -> str:
-    """Says in the log how it ends."""
+    """Says in the log that it has begun, and how it ends."""
+    tell_of_begin()
     try:
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
@@ -155,6 +160,7 @@ async def wait(seconds: float = 60) -> str:
 
 @app.task
 async def go_on_all_the_same() -> str:
+    tell_of_begin()
     try:
         await asyncio.sleep(60)
     except asyncio.CancelledError:
@@ -164,6 +170,7 @@ async def go_on_all_the_same() -> str:
 
 @app.task
 async def never_end() -> None:
+    tell_of_begin()
     while True:
         try:
             await asyncio.sleep(60)

@@ -32,6 +32,11 @@ OTHERS = [
 ]  # fmt: skip
 
 
+def wait_until_begun(started: Worker, result: Any) -> None:
+    """A job is claimed before its task begins, and one that has not begun is put back."""
+    wait_for(lambda: f"began {result.id}" in started.log)
+
+
 def start(worker: StartWorker, **options: Any) -> Worker:
     return worker(**{"app": APP, "pool": "custom", "env": CUSTOM, "concurrency": 50, **options})
 
@@ -131,7 +136,7 @@ def test_a_cancelled_job_ends_its_coroutine_by_a_cancellederror(
     app: Celery, running: Worker, rows: Rows
 ):
     result = tasks.wait.delay()
-    rows.wait(result.id, "executing")
+    wait_until_begun(running, result)
     before = running.log.count("wait: c")
 
     jobs(app).filter(id=result.id).cancel("enough")
@@ -152,7 +157,7 @@ def test_a_coroutine_that_swallows_its_cancellation_has_its_result(
     app: Celery, running: Worker, rows: Rows
 ):
     result = tasks.go_on_all_the_same.delay()
-    rows.wait(result.id, "executing")
+    wait_until_begun(running, result)
 
     jobs(app).filter(id=result.id).cancel()
 
@@ -163,7 +168,7 @@ def test_a_terminated_one_that_never_ends_is_left_to_itself(
     app: Celery, running: Worker, rows: Rows
 ):
     result = tasks.never_end.delay()
-    rows.wait(result.id, "executing")
+    wait_until_begun(running, result)
 
     jobs(app).filter(id=result.id).cancel(terminate=True)
 
@@ -238,7 +243,7 @@ def test_many_wait_over_three_connections(app: Celery, running: Worker, rows: Ro
 def test_a_warm_shutdown_waits_for_coroutines(app: Celery, worker: StartWorker, rows: Rows):
     stopping = start(worker, queues=["warm"])
     result = tasks.wait.apply_async((1.5,), queue="warm")
-    rows.wait(result.id, "executing")
+    wait_until_begun(stopping, result)
 
     assert stopping.stop() == 0
     assert rows.get(result.id)["state"] == "completed"
@@ -250,7 +255,7 @@ def test_a_cold_shutdown_ends_them_and_settles_their_rows(
     stopping = start(worker, queues=["cold"])
     early = tasks.wait.apply_async(queue="cold")
     late = tasks.annotate.apply_async(("plain",), queue="none")
-    rows.wait(early.id, "executing")
+    wait_until_begun(stopping, early)
 
     stopping.stop(signal.SIGQUIT)
 
@@ -265,7 +270,7 @@ def test_jobs_of_a_killed_worker_end_as_on_other_pools(
     killed = start(worker, queues=["killed"], conf={"task_acks_late": False})
     early = [tasks.wait.apply_async(queue="killed") for _ in range(5)]
     for each in early:
-        rows.wait(each.id, "executing")
+        wait_until_begun(killed, each)
     killed.kill()
     start(worker, queues=["killed"])
 
