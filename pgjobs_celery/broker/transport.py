@@ -312,10 +312,10 @@ class Transport(base.Transport):
             if self.sleep.is_silent and (rung := find_rung(self._node, self.channels)):
                 self.sleep.hang_bell(rung)
             return False
-        channels = self._idle_channels()
-        queues = {queue for each in channels for queue in each.queues}
+        if not (channels := self._idle_channels()):
+            return False
         rung = find_rung(self._node, channels) if self._seat is not None else None
-        if not channels or not self.sleep.begin(queues, rung):
+        if not self.sleep.begin({q for each in channels for q in each.queues}, rung):
             return False
         for channel in channels:
             channel.jobs.look_once_more()

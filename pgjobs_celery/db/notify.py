@@ -32,7 +32,7 @@ __all__ = [
 #: a queue was paused, resumed or limited, a queue was bound to an exchange.
 JOB, BACK, MESSAGE, DUE, RESULT, STATE, CANCEL, QUEUE = "j", "b", "m", "d", "r", "s", "c", "q"
 BOUND = "e"
-#: Events came, for queues that no consumer acknowledges from.
+#: Events came, for queues that go with their listeners.
 EVENT = "v"
 #: A job is ready, of which few were told: a number, a colon, and the queue's name follow.
 RUNG = "o"

@@ -13,13 +13,13 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.notify import (
     BELLS,
     RUNG,
-    SLEEPERS,
     Listener,
     work_channel,
 )
-from tests.conftest import Connection
 from tests.support.rows import put
 from tests.support.waiting import wait_for
+
+from .test_notify import locks
 
 pytestmark = pytest.mark.usefixtures("alone", "living_nodes")
 
@@ -108,7 +108,7 @@ def test_a_bell_is_rung_for_its_queues_only(database: Database, waiting: Waiting
 
 
 def test_one_that_waits_no_more_is_not_rung_for_and_the_others_are(
-    database: Database, waiting: Waiting, connection: Connection
+    database: Database, waiting: Waiting
 ):
     listeners = [waiting(bell, "celery") for bell in range(3)]
     listeners[0].announce([""])
@@ -116,9 +116,9 @@ def test_one_that_waits_no_more_is_not_rung_for_and_the_others_are(
     put(database, "a")
     assert heard(listeners) == [[], [], ["ocelery"]]
     # A silent one is told of what all are told.
-    before = locks(connection)
+    before = locks(database)
     listeners[2].close()
-    wait_for(lambda: locks(connection) == before - 3)  # its session has ended
+    wait_for(lambda: locks(database) == before - 3)  # its session has ended
     put(database, "b")
     assert heard(listeners[:2]) == [["jcelery"]] * 2
     listeners[1].announce(["celery"], ["celery"])
@@ -144,19 +144,8 @@ def test_in_a_transaction_all_are_told_with_its_commit(database: Database, waiti
     assert heard(listeners) == [["jcelery"]] * 3
 
 
-def test_ringing_leaves_no_lock_behind(
-    database: Database, waiting: Waiting, connection: Connection
-):
+def test_ringing_leaves_no_lock_behind(database: Database, waiting: Waiting):
     waiting(1, "celery")
-    before = locks(connection)
+    before = locks(database)
     put(database, "a", "b")
-    assert locks(connection) == before == 3
-
-
-def locks(connection: Connection) -> int:
-    (row,) = connection.execute(
-        "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database "
-        "WHERE l.locktype = 'advisory' AND l.classid = %s AND d.datname = current_database()",
-        [SLEEPERS],
-    ).fetchall()
-    return int(row["count"])
+    assert locks(database) == before == 3
