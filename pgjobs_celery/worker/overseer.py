@@ -23,6 +23,7 @@ from ..job.rows import ClaimKey
 from ..printable import guarded
 from ..scopes.frames import frame_of
 from .losses import raised
+from .pool import is_solo
 
 if TYPE_CHECKING:
     from ..node.node import Node
@@ -47,7 +48,7 @@ def runs_nothing(pool: Any) -> bool:
         return not greenlets
     if (executor := getattr(pool, "executor", None)) is not None:
         return executor._work_queue.empty() and all(map(is_idle, list(executor._threads)))
-    return type(pool).__module__.endswith(".solo") and not state.active_requests
+    return is_solo(pool) and not state.active_requests
 
 
 def is_idle(worker: threading.Thread) -> bool:

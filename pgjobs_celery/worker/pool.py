@@ -26,6 +26,11 @@ from .stopping import Stop
 MOST_TASKS = 1000
 
 
+def is_solo(pool: Any) -> bool:
+    """True for Celery's pool that runs each task where the worker's event loop runs."""
+    return type(pool).__module__.endswith(".solo")
+
+
 class WorkerPool:
     """A worker's pool: how much it can take, and what it has begun.
 
@@ -87,7 +92,7 @@ class WorkerPool:
     @property
     def holds_loop(self) -> bool:
         """True for the solo pool, whose task runs in the event loop."""
-        return type(self._consumer.pool).__module__.endswith(".solo")
+        return is_solo(self._consumer.pool)
 
     @property
     def begins_late(self) -> bool:

@@ -23,6 +23,7 @@ from ..errors import PgJobsError, RequirementMissing
 from ..maintenance.loop import Loop, Service
 from ..node.nodes import get_node
 from ..printable import guarded, one_line
+from .pool import is_solo
 
 if TYPE_CHECKING:
     from ..node.node import Node
@@ -169,8 +170,8 @@ class Probing(bootsteps.StartStopStep):
         now = time.monotonic()
         turned, answered = self._turned, self._probe.answered
         heartbeat = self._node.services.heartbeat
-        is_solo = type(self._consumer.pool).__module__.endswith(".solo")
-        is_excused = is_solo and state.active_requests  # its task runs in the event loop
+        # Its task runs in the event loop.
+        is_excused = is_solo(self._consumer.pool) and state.active_requests
         return Facts(
             is_consuming=self._is_consuming,
             turned=None if turned is None or is_excused else now - turned,
