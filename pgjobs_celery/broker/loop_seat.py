@@ -35,15 +35,22 @@ class LoopSeat:
         """Have a turn even if the loop has forgotten us."""
         self._loop.call_soon(self._on_tick)
 
-    def ring_at(self, due_at: float) -> bool:
-        """Have a turn at this time, by the monotonic clock; False if one comes earlier anyway."""
+    def ring_at(self, due_at: float, *, is_turned_soon: bool) -> bool:
+        """Have a turn at this time, by the monotonic clock; True if the loop must be woken for it.
+
+        For it has asked its timers already how long it may sleep. It need not be where it
+        ``is_turned_soon`` by something else, and asks them again.
+        """
+        seconds = due_at - time.monotonic()
+        if seconds <= 0:
+            return True
         if due_at >= self._alarm_at:
             return False
         self._silence()
         self._alarm_at = due_at
         # The timer alone makes the loop turn.
-        self._alarm = self._loop.call_later(max(0.0, due_at - time.monotonic()), self._forget_alarm)
-        return True
+        self._alarm = self._loop.call_later(seconds, self._forget_alarm)
+        return not is_turned_soon
 
     def leave(self) -> None:
         """Have no turn any more; the waker stays open."""

@@ -48,7 +48,7 @@ from .declaration import Management
 from .driver import DRIVER, let_workers_talk
 from .feed import NEVER
 from .loop_seat import LoopSeat
-from .news import act_on, end_cancelled, find_rung
+from .news import act_on, end_cancelled, find_rung, is_turned_soon
 from .own_queues import OwnQueues
 from .sleep import Sleep
 
@@ -243,14 +243,14 @@ class Transport(base.Transport):
             waker.close()
 
     def _on_tick(self) -> None:
-        if (self._take_turn() and self._may_have_more()) or self._fall_asleep():
+        delivered = self._take_turn()
+        if (delivered and self._may_have_more()) or self._fall_asleep():
             # The loop must not wait before it asks again.
             self.wake(always=True)
         elif self._seat is not None:
-            due_at = self._due_at()
-            # Nobody wakes us for what stands below the floors. The loop has asked its timers
-            # already how long it may sleep: once more.
-            if due_at <= time.monotonic() or self._seat.ring_at(due_at):
+            is_soon = delivered > 0 and is_turned_soon(self._node)
+            # Nobody wakes us for what stands below the floors.
+            if self._seat.ring_at(self._due_at(), is_turned_soon=is_soon):
                 self.wake(always=True)
         if self.sleep.bell:
             self._pass_on()
