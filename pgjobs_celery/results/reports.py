@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import select
 import signal
 import sys
@@ -46,11 +47,16 @@ class _Child:
 
     def __init__(self) -> None:
         self.is_one = False
+        #: The process that was looked at: to ask for a signal's handler takes 3 µs.
+        self._looked_at = 0
         #: The soft time limit may still end the task.
         self.may_be_ended = False
 
     def recognise(self) -> None:
         """See whether this is a child: billiard's handler of soft time limits tells."""
+        if self._looked_at == (pid := os.getpid()):
+            return
+        self._looked_at = pid
         if _SOFT_LIMIT and signal.getsignal(_SOFT_LIMIT) is pool.soft_timeout_sighandler:
             self.is_one = True
             signal.signal(_SOFT_LIMIT, self._on_soft_limit)
