@@ -84,12 +84,12 @@ class Sender:
         """Some more are to be sent: what those before were made after holds no longer."""
         self._template, self._sent = None, 0
 
-    def send(self, args: Any, kwargs: Any, task_id: str = "") -> str:
-        """Send one; its id, a new one unless it is given."""
+    def send(self, args: Any, kwargs: Any, new_id: str = "") -> str:
+        """Send one; its id, ``new_id`` if the caller has made one for it just now."""
         task, amqp, options = self._task, self._amqp, self._options
         if self._header is not None:
             self._header(*args, **kwargs)
-        task_id = task_id or uuid()
+        task_id = new_id or uuid()
         template = self._find_template()
         if template is not None:
             if self._backend is not None:

@@ -33,6 +33,8 @@ class Insertion(NamedTuple):
     receipt: Receipt | None = None
     #: It may be committed before it is on disk.
     is_relaxed: bool = False
+    #: Its id was made for it just now, and it may run at once.
+    is_fresh: bool = False
     #: The key with which it is published once, and a hash of its arguments.
     idempotency: Idempotency | None = None
     arguments: bytes | None = None
@@ -83,7 +85,11 @@ def _insert(database: Database, insertion: Insertion, first: float | None) -> bo
 
     def is_inserted() -> bool:
         return database.jobs.insert_job(
-            insertion.job, insertion.run, first, may_be_lost=insertion.may_be_lost
+            insertion.job,
+            insertion.run,
+            first,
+            may_be_lost=insertion.may_be_lost,
+            is_fresh=insertion.is_fresh,
         )
 
     node = get_node(database)

@@ -68,11 +68,11 @@ class Template:
             batch.discard()
         if len(steps) != 1 or not isinstance(steps[0], Insertion):
             return False
-        self._insertion = steps[0]
-        one = self._insertion
+        one = steps[0]
         if one.guard or one.receipt or one.idempotency or one.run.is_own:
             return False
-        job = self._insertion.job
+        job = one.job
+        self._insertion = one._replace(is_fresh=job.eta is None and job.delay is None)
         self._find_lane = self._to_laner(job)
         self._is_root = job.root_id == job.task_id
         self._serializer = options.get("serializer") or self._amqp.app.conf.task_serializer
@@ -82,7 +82,7 @@ class Template:
         return job.task_id == self._own[0] and parts[1::2] == places
 
     def put(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Publish a job with this id and these arguments."""
+        """Publish a job with these arguments, and an id that was made for it just now."""
         args, kwargs = args or (), kwargs or {}
         channel, amqp, texts = self._producer.channel, self._amqp, self._texts
         body, _, encoding = self._producer._prepare(

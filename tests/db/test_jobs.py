@@ -57,6 +57,39 @@ def test_a_published_job_is_a_row_with_all_that_was_given(database, connection):
     assert found["inserted_at"] == found["scheduled_at"]
 
 
+@pytest.mark.parametrize("ttl", [None, 30.0, 90.0])
+@pytest.mark.parametrize("expires_at", [None, datetime(2099, 1, 1, tzinfo=timezone.utc)])
+def test_a_fresh_job_is_a_row_as_any_other(database, connection, ttl, expires_at):
+    connection.execute("INSERT INTO pgjobs.queues (name, message_ttl) VALUES ('brief', 60)")
+    for queue in ("brief", "celery"):
+        common = {
+            "queue": queue, "root_id": "r", "parent_id": "p", "group_id": "g", "group_index": 3,
+            "priority": 7, "expires_at": expires_at, "ttl": ttl, "tags": ["t"], "meta": '{"k": 1}',
+            "lane": None, "cost": 2,
+        }  # fmt: skip
+        database.jobs.insert_new_job(new_job(f"{queue} new", **common))
+        database.jobs.insert_fresh_job(new_job(f"{queue} fresh", **common))
+        new, fresh = (row(connection, f"{queue} {kind}") for kind in ("new", "fresh"))
+        # Of two statements, one after the other.
+        for times in ("expires_at", "scheduled_at"):
+            new[times], fresh[times] = (
+                each[times] and round((each[times] - each["inserted_at"]).total_seconds())
+                for each in (new, fresh)
+            )
+        for name in ("id", "seq", "task_id", "inserted_at"):
+            del new[name], fresh[name]
+        assert fresh == new
+
+
+def test_a_fresh_job_whose_id_has_a_row_changes_nothing(database, connection):
+    put(database, "a")
+    before = row(connection, "a")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        database.jobs.insert_fresh_job(new_job("a", queue="other"))
+    assert row(connection, "a") == before
+    put(database, "b")
+
+
 def test_a_delay_goes_by_the_clock_of_the_database(database, connection):
     put(database, "a", eta=-3600, delay=60.0)
     found = row(connection, "a")

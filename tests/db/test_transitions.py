@@ -78,6 +78,7 @@ TRANSITIONS = {
         f"none {REPORTED} {STORED}": "available",
         FORBIDDEN: "cancelled",
     },
+    "insert_fresh_job": {"none": "available"},
     "insert_new_job": {"none": "available"},
     "insert_new_job with an eta": {"none": "scheduled"},
     "insert_jobs": {"none": "available"},
@@ -245,6 +246,11 @@ def insert_job(eta: float | None = None, holder: Fence | None = None, **more: An
     )
 
 
+def insert_fresh_job(db: Database, job: Target) -> None:
+    with suppress(psycopg.errors.UniqueViolation):
+        db.jobs.insert_fresh_job(new_job(job.task_id))
+
+
 def insert_new_job(eta: float | None = None) -> AboutOne:
     return lambda db, job: db.jobs.insert_new_job(new_job(job.task_id, eta=eta))
 
@@ -373,6 +379,7 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
     "insert_job by the holder with an eta": [insert_job(60, MY_CLAIM)],
     "insert_job of a child again": [insert_job(is_repeated=True)],
     "forbid_jobs": [lambda db, job: db.jobs.forbid_jobs([job.task_id])],
+    "insert_fresh_job": [insert_fresh_job],
     "insert_new_job": [insert_new_job(), insert_new_job(-60)],
     "insert_new_job with an eta": [insert_new_job(60)],
     "insert_jobs": [insert_jobs(), insert_jobs(-60)],

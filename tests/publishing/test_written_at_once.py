@@ -21,6 +21,7 @@ from celery import Celery, signals
 from kombu.exceptions import OperationalError
 
 from pgjobs_celery import PgTask
+from pgjobs_celery.control.app import database_of
 from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.failures import connection_failed
 from pgjobs_celery.errors import InvalidOption
@@ -30,6 +31,7 @@ from pgjobs_celery.testing import testing
 from ..conftest import Connection
 from ..support.built import celerys_own, note_built
 from ..support.consumers import get_rows
+from ..support.proxies import Proxy
 from .test_lanes import make_fair
 from .test_repeated import KINDS, arguments, assert_rows_are_celerys, running, with_tasks
 
@@ -77,6 +79,30 @@ def test_celery_builds_the_first_only(
         app.tasks["silent"].delay(index)
     assert len(built) == 3 * BUILT
     assert [row["queue"] for row in get_rows(connection)] == ["celery", "mail", "celery"] * 6
+
+
+def test_an_id_that_was_made_for_the_job_is_not_looked_for(
+    add: Any, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """In a transaction it is: an error would end that."""
+    statements: list[str] = []
+    run = Database.run
+
+    def run_and_note(self: Database, *transactions: Any) -> Any:
+        statements.append(transactions[0][0].prepared.name.decode())
+        return run(self, *transactions)
+
+    warm(add)
+    monkeypatch.setattr(Database, "run", run_and_note)
+    add.delay(1)
+    add.apply_async((2,), task_id="own")
+    database = database_of(add.app)
+    with database.transaction():
+        add.delay(3)
+    assert [each for each in statements if "insert" in each] == [
+        "insert_fresh_job", "insert_new_job", "insert_new_job",
+    ]  # fmt: skip
+    assert arguments(connection)[BUILT:] == [[1], [2], [3]]
 
 
 def test_a_call_that_says_more_for_itself_is_celerys(
@@ -309,7 +335,7 @@ def publish_through_errors(
     run, left, ran = Database.run, [errors], [0]
 
     def run_and_fail(self: Database, *transactions: Any) -> Any:
-        if transactions[0][0].prepared.name not in (b"insert_new_job", b"insert_job"):
+        if not transactions[0][0].prepared.name.startswith(b"insert_"):
             return run(self, *transactions)
         ran[0] += 1
         if not left[0]:
@@ -335,6 +361,20 @@ def test_celery_tries_again_where_the_connection_is_lost(
     assert ran >= 3
     assert [row["task_id"] for row in get_rows(connection)][BUILT:] == [result.id]
     assert add.delay(6).id == get_rows(connection)[-1]["task_id"]
+
+
+def test_a_job_whose_answer_was_cut_off_is_there_once(url: str, connection: Connection):
+    with Proxy(url) as proxy:
+        app = with_tasks(Celery("cut", broker=proxy.url, set_as_current=False))
+        add = app.tasks["add"]
+        warm(add)
+        proxy.cut_answer("insert_fresh_job")
+        result = add.delay(5)
+        assert proxy.cuts == 1
+        add.delay(6)
+        app.close()
+    assert [row["task_id"] for row in get_rows(connection)].count(result.id) == 1
+    assert arguments(connection) == [[0]] * BUILT + [[5], [6]]
 
 
 def test_a_job_that_has_run_before_its_answer_was_lost_does_not_run_again(

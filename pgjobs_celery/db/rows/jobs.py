@@ -42,12 +42,13 @@ class Jobs:
         first: float | None = None,
         *,
         may_be_lost: bool = False,
+        is_fresh: bool = False,
     ) -> bool:
         """Insert a job, committed when this returns, and wake a worker that waits for its queue.
 
         False if nothing changed, because its id waits or runs. ``first``: when it was sent before,
         by the monotonic clock, if the answer to that was cut off. ``may_be_lost``: see
-        :meth:`insert_new_job`.
+        :meth:`insert_new_job`. ``is_fresh``: see :meth:`insert_fresh_job`, which is tried once.
         """
         begun, tries = time.monotonic(), 0
 
@@ -56,6 +57,9 @@ class Jobs:
             tries += 1
             if tries > 1:
                 first = first or begun
+            if is_fresh and first is None and not self._session.is_in_transaction:
+                self.insert_fresh_job(job, may_be_lost=may_be_lost)
+                return True
             is_new = run.holder is None and not run.is_holder_only
             if is_new and self.insert_new_job(job, may_be_lost=may_be_lost):
                 return True
@@ -71,13 +75,22 @@ class Jobs:
         ``may_be_lost``: it is committed before it is on disk, unless it is part of a transaction.
         """
         channel = self._session.joined_channel
-        statement = self._session.call("insert_new_job", channel=channel, **job._asdict())
-        calls = [*relaxing(self._session, may_be_lost), statement]
-        return bool(self._session.run(calls, *wake_calls(self._session, job))[len(calls) - 1])
+        insertion = self._session.call("insert_new_job", channel=channel, **job._asdict())
+        settings = relaxing(self._session, may_be_lost)
+        return bool(self._send(insertion, job, settings)[len(settings)])
 
-    def _send(self, insertion: Call, job: NewJob) -> list[list[Row]]:
+    def insert_fresh_job(self, job: NewJob, *, may_be_lost: bool = False) -> None:
+        """As :meth:`insert_new_job`, in less time, for an id that was made for this job just now.
+
+        The job may run at once, and this thread is in no transaction. Raises UniqueViolation if
+        the id has a row.
+        """
+        insertion = self._session.call("insert_fresh_job", **job._asdict())
+        self._send(insertion, job, relaxing(self._session, may_be_lost))
+
+    def _send(self, insertion: Call, job: NewJob, settings: Sequence[Call] = ()) -> list[list[Row]]:
         """Run it, and wake workers in the same flush."""
-        return self._session.run([insertion], *wake_calls(self._session, job))
+        return self._session.run([*settings, insertion], *wake_calls(self._session, job))
 
     def _insertion(self, job: NewJob, run: Run, since: float | None) -> Call:
         holder, parent = run.holder, run.parent
