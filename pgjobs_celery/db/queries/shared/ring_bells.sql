@@ -18,7 +18,8 @@ WITH waits AS (
            || pg_catalog.mod(f.first + n.number * f.step, %(bells)s::integer)::text AS bell
     FROM waits,
          (SELECT pg_catalog.floor(pg_catalog.random() * %(bells)s::float8)::integer AS first,
-                 2 * pg_catalog.floor(pg_catalog.random() * 8::float8)::integer + 1 AS step) AS f,
+                 2 * pg_catalog.floor(
+                   pg_catalog.random() * %(bells)s::float8 / 2::float8)::integer + 1 AS step) AS f,
          pg_catalog.generate_series(1, %(bells)s::integer) AS n (number)) AS b
   WHERE CASE WHEN pg_catalog.pg_try_advisory_lock(
                     %(space)s::integer, pg_catalog.hashtext(b.bell || %(name)s))
