@@ -65,7 +65,7 @@ class RowResults(base.Backend):
 
     @property
     def _is_extended(self) -> bool:
-        return bool(self.app.conf.find_value_for_key("extended", "result"))
+        return bool(self.app.conf.result_extended)
 
     def _encoded(self, value: Any) -> bytes:
         """Encode in the result serializer, which may return text."""
