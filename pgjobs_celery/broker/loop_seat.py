@@ -35,7 +35,7 @@ class LoopSeat:
         """Have a turn even if the loop has forgotten us."""
         self._loop.call_soon(self._on_tick)
 
-    def ring_at(self, due_at: float, *, is_turned_soon: bool) -> bool:
+    def ring_at(self, due_at: float, is_turned_soon: Callable[[], bool]) -> bool:
         """Have a turn at this time, by the monotonic clock; True if the loop must be woken for it.
 
         For it has asked its timers already how long it may sleep. It need not be where it
@@ -50,7 +50,7 @@ class LoopSeat:
         self._alarm_at = due_at
         # The timer alone makes the loop turn.
         self._alarm = self._loop.call_later(seconds, self._forget_alarm)
-        return not is_turned_soon
+        return not is_turned_soon()
 
     def leave(self) -> None:
         """Have no turn any more; the waker stays open."""

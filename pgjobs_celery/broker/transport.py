@@ -248,9 +248,9 @@ class Transport(base.Transport):
             # The loop must not wait before it asks again.
             self.wake(always=True)
         elif self._seat is not None:
-            is_soon = delivered > 0 and is_turned_soon(self._node)
             # Nobody wakes us for what stands below the floors.
-            if self._seat.ring_at(self._due_at(), is_turned_soon=is_soon):
+            due_at = self._due_at()
+            if self._seat.ring_at(due_at, lambda: delivered > 0 and is_turned_soon(self._node)):
                 self.wake(always=True)
         if self.sleep.bell:
             self._pass_on()

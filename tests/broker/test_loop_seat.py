@@ -12,6 +12,14 @@ from pgjobs_celery.broker.loop_seat import LoopSeat
 from pgjobs_celery.scopes.waker import Waker
 
 
+def never() -> bool:
+    return False
+
+
+def always() -> bool:
+    return True
+
+
 class Seat:
     """A seat in a real loop, whose turns are counted."""
 
@@ -42,22 +50,22 @@ def seat() -> Iterator[Seat]:
 
 def test_what_is_due_needs_a_turn_at_once(seat: Seat):
     now = time.monotonic()
-    assert seat.seat.ring_at(now - 1, is_turned_soon=False)
-    assert seat.seat.ring_at(now - 1, is_turned_soon=True)
+    assert seat.seat.ring_at(now - 1, is_turned_soon=never)
+    assert seat.seat.ring_at(now - 1, is_turned_soon=always)
     assert not seat.hub.timer.queue
 
 
 def test_what_is_never_due_needs_none(seat: Seat):
-    assert not seat.seat.ring_at(float("inf"), is_turned_soon=False)
+    assert not seat.seat.ring_at(float("inf"), is_turned_soon=never)
     assert not seat.hub.timer.queue
 
 
 def test_the_loop_must_be_woken_for_an_earlier_alarm_only(seat: Seat):
     now = time.monotonic()
-    assert seat.seat.ring_at(now + 60, is_turned_soon=False)
-    assert not seat.seat.ring_at(now + 60, is_turned_soon=False)
-    assert not seat.seat.ring_at(now + 90, is_turned_soon=False)
-    assert seat.seat.ring_at(now + 30, is_turned_soon=False)
+    assert seat.seat.ring_at(now + 60, is_turned_soon=never)
+    assert not seat.seat.ring_at(now + 60, is_turned_soon=never)
+    assert not seat.seat.ring_at(now + 90, is_turned_soon=never)
+    assert seat.seat.ring_at(now + 30, is_turned_soon=never)
 
 
 def test_a_loop_that_is_turned_soon_need_not_be_woken_and_rings_in_time(seat: Seat):
@@ -65,7 +73,7 @@ def test_a_loop_that_is_turned_soon_need_not_be_woken_and_rings_in_time(seat: Se
 
     def ring_once() -> None:
         seat.on_turn = lambda: None
-        assert not seat.seat.ring_at(due_at, is_turned_soon=True)
+        assert not seat.seat.ring_at(due_at, is_turned_soon=always)
         seat.waker.wake()  # as the report of a child does
 
     seat.on_turn = ring_once
