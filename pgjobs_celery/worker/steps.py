@@ -131,6 +131,8 @@ class Tracking(bootsteps.StartStopStep):
             if self._hearing is not None:
                 self._hearing.start()
             self._sent += channel.let_go()
+            # Its bell must not be rung: Celery's own step may find nothing left to cancel.
+            channel.transport.queues_changed()
             with contextlib.suppress(*CONNECTION_ERRORS):  # the node goes on trying
                 channel.node.flush()
 
