@@ -46,9 +46,11 @@ def bells(connection: Connection) -> Callable[[], int]:
     return count
 
 
-def start_workers(worker: StartWorker, bells: Callable[[], int], count: int) -> list[Worker]:
-    """Workers of one process each that wait for a job."""
-    workers = [worker(concurrency=1, conf=QUIET, wait=False) for _ in range(count)]
+def start_workers(
+    worker: StartWorker, bells: Callable[[], int], count: int, concurrency: int = 1
+) -> list[Worker]:
+    """Workers that wait for a job."""
+    workers = [worker(concurrency=concurrency, conf=QUIET, wait=False) for _ in range(count)]
     wait_for(lambda: bells() == count, 60)
     return workers
 
@@ -114,8 +116,11 @@ def test_where_those_that_were_told_are_stopped_another_finds_the_jobs_before_lo
 def test_workers_that_leave_take_their_bells_down(
     app: Celery, worker: StartWorker, rows: Rows, bells: Callable[[], int], tmp_path: Path
 ):
-    """They wait for their tasks, perhaps for long, and consume from no queue any more."""
-    leaving = start_workers(worker, bells, 3)
+    """They wait for their tasks, perhaps for long, and consume from no queue any more.
+
+    They have room for another task each, or would have been told in vain, and silent before.
+    """
+    leaving = start_workers(worker, bells, 3, concurrency=2)
     with held_up(tmp_path, 3):
         for each in leaving:
             each.send(signal.SIGTERM)
