@@ -154,7 +154,8 @@ def draw_latency(readings: Readings, theme: Theme) -> Figure | None:
         if not has_any:
             return None
         low, high = each.get_xlim()
-        ticks = [tick for tick in (0.5, 1, 2, 3, 5, 10, 20, 50, 100) if low <= tick <= high]
+        steps = (0.5, 1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 50, 100)
+        ticks = [tick for tick in steps if low <= tick <= high]
         each.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         each.set_ylabel("percent of tasks", color=theme.muted, fontsize=9)
     add_legend(axes[0], theme, "lower right")
