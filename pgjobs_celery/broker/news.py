@@ -52,7 +52,7 @@ def find_rung(node: Node, channels: Sequence[Channel]) -> set[str] | None:
 def is_turned_soon(node: Node) -> bool:
     """True where a child tells at once that it has begun the job that it was sent just now.
 
-    It may run on our processor, and would wait until the loop had turned once more before: 0.1 ms.
+    It may run on our processor, and would wait there until the loop had turned once more: 0.1 ms.
     """
     pool = node.pool
     return pool is not None and pool.has_processes and node.holdings.in_pool <= pool.capacity
