@@ -66,11 +66,6 @@ class Outcome(NamedTuple):
     #: The task's name and id, if receivers of signals must be told of the job's end.
     job: tuple[str, str] | None = None
 
-    @property
-    def leaves_report(self) -> bool:
-        """True if the state that the task last reported stays, because its end is not stored."""
-        return not self.is_stored or (self.state is State.COMPLETED and self.result is None)
-
 
 class FinishedJob(NamedTuple):
     """A job that has come to its end; that is written."""

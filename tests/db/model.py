@@ -200,6 +200,7 @@ class Model:
             return False
         is_back = outcome.state is State.AVAILABLE
         is_spent = is_back and outcome.counts and job.attempt >= job.max_attempts
+        is_silent = outcome.state is State.COMPLETED and outcome.result is None
         if is_spent and outcome.error is None:
             job.errors.append(("DeliveryLimitExceeded", job.attempt))
         else:
@@ -213,7 +214,7 @@ class Model:
             job.attempt -= 1
             job.reported, job.result, job.has_result = reported, result, has_result
             self.given_back.add(job.task_id)
-        elif outcome.leaves_report and not is_spent:
+        elif (not outcome.is_stored or is_silent) and not is_spent:
             # Nothing is stored of its end: what was stored last stands.
             job.reported, job.result, job.has_result = reported, result, has_result
             if outcome.state is State.DISCARDED:

@@ -238,13 +238,20 @@ def test_tallying_finds_its_rows_by_their_ids(filled):
     assert plan.scans() == {("Index Scan", "jobs_pkey")}, plan
 
 
+OUTCOMES = {
+    "node": str(A), "ids": [1, 2], "attempts": [1, 1], "waiters": ["w"] * 2, "channel": "c",
+    "kind": "r", "space": 1,
+}  # fmt: skip
+
 SETTLE = {
-    "node": str(A), "ids": [1, 2], "attempts": [1, 1], "states": ["completed"] * 2,
-    "counts": [True] * 2, "leaves": [False] * 2, "delays": [None] * 2, "errors": ["{}"] * 2,
-    "results": [b""] * 2,
-    "result_types": ["x"] * 2, "children": ["[]"] * 2, "waiters": ["w"] * 2,
-    "losses": [True, False], "channel": "c", "kind": "r", "space": 1, "work_channel": "w",
-    "back": "b", "due": "d",
+    "settle_completed": {
+        **OUTCOMES, "results": [b""] * 2, "result_types": ["x"] * 2, "children": ["[]"] * 2,
+    },
+    "settle_others": {
+        **OUTCOMES, "states": ["discarded"] * 2, "counts": [True] * 2, "leaves": [False] * 2,
+        "delays": [None] * 2, "errors": ["{}"] * 2, "losses": [True, False], "work_channel": "w",
+        "back": "b", "due": "d",
+    },
 }  # fmt: skip
 
 RESULT = {
@@ -254,8 +261,9 @@ RESULT = {
 }  # fmt: skip
 
 
-def test_settling_finds_its_rows_by_their_ids(filled):
-    plan = Plan(filled, "settle_jobs", **SETTLE)
+@pytest.mark.parametrize("name", SETTLE)
+def test_settling_finds_its_rows_by_their_ids(filled, name):
+    plan = Plan(filled, name, **SETTLE[name])
     assert plan.scans() == {("Index Scan", "jobs_pkey")}, plan
 
 

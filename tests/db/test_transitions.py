@@ -22,6 +22,7 @@ from pgjobs_celery.db.database import Database
 from pgjobs_celery.db.dsn import parse_url
 from pgjobs_celery.db.rows.claims import Pending
 from pgjobs_celery.db.rows.results import Origin
+from pgjobs_celery.db.rows.settling import forgive_call
 from pgjobs_celery.db.rows.unique_jobs import Conflict, Guard
 from pgjobs_celery.db.sql import QUERIES
 from pgjobs_celery.job.flow_options import QueueRules
@@ -108,16 +109,16 @@ TRANSITIONS = {
     "complete_job": {MINE: "completed"},
     "claim_jobs by a node that is not alive": {},
     "claim_jobs of another queue": {},
-    "settle_jobs completed": {MINE: "completed"},
-    "settle_jobs discarded": {MINE: "discarded"},
-    "settle_jobs cancelled": {MINE: "cancelled"},
-    "settle_jobs available": {"executing": "available", "executing(last)": "discarded"},
-    "settle_jobs available, not counted": {MINE: "available"},
-    "settle_jobs retryable": {"executing": "retryable", "executing(last)": "discarded"},
-    "settle_jobs snoozed": {MINE: "scheduled"},
+    "settle_completed": {MINE: "completed"},
+    "settle_others discarded": {MINE: "discarded"},
+    "settle_others cancelled": {MINE: "cancelled"},
+    "settle_others available": {"executing": "available", "executing(last)": "discarded"},
+    "settle_others available, not counted": {MINE: "available"},
+    "settle_others retryable": {"executing": "retryable", "executing(last)": "discarded"},
+    "settle_others snoozed": {MINE: "scheduled"},
     # Nobody's to run: as a report without a message.
-    "settle_jobs replaced": {MINE: "executing"},
-    "settle_jobs with what is no outcome": {},
+    "settle_others replaced": {MINE: "executing"},
+    "settle_others with what is no outcome": {},
     "begin_jobs": {MINE: "same"},
     "requeue_success": {"completed(told)": "available"},
     "finish_job completed": {MINE: "completed"},
@@ -263,12 +264,16 @@ def settle_job(
     state: State, counts: bool = True, error: str | None = None, delay: float | None = None
 ) -> AboutOne:
     def settle(db: Database, job: Target) -> object:
-        result = None if error else result_of(job)
+        result = result_of(job) if state is State.COMPLETED else None
         entry = error and error_entry(error, "")
         outcome = Outcome(job.id, 1, state, entry, counts, delay, result=result)
         return db.claims.settle_jobs(ME, [outcome])
 
     return settle
+
+
+def settle_nothing_stored(db: Database, job: Target) -> object:
+    return db.claims.settle_jobs(ME, [Outcome(job.id, 1, State.COMPLETED)])
 
 
 def insert_unique_job(same: bool) -> AboutOne:
@@ -365,7 +370,7 @@ def forgive_interrupted(database: Database, job: Target) -> None:
             "INSERT INTO pgjobs.steps (job, name, attempt) VALUES (%s, 's', 1)", (job.id,)
         )
     cut = Outcome(job.id, 1, State.AVAILABLE, is_interrupted=True)
-    database.run([database.claims._forgive(ME, [cut], 20)])
+    database.run([forgive_call(database, ME, [cut], 20)])
 
 
 ERRORS = (None, "Failed")
@@ -400,21 +405,22 @@ ABOUT_ONE: dict[str, list[AboutOne]] = {
             job.task_id, Guard(job.task_id.encode(), list(State), None)
         )
     ],
+    "settle_completed": [settle_job(State.COMPLETED), settle_nothing_stored],
     **{
-        f"settle_jobs {state}": [
+        f"settle_others {state}": [
             settle_job(state, counts, error) for counts, error in product((True, False), ERRORS)
         ]
-        for state in FINAL
+        for state in FINAL - {State.COMPLETED}
     },
-    "settle_jobs available": [settle_job(State.AVAILABLE, True, error) for error in ERRORS],
-    "settle_jobs available, not counted": [settle_job(State.AVAILABLE, counts=False)],
-    "settle_jobs retryable": [
+    "settle_others available": [settle_job(State.AVAILABLE, True, error) for error in ERRORS],
+    "settle_others available, not counted": [settle_job(State.AVAILABLE, counts=False)],
+    "settle_others retryable": [
         settle_job(State.RETRYABLE, error=error, delay=delay)
         for error, delay in product(ERRORS, (0.0, 60.0))
     ],
-    "settle_jobs snoozed": [settle_job(State.SCHEDULED, counts=False, delay=60.0)],
-    "settle_jobs replaced": [settle_job(State.EXECUTING)],
-    "settle_jobs with what is no outcome": [
+    "settle_others snoozed": [settle_job(State.SCHEDULED, counts=False, delay=60.0)],
+    "settle_others replaced": [settle_job(State.EXECUTING)],
+    "settle_others with what is no outcome": [
         settle_job(state, counts=False) for state in (State.SCHEDULED, State.RETRYABLE)
     ],
     "forgive_interrupted": [forgive_interrupted],

@@ -14,16 +14,12 @@ from ...job.rows import FIRST_PLACE, Bucket, Claim, Slots
 from ...job.states import State
 from .. import notify
 from ..connection import CONNECTION_ERRORS, Call
-from ..notify import waiter
 from .flow import MOST_SHUT, LaneLook, find_calls, lane_calls, read_lanes
 from .messages import Messages
+from .settling import read_settled, settle_calls
 
 if TYPE_CHECKING:
     from ..session import Session
-
-
-#: Where an attempt has ended and its job has not.
-_AGAIN = (State.RETRYABLE, State.SCHEDULED)
 
 
 class Rescued(NamedTuple):
@@ -145,7 +141,7 @@ class Claims:
             calls["find_freed"] = self._session.call("find_freed", ids=list(ended), limit=MOST_SHUT)
         rows = dict(zip(calls, self._session.run(list(calls.values())), strict=True))
         self._wake([queue for (queue,) in rows.get("find_freed", ())])
-        settled = {row[0]: State(row[1]) for row in rows.get("settle_jobs", ())}
+        settled = read_settled(rows)
         look = None
         if lanes:
             claims, look = read_lanes(lanes.queue, rows)
@@ -304,15 +300,8 @@ class Claims:
     def _writes(self, node: UUID, pending: Pending, bound: int) -> dict[str, Call]:
         """The statements that write what is pending, by their names."""
         calls: dict[str, Call] = {}
-        outcomes = pending.outcomes
-        if outcomes:
-            if any(each.is_interrupted for each in outcomes):
-                calls["forgive_interrupted"] = self._forgive(node, outcomes, bound)
-            calls["settle_jobs"] = self._settle(node, outcomes)
-            if again := [each.id for each in outcomes if each.state in _AGAIN]:
-                calls["tally_retries"] = self._session.call("tally_retries", ids=again)
-            if back := [each.id for each in outcomes if each.state is State.AVAILABLE]:
-                calls["tell_lanes"] = self._session.call("tell_lanes", ids=back)
+        if pending.outcomes:
+            calls |= settle_calls(self._session, node, pending.outcomes, bound)
         if pending.read:
             calls["delete_messages"] = self._session.call(
                 "delete_messages", node=node, ids=list(pending.read)
@@ -344,39 +333,4 @@ class Claims:
             locked=locked,
             limit=limit,
             is_alone=is_alone,
-        )
-
-    def _forgive(self, node: UUID, outcomes: Sequence[Outcome], bound: int) -> Call:
-        cut = [each for each in outcomes if each.is_interrupted]
-        return self._session.call(
-            "forgive_interrupted",
-            node=node,
-            ids=[each.id for each in cut],
-            attempts=[each.attempt for each in cut],
-            bound=bound,
-        )
-
-    def _settle(self, node: UUID, outcomes: Sequence[Outcome]) -> Call:
-        results = [outcome.result for outcome in outcomes]
-        return self._session.call(
-            "settle_jobs",
-            node=node,
-            ids=[outcome.id for outcome in outcomes],
-            attempts=[outcome.attempt for outcome in outcomes],
-            states=[outcome.state.value for outcome in outcomes],
-            counts=["t" if outcome.counts else "f" for outcome in outcomes],
-            delays=[outcome.delay for outcome in outcomes],
-            errors=[outcome.error for outcome in outcomes],
-            results=[result.result if result else None for result in results],
-            result_types=[result.result_type if result else None for result in results],
-            children=[result.children if result else None for result in results],
-            leaves=["t" if outcome.leaves_report else "f" for outcome in outcomes],
-            waiters=[waiter(outcome.awaited) if outcome.awaited else None for outcome in outcomes],
-            losses=["t" if outcome.was_lost else "f" for outcome in outcomes],
-            channel=notify.result_channel(self._session.schema),
-            kind=notify.RESULT,
-            work_channel=notify.work_channel(self._session.schema),
-            back=notify.BACK,
-            due=notify.DUE,
-            space=notify.SLEEPERS,
         )

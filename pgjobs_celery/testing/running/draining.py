@@ -208,7 +208,7 @@ def _with_meta(job: Enqueued, performed: Performed) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """A count, or 0 for a value edited by hand: as settle_jobs.sql reads it."""
+    """A count, or 0 for a value edited by hand: as settle_others.sql reads it."""
     return value if is_number(value) else 0
 
 

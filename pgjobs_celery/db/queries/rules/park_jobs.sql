@@ -1,5 +1,5 @@
 -- Jobs that this node has just claimed and that are paused go back in line, at their place and without the
--- attempt, each in a lane that is shut for as long as the pause holds; fenced as settle_jobs is. One that
+-- attempt, each in a lane that is shut for as long as the pause holds; fenced as settle_completed is. One that
 -- must be cancelled is not parked: its worker sees to that.
 UPDATE pgjobs.jobs AS j
 SET state = 'available',

@@ -1,6 +1,6 @@
 -- Complete the job in its task's own transaction, as the last statement before the commit: the row is
 -- locked for no longer. Fenced as finish_job is. Where nothing is stored (leaves) the row keeps what was
--- reported before, as settle_jobs has it.
+-- reported before, as settle_completed has it.
 -- The time is that of this statement: now() is when the transaction began, and by then ends may have
 -- been counted for good that are later than that (fold_ends).
 -- The numbers of the transaction and of its session tell later whether it was committed (find_commit).

@@ -1,5 +1,5 @@
--- What became of claimed jobs, in one statement: finished, or back in line. Fenced by id, attempt
--- and node, and not by state: a predicate on state lets a tiny partial index capture it.
+-- What became of claimed jobs that have not completed, in one statement: ended in another way, or back in
+-- line. Fenced as in settle_completed.
 -- Back in line keeps its place, or waits for its delay (a retry, a snooze). An attempt that never
 -- started, or that was snoozed, is not counted (counts = false). One that was the last is discarded
 -- instead, so that a job that kills its worker stops at some point; one that somebody wants cancelled
@@ -13,7 +13,7 @@ WITH settled AS (
   SET state = pgjobs.settled_state(j, s.state, s.counts),
       attempt = CASE WHEN s.counts THEN j.attempt ELSE greatest(j.attempt - 1, 0) END,
       finished_at = CASE WHEN pgjobs.settled_state(j, s.state, s.counts)
-                              IN ('completed', 'discarded', 'cancelled') THEN pg_catalog.now() END,
+                              IN ('discarded', 'cancelled') THEN pg_catalog.now() END,
       due_at = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) IN ('retryable', 'scheduled')
                     THEN pg_catalog.now() + s.delay * interval '1 second' END,
       scheduled_at = CASE WHEN s.delay IS NULL THEN j.scheduled_at
@@ -26,29 +26,26 @@ WITH settled AS (
       -- What the task said of itself on its way, and what an earlier attempt left, ends with it. A job
       -- that never started is still what it was. An end, or a retry, of which nothing is stored (leaves)
       -- leaves standing what was last stored, and that is what the result reads; PENDING, if that is
-      -- nothing. So it does with a SUCCESS that the redelivered task was left out for.
+      -- nothing.
       reported_state = CASE WHEN pgjobs.settled_state(j, s.state, s.counts) = 'retryable'
                               THEN CASE WHEN s.leaves THEN coalesce(j.reported_state, 'PENDING')
                                         ELSE 'RETRY' END
-                            WHEN s.leaves AND s.state = 'completed'
-                              THEN nullif(j.reported_state, 'SUCCESS')
                             WHEN s.leaves AND s.state = 'discarded'
                               THEN coalesce(j.reported_state, 'PENDING')
                             WHEN s.counts THEN NULL
                             WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
                               THEN j.reported_state END,
       result = CASE WHEN s.leaves THEN j.result
-                    WHEN s.counts THEN s.result
+                    WHEN s.counts THEN NULL
                     WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available' THEN j.result END,
       result_type = CASE WHEN s.leaves THEN j.result_type
-                         WHEN s.counts THEN s.result_type
+                         WHEN s.counts THEN NULL
                          WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
                            THEN j.result_type END,
       traceback = CASE WHEN s.leaves THEN j.traceback
                        WHEN s.counts THEN NULL
                        WHEN pgjobs.settled_state(j, s.state, s.counts) = 'available'
                          THEN j.traceback END,
-      children = coalesce(s.children, j.children),
       -- As Oban does: how often it was snoozed. What a hand has made no object of counts as empty.
       meta = CASE WHEN s.state = 'scheduled'
                   THEN pg_catalog.jsonb_set(
@@ -64,9 +61,7 @@ WITH settled AS (
         WHEN s.error IS NULL THEN j.errors
         ELSE pgjobs.with_error(j.errors, pgjobs.attempt_error(j, s.error::jsonb))
       END,
-      -- Of a success this decides nothing more than that it is one.
       fingerprint = CASE
-        WHEN s.state = 'completed' THEN NULL
         WHEN pgjobs.settled_state(j, s.state, s.counts) = 'cancelled' THEN NULL
         WHEN pgjobs.settled_state(j, s.state, s.counts) <> s.state
           THEN pgjobs.fingerprint(j.task, coalesce(s.error::jsonb, '{"type": "DeliveryLimitExceeded"}'))
@@ -74,17 +69,14 @@ WITH settled AS (
         ELSE pgjobs.fingerprint(j.task, s.error::jsonb)
       END,
       failed_at = CASE
-        WHEN s.state = 'completed' THEN NULL
         WHEN pgjobs.settled_state(j, s.state, s.counts) = 'cancelled' THEN NULL
         WHEN pgjobs.settled_state(j, s.state, s.counts) = s.state AND s.error IS NULL THEN j.failed_at
         ELSE pg_catalog.now()
       END
   FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(states)s::text[],
               %(counts)s::boolean[], %(delays)s::double precision[], %(errors)s::text[],
-              %(results)s::bytea[], %(result_types)s::text[], %(children)s::text[],
               %(leaves)s::boolean[], %(waiters)s::text[], %(losses)s::boolean[])
-       AS s (id, attempt, state, counts, delay, error, result, result_type, children, leaves, waiter,
-             was_lost)
+       AS s (id, attempt, state, counts, delay, error, leaves, waiter, was_lost)
   WHERE j.id = s.id
     AND j.attempt = s.attempt
     AND j.claimed_by = %(node)s::uuid
