@@ -70,6 +70,6 @@ def test_a_state_prints_as_it_stands_in_the_row():
 def test_the_table_knows_the_same_states(connection: Connection):
     (row,) = connection.execute(
         "SELECT pg_get_constraintdef(oid) AS check FROM pg_constraint "
-        "WHERE conname = 'jobs_state_known'"
+        "WHERE conname = 'jobs_state_fits'"
     ).fetchall()
-    assert set(re.findall(r"'(\w+)'", row["check"])) == {state.value for state in State}
+    assert set(re.findall(r"[{,](\w+)(?=[,}])", row["check"])) == {state.value for state in State}
