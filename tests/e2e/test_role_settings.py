@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -91,10 +92,11 @@ def use(app: Celery) -> None:
         None, 1.1, "NULL",
     ]  # fmt: skip
     assert chord([tasks.add.s(n, n) for n in range(3)])(tasks.tsum.s()).get(timeout=20) == 6
+    once = uuid4().hex  # this may be done again
     with bulk():
-        several = [tasks.identity.delay({"n": n}) for n in range(3)]
+        several = [tasks.identity.delay({"n": n, "once": once}) for n in range(3)]
     assert [result.get(timeout=20)["n"] for result in several] == [0, 1, 2]
-    [row] = jobs(app).filter(args=[{"n": 1}])
+    [row] = jobs(app).filter(args=[{"n": 1, "once": once}])
     assert (row.root_id, row.parent_id, row.group_id) == (row.task_id, None, None)
     later = tasks.add.apply_async((1, 2), countdown=3600)
     assert jobs(app).filter(id=later.id).cancel()
