@@ -1,4 +1,4 @@
-"""What became of claimed jobs is written in one statement, each outcome under its own fence."""
+"""What became of claimed jobs is written, each outcome under its own fence."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 -- What became of claimed jobs that have completed, in one statement: nearly all that end, each with as little
--- as that needs. With the cases of settle_others a single job took the server 205 us, and takes 140; one of
--- fifty took 23 us, and takes 18.5.
+-- as that needs. With the cases of settle_others a single job took the server 205 us, and takes 134; one of
+-- fifty took 23 us, and takes 17.
 -- Fenced by id, attempt and node, and not by state: a predicate on state lets a tiny partial index capture it.
 -- One of which nothing is stored (without result_type) leaves standing what was last stored, and that is what
 -- the result reads; but no SUCCESS that the redelivered task was left out for.
