@@ -26,7 +26,7 @@ WITH completed AS (
     AND j.claimed_by = %(node)s::uuid
   RETURNING j.id, j.task_id, s.waiter
 )
-SELECT c.id, 'completed',
+SELECT c.id,
        CASE WHEN c.waiter IS NOT NULL THEN (
          SELECT pg_catalog.pg_notify(%(channel)s, %(kind)s || c.task_id)
          WHERE NOT pg_catalog.pg_try_advisory_xact_lock(
