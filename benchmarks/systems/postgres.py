@@ -78,13 +78,10 @@ class Postgres(System):
         raise NotImplementedError
 
     def version(self) -> str:
-        settings = ("server_version", "fsync", "synchronous_commit", "shared_buffers")
-        release, fsync, commit, buffers = (self._show(name) for name in settings)
-        release = release.split()[0]
-        return (
-            f"PostgreSQL {release} (fsync {fsync}, synchronous_commit {commit},"
-            f" shared_buffers {buffers})"
-        )
+        release = self._show("server_version").split()[0]
+        names = ("fsync", "synchronous_commit", "autovacuum", "shared_buffers")
+        settings = ", ".join(f"{name} {self._show(name)}" for name in names)
+        return f"PostgreSQL {release} ({settings})"
 
     def clean(self, queue: str, reply_to: str = "") -> None:
         self.empty()

@@ -1,5 +1,6 @@
 -- The jobs that were published with these keys, of these tasks; NULL for any. The receipts of one task
--- after the other: by their index, which begins with the task, and of which there are few.
+-- after the other: by their index, which begins with the task, and of which there are few. OFFSET 0 keeps
+-- them so: PostgreSQL 17 would read the whole table, for it thinks that there are many tasks.
 WITH RECURSIVE found (task) AS (
   (SELECT r.task FROM pgjobs.receipts AS r ORDER BY r.task LIMIT 1)
   UNION ALL
@@ -7,8 +8,14 @@ WITH RECURSIVE found (task) AS (
   FROM found AS f
   WHERE f.task IS NOT NULL
 )
-SELECT r.task_id
+SELECT k.task_id
 FROM found AS f
-JOIN pgjobs.receipts AS r ON r.task = f.task
-WHERE r.key = ANY (%(keys)s::text[])
-  AND (%(tasks)s::text[] IS NULL OR f.task = ANY (%(tasks)s::text[]))
+CROSS JOIN LATERAL (
+  SELECT r.task_id
+  FROM pgjobs.receipts AS r
+  WHERE r.task = f.task
+    AND r.key = ANY (%(keys)s::text[])
+  OFFSET 0
+) AS k
+WHERE %(tasks)s::text[] IS NULL
+   OR f.task = ANY (%(tasks)s::text[])
