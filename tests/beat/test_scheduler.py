@@ -347,7 +347,7 @@ def test_a_beat_that_stops_in_its_transaction_loses_it(
     beat = PgScheduler(beat_app(entries={"a": {}}))
     tick(beat)
     make_due()
-    before_task_publish.connect(stop)
+    before_task_publish.connect(stop, weak=False)
     tick(beat)
     assert "tries again" in caplog.text
     assert "lost:" not in caplog.text

@@ -100,8 +100,8 @@ def test_the_signals_of_publishing_are_sent_and_may_change_the_headers(app: Cele
     def note(sender: str, **_: Any) -> None:
         sent.append(sender)
 
-    signals.before_task_publish.connect(stamp)
-    signals.after_task_publish.connect(note)
+    signals.before_task_publish.connect(stamp, weak=False)
+    signals.after_task_publish.connect(note, weak=False)
     try:
         with testing(app) as captured:
             add.apply_async((1,), headers={"tenant": 3})
